@@ -1,0 +1,1 @@
+"""Stoker: background tasks on Redis, for Kubernetes and for a laptop."""

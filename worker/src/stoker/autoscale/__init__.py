@@ -1,0 +1,1 @@
+"""How many workers should exist: pure decisions from what is waiting."""

@@ -1,0 +1,125 @@
+"""The scaling decision. No clock, no Redis, no Kubernetes: values and `now` in, a value out.
+
+Called once a second or two by the operator and by `stoker up`, for each TaskQueue.
+"""
+
+from enum import StrEnum
+from math import ceil
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Demand(Struct, frozen=True):
+    """What a queue asks for, in tasks. `due` are scheduled ones whose time has come."""
+
+    ready: int = 0
+    running: int = 0
+    due: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that a free slot could start now."""
+        return self.ready + self.due
+
+
+class Policy(Struct, frozen=True):
+    """What a TaskQueue allows. Times in seconds; `slots` tasks run at once in one replica."""
+
+    slots: int
+    backlog_per_replica: int
+    min_replicas: int = 0
+    max_replicas: int = 20
+    fixed: int | None = None
+    idle_after: float = 20.0
+    stabilization: float = 20.0
+    paused: Literal["None", "ScaleIn", "ScaleOut", "All"] = "None"
+
+
+class Memory(Struct, frozen=True):
+    """What a decision hands to the next: since when it watches, when work was last seen, recent wishes (time, replicas)."""
+
+    since: float
+    busy_at: float
+    wishes: tuple[tuple[float, int], ...] = ()
+
+
+class Reason(StrEnum):
+    """Why this many. Stable: they appear in status, Events and metrics."""
+
+    DEMAND_UNKNOWN = "DemandUnknown"
+    FIXED = "FixedReplicas"
+    PAUSED = "Paused"
+    SCALE_UP = "ScaleUp"
+    SCALE_DOWN = "ScaleDown"
+    AT_MAXIMUM = "AtMaximum"
+    STABILIZING = "Stabilizing"
+    KEEPING_WARM = "KeepingWarm"
+    IDLE = "Idle"
+    STEADY = "Steady"
+
+
+class Decision(Struct, frozen=True):
+    """How many replicas, why, the highest wish before limits, and the memory for the next decision."""
+
+    replicas: int
+    reason: Reason
+    wanted: int
+    memory: Memory
+
+
+def decide(demand: Demand | None, policy: Policy, replicas: int, memory: Memory | None, now: float) -> Decision:
+    """How many replicas should exist where `replicas` are asked for today.
+
+    `demand` None means that nothing is known: unknown is never zero, so the number is held.
+    """
+    memory = memory or Memory(since=now, busy_at=now)
+    if policy.fixed is not None:
+        return Decision(policy.fixed, Reason.FIXED, policy.fixed, memory)
+    if demand is None:
+        # Blind seconds are not quiet seconds: the windows start anew.
+        return Decision(replicas, Reason.DEMAND_UNKNOWN, replicas, Memory(since=now, busy_at=now))
+
+    wanted = wish(demand, policy)
+    memory = _remember(memory, demand, wanted, policy, now)
+    target, reason = _target(wanted, policy, replicas, memory, now)
+    if _paused(policy, target - replicas):
+        return Decision(replicas, Reason.PAUSED, wanted, memory)
+    return Decision(target, reason, wanted, memory)
+
+
+def wish(demand: Demand, policy: Policy) -> int:
+    """Replicas for the backlog, and never fewer than the running tasks fill."""
+    return max(ceil(demand.waiting / policy.backlog_per_replica), ceil(demand.running / policy.slots))
+
+
+def _remember(memory: Memory, demand: Demand, wanted: int, policy: Policy, now: float) -> Memory:
+    recent = tuple(wish for wish in memory.wishes if wish[0] > now - policy.stabilization)
+    busy = demand.waiting + demand.running > 0
+    return Memory(memory.since, now if busy else memory.busy_at, (*recent, (now, wanted)))
+
+
+def _target(wanted: int, policy: Policy, replicas: int, memory: Memory, now: float) -> tuple[int, Reason]:
+    if wanted > policy.max_replicas:
+        return policy.max_replicas, Reason.AT_MAXIMUM
+    wanted = max(wanted, policy.min_replicas)
+    if wanted >= replicas:
+        return wanted, Reason.SCALE_UP if wanted > replicas else Reason.STEADY
+
+    if wanted == 0:
+        if now - memory.busy_at < policy.idle_after:
+            wanted = 1
+        elif now - memory.since >= policy.idle_after:
+            # Nobody has worked for a whole idle window: earlier wishes no longer hold anyone back.
+            return 0, Reason.IDLE
+    highest = min(max(wish for _, wish in memory.wishes), policy.max_replicas)
+    if now - memory.since < policy.stabilization:
+        highest = replicas
+    wanted = max(wanted, highest)
+    if wanted >= replicas:
+        return replicas, Reason.STABILIZING if replicas > 1 else Reason.KEEPING_WARM
+    return wanted, Reason.SCALE_DOWN
+
+
+def _paused(policy: Policy, change: int) -> bool:
+    return (change > 0 and policy.paused in {"ScaleOut", "All"}) or (change < 0 and policy.paused in {"ScaleIn", "All"})

@@ -1,0 +1,1 @@
+"""The only room that speaks Redis: keys, scripts, the broker (transitions), the inspector (reads and repairs)."""

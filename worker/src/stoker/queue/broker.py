@@ -1,0 +1,248 @@
+"""The transitions of a queue: one method each, one script each. Clients and workers change Redis through it alone."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, assert_never, cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from stoker.errors import Conflict
+from stoker.queue import scripts
+from stoker.queue.connection import errors_mapped
+from stoker.queue.keys import Keys, catalogue
+from stoker.queue.scripts import Argument, Call
+from stoker.rules.message import Message, Success, decode, encode, same_task
+from stoker.rules.settle import Bury, Failure, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.states import State
+from stoker.taskqueue import Lease, Retention
+
+T = TypeVar("T")
+ENQUEUED_AT_ONCE = 200
+SETTLED_AT_ONCE = 200
+FETCHED_AT_ONCE = 200
+REAPED_AT_ONCE = 100
+
+
+_json = msgspec.json.Encoder().encode
+
+
+class Entry(NamedTuple):
+    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds)."""
+
+    message: Message
+    delay: float = 0.0
+    run_at: float = 0.0
+
+
+class Receipt(NamedTuple):
+    """What became of an enqueue. `duplicate` where the same task was there already."""
+
+    id: str
+    state: State | None
+    duplicate: bool = False
+
+
+class Delivery(NamedTuple):
+    """A task under a lease. Every write about it carries `fence`."""
+
+    id: str
+    fence: str
+    envelope: bytes
+    failures: int
+    losses: int
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run; lost deliveries count as runs."""
+        return self.failures + self.losses + 1
+
+
+class Settlement(NamedTuple):
+    """The end of a delivery. `busy` is seconds spent running it."""
+
+    id: str
+    fence: str
+    transition: Transition
+    busy: float = 0.0
+
+
+class Turn(NamedTuple):
+    """One round trip of a worker: what was settled in vain, what was taken, when the next task falls due."""
+
+    refused: list[Settlement]
+    deliveries: list[Delivery]
+    paused: bool
+    due_in: float | None
+
+
+class Pulse(NamedTuple):
+    """The answer to a heartbeat."""
+
+    paused: bool
+    lost: list[str]
+
+
+class Reaped(NamedTuple):
+    """What was taken back from the dead."""
+
+    given_back: int
+    buried: int
+    forgotten: int
+
+
+class Broker:
+    """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: Redis, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
+        self.keys = keys
+        self._redis = redis
+        self._lease = lease
+        self._retention = retention
+
+    async def register(self) -> None:
+        """Make the queue known to those who list queues."""
+        with errors_mapped():
+            await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
+
+    async def enqueue(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Add tasks in order. Safe to repeat: an id that is there already is left alone.
+
+        Raises Conflict where an id is taken by another task; the other entries have been added.
+        """
+        k = self.keys
+        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake)
+        calls = [
+            Call("enqueue", keys, [field for entry in chunk for field in _entry_fields(entry)])
+            for chunk in chunks(entries, ENQUEUED_AT_ONCE)
+        ]
+        replies = [reply for part in await scripts.run(self._redis, *calls) for reply in part] if calls else []
+        return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
+
+    async def turn(self, settlements: Sequence[Settlement], room: int, worker: str) -> Turn:
+        """Settle what has ended and take up to `room` new tasks, in one round trip."""
+        nonce = os.urandom(4).hex()
+        parts = list(chunks(settlements, SETTLED_AT_ONCE))
+        calls = [self._settle_call(part) for part in parts]
+        if room > 0:
+            calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE)))
+        if not calls:
+            return Turn([], [], False, None)
+        replies = await scripts.run(self._redis, *calls)
+        accepted = [flag for reply in replies[: len(parts)] for flag in reply]
+        refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
+        if room <= 0:
+            return Turn(refused, [], False, None)
+        now, due, paused, first, *fields = replies[-1]
+        deliveries = list(_deliveries(fields, first, worker, nonce))
+        return Turn(refused, deliveries, bool(paused), max(0, due - now) / 1000 if due >= 0 else None)
+
+    async def wait_for_work(self, timeout: float) -> bool:
+        """Block until something may be ready. Returns False after `timeout` seconds."""
+        with errors_mapped():
+            return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+
+    def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
+        """The call that renews `held` (id -> fence). Run by the heartbeat's own thread; see `pulse`."""
+        k = self.keys
+        pairs = [part for pair in held.items() for part in pair]
+        return Call(
+            "heartbeat", (k.leases, k.owners, k.workers, k.beats, k.meta), [worker, info, _ms(self._lease.duration), *pairs]
+        )
+
+    async def leave(self, worker: str) -> None:
+        """A worker that is done is forgotten at once, not after its lease."""
+        k = self.keys
+        await scripts.run(self._redis, Call("leave", (k.workers, k.beats, k.ready, k.wake), [worker]))
+
+    async def promote(self, limit: int = 100) -> tuple[int, float | None]:
+        """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
+        k = self.keys
+        call = Call("promote", (k.scheduled, k.levels, k.ready, k.meta, k.wake), [limit])
+        [(moved, due, now)] = await scripts.run(self._redis, call)
+        return moved, max(0, due - now) / 1000 if due >= 0 else None
+
+    async def reap(self) -> Reaped:
+        """Give back what workers held that have been silent for longer than their lease."""
+        k = self.keys
+        keys = (k.leases, k.owners, k.ready, k.dead, k.lost, k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake)
+        failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
+        [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
+        return Reaped(*reply)
+
+    async def sweep(self) -> tuple[int, int]:
+        """Forget ended tasks past their retention. Returns how many finished and dead ones went."""
+        k, keep = self.keys, self._retention
+        keys = (k.done, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta)
+        call = Call("sweep", keys, [SETTLED_AT_ONCE, keep.succeeded.count, _ms(keep.dead.age), keep.dead.count])
+        [(finished, dead)] = await scripts.run(self._redis, call)
+        return finished, dead
+
+    def _settle_call(self, settlements: Sequence[Settlement]) -> Call:
+        k = self.keys
+        keys = (
+            *(k.leases, k.owners, k.ready, k.scheduled, k.dead, k.done, k.tasks),
+            *(k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake),
+        )
+        arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
+        for settlement in settlements:
+            arguments += _settle_fields(settlement)
+        return Call("settle", keys, arguments)
+
+    def _fetch_call(self, worker: str, nonce: str, room: int) -> Call:
+        k = self.keys
+        keys = (k.ready, k.leases, k.owners, k.tasks, k.attempts, k.lost, k.levels, k.scheduled, k.meta, k.stats, k.wake)
+        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration)])
+
+
+def pulse(reply: Sequence[Any]) -> Pulse:
+    """Read the answer to a heartbeat."""
+    paused, *lost = reply
+    return Pulse(bool(paused), [task_id.decode() for task_id in lost])
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
+    message = entry.message
+    return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
+
+
+def _receipt(message: Message, reply: bytes) -> Receipt:
+    if reply in (b"ready", b"scheduled"):
+        return Receipt(message.id, State(reply.decode()))
+    if not same_task(message, decode(reply)):
+        raise Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
+    return Receipt(message.id, None, duplicate=True)
+
+
+def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> Iterator[Delivery]:
+    for at in range(0, len(fields), 4):
+        task_id, envelope, failures, losses = fields[at : at + 4]
+        if envelope:  # an id without one was counted by the script and cannot run
+            yield Delivery(task_id.decode(), f"{first + at // 4:016d}:{worker}:{nonce}", envelope, int(failures), int(losses))
+
+
+def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
+    task_id, fence, transition, busy = settlement
+    match transition:
+        case Succeed(value):
+            return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
+        case Retry(delay, failure):
+            return (task_id, fence, "retry", _ms(delay), _json(failure), _ms(busy))
+        case Bury(failure):
+            return (task_id, fence, "bury", 0, _json(failure), _ms(busy))
+        case Postpone(delay):
+            return (task_id, fence, "postpone", _ms(delay), "", _ms(busy))
+        case Release():
+            return (task_id, fence, "release", 0, "", _ms(busy))
+        case _:
+            assert_never(transition)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,88 @@
+"""The names of every Redis key of a queue. All share one hash tag, so a queue lives in one cluster slot."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one queue. The comment says the type and what a member or field holds."""
+
+    namespace: str
+    queue: str
+
+    @property
+    def _base(self) -> str:
+        return f"{{{self.namespace}:{self.queue}}}"
+
+    @property
+    def ready(self) -> str:  # ZSET id -> place in line: priority level, then arrival
+        return f"{self._base}:ready"
+
+    @property
+    def leases(self) -> str:  # ZSET id -> expiry, ms. The only definition of running
+        return f"{self._base}:leases"
+
+    @property
+    def scheduled(self) -> str:  # ZSET id -> due, ms
+        return f"{self._base}:scheduled"
+
+    @property
+    def dead(self) -> str:  # ZSET id -> buried at, ms
+        return f"{self._base}:dead"
+
+    @property
+    def done(self) -> str:  # ZSET id -> when its result expires, ms
+        return f"{self._base}:done"
+
+    @property
+    def tasks(self) -> str:  # HASH id -> envelope (JSON), immutable
+        return f"{self._base}:tasks"
+
+    @property
+    def owners(self) -> str:  # HASH id -> fence, a blank, the place in line it was taken from
+        return f"{self._base}:owners"
+
+    @property
+    def attempts(self) -> str:  # HASH id -> failed attempts; absent = 0
+        return f"{self._base}:attempts"
+
+    @property
+    def lost(self) -> str:  # HASH id -> deliveries lost with their worker; absent = 0
+        return f"{self._base}:lost"
+
+    @property
+    def levels(self) -> str:  # HASH id -> priority level while scheduled or dead; absent = 0
+        return f"{self._base}:levels"
+
+    @property
+    def errors(self) -> str:  # HASH id -> last failure (JSON)
+        return f"{self._base}:errors"
+
+    @property
+    def results(self) -> str:  # HASH id -> result (JSON)
+        return f"{self._base}:results"
+
+    @property
+    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival
+        return f"{self._base}:meta"
+
+    @property
+    def stats(self) -> str:  # HASH of monotonic counters and the completion rate
+        return f"{self._base}:stats"
+
+    @property
+    def workers(self) -> str:  # HASH worker -> what it says of itself (JSON)
+        return f"{self._base}:workers"
+
+    @property
+    def beats(self) -> str:  # ZSET worker -> when it counts as gone, ms
+        return f"{self._base}:beats"
+
+    @property
+    def wake(self) -> str:  # LIST of at most one token; idle workers block on it
+        return f"{self._base}:wake"
+
+
+def catalogue(namespace: str) -> str:
+    """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""
+    return f"{{{namespace}}}:queues"

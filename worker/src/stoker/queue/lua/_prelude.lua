@@ -1,0 +1,49 @@
+-- Shared by every script: put in front of each by scripts.py.
+
+-- A place in line is one exact double below 2^53: level * 2^46 + tick. The level is the negated
+-- priority (higher priority first), a tick 1/64 ms since 2024-01-01 (room until 2058).
+local LEVEL, TICKS_PER_MS, EPOCH_MS = 2 ^ 46, 64, 1704067200000
+
+local function place_at(level, ms) return level * LEVEL + (ms - EPOCH_MS) * TICKS_PER_MS end
+local function level_of(place) return math.floor(place / LEVEL) end
+local function arrived_ms(place) return EPOCH_MS + math.floor((place % LEVEL) / TICKS_PER_MS) end
+
+-- Redis' clock made monotone, in ms. After a backward step it goes on from the highest value seen,
+-- at half speed until real time has caught up: it never goes back and no lease freezes.
+local function now_ms(meta)
+  local time = redis.call('TIME')
+  local real = time[1] * 1000 + math.floor(time[2] / 1000)
+  local mark = redis.call('HMGET', meta, 'logical', 'real')
+  if mark[2] and tonumber(mark[2]) == real then return tonumber(mark[1]) end
+  local logical = real
+  if mark[1] then
+    local elapsed = math.max(0, real - tonumber(mark[2]))
+    logical = math.max(real, tonumber(mark[1]) + math.ceil(elapsed / 2))
+  end
+  redis.call('HSET', meta, 'logical', logical, 'real', real)
+  return logical
+end
+
+-- At most one token, so that one enqueue wakes one worker and idle queues collect nothing.
+local function wake_one(wake)
+  if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
+end
+
+-- HMGET that takes no ids as well.
+local function columns(key, ids)
+  if #ids == 0 then return {} end
+  return redis.call('HMGET', key, unpack(ids))
+end
+
+-- One variadic call instead of one a task.
+local function call_with(command, key, arguments)
+  if #arguments > 0 then return redis.call(command, key, unpack(arguments)) end
+  return 0
+end
+
+-- A fence may write while it owns the task. The owner's value is the fence, a blank, the place in line.
+local function owned_place(owner, fence)
+  if owner and string.sub(owner, 1, #fence + 1) == fence .. ' ' then
+    return tonumber(string.sub(owner, #fence + 2))
+  end
+end

@@ -1,0 +1,16 @@
+-- Move due tasks to the ready line, each at the place its due time earns. Returns how many.
+local function promote(scheduled, levels, ready, now, limit)
+  local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+  if #due == 0 then return 0 end
+
+  local ids, places = {}, {}
+  for at = 1, #due, 2 do ids[#ids + 1] = due[at] end
+  local level = columns(levels, ids)
+  for at, id in ipairs(ids) do
+    places[#places + 1], places[#places + 2] = place_at(tonumber(level[at] or 0), tonumber(due[at * 2])), id
+  end
+  call_with('ZREM', scheduled, ids)
+  call_with('HDEL', levels, ids)
+  call_with('ZADD', ready, places)
+  return #ids
+end

@@ -1,0 +1,20 @@
+-- Give dead tasks another life: fresh attempts, the last failure kept as history.
+-- KEYS: dead ready attempts lost levels meta stats wake
+-- ARGV: ids
+-- Returns the ids that were dead
+local dead, ready, attempts, lost, levels, meta, stats, wake = unpack(KEYS)
+
+local now, found = now_ms(meta), {}
+for _, id in ipairs(ARGV) do
+  if redis.call('ZREM', dead, id) == 1 then
+    local level = tonumber(redis.call('HGET', levels, id) or 0)
+    redis.call('ZADD', ready, place_at(level, now), id)
+    found[#found + 1] = id
+  end
+end
+for _, column in ipairs({attempts, lost, levels}) do call_with('HDEL', column, found) end
+if #found > 0 then
+  redis.call('HINCRBY', stats, 'redriven', #found)
+  wake_one(wake)
+end
+return found

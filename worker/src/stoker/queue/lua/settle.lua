@@ -1,0 +1,89 @@
+#!lua flags=allow-oom
+-- End deliveries. A delivery whose fence does not own its task any more changes nothing.
+-- KEYS: leases owners ready scheduled dead done tasks attempts lost levels errors results meta stats wake
+-- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
+--       id fence verb delay_ms body busy_ms
+--       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release
+-- Returns for each delivery: 1 done | 0 refused
+local leases, owners, ready, scheduled, dead, done, tasks, attempts, lost, levels, errors, results, meta, stats, wake = unpack(KEYS)
+local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
+local RATE_WINDOW_MS = 10000
+
+local now, ids = now_ms(meta), {}
+for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
+local owner = columns(owners, ids)
+
+local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
+local waiting, later, buried, failed, level_set = {}, {}, {}, {}, {}
+local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0}, 0, {}
+
+local function push(list, a, b)
+  local n = #list
+  list[n + 1], list[n + 2] = a, b
+end
+
+for index, id in ipairs(ids) do
+  local at = FIRST + (index - 1) * FIELDS
+  local fence, verb, delay, body = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
+  local place = not seen[id] and owned_place(owner[index], fence)
+  if not place then
+    reply[index] = 0
+  else
+    reply[index], seen[id] = 1, true
+    count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
+    ended[#ended + 1] = id
+    local level = level_of(place)
+    if verb == 'succeed' then
+      finished[#finished + 1] = id
+      if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
+    elseif verb == 'release' then
+      push(waiting, place, id)
+    else
+      if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
+      if verb ~= 'postpone' then
+        push(failed, id, body)
+        redis.call('HINCRBY', attempts, id, 1)
+      end
+      if verb == 'bury' then push(buried, now, id)
+      elseif delay > 0 then push(later, now + delay, id)
+      else push(waiting, place_at(level, now), id) end
+    end
+  end
+end
+if #ended == 0 then
+  redis.call('HINCRBY', stats, 'stale_settles', #ids)
+  return reply
+end
+
+call_with('ZREM', leases, ended)
+call_with('HDEL', owners, ended)
+for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
+call_with('HDEL', tasks, dropped)
+call_with('ZADD', done, kept)
+call_with('HSET', results, result)
+call_with('ZADD', ready, waiting)
+call_with('ZADD', scheduled, later)
+call_with('ZADD', dead, buried)
+call_with('HSET', errors, failed)
+call_with('HSET', levels, level_set)
+if #waiting > 0 then wake_one(wake) end
+
+local function tally(field, by)
+  if by > 0 then redis.call('HINCRBY', stats, field, by) end
+end
+tally('succeeded', count.succeed)
+tally('retried', count.retry)
+tally('failed', count.retry + count.bury)
+tally('buried', count.bury)
+tally('released', count.release)
+tally('postponed', count.postpone)
+tally('busy_ms', busy)
+tally('stale_settles', #ids - #ended)
+
+-- Completions a second, as an exponentially decaying sum: one field, read in O(1).
+if count.succeed > 0 then
+  local was = redis.call('HMGET', stats, 'rate', 'rate_at')
+  local aged = tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
+  redis.call('HSET', stats, 'rate', aged + count.succeed * 1000 / RATE_WINDOW_MS, 'rate_at', now)
+end
+return reply

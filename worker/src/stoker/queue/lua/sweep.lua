@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- Forget finished and dead tasks past their retention, by age and by count, oldest first.
+-- KEYS: done dead tasks attempts lost levels errors results meta
+-- ARGV: limit done_count dead_age_ms dead_count
+-- Returns {finished forgotten, dead forgotten}
+local done, dead, tasks, attempts, lost, levels, errors, results, meta = unpack(KEYS)
+local limit, done_count, dead_age, dead_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local function past(key, before, count)
+  local excess = math.min(limit, redis.call('ZCARD', key) - count)
+  if excess > 0 then return redis.call('ZRANGE', key, 0, excess - 1) end
+  return redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit)
+end
+
+local now = now_ms(meta)
+local old, hopeless = past(done, now, done_count), past(dead, now - dead_age, dead_count)
+for key, ids in pairs({[done] = old, [dead] = hopeless}) do
+  call_with('ZREM', key, ids)
+  for _, column in ipairs({tasks, attempts, lost, levels, errors, results}) do call_with('HDEL', column, ids) end
+end
+return {#old, #hopeless}

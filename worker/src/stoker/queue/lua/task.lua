@@ -1,0 +1,23 @@
+-- All that is known of one task.
+-- KEYS: tasks ready leases scheduled dead done owners attempts lost errors results
+-- ARGV: id
+-- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result}
+--         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
+local tasks, ready, leases, scheduled, dead, done, owners, attempts, lost, errors, results = unpack(KEYS)
+local id = ARGV[1]
+
+local envelope = redis.call('HGET', tasks, id)
+if not envelope then return {} end
+
+local state, at = 'nowhere', 0
+for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, succeeded = done}) do
+  local score = redis.call('ZSCORE', key, id)
+  if score then state, at = name, tonumber(score) end
+end
+if redis.call('ZSCORE', ready, id) then state = 'ready' end
+local owner = redis.call('HGET', owners, id)
+return {
+  envelope, state, at, owner and string.match(owner, '^(%S+)') or '',
+  redis.call('HGET', attempts, id) or 0, redis.call('HGET', lost, id) or 0,
+  redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
+}

@@ -1,0 +1,130 @@
+"""The wire format of a task: one JSON envelope, written once at enqueue and never changed.
+
+Nothing in it is ever executed, imported or unpickled. `task` is a name that the worker looks up
+among the functions its application registered; `payload` stays raw JSON until a function wants it.
+"""
+
+import os
+import re
+import time
+
+import msgspec
+
+from stoker.errors import Invalid
+
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+MAX_PAYLOAD_BYTES = 256 * 1024
+
+_ID = re.compile(r"[!-~]{1,128}")
+_QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task as it lies in Redis.
+
+    `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
+    client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
+    that the task's own policy, then the queue's, decides.
+    """
+
+    id: str
+    task: str
+    payload: msgspec.Raw
+    queue: str
+    created: int
+    priority: int = 0
+    trace: dict[str, str] = {}
+    max_retries: int | None = None
+    timeout: float | None = None
+
+
+class Success(msgspec.Struct, frozen=True):
+    """A kept result: the function's return value as JSON, and the seconds it ran."""
+
+    value: msgspec.Raw
+    seconds: float
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Message)
+_payload = msgspec.json.Decoder(dict[str, object])
+
+
+def encode(message: Message) -> bytes:
+    """The envelope's bytes, fields in the order of `Message`."""
+    return _encoder.encode(message)
+
+
+def decode(envelope: bytes) -> Message:
+    """Read an envelope. Raises Invalid when it is not one."""
+    try:
+        return _decoder.decode(envelope)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a task envelope: {error}") from error
+
+
+def encode_payload(arguments: object) -> msgspec.Raw:
+    """Named arguments as JSON. Raises Invalid for what JSON cannot carry and for more than 256 KiB."""
+    try:
+        raw = _encoder.encode(arguments)
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"the payload cannot be written as JSON: {error}") from error
+    return check_payload(raw)
+
+
+def check_payload(raw: bytes) -> msgspec.Raw:
+    """Hold JSON bytes to the rules for a payload. Raises Invalid with what is wrong."""
+    if len(raw) > MAX_PAYLOAD_BYTES:
+        raise Invalid(f"the payload has {len(raw)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed: pass a reference instead")
+    try:
+        _payload.decode(raw)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"the payload must be a JSON object of named arguments: {error}") from error
+    return msgspec.Raw(raw)
+
+
+def same_task(a: Message, b: Message) -> bool:
+    """Whether two envelopes under one id ask for the same work."""
+    return (a.task, a.queue, bytes(a.payload)) == (b.task, b.queue, bytes(b.payload))
+
+
+def check_id(task_id: str) -> str:
+    """Raises Invalid unless it is 1 to 128 printable ASCII characters without blanks."""
+    if not _ID.fullmatch(task_id):
+        raise Invalid(f"bad task id {task_id!r}: use 1 to 128 printable ASCII characters without blanks")
+    return task_id
+
+
+def check_queue(name: str) -> str:
+    """Raises Invalid unless it could be the name of a Kubernetes object of at most 63 characters."""
+    if not _QUEUE.fullmatch(name):
+        raise Invalid(f"bad queue name {name!r}: use lower-case letters, digits, '-' and '.', at most 63 characters")
+    return name
+
+
+def check_priority(priority: int) -> int:
+    """Raises Invalid outside -100..100. Higher runs first, as in a Kubernetes PriorityClass."""
+    if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Invalid(f"priority {priority} is outside {MIN_PRIORITY}..{MAX_PRIORITY}")
+    return priority
+
+
+class IdFactory:
+    """Makes ULIDs: 48 bits of milliseconds, 80 random bits, and never one that sorts before the last.
+
+    Source: the ULID specification, monotonic variant (within a millisecond the random part counts up).
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def __call__(self) -> str:
+        fresh = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+        # A clock that stood still or went back must not reorder this client's tasks.
+        self._last = fresh if fresh >> 80 > self._last >> 80 else self._last + 1
+        return _base32(self._last)
+
+
+def _base32(number: int) -> str:
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

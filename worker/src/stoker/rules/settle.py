@@ -1,0 +1,103 @@
+"""From what happened to a delivery to what becomes of the task: the outcome and the one transition it leads to."""
+
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from stoker.rules.retry import Retry as RetryPolicy
+from stoker.rules.retry import backoff
+
+UNKNOWN_TASK_GRACE = 600.0
+UNKNOWN_TASK_DELAY = 5.0
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What went wrong, as it is kept: the exception's type, its text, the traceback's text."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The function returned; `value` is its result as JSON."""
+
+    value: bytes
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The function raised, or ran out of time."""
+
+    failure: Failure
+
+
+class Hopeless(msgspec.Struct, frozen=True):
+    """It can never succeed: the task said so, or its arguments do not fit."""
+
+    failure: Failure
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """This worker has no function of that name. During a rollout another one may."""
+
+    failure: Failure
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """The worker is leaving and gave the task up unfinished."""
+
+
+Outcome = Returned | Raised | Hopeless | Unknown | Interrupted
+
+
+class Succeed(msgspec.Struct, frozen=True):
+    """Done; keep `value` (JSON) as the result."""
+
+    value: bytes
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Run again after `delay` seconds, with one attempt charged."""
+
+    delay: float
+    failure: Failure
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """Into the dead letters."""
+
+    failure: Failure
+
+
+class Postpone(msgspec.Struct, frozen=True):
+    """Run again after `delay` seconds, no attempt charged."""
+
+    delay: float
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Back to the place in line it was taken from, no attempt charged."""
+
+
+Transition = Succeed | Retry | Bury | Postpone | Release
+
+
+def settle(outcome: Outcome, policy: RetryPolicy, *, failures: int, age: float, random: Callable[[], float]) -> Transition:
+    """What becomes of a delivery. `failures` counts earlier ones, `age` is seconds since the enqueue."""
+    match outcome:
+        case Returned(value):
+            return Succeed(value)
+        case Raised(failure) if failures < policy.max_retries:
+            return Retry(backoff(policy, failures + 1, random), failure)
+        case Raised(failure) | Hopeless(failure):
+            return Bury(failure)
+        case Unknown() if age < UNKNOWN_TASK_GRACE:
+            # An old worker during a rollout: the new one may start any moment.
+            return Postpone(UNKNOWN_TASK_DELAY)
+        case Unknown(failure):
+            return Bury(failure)
+        case Interrupted():
+            return Release()
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,63 @@
+"""Settings: every one a flag and a `STOKER_*` variable, with one default for both.
+
+The operator and `stoker up` write a worker's environment here; the command line reads it back.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from stoker.rules.durations import format_duration
+from stoker.rules.retry import Retry
+from stoker.taskqueue import Lease, Retention, TaskQueue
+
+PREFIX = "STOKER_"
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+DEFAULT_NAMESPACE = "stoker"
+DEFAULT_WORKER_PORT = 9090
+DEFAULT_GATEWAY_PORT = 8080
+
+LogFormat = Literal["auto", "json", "text"]
+
+
+class WorkerSettings(Struct, frozen=True):
+    """All that a worker process needs to know besides its application. Times in seconds."""
+
+    queue: str
+    redis_url: str = DEFAULT_REDIS_URL
+    namespace: str = DEFAULT_NAMESPACE
+    concurrency: int = 16
+    task_timeout: float = 600.0
+    drain_timeout: float = 660.0
+    retry: Retry = Retry()
+    lease: Lease = Lease()
+    retention: Retention = Retention()
+    host: str = "0.0.0.0"  # a pod's probes and Prometheus come from outside its loopback
+    port: int = DEFAULT_WORKER_PORT
+    name: str = ""
+
+
+def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
+    """What a TaskQueue says to its workers. The Redis URL is not in it: it may be a secret."""
+    spec = queue.spec
+    values: Mapping[str, object] = {
+        "APP": spec.worker.app,
+        "NAMESPACE": namespace,
+        "QUEUE": queue.queue,
+        "CONCURRENCY": spec.worker.concurrency,
+        "TASK_TIMEOUT": format_duration(spec.worker.task_timeout),
+        "DRAIN_TIMEOUT": format_duration(spec.worker.drain_timeout),
+        "MAX_RETRIES": spec.retry.max_retries,
+        "INITIAL_DELAY": format_duration(spec.retry.initial_delay),
+        "MULTIPLIER": f"{spec.retry.multiplier:g}",
+        "MAX_DELAY": format_duration(spec.retry.max_delay),
+        "JITTER": spec.retry.jitter.value,
+        "LEASE": format_duration(spec.lease.duration),
+        "MAX_LOST": spec.lease.max_lost,
+        "KEEP_SUCCEEDED": format_duration(spec.retention.succeeded.age),
+        "KEEP_SUCCEEDED_COUNT": spec.retention.succeeded.count,
+        "KEEP_DEAD": format_duration(spec.retention.dead.age),
+        "KEEP_DEAD_COUNT": spec.retention.dead.count,
+    }
+    return {PREFIX + name: str(value) for name, value in values.items() if value != ""}
