@@ -1,1 +1,28 @@
-"""Stoker: background tasks on Redis, for Kubernetes and for a laptop."""
+"""Stoker: background tasks on Redis, for Kubernetes and for a laptop.
+
+from stoker import Stoker
+"""
+
+from stoker.app import Stoker
+from stoker.context import Context
+from stoker.errors import Conflict, Dead, Invalid, NotFound, RedisRefused, RedisUnavailable, ResultPending, StokerError, TaskFailed
+from stoker.rules.retry import Jitter, Retry
+from stoker.task import Handle, Task
+
+__all__ = [
+    "Conflict",
+    "Context",
+    "Dead",
+    "Handle",
+    "Invalid",
+    "Jitter",
+    "NotFound",
+    "RedisRefused",
+    "RedisUnavailable",
+    "ResultPending",
+    "Retry",
+    "Stoker",
+    "StokerError",
+    "Task",
+    "TaskFailed",
+]

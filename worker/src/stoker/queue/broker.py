@@ -44,13 +44,14 @@ class Receipt(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A task under a lease. Every write about it carries `fence`."""
+    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready."""
 
     id: str
     fence: str
     envelope: bytes
     failures: int
     losses: int
+    waited: float
 
     @property
     def attempt(self) -> int:
@@ -221,10 +222,11 @@ def _receipt(message: Message, reply: bytes) -> Receipt:
 
 
 def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> Iterator[Delivery]:
-    for at in range(0, len(fields), 4):
-        task_id, envelope, failures, losses = fields[at : at + 4]
+    for number, at in enumerate(range(0, len(fields), 5), first):
+        task_id, envelope, failures, losses, waited = fields[at : at + 5]
         if envelope:  # an id without one was counted by the script and cannot run
-            yield Delivery(task_id.decode(), f"{first + at // 4:016d}:{worker}:{nonce}", envelope, int(failures), int(losses))
+            fence = f"{number:016d}:{worker}:{nonce}"
+            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000)
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:

@@ -63,7 +63,7 @@ async def run(redis: Redis, *calls: Call) -> list[Any]:
             return [await _run_one(redis, calls[0])]
         pipeline = redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command(*call.by_hash())  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*call.by_hash())
         replies = await pipeline.execute(raise_on_error=False)
     for at, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):

@@ -3,7 +3,7 @@
 -- KEYS: ready leases owners tasks attempts lost levels scheduled meta stats wake
 -- ARGV: worker nonce room lease_ms
 -- Returns {now_ms, next_due_ms (-1 none), paused 0|1, first fence number,
---          then for each task: id envelope failures losses}
+--          then for each task: id envelope failures losses waited_ms}
 local ready, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake = unpack(KEYS)
 local worker, nonce, room, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local PROMOTED_AT_ONCE = 100
@@ -34,8 +34,9 @@ for at, id in ipairs(ids) do
     -- An id without an envelope cannot run; it is counted, never hidden.
     redis.call('HINCRBY', stats, 'invariant_violations', 1)
   end
-  local n = #reply
-  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, envelopes[at] or '', failures[at] or 0, losses[at] or 0
+  local n, waited = #reply, math.max(0, now - arrived_ms(tonumber(places[at])))
+  reply[n + 1], reply[n + 2], reply[n + 3] = id, envelopes[at] or '', failures[at] or 0
+  reply[n + 4], reply[n + 5] = losses[at] or 0, waited
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)

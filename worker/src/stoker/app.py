@@ -1,0 +1,88 @@
+"""The application: a set of tasks and where they are sent. What people import as `Stoker`."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast, overload
+from weakref import WeakKeyDictionary
+
+from stoker.client import Client, TaskCall
+from stoker.errors import Invalid
+from stoker.queue.broker import Receipt
+from stoker.queue.connection import connect
+from stoker.rules.message import check_priority, check_queue
+from stoker.rules.retry import Retry
+from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
+from stoker.task import AsyncFunction, P, Policy, R, Task
+from stoker.telemetry.tracing import Tracing
+
+
+class Stoker:
+    """A set of tasks.
+
+    `redis` and `namespace` are for development: STOKER_REDIS_URL and STOKER_NAMESPACE win over them,
+    so that one image runs anywhere.
+    """
+
+    def __init__(self, name: str, *, redis: str = DEFAULT_REDIS_URL, namespace: str = DEFAULT_NAMESPACE) -> None:
+        self.name = name
+        self.redis_url = os.environ.get(PREFIX + "REDIS_URL", redis)
+        self.namespace = os.environ.get(PREFIX + "NAMESPACE", namespace)
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self.tracing = Tracing()
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Stoker {self.name}: {len(self.tasks)} tasks>"
+
+    def task(
+        self,
+        *,
+        queue: str = "default",
+        name: str | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+    ) -> "Decorator":
+        """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
+
+        Raises Invalid for a name that is taken, and for values out of range.
+        """
+        policy = Policy(check_queue(queue), check_priority(priority), timeout, retry)
+
+        def register(function: Callable[..., Any]) -> Task[..., Any]:
+            task: Task[..., Any] = Task(self, name or function.__name__, function, policy)
+            if task.name in self.tasks:
+                raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
+            self.tasks[task.name] = task
+            return task
+
+        return cast(Decorator, register)
+
+    async def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Receipt]:
+        """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
+        return await self.client.send(list(calls))
+
+    @property
+    def client(self) -> Client:
+        """The client of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
+        return self._clients[loop]
+
+    async def close(self) -> None:
+        """Give the running loop's connections back."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client:
+            await client.close()
+
+
+class Decorator(Protocol):
+    """What `Stoker.task(...)` returns: an async function's task results in what it returns when awaited."""
+
+    @overload
+    def __call__(self, function: AsyncFunction[P, R]) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Task[P, R]: ...
+    def __call__(self, function: Any) -> Any: ...

@@ -1,0 +1,127 @@
+"""The enqueuing side: what the application's tasks, the gateway and the command line send tasks with."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+
+from msgspec import Raw, Struct
+from redis.asyncio import Redis
+
+from stoker.clock import Clock, milliseconds, system
+from stoker.errors import Invalid, NotFound, ResultPending, TaskFailed
+from stoker.queue.broker import Broker, Entry, Receipt
+from stoker.queue.connection import connect
+from stoker.queue.inspector import Inspector, TaskStatus
+from stoker.queue.keys import Keys
+from stoker.rules.message import IdFactory, Message, check_id, check_priority, check_queue
+from stoker.rules.states import State
+from stoker.telemetry.tracing import Tracing
+
+FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
+
+
+class TaskCall(Struct, frozen=True):
+    """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds; an `id` of one's own makes it idempotent."""
+
+    task: str
+    queue: str
+    payload: Raw = Raw(b"{}")
+    priority: int = 0
+    delay: float = 0.0
+    run_at: float = 0.0
+    id: str | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+
+
+class Client:
+    """Sends tasks to the queues of one namespace and waits for their ends. Belongs to one event loop."""
+
+    def __init__(self, redis: Redis, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
+        self.inspector = Inspector(redis, namespace)
+        self._redis = redis
+        self._namespace = namespace
+        self._tracing = tracing or Tracing()
+        self._clock = clock
+        self._new_id = IdFactory()
+        self._brokers: dict[str, Broker] = {}
+
+    @classmethod
+    def at(cls, url: str, namespace: str) -> "Client":
+        """A client with a connection of its own. Raises Invalid for a URL it cannot read; nothing is sent yet."""
+        return cls(connect(url), namespace)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()
+
+    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
+        """Enqueue in order. All calls are checked before the first is sent.
+
+        Raises Invalid for a bad call, Conflict for an id that another task has, RedisUnavailable or
+        RedisRefused; after those two a call with an `id` of its own may simply be sent again.
+        """
+        for call in calls:
+            _check(call)
+        receipts: list[Receipt] = []
+        for queue, run in groupby(calls, key=lambda call: call.queue):
+            receipts += await self._send_to(queue, list(run))
+        return receipts
+
+    async def status(self, queue: str, task_id: str) -> TaskStatus:
+        """Raises NotFound for a task that never was or is forgotten."""
+        return await self.inspector.task(queue, task_id)
+
+    async def wait(self, queue: str, task_id: str, timeout: float | None = None) -> TaskStatus:
+        """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
+        pause = FIRST_LOOK
+        try:
+            async with asyncio.timeout(timeout):
+                while not (status := await self.status(queue, task_id)).state.final:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, LONGEST_LOOK)
+        except TimeoutError:
+            raise ResultPending(f"task {task_id} has not ended within {timeout:g} s") from None
+        except NotFound as error:
+            raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
+        if status.state is State.DEAD:
+            reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
+            raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
+        return status
+
+    async def _send_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt]:
+        broker = await self._broker(queue)
+        with self._tracing.sending(queue, len(calls)) as trace:
+            return await broker.enqueue([self._entry(call, trace) for call in calls])
+
+    async def _broker(self, queue: str) -> Broker:
+        if queue not in self._brokers:
+            broker = Broker(self._redis, Keys(self._namespace, queue))
+            await broker.register()
+            self._brokers[queue] = broker
+        return self._brokers[queue]
+
+    def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
+        message = Message(
+            id=call.id or self._new_id(),
+            task=call.task,
+            payload=call.payload,
+            queue=call.queue,
+            created=milliseconds(self._clock),
+            priority=call.priority,
+            trace=trace,
+            max_retries=call.max_retries,
+            timeout=call.timeout,
+        )
+        return Entry(message, call.delay, call.run_at)
+
+
+def _check(call: TaskCall) -> None:
+    check_queue(call.queue)
+    check_priority(call.priority)
+    if call.id is not None:
+        check_id(call.id)
+    if not call.task:
+        raise Invalid("the task's name is missing")
+    if call.delay < 0 or call.run_at < 0 or (call.delay and call.run_at):
+        raise Invalid(f"task {call.task}: give either a delay >= 0 in seconds or a run_at, not both")

@@ -1,0 +1,20 @@
+"""What a running task may know of itself: ask for it by a parameter annotated `Context`."""
+
+import logging
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One run of one task.
+
+    `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text:
+    keep the highest seen beside your own data, and refuse writes that carry a lower one.
+    """
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    fence: str
+    log: logging.LoggerAdapter[logging.Logger]

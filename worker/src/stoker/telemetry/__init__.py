@@ -1,0 +1,1 @@
+"""What Stoker tells of itself: metrics, traces, logs."""

@@ -1,0 +1,55 @@
+"""Logs: one JSON object a line for machines, or coloured lines for a person at a terminal."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+import msgspec
+from opentelemetry import trace
+
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+_COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Time, level, logger and message, the record's extra fields beside them, and the ids of the current trace."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extra_fields(record),
+        }
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            entry |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """A short coloured line: time, level, message, extra fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        colour = _COLOURS.get(record.levelno, "0")
+        extra = "".join(f" \x1b[2m{key}=\x1b[0m{value}" for key, value in extra_fields(record).items())
+        line = f"\x1b[2m{time}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {record.getMessage()}{extra}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def extra_fields(record: logging.LogRecord) -> dict[str, object]:
+    """What the caller gave as `extra`."""
+    return {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+
+
+def configure(form: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr) -> None:
+    """Send all logs to `stream`: as text where it is a terminal (or asked for), else as JSON."""
+    text = form == "text" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

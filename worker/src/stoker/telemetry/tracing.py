@@ -1,0 +1,120 @@
+"""OpenTelemetry spans after the messaging semantic conventions: `send emails` -> `process emails`, linked.
+
+The context of the enqueue travels in the task's envelope, so it survives delay, retry and the dead letters.
+The consumer *links* to it instead of being its child: a task may run days later, and many times.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from stoker.errors import Invalid
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_propagator = TraceContextTextMapPropagator()
+
+
+class Processed(Protocol):
+    """What the consumer's span wants to know of a delivery."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def fence(self) -> str: ...
+
+
+class ProcessSpan:
+    """The span of one run of a task. Does nothing while tracing is off."""
+
+    def __init__(self, span: trace.Span | None = None) -> None:
+        self._span = span
+
+    def failed(self, kind: str, message: str) -> None:
+        """Mark the run as failed."""
+        if self._span:
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(Status(StatusCode.ERROR, message))
+
+
+_NO_SPAN = ProcessSpan()
+
+
+class Tracing:
+    """Makes the spans of clients and workers. Without a provider it costs next to nothing."""
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("stoker") if provider else None
+
+    @classmethod
+    def from_environment(cls, service: str) -> "Tracing":
+        """Export to where the standard OTEL_EXPORTER_OTLP_ENDPOINT points; off where it is not set.
+
+        Raises Invalid when it is set and the exporter is not installed.
+        """
+        if not os.environ.get(ENDPOINT):
+            return cls()
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError as error:
+            raise Invalid(f'{ENDPOINT} is set but its exporter is missing: pip install "stoker[otel]"') from error
+        provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        return cls(provider)
+
+    def close(self) -> None:
+        """Send what is still held back."""
+        if isinstance(self._provider, TracerProvider):
+            self._provider.shutdown()
+
+    @contextmanager
+    def sending(self, queue: str, count: int) -> Iterator[dict[str, str]]:
+        """The producer's span around an enqueue of `count` tasks. Yields the context for their envelopes."""
+        if self._tracer is None:
+            yield {}
+            return
+        attributes: dict[str, str | int] = {
+            "messaging.system": "stoker",
+            "messaging.operation.type": "send",
+            "messaging.operation.name": "send",
+            "messaging.destination.name": queue,
+        }
+        if count > 1:
+            attributes["messaging.batch.message_count"] = count
+        with self._tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
+            carrier: dict[str, str] = {}
+            _propagator.inject(carrier)
+            yield carrier
+
+    @contextmanager
+    def processing(self, queue: str, task: str, delivery: Processed, carrier: dict[str, str]) -> Iterator[ProcessSpan]:
+        """The consumer's span around one run."""
+        if self._tracer is None:
+            yield _NO_SPAN
+            return
+        origin = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
+        attributes: dict[str, str | int] = {
+            "messaging.system": "stoker",
+            "messaging.operation.type": "process",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": queue,
+            "messaging.message.id": delivery.id,
+            "stoker.task": task,
+            "stoker.attempt": delivery.attempt,
+            "stoker.fence": delivery.fence,
+        }
+        links = [Link(origin)] if origin.is_valid else []
+        with self._tracer.start_as_current_span(
+            f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=links
+        ) as span:
+            yield ProcessSpan(span)
