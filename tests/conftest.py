@@ -1,0 +1,28 @@
+"""What every folder of tests may ask for: a real server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from servers import Valkey, running_valkey
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[Valkey]:
+    """One server for the whole run. Do not stop it: `running_valkey` gives one to break."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_valkey: Valkey) -> str:
+    """The URL of an empty database."""
+    shared_valkey.flush()
+    return shared_valkey.url
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A server for this test alone, which it may stop and start again."""
+    with running_valkey() as server:
+        yield server
