@@ -78,7 +78,7 @@ class Turn(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """The answer to a heartbeat."""
+    """The answer to a heartbeat: whether the queue is paused, and the fences that own nothing any more."""
 
     paused: bool
     lost: list[str]
@@ -144,7 +144,7 @@ class Broker:
             return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
-        """The call that renews `held` (id -> fence). Run by the heartbeat's own thread; see `pulse`."""
+        """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
         k = self.keys
         pairs = [part for pair in held.items() for part in pair]
         return Call(
@@ -199,7 +199,7 @@ class Broker:
 def pulse(reply: Sequence[Any]) -> Pulse:
     """Read the answer to a heartbeat."""
     paused, *lost = reply
-    return Pulse(bool(paused), [task_id.decode() for task_id in lost])
+    return Pulse(bool(paused), [fence.decode() for fence in lost])
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,21 +1,22 @@
 #!lua flags=allow-oom
 -- A worker says that it lives, renews the leases it owns, and learns what it has lost.
 -- KEYS: leases owners workers beats meta
--- ARGV: worker info lease_ms, then for each held delivery: id fence
--- Returns {paused 0|1, ids of lost deliveries...}
+-- ARGV: worker info lease_ms, then for each held delivery: fence id
+-- Returns {paused 0|1, fences of lost deliveries...}
 local leases, owners, workers, beats, meta = unpack(KEYS)
 local worker, info, lease, FIRST = ARGV[1], ARGV[2], tonumber(ARGV[3]), 4
 
 local now, ids, renewed = now_ms(meta), {}, {}
-for at = FIRST, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
+for at = FIRST + 1, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
 local owner = columns(owners, ids)
 local reply = {redis.call('HEXISTS', meta, 'paused')}
 
 for index, id in ipairs(ids) do
-  if owned_place(owner[index], ARGV[FIRST + index * 2 - 1]) then
+  local fence = ARGV[FIRST + index * 2 - 2]
+  if owned_place(owner[index], fence) then
     renewed[#renewed + 1], renewed[#renewed + 2] = now + lease, id
   else
-    reply[#reply + 1] = id
+    reply[#reply + 1] = fence
   end
 end
 call_with('ZADD', leases, renewed)

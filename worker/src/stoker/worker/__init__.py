@@ -1,0 +1,1 @@
+"""The worker process: it takes tasks, runs them, and settles them."""

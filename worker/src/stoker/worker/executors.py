@@ -1,0 +1,91 @@
+"""Run one delivery's function and say how it ended. Async functions on the loop, plain ones in threads."""
+
+import asyncio
+import contextvars
+import logging
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from stoker.context import Context
+from stoker.errors import Dead, Invalid
+from stoker.queue.broker import Delivery
+from stoker.rules.message import Message
+from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
+from stoker.task import Task
+
+TRACEBACK_CHARACTERS = 4000
+MESSAGE_CHARACTERS = 1000
+_log = logging.getLogger("stoker.task")
+_encode = msgspec.json.Encoder().encode
+
+
+class Executor:
+    """Runs the tasks of one application, `slots` threads for the plain functions among them."""
+
+    def __init__(self, tasks: Mapping[str, Task[..., Any]], timeout: float, slots: int) -> None:
+        self._tasks = tasks
+        self._timeout = timeout
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="stoker-task")
+
+    def close(self) -> None:
+        """Take no more. A thread that still runs cannot be stopped from outside; nobody waits for it."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, delivery: Delivery, message: Message) -> Outcome:
+        """The outcome of one run. Raises CancelledError only when the run itself is cancelled."""
+        task = self._tasks.get(message.task)
+        if task is None:
+            known = ", ".join(sorted(self._tasks)) or "none"
+            return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        try:
+            arguments = task.decode_arguments(bytes(message.payload))
+        except Invalid as error:
+            return Hopeless(Failure("InvalidArguments", str(error)))
+        if task.context_parameter:
+            arguments[task.context_parameter] = _context(delivery, message)
+        return await self._call(task, arguments, self._limit(task, message))
+
+    def _limit(self, task: Task[..., Any], message: Message) -> float | None:
+        """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
+        if not task.is_async:
+            return None
+        return message.timeout or task.policy.timeout or self._timeout
+
+    async def _call(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
+        deadline = asyncio.timeout(limit)
+        try:
+            async with deadline:
+                value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
+        except Dead as reason:
+            return Hopeless(Failure("Dead", str(reason)[:MESSAGE_CHARACTERS]))
+        except TimeoutError as error:
+            if deadline.expired():
+                return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
+            return Raised(_failure(error))
+        except (Exception, SystemExit) as error:
+            return Raised(_failure(error))
+        try:
+            return Returned(_encode(value))
+        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+            # Its work is done: running it again would do it twice for the same complaint.
+            return Hopeless(Failure("ResultNotJSON", f"{task.name} returned what JSON cannot carry: {error}"))
+
+    async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: context.run(task.function, **arguments))
+
+
+def _context(delivery: Delivery, message: Message) -> Context:
+    fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
+    log = logging.LoggerAdapter(_log, fields)
+    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
+
+
+def _failure(error: BaseException) -> Failure:
+    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+    return Failure(type(error).__name__, str(error)[:MESSAGE_CHARACTERS], text)

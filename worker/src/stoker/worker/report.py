@@ -1,0 +1,76 @@
+"""What a worker says of every run: one count, one log line, in one place."""
+
+import logging
+from collections.abc import Container
+
+from stoker.queue.broker import Delivery
+from stoker.rules.message import Message
+from stoker.rules.settle import Bury, Postpone, Release, Retry, Succeed, Transition
+from stoker.telemetry.metrics import OTHER, TaskMetrics, WorkerMetrics
+
+_log = logging.getLogger("stoker.worker")
+
+
+class Reporter:
+    """Counts and logs the runs of one worker. Task names that it does not know are counted as `other`."""
+
+    def __init__(self, metrics: WorkerMetrics, known: Container[str]) -> None:
+        self._metrics = metrics
+        self._known = known
+
+    def started(self, message: Message, delivery: Delivery) -> None:
+        """A run begins."""
+        metrics = self._of(message)
+        metrics.started.inc()
+        metrics.wait.observe(delivery.waited)
+
+    def ended(self, message: Message | None, delivery: Delivery, transition: Transition, seconds: float) -> None:
+        """A run has ended, and this becomes of the task."""
+        metrics = self._of(message)
+        metrics.duration.observe(seconds)
+        level = count(metrics, transition)
+        if not _log.isEnabledFor(level):
+            return
+        extra: dict[str, object] = {
+            "task_id": delivery.id,
+            "task": message.task if message else None,
+            "attempt": delivery.attempt,
+            "seconds": round(seconds, 6),
+        }
+        if isinstance(transition, Retry | Bury):
+            extra["error"] = f"{transition.failure.type}: {transition.failure.message}"
+        if isinstance(transition, Retry | Postpone):
+            extra["again_in"] = round(transition.delay, 3)
+        _log.log(level, "task %s", _VERBS[type(transition)], extra=extra)
+
+    def _of(self, message: Message | None) -> TaskMetrics:
+        return self._metrics.of(message.task if message and message.task in self._known else OTHER)
+
+
+_VERBS: dict[type[Transition], str] = {
+    Succeed: "succeeded",
+    Retry: "failed, to be retried",
+    Bury: "buried",
+    Postpone: "handed back: unknown here",
+    Release: "released",
+}
+
+
+def count(metrics: TaskMetrics, transition: Transition) -> int:
+    """Count it under its name. Returns the level that its log line deserves."""
+    match transition:
+        case Succeed():
+            metrics.succeeded.inc()
+            return logging.DEBUG
+        case Retry():
+            metrics.failed.inc()
+            metrics.retried.inc()
+            return logging.WARNING
+        case Bury():
+            metrics.failed.inc()
+            metrics.dead.inc()
+            return logging.ERROR
+        case Postpone():
+            return logging.WARNING
+        case Release():
+            return logging.INFO

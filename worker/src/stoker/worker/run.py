@@ -1,0 +1,239 @@
+"""Fetch, run, settle: the loop of a worker.
+
+One task of the event loop makes turns: in a single round trip a turn settles all that has ended since
+the last and takes as many new tasks as there are free slots. While a turn is under way more tasks end,
+so batches grow with the load by themselves and an idle worker settles at once.
+"""
+
+import asyncio
+import logging
+import random
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from stoker.clock import Clock, system
+from stoker.errors import Invalid, StokerError
+from stoker.queue.broker import Broker, Delivery, Pulse, Settlement, Turn
+from stoker.queue.scripts import Call
+from stoker.rules.message import Message, decode
+from stoker.rules.retry import Retry, backoff
+from stoker.rules.settle import Bury, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Transition, settle
+from stoker.rules.settle import Retry as RetryLater
+from stoker.settings import WorkerSettings
+from stoker.task import Task
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.telemetry.tracing import Tracing
+from stoker.worker.executors import Executor
+from stoker.worker.report import Reporter
+
+LONGEST_WAIT = 5.0
+SHORTEST_WAIT = 0.01
+FLUSH_LIMIT = 5.0
+RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
+_log = logging.getLogger("stoker.worker")
+
+
+class Worker:
+    """Runs the tasks of one queue until `drain` has emptied it. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        tasks: dict[str, Task[..., Any]],
+        settings: WorkerSettings,
+        broker: Broker,
+        metrics: WorkerMetrics,
+        tracing: Tracing,
+        clock: Clock = system,
+    ) -> None:
+        self.name = name
+        self._tasks = tasks
+        self._settings = settings
+        self._broker = broker
+        self._metrics = metrics
+        self._tracing = tracing
+        self._clock = clock
+        self._report = Reporter(metrics, tasks)
+        self._executor = Executor(tasks, settings.task_timeout, settings.concurrency)
+        self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
+        self._held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self._ended: list[Settlement] = []
+        self._stir = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._next_due: float | None = None
+        self._troubles = 0
+        self._draining = False
+        self._released = False
+
+    @property
+    def busy(self) -> int:
+        """Tasks that run now."""
+        return len(self._jobs)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it takes no tasks; None while it does."""
+        if self._draining:
+            return "draining"
+        return "Redis does not answer" if self._troubles else None
+
+    def heartbeat_call(self) -> Call:
+        """What the heartbeat's thread sends: this worker lives and holds these."""
+        info = msgspec.json.encode({"slots": self._settings.concurrency, "busy": self.busy, "draining": self._draining})
+        return self._broker.heartbeat_call(self.name, info, self._held.copy())
+
+    def hear(self, answer: Pulse) -> None:
+        """Give up what was lost: another worker has it, and nothing written here would count."""
+        for fence in answer.lost:
+            if job := self._jobs.get(fence):
+                _log.warning("lease lost, giving the task up", extra={"task_id": self._held.get(fence)})
+                job.cancel()
+
+    def drain(self) -> None:
+        """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
+        if not self._draining:
+            self._draining = True
+            _log.info("draining", extra={"running": self.busy, "timeout": self._settings.drain_timeout})
+            asyncio.get_running_loop().call_later(self._settings.drain_timeout, self.release)
+            self._stir.set()
+
+    def release(self) -> None:
+        """Give the running tasks back at once, no attempt charged."""
+        self._draining = True
+        if not self._released:
+            self._released = True
+            if self._jobs:
+                _log.warning("releasing the running tasks", extra={"running": self.busy})
+            for job in self._jobs.values():
+                job.cancel()
+            self._stir.set()
+
+    async def run(self) -> None:
+        """Work until drained."""
+        waiting = asyncio.create_task(self._wake_when_work_comes())
+        self._stir.set()
+        try:
+            while not self._draining or self._jobs or self._ended:
+                await self._stir.wait()
+                self._stir.clear()
+                if not await self._turn() and self._released:
+                    break
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            self._executor.close()
+
+    async def _turn(self) -> bool:
+        """One round trip. Returns False when Redis did not answer; what was to be settled is kept."""
+        settlements, self._ended = self._ended, []
+        room = 0 if self._draining else self._settings.concurrency - len(self._jobs)
+        try:
+            turn = await self._broker.turn(settlements, room, self.name)
+        except StokerError as error:
+            self._ended = settlements + self._ended
+            await self._wait_out(error)
+            self._stir.set()
+            return False
+        self._recover()
+        self._take(turn, settlements, room)
+        return True
+
+    def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
+        for settlement in settlements:
+            self._held.pop(settlement.fence, None)
+        if turn.refused:
+            self._metrics.stale.inc(len(turn.refused))
+            _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
+        for delivery in turn.deliveries:
+            self._start(delivery)
+        self._next_due = turn.due_in
+        if room > len(turn.deliveries) and not self._draining:
+            self._has_room.set()
+
+    def _start(self, delivery: Delivery) -> None:
+        job = asyncio.create_task(self._run(delivery))
+        self._held[delivery.fence] = delivery.id
+        self._jobs[delivery.fence] = job
+        job.add_done_callback(partial(self._finish, delivery))
+        self._metrics.slots(len(self._jobs))
+
+    def _finish(self, delivery: Delivery, job: asyncio.Task[Settlement]) -> None:
+        if job.cancelled():  # before its first step
+            settlement = Settlement(delivery.id, delivery.fence, Release())
+        elif error := job.exception():
+            _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
+            failure = Failure(type(error).__name__, f"a bug in the worker: {error}")
+            settlement = Settlement(delivery.id, delivery.fence, RetryLater(LONGEST_WAIT, failure))
+        else:
+            settlement = job.result()
+        del self._jobs[delivery.fence]
+        self._ended.append(settlement)
+        self._metrics.slots(len(self._jobs))
+        self._stir.set()
+
+    async def _run(self, delivery: Delivery) -> Settlement:
+        started = self._clock()
+        message: Message | None = None
+        transition: Transition
+        try:
+            message = decode(delivery.envelope)
+        except Invalid as error:
+            transition = Bury(Failure("UnreadableEnvelope", str(error)))
+        else:
+            self._report.started(message, delivery)
+            transition = self._settle(delivery, message, await self._outcome(delivery, message))
+        busy = max(0.0, self._clock() - started)
+        self._report.ended(message, delivery, transition, busy)
+        return Settlement(delivery.id, delivery.fence, transition, busy)
+
+    async def _outcome(self, delivery: Delivery, message: Message) -> Outcome:
+        with self._tracing.processing(message.queue, message.task, delivery, message.trace) as span:
+            try:
+                outcome = await self._executor.run(delivery, message)
+            except asyncio.CancelledError:
+                outcome = _cancelled()
+            if isinstance(outcome, Raised | Hopeless):
+                span.failed(outcome.failure.type, outcome.failure.message)
+        return outcome
+
+    def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
+        task = self._tasks.get(message.task)
+        policy = (task.policy.retry if task else None) or self._settings.retry
+        if message.max_retries is not None:
+            policy = msgspec.structs.replace(policy, max_retries=message.max_retries)
+        age = self._clock() - message.created / 1000
+        return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)
+
+    async def _wake_when_work_comes(self) -> None:
+        """Block in Redis while there is room and nothing to do."""
+        while True:
+            await self._has_room.wait()
+            self._has_room.clear()
+            timeout = LONGEST_WAIT if self._next_due is None else min(self._next_due, LONGEST_WAIT)
+            try:
+                await self._broker.wait_for_work(max(timeout, SHORTEST_WAIT))
+            except StokerError as error:
+                await self._wait_out(error)
+            self._stir.set()
+
+    async def _wait_out(self, error: StokerError) -> None:
+        self._troubles += 1
+        if self._troubles == 1:
+            _log.warning("Redis is in trouble: running tasks go on, no new ones are taken", extra={"error": str(error)})
+        pause = backoff(RECONNECT, self._troubles, lambda: random.uniform(0.5, 1))
+        await asyncio.sleep(min(pause, FLUSH_LIMIT) if self._released else pause)
+
+    def _recover(self) -> None:
+        if self._troubles:
+            _log.info("Redis answers again", extra={"failed_calls": self._troubles})
+            self._troubles = 0
+
+
+def _cancelled() -> Outcome:
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        return Interrupted()
+    # Nobody here asked for it, so it came from inside the task: a failure like any other.
+    return Raised(Failure("CancelledError", "the task cancelled itself"))

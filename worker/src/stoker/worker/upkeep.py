@@ -1,0 +1,125 @@
+"""What keeps a worker and its queue in order: the heartbeat, and small loops that promote, reap and sweep.
+
+Every worker does the queue's upkeep. The scripts are bounded and idempotent, so doing it twice costs
+little, and no single process has to be alive for a dead worker's tasks to come back.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+from redis import Redis
+from stoker.errors import StokerError
+from stoker.queue.broker import REAPED_AT_ONCE, Broker, Pulse, pulse
+from stoker.queue.scripts import Call, run_blocking
+from stoker.telemetry.metrics import WorkerMetrics
+
+STUCK_AFTER = 60.0
+WATCH_INTERVAL = 0.5
+UPKEEP_INTERVAL = 1.0
+_log = logging.getLogger("stoker.worker")
+
+
+class LoopWatch:
+    """Knows for how long the event loop has not come round. Read from other threads."""
+
+    def __init__(self) -> None:
+        self._seen = time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the loop last ran what was due."""
+        return max(0.0, time.monotonic() - self._seen - WATCH_INTERVAL)
+
+    @property
+    def stuck(self) -> bool:
+        """True where the process should be given up."""
+        return self.silence > STUCK_AFTER
+
+    async def run(self, metrics: WorkerMetrics) -> None:
+        """Mark the loop as alive, for ever."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            metrics.lag.set(self.silence)
+            self._seen = time.monotonic()
+
+
+class Heartbeat(threading.Thread):
+    """Renews the worker's leases from a thread of its own, so that a busy event loop does not lose them.
+
+    It stops while the loop is stuck: tasks that nobody will ever finish must go to another worker.
+    """
+
+    def __init__(
+        self, redis: Redis, interval: float, watch: LoopWatch, call: Callable[[], Call], heard: Callable[[Pulse], object]
+    ) -> None:
+        super().__init__(name="stoker-heartbeat", daemon=True)
+        self._redis = redis
+        self._interval = interval
+        self._watch = watch
+        self._call = call
+        self._heard = heard
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Beat until `stop`."""
+        while not self._ended.is_set():
+            if self._watch.stuck:
+                _log.critical("the event loop is stuck: no heartbeat, its tasks go to other workers")
+            else:
+                self.beat()
+            self._ended.wait(self._interval)
+
+    def beat(self) -> None:
+        """One heartbeat. A failed one is only logged: the next may still come in time."""
+        try:
+            answer = pulse(run_blocking(self._redis, self._call()))
+        except StokerError as error:
+            _log.warning("heartbeat failed", extra={"error": str(error)})
+        else:
+            self._heard(answer)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+        self._redis.close()
+
+
+async def promote(broker: Broker) -> None:
+    """Due tasks become ready even while every worker is full, so that the autoscaler sees them."""
+    await _every(UPKEEP_INTERVAL, broker.promote)
+
+
+async def reap(broker: Broker, metrics: WorkerMetrics) -> None:
+    """Take back what dead workers held."""
+
+    async def once() -> None:
+        taken = REAPED_AT_ONCE
+        while taken == REAPED_AT_ONCE:
+            reaped = await broker.reap()
+            taken = reaped.given_back + reaped.buried
+            if taken:
+                metrics.reclaimed.inc(taken)
+                _log.warning("took back the tasks of a lost worker", extra=reaped._asdict())
+
+    await _every(UPKEEP_INTERVAL, once)
+
+
+async def sweep(broker: Broker) -> None:
+    """Forget what is past its retention."""
+    await _every(UPKEEP_INTERVAL, broker.sweep)
+
+
+async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        # Workers that started together must not work together for ever.
+        await asyncio.sleep(interval * random.uniform(0.8, 1.2))
+        try:
+            await action()
+        except StokerError as error:
+            _log.debug("upkeep failed, trying again", extra={"error": str(error)})
