@@ -1,0 +1,101 @@
+{{/* The prefix of every name: the release's, so that `helm install stoker` gives stoker-operator. */}}
+{{- define "stoker.fullname" -}}
+{{- $default := ternary .Release.Name (printf "%s-stoker" .Release.Name) (contains "stoker" .Release.Name) -}}
+{{- default $default .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* Labels of everything. */}}
+{{- define "stoker.labels" -}}
+app.kubernetes.io/part-of: stoker
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* What finds the pods of one part: (list . "gateway"). Never changes, since a Deployment's selector cannot. */}}
+{{- define "stoker.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: {{ printf "stoker-%s" (last .) }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- end }}
+
+{{/* Name, namespace and labels of an object of one part: (list . "gateway"). */}}
+{{- define "stoker.metadata" -}}
+{{- $root := first . -}}
+name: {{ include "stoker.fullname" $root }}-{{ last . }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "stoker.selector" . | nindent 2 }}
+  {{- include "stoker.labels" $root | nindent 2 }}
+{{- end }}
+
+{{/* A pod that the "restricted" Pod Security Standard admits: (list uid). */}}
+{{- define "stoker.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ first . }}
+runAsGroup: {{ first . }}
+fsGroup: {{ first . }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "stoker.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Where a pod of one part may run: (list . "gateway"). */}}
+{{- define "stoker.placement" -}}
+{{- $root := first . -}}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $part := get $root.Values (last .) }}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" }}
+{{- with get $part $field }}
+{{ $field }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Annotations of a pod of one part; a changed URL restarts it. */}}
+{{- define "stoker.podAnnotations" -}}
+{{- $root := first . -}}
+{{- $annotations := deepCopy (get $root.Values (last .)).podAnnotations -}}
+{{- if $root.Values.redis.url }}
+{{- $_ := set $annotations "stoker.dev/redis-url-checksum" (sha256sum $root.Values.redis.url) }}
+{{- end }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The environment that every program of ours reads. */}}
+{{- define "stoker.env" -}}
+{{- $redis := .Values.redis -}}
+{{- $given := add (ternary 1 0 $redis.enabled) (ternary 1 0 (ne $redis.url "")) (ternary 1 0 (ne $redis.existingSecret.name "")) -}}
+{{- if eq $given 0 }}
+{{- fail "No Redis: set redis.url or redis.existingSecret.name, or redis.enabled=true for a single server of the chart's own" }}
+{{- else if gt $given 1 }}
+{{- fail "More than one Redis: give exactly one of redis.enabled=true, redis.url and redis.existingSecret.name" }}
+{{- end -}}
+- name: STOKER_REDIS_URL
+{{- if $redis.enabled }}
+  # With the namespace, since workers elsewhere are given the same URL.
+  value: redis://{{ include "stoker.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+{{- else }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ default (printf "%s-redis-url" (include "stoker.fullname" .)) $redis.existingSecret.name }}
+      key: {{ ternary $redis.existingSecret.key "url" (ne $redis.existingSecret.name "") }}
+{{- end }}
+- name: STOKER_NAMESPACE
+  value: {{ .Values.keyPrefix | quote }}
+- name: STOKER_LOG_LEVEL
+  value: {{ .Values.log.level | quote }}
+- name: STOKER_LOG_FORMAT
+  value: {{ .Values.log.format | quote }}
+{{- end }}
