@@ -1,0 +1,41 @@
+"""The command line. `main` is the entry point `stoker`; every command is a function in a module of this package.
+
+Commands import what is heavy (fastapi, uvicorn, rich's tables) when they run, so that the others start fast.
+"""
+
+import sys
+
+import typer
+
+from stoker.errors import NotFound, StokerError
+from stoker.version import VERSION
+
+FAILED, NOT_FOUND = 1, 3
+"""Exit codes beside 0 (done) and 2 (wrong usage)."""
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="stoker",
+        help="Background tasks on Redis, for Kubernetes and for a laptop.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.command()(version)
+    return app
+
+
+def main() -> None:
+    """Run the command in sys.argv. What Stoker refuses is one line on stderr, never a traceback."""
+    try:
+        build()()
+    except StokerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)
+
+
+def version() -> None:
+    """Print the version."""
+    print(VERSION)

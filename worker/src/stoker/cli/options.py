@@ -1,0 +1,56 @@
+"""Options that several commands share, so that a flag has one name, one variable and one help text everywhere.
+
+def stats(redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE) -> None: ...
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
+
+from stoker.rules.durations import parse_duration
+from stoker.settings import PREFIX, LogFormat
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: variable("REDIS_URL") is STOKER_REDIS_URL."""
+    return PREFIX + name
+
+
+def duration(text: str) -> float:
+    """Seconds of "90", "1.5", "30s" or "1h30m". The parser for options that take a time."""
+    try:
+        return parse_duration(text if text[-1:].isalpha() else text + "s")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a duration: write it like 30s, 10m, 1h30m, or a number of seconds") from None
+
+
+def moment(text: str) -> datetime:
+    """A time with its zone, RFC 3339. The parser for options that take a moment."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is not a time with its zone: write it like 2030-01-31T09:00:00Z")
+    return when
+
+
+RedisUrl = Annotated[
+    str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), metavar="URL", help="Where Redis is.", rich_help_panel="Redis")
+]
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", envvar=variable("NAMESPACE"), metavar="NAME", help="Prefix of all keys.", rich_help_panel="Redis"),
+]
+QueueName = Annotated[str, typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="The queue.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format", envvar=variable("LOG_FORMAT"), help="auto is text on a terminal, else JSON.", rich_help_panel="Logs"
+    ),
+]
+LogLevelOption = Annotated[LogLevel, typer.Option("--log-level", envvar=variable("LOG_LEVEL"), rich_help_panel="Logs")]
