@@ -8,8 +8,8 @@ from msgspec import Raw, Struct
 from redis.asyncio import Redis
 
 from stoker.clock import Clock, milliseconds, system
-from stoker.errors import Invalid, NotFound, ResultPending, TaskFailed
-from stoker.queue.broker import Broker, Entry, Receipt
+from stoker.errors import Conflict, Invalid, NotFound, ResultPending, TaskFailed
+from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import connect
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
@@ -61,12 +61,16 @@ class Client:
         Raises Invalid for a bad call, Conflict for an id that another task has, RedisUnavailable or
         RedisRefused; after those two a call with an `id` of its own may simply be sent again.
         """
+        return taken(await self.offer(calls))
+
+    async def offer(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        """The same, for those who want to know of every call: a Conflict is returned in its place, not raised."""
         for call in calls:
             _check(call)
-        receipts: list[Receipt] = []
+        outcomes: list[Receipt | Conflict] = []
         for queue, run in groupby(calls, key=lambda call: call.queue):
-            receipts += await self._send_to(queue, list(run))
-        return receipts
+            outcomes += await self._offer_to(queue, list(run))
+        return outcomes
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
@@ -89,10 +93,10 @@ class Client:
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
 
-    async def _send_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt]:
+    async def _offer_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         broker = await self._broker(queue)
         with self._tracing.sending(queue, len(calls)) as trace:
-            return await broker.enqueue([self._entry(call, trace) for call in calls])
+            return await broker.offer([self._entry(call, trace) for call in calls])
 
     async def _broker(self, queue: str) -> Broker:
         if queue not in self._brokers:

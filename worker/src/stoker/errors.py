@@ -36,5 +36,9 @@ class RedisRefused(StokerError):
     """Redis answered with an error that will not pass by itself: no rights, no memory, read-only."""
 
 
+class RedisFull(RedisRefused):
+    """Redis is at its maxmemory: nothing new is taken until the queues drain or it is given more."""
+
+
 class Dead(Exception):
     """Raised by a task: this can never succeed, bury it now. Its text becomes the reason."""

@@ -111,6 +111,10 @@ class Broker:
 
         Raises Conflict where an id is taken by another task; the other entries have been added.
         """
+        return taken(await self.offer(entries))
+
+    async def offer(self, entries: Sequence[Entry]) -> list[Receipt | Conflict]:
+        """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake)
         calls = [
@@ -213,11 +217,21 @@ def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
     return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
 
 
-def _receipt(message: Message, reply: bytes) -> Receipt:
+def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
+    """The receipts. Raises the first Conflict among them."""
+    receipts: list[Receipt] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Conflict):
+            raise outcome
+        receipts.append(outcome)
+    return receipts
+
+
+def _receipt(message: Message, reply: bytes) -> Receipt | Conflict:
     if reply in (b"ready", b"scheduled"):
         return Receipt(message.id, State(reply.decode()))
     if not same_task(message, decode(reply)):
-        raise Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
+        return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
     return Receipt(message.id, None, duplicate=True)
 
 

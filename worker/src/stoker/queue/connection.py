@@ -10,7 +10,7 @@ from redis.retry import Retry
 
 from redis import Redis as BlockingRedis
 from redis import exceptions
-from stoker.errors import Invalid, RedisRefused, RedisUnavailable
+from stoker.errors import Invalid, RedisFull, RedisRefused, RedisUnavailable
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
@@ -77,7 +77,7 @@ def mapped(error: Exception) -> RedisUnavailable | RedisRefused:
         case exceptions.ReadOnlyError():
             return RedisUnavailable(f"Redis is a read-only replica, a failover may be under way: {error}")
         case exceptions.OutOfMemoryError():
-            return RedisRefused(f"Redis is full; raise its maxmemory or let the queue drain: {error}")
+            return RedisFull(f"Redis is full; raise its maxmemory or let the queue drain: {error}")
         case exceptions.ConnectionError() | exceptions.TimeoutError() | exceptions.TryAgainError():
             return RedisUnavailable(f"Redis does not answer: {error}")
         case _:
