@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from stoker.cli.up import up
+from stoker.cli.worker import worker
 from stoker.errors import NotFound, StokerError
 from stoker.version import VERSION
 
@@ -23,6 +25,8 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.command()(worker)
+    app.command()(up)
     app.command()(version)
     return app
 

@@ -19,7 +19,7 @@ PAGE = 50
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 10 s.
+    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
 
     `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
     The last group counts since the queue began.

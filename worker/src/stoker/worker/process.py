@@ -34,8 +34,6 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
 
     Waits for a Redis that is away; raises Invalid for a port it cannot have.
     """
-    for task in app.tasks.values():
-        task.check()
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)

@@ -41,6 +41,13 @@ local function call_with(command, key, arguments)
   return 0
 end
 
+-- Completions a second as an exponentially decaying sum: one field, kept and read in O(1).
+local RATE_WINDOW_MS = 5000
+local function decayed_rate(stats, now)
+  local was = redis.call('HMGET', stats, 'rate', 'rate_at')
+  return tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
+end
+
 -- A fence may write while it owns the task. The owner's value is the fence, a blank, the place in line.
 local function owned_place(owner, fence)
   if owner and string.sub(owner, 1, #fence + 1) == fence .. ' ' then

@@ -7,7 +7,6 @@
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, scheduled, dead, done, tasks, attempts, lost, levels, errors, results, meta, stats, wake = unpack(KEYS)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
-local RATE_WINDOW_MS = 10000
 
 local now, ids = now_ms(meta), {}
 for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
@@ -80,10 +79,8 @@ tally('postponed', count.postpone)
 tally('busy_ms', busy)
 tally('stale_settles', #ids - #ended)
 
--- Completions a second, as an exponentially decaying sum: one field, read in O(1).
 if count.succeed > 0 then
-  local was = redis.call('HMGET', stats, 'rate', 'rate_at')
-  local aged = tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
-  redis.call('HSET', stats, 'rate', aged + count.succeed * 1000 / RATE_WINDOW_MS, 'rate_at', now)
+  local rate = decayed_rate(stats, now) + count.succeed * 1000 / RATE_WINDOW_MS
+  redis.call('HSET', stats, 'rate', rate, 'rate_at', now)
 end
 return reply

@@ -13,13 +13,11 @@ while head[2] do  -- the head of each priority level
   head = redis.call('ZRANGEBYSCORE', ready, (level_of(place) + 1) * LEVEL, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
-local decayed = redis.call('HMGET', stats, 'rate', 'rate_at')
-local rate = tonumber(decayed[1] or 0) * math.exp(-(now - tonumber(decayed[2] or now)) / 10000)
 local reply = {
   redis.call('ZCARD', ready), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled), redis.call('ZCARD', dead),
   redis.call('ZCARD', done), redis.call('ZCOUNT', scheduled, '-inf', now + tonumber(ARGV[1])),
   oldest and math.max(0, now - oldest) or 0, redis.call('ZCOUNT', beats, now, '+inf'),
-  redis.call('HEXISTS', meta, 'paused'), math.floor(rate * 1000), now,
+  redis.call('HEXISTS', meta, 'paused'), math.floor(decayed_rate(stats, now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply

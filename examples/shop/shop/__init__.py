@@ -1,0 +1,1 @@
+"""A small shop: the example application that the demonstration and the tests run."""

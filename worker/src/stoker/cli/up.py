@@ -1,0 +1,54 @@
+"""`stoker up`: a TaskQueue on one machine, with processes for pods."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stoker.cli.options import variable
+from stoker.queue.connection import without_password
+from stoker.settings import DEFAULT_GATEWAY_PORT
+from stoker.taskqueue import TaskQueue, load
+
+
+def up(
+    file: Annotated[Path, typer.Option("--file", "-f", envvar=variable("FILE"), help="The manifest with TaskQueues.")],
+    redis_url: Annotated[
+        str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), help="Default: a server of its own.", show_default=False)
+    ] = "",
+    port: Annotated[
+        int, typer.Option("--port", envvar=variable("PORT"), min=0, max=65535, help="The gateway's; 0 = no gateway.")
+    ] = DEFAULT_GATEWAY_PORT,
+    data: Annotated[Path, typer.Option("--data", envvar=variable("DATA"), help="Where tasks and logs are kept.")] = Path(".stoker"),
+) -> None:
+    """Run TaskQueues here: an embedded Redis, workers as processes, the gateway, the same scaling. Ctrl-C drains."""
+    asyncio.run(_up(load(file), redis_url, port, data.resolve()))
+
+
+async def _up(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path) -> None:
+    from rich.console import Console
+
+    from stoker.local.stack import running_stack
+    from stoker.local.view import watch
+
+    console = Console()
+    asked = asyncio.Event()
+    async with running_stack(queues, redis_url, port, data) as stack:
+
+        def leave() -> None:
+            if asked.is_set():
+                for fleet in stack.supervisor.fleets.values():
+                    fleet.release()
+            asked.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, leave)
+        places = [f"redis {without_password(stack.redis_url)}", f"logs {data / 'logs'}", "Ctrl-C drains"]
+        if stack.gateway_url:
+            places.insert(0, f"gateway {stack.gateway_url}/docs")
+        console.print("  ·  ".join(places), soft_wrap=True, highlight=False, style="dim")
+        await watch(stack.supervisor, asked, "", console)
+        console.print("draining: running tasks end first (Ctrl-C again gives them back at once)", style="dim")

@@ -1,0 +1,119 @@
+"""`stoker worker`: run the tasks of one queue."""
+
+import asyncio
+import os
+import sys
+import threading
+from typing import Annotated, Any
+
+import typer
+
+from stoker.cli.options import LogFormatOption, LogLevelOption, duration, variable
+from stoker.errors import Invalid
+from stoker.rules.durations import Duration
+from stoker.rules.message import check_queue
+from stoker.rules.retry import Jitter, Retry
+from stoker.settings import DEFAULT_WORKER_PORT, WorkerSettings
+from stoker.taskqueue import Keep, Lease, Retention
+
+
+def option(*flags: str, **settings: Any) -> Any:
+    """A flag and the variable of the same name."""
+    return typer.Option(*flags, envvar=variable(flags[0].removeprefix("--").replace("-", "_").upper()), **settings)
+
+
+def time_option(*flags: str, **settings: Any) -> Any:
+    """A flag that takes a duration such as 30s."""
+    return option(*flags, parser=duration, metavar="DURATION", **settings)
+
+
+_defaults = WorkerSettings(queue="")
+RETRIES, KEEPING, PROBES = "Retries and lost workers", "What is kept of ended tasks", "Probes and metrics"
+
+
+def worker(
+    app: Annotated[str, typer.Argument(envvar=variable("APP"), help="The application, as module:attribute.", show_default=False)],
+    queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
+    redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
+    namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: what the application says.")] = "",
+    concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at a time.")] = _defaults.concurrency,
+    task_timeout: Annotated[float, time_option("--task-timeout", help="For tasks that set none.")] = _defaults.task_timeout,
+    drain_timeout: Annotated[
+        float, time_option("--drain-timeout", help="After SIGTERM, how long running tasks may take.")
+    ] = _defaults.drain_timeout,
+    max_retries: Annotated[int, option("--max-retries", min=0, rich_help_panel=RETRIES)] = _defaults.retry.max_retries,
+    initial_delay: Annotated[float, time_option("--initial-delay", rich_help_panel=RETRIES)] = _defaults.retry.initial_delay,
+    multiplier: Annotated[float, option("--multiplier", min=1, rich_help_panel=RETRIES)] = _defaults.retry.multiplier,
+    max_delay: Annotated[float, time_option("--max-delay", rich_help_panel=RETRIES)] = _defaults.retry.max_delay,
+    jitter: Annotated[Jitter, option("--jitter", rich_help_panel=RETRIES)] = _defaults.retry.jitter,
+    lease: Annotated[
+        float, time_option("--lease", rich_help_panel=RETRIES, help="How long a silent worker keeps its tasks.")
+    ] = _defaults.lease.duration,
+    max_lost: Annotated[
+        int, option("--max-lost", min=1, rich_help_panel=RETRIES, help="Lost with its worker so often, a task is buried.")
+    ] = _defaults.lease.max_lost,
+    keep_succeeded: Annotated[float, time_option("--keep-succeeded", rich_help_panel=KEEPING)] = _defaults.retention.succeeded.age,
+    keep_succeeded_count: Annotated[
+        int, option("--keep-succeeded-count", min=0, rich_help_panel=KEEPING)
+    ] = _defaults.retention.succeeded.count,
+    keep_dead: Annotated[float, time_option("--keep-dead", rich_help_panel=KEEPING)] = _defaults.retention.dead.age,
+    keep_dead_count: Annotated[int, option("--keep-dead-count", min=0, rich_help_panel=KEEPING)] = _defaults.retention.dead.count,
+    host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
+    port: Annotated[
+        int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free one.")
+    ] = DEFAULT_WORKER_PORT,
+    name: Annotated[str, option("--name", help="Default: the host's name.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, and end.")] = False,
+    log_format: LogFormatOption = "auto",
+    log_level: LogLevelOption = "info",
+) -> None:
+    """Take tasks from a queue and run them. SIGTERM drains, a second one gives the running tasks back at once."""
+    from stoker.telemetry.logs import configure
+    from stoker.telemetry.tracing import Tracing
+    from stoker.worker.loading import load_app
+    from stoker.worker.process import work
+
+    configure(log_format, log_level)
+    application = load_app(app)
+    if check:
+        print("\n".join(sorted(application.tasks)))
+        return
+    application.redis_url = redis_url or application.redis_url
+    application.namespace = namespace or application.namespace
+    application.tracing = Tracing.from_environment(f"stoker-worker-{queue}")
+    settings = WorkerSettings(
+        queue=check_queue(queue),
+        redis_url=application.redis_url,
+        namespace=application.namespace,
+        concurrency=concurrency,
+        task_timeout=task_timeout,
+        drain_timeout=drain_timeout,
+        retry=Retry(max_retries, initial_delay, multiplier, max_delay, jitter),
+        lease=_lease(lease, max_lost),
+        retention=Retention(Keep(Duration(keep_succeeded), keep_succeeded_count), Keep(Duration(keep_dead), keep_dead_count)),
+        host=host,
+        port=port,
+        name=name,
+    )
+    _run(work(application, settings))
+    if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
+        # A thread that was given up cannot be stopped, and Python would wait for it for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _lease(duration_: float, max_lost: int) -> Lease:
+    try:
+        return Lease(Duration(duration_), max_lost)
+    except ValueError as error:
+        raise Invalid(f"--lease: {error}") from error
+
+
+def _run(work: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

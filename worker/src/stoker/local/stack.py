@@ -1,0 +1,61 @@
+"""Everything `stoker up` starts, and ends again, in order: Redis, the fleets, the gateway."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from stoker.local.child import Child
+from stoker.local.server import embedded_server
+from stoker.local.supervisor import Supervisor
+from stoker.queue.inspector import Inspector
+from stoker.settings import DEFAULT_NAMESPACE
+from stoker.taskqueue import TaskQueue
+
+GATEWAY_PATIENCE = 10.0
+
+
+class Stack(Struct, frozen=True):
+    """What runs. `gateway_url` is empty where none was asked for."""
+
+    redis_url: str
+    gateway_url: str
+    supervisor: Supervisor
+    inspector: Inspector
+
+
+@asynccontextmanager
+async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path) -> AsyncIterator[Stack]:
+    """Run TaskQueues on this machine; on leaving, every worker finishes its tasks first.
+
+    An empty `redis_url` starts a server whose data stays under `data`; port 0 means no gateway.
+    Raises Invalid for an application that does not import, RedisUnavailable for a server that does not answer.
+    """
+    logs = data / "logs"
+    async with AsyncExitStack() as cleanup:
+        url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis"))
+        inspector = Inspector.at(url, DEFAULT_NAMESPACE)
+        cleanup.push_async_callback(inspector.close)
+        await inspector.ping()
+        environment = {"STOKER_REDIS_URL": url}
+        supervisor = Supervisor(queues, inspector, environment, logs)
+        await supervisor.check()
+        if port:
+            gateway = await _gateway(port, environment, logs)
+            cleanup.push_async_callback(gateway.stop, GATEWAY_PATIENCE)
+        scaling = asyncio.create_task(supervisor.run())
+        cleanup.push_async_callback(_end, scaling)
+        yield Stack(url, f"http://127.0.0.1:{port}" if port else "", supervisor, inspector)
+
+
+async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Child:
+    command = [sys.executable, "-m", "stoker", "gateway", "--host", "127.0.0.1", "--port", str(port)]
+    return await Child.start("gateway", command, environment, logs / "gateway.log")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,75 @@
+"""The operator's part on one machine: read the demand, decide, scale, once a second."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from stoker.autoscale.decide import Decision, Memory, decide
+from stoker.autoscale.demand import demand_of, policy_of
+from stoker.errors import StokerError
+from stoker.local.fleet import Fleet
+from stoker.queue.inspector import Inspector, QueueStats
+from stoker.taskqueue import TaskQueue
+
+INTERVAL = 0.5
+
+
+class Scene(Struct, frozen=True):
+    """What one TaskQueue looks like now. `stats` and `decision` are None until they are known."""
+
+    name: str
+    working: int
+    leaving: int
+    stats: QueueStats | None
+    decision: Decision | None
+    trouble: str
+
+
+class Supervisor:
+    """Runs the fleets of some TaskQueues."""
+
+    def __init__(self, queues: Sequence[TaskQueue], inspector: Inspector, environment: Mapping[str, str], folder: Path) -> None:
+        self.fleets = {queue.name: Fleet(queue, environment, folder) for queue in queues}
+        self.scenes: dict[str, Scene] = {}
+        self._queues = queues
+        self._inspector = inspector
+        self._memories: dict[str, Memory] = {}
+
+    async def check(self) -> None:
+        """Import every application once. Raises Invalid with the first complaint."""
+        for fleet in self.fleets.values():
+            await fleet.check()
+
+    async def run(self) -> None:
+        """Scale for ever; when cancelled, drain every worker."""
+        try:
+            while True:
+                await self.step(time.monotonic())
+                await asyncio.sleep(INTERVAL)
+        finally:
+            await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
+
+    async def step(self, now: float) -> None:
+        """One reading, and one decision for each queue."""
+        readings: Sequence[QueueStats | None]
+        trouble = ""
+        try:
+            readings = await self._inspector.stats([queue.queue for queue in self._queues])
+        except StokerError as error:
+            readings, trouble = [None] * len(self._queues), str(error)
+        for queue, stats in zip(self._queues, readings, strict=True):
+            fleet = self.fleets[queue.name]
+            decision = self._decide(queue, stats, fleet, now)
+            await fleet.scale(decision.replicas, now)
+            self.scenes[queue.name] = Scene(
+                queue.name, len(fleet.working), fleet.leaving, stats, decision, trouble or fleet.trouble
+            )
+
+    def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
+        demand = demand_of(stats.ready, stats.running, stats.due, paused=stats.paused) if stats else None
+        decision = decide(demand, policy_of(queue.spec), fleet.replicas, self._memories.get(queue.name), now)
+        self._memories[queue.name] = decision.memory
+        return decision
