@@ -24,7 +24,12 @@ def option(*flags: str, **settings: Any) -> Any:
 
 def time_option(*flags: str, **settings: Any) -> Any:
     """A flag that takes a duration such as 30s."""
-    return option(*flags, parser=duration, metavar="DURATION", **settings)
+    return option(*flags, parser=_seconds, metavar="DURATION", **settings)
+
+
+def _seconds(value: str | float) -> float:
+    # Defaults come through here as well, as numbers.
+    return duration(value) if isinstance(value, str) else value
 
 
 _defaults = WorkerSettings(queue="")

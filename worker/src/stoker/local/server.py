@@ -34,15 +34,14 @@ def server_binary() -> Path:
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
     """Run a server on a free loopback port, its data under `folder`. Yields its URL.
 
-    """Run a server on a free loopback port, its data under `folder`. Yields its URL.
+    Raises RedisUnavailable if it does not start. An append-only file makes tasks outlive the process:
+    at most the last second is lost in a power cut.
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything waits)
     port = free_port()
-    arguments = (
-        f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --maxmemory-policy noeviction --save".split()
-    )
     log = folder / "server.log"
-    server = await Child.start("redis", [str(server_binary()), *arguments, "", "--dir", str(folder)], {}, log)
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *_OPTIONS]
+    server = await Child.start("redis", [str(server_binary()), *options], {}, log)
     try:
         await _answers(port, server, log)
         yield f"redis://127.0.0.1:{port}/0"
