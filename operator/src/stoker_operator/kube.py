@@ -1,0 +1,171 @@
+"""The only speaker of Kubernetes: one method per thing the operator asks of it, and one place where its errors become ours."""
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client
+from kubernetes.aio import config as _config
+
+from stoker.errors import NotFound, StokerError
+from stoker.taskqueue import GROUP, PLURAL, VERSION
+from stoker_operator.resources import FIELD_MANAGER, Object, Ref
+
+config: Any = _config  # it has no types
+TIMEOUT = 10.0
+"""Seconds for one request: the API server itself gives up on a slow one after 60."""
+PAGE = 500
+
+APPLY, MERGE, JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
+
+
+class KubernetesUnavailable(StokerError):
+    """The API server does not answer, or asks for patience. Try again."""
+
+
+class KubernetesRefused(StokerError):
+    """The API server understood and said no: an invalid object, or no right to do that."""
+
+
+class KubernetesConflict(StokerError):
+    """The object is not the one it was taken for, or exists already. Look again."""
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+async def connect() -> "Kube":
+    """Speak to the cluster this pod runs in, else to the one that the kubeconfig names."""
+    configuration = client.Configuration()
+    try:
+        if in_cluster():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise KubernetesRefused(f"no cluster to speak to: {error}. Run in a pod, or set KUBECONFIG") from error
+    return Kube(client.ApiClient(configuration))
+
+
+class Kube:
+    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._api.close()
+
+    async def task_queues(self, namespaces: Sequence[str]) -> list[Object]:
+        """Every TaskQueue of these namespaces; of all where none is named."""
+        scopes = [f"/namespaces/{name}" for name in namespaces] or [""]
+        found = [await self._list(f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}") for scope in scopes]
+        return [item for items in found for item in items]
+
+    async def task_queue(self, ref: Ref) -> Object:
+        """The TaskQueue as it is now."""
+        return await self._call("GET", _task_queue(ref))
+
+    async def patch_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Object:
+        """Write `status` of exactly this TaskQueue: another of the same name is a conflict. None removes a field."""
+        body = {"metadata": {"uid": uid}, "status": status}
+        return await self._call("PATCH", f"{_task_queue(ref)}/status", body, {"fieldManager": FIELD_MANAGER}, MERGE)
+
+    async def deployment(self, ref: Ref) -> Object:
+        """The Deployment of that name, whoever made it."""
+        return await self._call("GET", _deployment(ref))
+
+    async def create_deployment(self, ref: Ref, manifest: Object) -> Object:
+        """Conflict where one of that name exists."""
+        path = f"/apis/apps/v1/namespaces/{ref.namespace}/deployments"
+        return await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER})
+
+    async def apply_deployment(self, ref: Ref, uid: str, manifest: Object) -> Object:
+        """Server-side apply on exactly this Deployment. Conflict where it is gone or another."""
+        body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+        return await self._call("PATCH", _deployment(ref), body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
+
+    async def scale_deployment(self, ref: Ref, uid: str, replicas: int) -> None:
+        """Ask for so many replicas of exactly this Deployment."""
+        body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
+        await self._call("PATCH", f"{_deployment(ref)}/scale", body, {"fieldManager": FIELD_MANAGER}, MERGE)
+
+    async def pods(self, ref: Ref) -> list[Object]:
+        """The worker pods of a TaskQueue."""
+        selector = ",".join(f"{label}={value}" for label, value in ref.selector.items())
+        return await self._list(f"/api/v1/namespaces/{ref.namespace}/pods", labelSelector=selector)
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes]:
+        """The decoded data of a Secret."""
+        found = await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+
+    async def create_event(self, namespace: str, event: Object) -> None:
+        """Tell people who `kubectl describe`."""
+        await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
+
+    async def _list(self, path: str, **query: str) -> list[Object]:
+        found: list[Object] = []
+        query["limit"] = str(PAGE)
+        while True:
+            page = await self._call("GET", path, query=query)
+            found += page["items"]
+            if not (token := page["metadata"].get("continue")):
+                return found
+            query["continue"] = token
+
+    async def _call(
+        self, method: str, path: str, body: Object | None = None, query: Mapping[str, str] | None = None, content: str = JSON
+    ) -> Object:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                request = await self._api.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params={"Accept": JSON, "Content-Type": content},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                response = await self._api.call_api(*request, _request_timeout=TIMEOUT)
+                text = await response.read()
+        except TimeoutError as error:
+            raise KubernetesUnavailable(f"the API server did not answer {method} {path} within {TIMEOUT:g}s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise KubernetesUnavailable(f"the API server does not answer: {error}") from error
+        if response.status >= 300:
+            raise _error(response.status, text)
+        return dict(json.loads(text))
+
+
+def _task_queue(ref: Ref) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{ref.namespace}/{PLURAL}/{ref.name}"
+
+
+def _deployment(ref: Ref) -> str:
+    return f"/apis/apps/v1/namespaces/{ref.namespace}/deployments/{ref.deployment}"
+
+
+def _error(status: int, text: bytes) -> StokerError:
+    try:
+        message = str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):  # a proxy, or a path that no API serves
+        message = f"HTTP {status}: {text[:200].decode(errors='replace').strip()}"
+    match status:
+        case 404:
+            return NotFound(message)
+        case 409:
+            return KubernetesConflict(message)
+        case 401 | 408 | 410 | 429:  # 401: a token is being renewed; 410: a list that took too long to page through
+            return KubernetesUnavailable(message)
+        case _ if status < 500:
+            return KubernetesRefused(message)
+        case _:
+            return KubernetesUnavailable(message)

@@ -1,0 +1,83 @@
+"""The operator's settings: every one a flag and a `STOKER_*` variable, with one default for both."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from stoker.rules.durations import parse_duration
+from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX, LogFormat
+
+DEFAULT_PORT = 9090
+
+
+class OperatorSettings(Struct, frozen=True):
+    """All that the operator needs to know. Times in seconds; no `watch_namespaces` means all of them."""
+
+    redis_url: str = DEFAULT_REDIS_URL
+    namespace: str = DEFAULT_NAMESPACE
+    watch_namespaces: tuple[str, ...] = ()
+    interval: float = 1.0
+    resync: float = 60.0
+    redis_timeout: float = 3.0
+    host: str = "0.0.0.0"
+    port: int = DEFAULT_PORT
+    log_format: LogFormat = "auto"
+    log_level: str = "info"
+    identity: str = "stoker-operator"  # the pod's name: it signs Events
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("must be more than 0s")
+    return seconds
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"bad port {text!r}: write a number from 0 to 65535")
+    return int(text)
+
+
+def _level(text: str) -> str:
+    if text.lower() not in {"debug", "info", "warning", "error"}:
+        raise argparse.ArgumentTypeError(f"bad level {text!r}: use debug, info, warning or error")
+    return text.lower()
+
+
+_FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
+    ("redis-url", str, "Redis of the queues that name none of their own"),
+    ("namespace", str, "prefix of all keys in Redis"),
+    ("watch-namespaces", _names, "Kubernetes namespaces to serve, comma separated; empty means all"),
+    ("interval", _seconds, "how often the autoscaler looks, such as 1s"),
+    ("resync", _seconds, "how often every TaskQueue is looked at without an event, such as 60s"),
+    ("redis-timeout", _seconds, "how long a Redis may take to answer before its queues are held, such as 3s"),
+    ("host", str, "address of /livez, /readyz and /metrics"),
+    ("port", _port, "their port"),
+    ("log-format", str, "auto, json or text"),
+    ("log-level", _level, "debug, info, warning or error"),
+)
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSettings:
+    """The settings of this process: flags, then variables, then defaults. Exits with a message for what it cannot read."""
+    parser = argparse.ArgumentParser("stoker-operator", description="Runs and scales the workers of TaskQueue resources.")
+    for name, kind, text in _FLAGS:
+        variable = PREFIX + name.replace("-", "_").upper()
+        # argparse reads a text default as it reads a flag, so that a bad variable is refused with the same words.
+        default = environment.get(variable) or None
+        choices = ("auto", "json", "text") if name == "log-format" else None
+        parser.add_argument(f"--{name}", type=kind, default=default, choices=choices, help=f"{text} ({variable})")
+    given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    if pod := environment.get("POD_NAME"):
+        given["identity"] = pod
+    return OperatorSettings(**given)
