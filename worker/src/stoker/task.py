@@ -4,24 +4,30 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
-from stoker.client import TaskCall
+from stoker.client import Client, TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
 from stoker.queue.inspector import TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 
-if TYPE_CHECKING:
-    from stoker.app import Stoker
-
 P = ParamSpec("P")
 R = TypeVar("R")
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
 _ABSENT: Any = msgspec.UNSET
+
+
+class Application(Protocol):
+    """What a task wants of the application it belongs to."""
+
+    @property
+    def client(self) -> Client:
+        """The running event loop's client."""
+        ...
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -70,7 +76,7 @@ class Handle(Generic[R]):
 class Task(Generic[P, R]):
     """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
 
-    def __init__(self, app: "Stoker", name: str, function: Callable[..., Any], policy: Policy) -> None:
+    def __init__(self, app: Application, name: str, function: Callable[..., Any], policy: Policy) -> None:
         self.app = app
         self.name = name
         self.function = function
