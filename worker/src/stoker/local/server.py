@@ -31,14 +31,14 @@ def server_binary() -> Path:
 
 
 @asynccontextmanager
-async def embedded_server(folder: Path) -> AsyncIterator[str]:
-    """Run a server on a free loopback port, its data under `folder`. Yields its URL.
+async def embedded_server(folder: Path, port: int = 0) -> AsyncIterator[str]:
+    """Run a server on loopback, on `port` if that is free, its data under `folder`. Yields its URL.
 
     Raises RedisUnavailable if it does not start. An append-only file makes tasks outlive the process:
     at most the last second is lost in a power cut.
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything waits)
-    port = free_port()
+    port = port if port and is_free(port) else free_port()
     log = folder / "server.log"
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *_OPTIONS]
     server = await Child.start("redis", [str(server_binary()), *options], {}, log)
@@ -54,6 +54,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this TCP port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def _answers(port: int, server: Child, log: Path) -> None:

@@ -2,20 +2,24 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
+from stoker.errors import Invalid
 from stoker.local.child import Child
-from stoker.local.server import embedded_server
+from stoker.local.server import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
 from stoker.queue.inspector import Inspector
 from stoker.settings import DEFAULT_NAMESPACE
 from stoker.taskqueue import TaskQueue
 
-GATEWAY_PATIENCE = 10.0
+GATEWAY_PATIENCE = 15.0
+USUAL_PORT = 6379
+"""Where an application looks for Redis when nobody told it otherwise."""
 
 
 class Stack(Struct, frozen=True):
@@ -32,11 +36,12 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
     """Run TaskQueues on this machine; on leaving, every worker finishes its tasks first.
 
     An empty `redis_url` starts a server whose data stays under `data`; port 0 means no gateway.
-    Raises Invalid for an application that does not import, RedisUnavailable for a server that does not answer.
+    Raises Invalid for an application that does not import and a port that is taken, RedisUnavailable for a server
+    that does not answer.
     """
     logs = data / "logs"
     async with AsyncExitStack() as cleanup:
-        url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis"))
+        url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis", USUAL_PORT if port else 0))
         inspector = Inspector.at(url, DEFAULT_NAMESPACE)
         cleanup.push_async_callback(inspector.close)
         await inspector.ping()
@@ -52,8 +57,17 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
 
 
 async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Child:
+    if not is_free(port):
+        raise Invalid(f"port {port} is taken; choose another for the gateway with --port, or 0 for none")
     command = [sys.executable, "-m", "stoker", "gateway", "--host", "127.0.0.1", "--port", str(port)]
-    return await Child.start("gateway", command, environment, logs / "gateway.log")
+    gateway = await Child.start("gateway", command, environment, logs / "gateway.log")
+    give_up = time.monotonic() + GATEWAY_PATIENCE
+    while is_free(port):
+        if not gateway.running or time.monotonic() > give_up:
+            await gateway.stop(GATEWAY_PATIENCE)
+            raise Invalid(f"the gateway did not start: {gateway.last_words()}")
+        await asyncio.sleep(0.05)
+    return gateway
 
 
 async def _end(task: asyncio.Task[None]) -> None:

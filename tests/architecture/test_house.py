@@ -1,0 +1,60 @@
+"""The house rules that no linter knows."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from stoker.rules.states import MOVES, State
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [ROOT / "worker" / "src", ROOT / "operator" / "src"]
+MODULES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "worker/src/stoker/queue/lua").glob("[!_]*.lua"))
+LONGEST_MODULE = 350
+
+
+def test_operator_is_a_folder_and_never_a_package():
+    """With an __init__.py it would shadow the standard library's `operator`, and Python itself would not start."""
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_read_in_one_sitting(module: Path):
+    assert len(module.read_text().splitlines()) <= LONGEST_MODULE, "is there a second idea inside?"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_states_its_contract(script: Path):
+    comment = "\n".join(line for line in script.read_text().splitlines() if line.startswith("--"))
+    assert "-- KEYS: " in comment
+    assert "-- ARGV: " in comment
+    assert "-- Returns " in comment
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_called(script: Path):
+    callers = [(ROOT / "worker/src/stoker/queue" / name).read_text() for name in ("broker.py", "inspector.py")]
+    assert any(f'"{script.stem}"' in text for text in callers)
+
+
+def test_the_diagram_draws_the_moves():
+    diagram = (ROOT / "docs/architecture/states.md").read_text()
+    drawn = {(State(a), State(b)) for a, b in re.findall(r"^ +(\w+) --> (\w+):", diagram, re.MULTILINE)}
+    assert drawn == {(state, after) for state, moves in MOVES.items() for after in moves}
+
+
+def test_every_relative_link_of_the_docs_leads_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+    assert not broken
+
+
+def test_nothing_generated_is_committed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert not [path for path in tracked if path.endswith((".pyc", "uv.lock", ".rdb")) or "node_modules/" in path]
