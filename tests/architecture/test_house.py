@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from stoker.rules.states import MOVES, State
 
 ROOT = Path(__file__).resolve().parents[2]
