@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from stoker.errors import StokerError
 from stoker.telemetry import logs
@@ -100,6 +101,8 @@ async def _watch(settings: OperatorSettings, queue: WorkQueue) -> None:
     """kopf, until a signal ends it. It takes the process' signals for itself."""
     await kopf.operator(
         registry=handlers.registry(queue),
+        # Otherwise kopf asks who the user is, and dies where a container's uid has no name.
+        identity=Identity(settings.identity),
         settings=handlers.settings(),
         standalone=True,
         clusterwide=not settings.watch_namespaces,
