@@ -5,13 +5,14 @@ one cannot start.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-from apiserver import ApiServer, running_api_server, unverified
-from operating import Cluster, Operator, Tasks, running_operator
+from operating import Cluster, Operator, Queue, Queues, running_operator
 
+from apiserver import ApiServer, running_api_server, unverified
 from servers import Valkey
 
 
@@ -42,13 +43,19 @@ async def cluster(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cl
 
 
 @pytest.fixture
-async def tasks() -> AsyncIterator[Callable[[str, str], Tasks]]:
-    made: list[Tasks] = []
+async def queues(shared_valkey: Valkey) -> AsyncIterator[Queues]:
+    opened: dict[tuple[str, str], Queue] = {}
 
-    def make(url: str, queue: str) -> Tasks:
-        made.append(Tasks(url, queue))
-        return made[-1]
+    def find(name: str, url: str = shared_valkey.url) -> Queue:
+        return opened.setdefault((name, url), Queue(url, name))
 
-    yield make
-    for each in made:
+    yield find
+    for each in opened.values():
         await each.close()
+
+
+@pytest.fixture
+def silent_redis() -> Iterator[str]:
+    """The URL of something that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"

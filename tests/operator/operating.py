@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -13,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from apiserver import ApiServer, process
 
+from apiserver import ApiServer, process
 from servers import free_port
 from stoker.queue.broker import Broker, Entry, Settlement
 from stoker.queue.connection import connect
 from stoker.queue.keys import Keys
 from stoker.rules.message import IdFactory, Message, encode_payload
 from stoker.rules.settle import Succeed
+
+FAST = {"backlogPerReplica": 10, "idleAfter": "1s", "scaleDown": {"stabilization": "1s"}}
+
+
+def unique(name: str) -> str:
+    """A name that no other test uses: all share one Redis, and the queue's name is the TaskQueue's."""
+    return f"{name}-{secrets.token_hex(3)}"
 
 
 async def until(what: Callable[[], Awaitable[Any]], seconds: float = 15.0) -> Any:
@@ -158,7 +166,7 @@ class Cluster:
         return [event["reason"] for event in sorted(mine, key=lambda event: event["eventTime"])]
 
 
-class Tasks:
+class Queue:
     """A client and a worker of one queue, in a few words."""
 
     def __init__(self, url: str, queue: str) -> None:
@@ -184,3 +192,7 @@ class Tasks:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+Queues = Callable[..., Queue]
+"""Opens a queue by its name, in the shared Redis or in the one whose URL is given."""

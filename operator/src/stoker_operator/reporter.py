@@ -49,7 +49,7 @@ class Reporter:
         try:
             await self._kube.create_event(entry.ref.namespace, event(entry, note, self._identity))
         except StokerError as error:
-            log.debug("an Event was not taken: %s", error, extra={"taskqueue": str(entry.ref)})
+            log.warning("an Event was not taken: %s", error, extra={"taskqueue": str(entry.ref)})
 
 
 def event(entry: Entry, note: Note, identity: str) -> Object:
@@ -58,7 +58,7 @@ def event(entry: Entry, note: Note, identity: str) -> Object:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{entry.ref.name}.", "namespace": entry.ref.namespace},
+        "metadata": {"generateName": f"{entry.ref.name}-", "namespace": entry.ref.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{GROUP}/{FIELD_MANAGER}",
         "reportingInstance": identity,

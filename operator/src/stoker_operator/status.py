@@ -54,8 +54,11 @@ def patch(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     return {**gone, **{key: value for key, value in new.items() if value != old.get(key)}}
 
 
-def _outline(status: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [(each["type"], each["status"], each["reason"]) for each in status.get("conditions") or ()]
+def _outline(status: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The conditions without the words that change by the second; those of Ready tell a person what to do next."""
+    told = {"Ready", "Stalled"}
+    found = status.get("conditions") or ()
+    return [(each["type"], each["status"], each["reason"], each["message"] if each["type"] in told else "") for each in found]
 
 
 def _queue(stats: QueueStats) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""What goes wrong is said on the resource, with what to do, and never harms what is not ours."""
+
+from typing import Any
+
+from operating import FAST, Cluster, Queues, unique, until
+
+from servers import Valkey
+
+
+async def test_redis_away_holds_the_workers_and_they_go_on_when_it_is_back(
+    cluster: Cluster, queues: Queues, own_valkey: Valkey
+) -> None:
+    name = unique("emails")
+    await cluster.secret("redis", url=own_valkey.url)
+    await cluster.apply(name, redis={"urlSecretRef": {"name": "redis"}}, scaling=FAST)
+    await queues(name, own_valkey.url).enqueue(25)
+    await cluster.workers(name)
+    await cluster.replicas(name, 3)
+
+    own_valkey.stop()
+    trouble = await cluster.condition(name, "RedisReachable", "False", "RedisUnreachable")
+    assert "does not answer" in trouble["message"]
+    await cluster.condition(name, "ScalingActive", "False", "DemandUnknown")
+    await cluster.replicas(name, 3)
+
+    own_valkey.start()  # it comes back empty: nothing left to do
+    await cluster.condition(name, "RedisReachable", "True", "Answering")
+    await cluster.replicas(name, 0)
+    assert await cluster.events(name) == ["ScaledUp", "RedisUnreachable", "RedisRecovered", "ScaledDown"]
+
+
+async def test_a_redis_that_hangs_delays_only_its_own_queues(cluster: Cluster, queues: Queues, silent_redis: str) -> None:
+    stuck, well = unique("stuck"), unique("well")
+    await cluster.secret("redis", url=silent_redis)
+    await cluster.apply(stuck, redis={"urlSecretRef": {"name": "redis"}}, scaling=FAST)
+    trouble = await cluster.condition(stuck, "RedisReachable", "False", "RedisUnreachable")
+    assert trouble["message"] == "Redis did not answer within 1s"
+
+    await cluster.apply(well, scaling=FAST)
+    await cluster.workers(well)
+    await queues(well).enqueue(15)
+    await cluster.replicas(well, 2)
+
+
+async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) -> None:
+    name = unique("emails")
+    await cluster.apply(name, worker={"image": "shop:1", "env": [{"name": "STOKER_QUEUE", "value": "other"}]})
+    ready = await cluster.condition(name, "Ready", "False", "InvalidSpec")
+    assert "STOKER_QUEUE is written from the spec's own fields" in ready["message"]
+    await cluster.condition(name, "Stalled", "True", "InvalidSpec")
+    assert await cluster.events(name) == ["InvalidSpec"]
+
+    await cluster.apply(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
+    assert await cluster.events(name) == ["InvalidSpec", "Ready"]
+
+
+async def test_a_pod_template_that_the_api_server_refuses_is_quoted(cluster: Cluster) -> None:
+    name = unique("emails")
+    await cluster.apply(name, worker={"image": "shop:1", "resources": {"limits": {"memory": "much"}}})
+    ready = await cluster.condition(name, "Ready", "False", "WorkersRefused")
+    assert "quantities must match" in ready["message"]
+
+
+async def test_a_strangers_deployment_is_not_touched(cluster: Cluster, queues: Queues) -> None:
+    name = unique("emails")
+    theirs = {
+        "metadata": {"name": f"{name}-worker", "labels": {"stoker.dev/taskqueue": name}},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "theirs"}},
+            "template": {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "theirs:1"}]}},
+        },
+    }
+    before = await cluster.create("deployments", theirs)
+    await cluster.apply(name, scaling=FAST)
+    await queues(name).enqueue(50)
+    ready = await cluster.condition(name, "Ready", "False", "NameTaken")
+    assert f"{name}-worker" in ready["message"]
+    after = await cluster.get("deployments", f"{name}-worker")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+    await cluster.delete("deployments", f"{name}-worker")
+    await cluster.replicas(name, 5)
+
+
+async def test_of_two_for_one_queue_the_older_serves_it(cluster: Cluster, queues: Queues) -> None:
+    queue, older, younger = unique("shared"), unique("a"), unique("b")
+    await cluster.apply(older, queue={"name": queue}, scaling=FAST)
+    await cluster.workers(older)
+    await cluster.apply(younger, queue={"name": queue}, scaling=FAST)
+    ready = await cluster.condition(younger, "Ready", "False", "QueueTaken")
+    assert f"{cluster.namespace}/{older}" in ready["message"]
+    await queues(queue).enqueue(25)
+    await cluster.replicas(older, 3)
+    deployments = (await cluster.call("GET", cluster.path("deployments")))["items"]
+    assert [each["metadata"]["name"] for each in deployments] == [f"{older}-worker"]
+
+    await cluster.delete("taskqueues", older)
+    await cluster.replicas(younger, 3)
+
+
+async def test_a_missing_secret_is_named_and_a_changed_one_rolls_the_workers(cluster: Cluster, redis_url: str) -> None:
+    name = unique("emails")
+    await cluster.apply(name, redis={"urlSecretRef": {"name": "cache", "key": "uri"}})
+    ready = await cluster.condition(name, "Ready", "False", "SecretMissing")
+    assert "Secret cache is not there" in ready["message"]
+
+    await cluster.secret("cache", url=redis_url)
+    await until(lambda: _says(cluster, name, "Secret cache has no key 'uri'; it has: url"))
+
+    await cluster.secret("cache", uri=redis_url)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
+    before = await cluster.workers(name)
+    [url] = [each for each in before["spec"]["template"]["spec"]["containers"][0]["env"] if each["name"] == "STOKER_REDIS_URL"]
+    assert url["valueFrom"] == {"secretKeyRef": {"name": "cache", "key": "uri"}}
+
+    await cluster.secret("cache", uri=redis_url + "?socket_timeout=5")
+
+    async def rolled() -> bool:
+        return bool((await cluster.workers(name))["spec"]["template"] != before["spec"]["template"])
+
+    await until(rolled)
+
+
+async def _says(cluster: Cluster, name: str, message: str) -> bool:
+    conditions = (await cluster.get("taskqueues", name)).get("status", {}).get("conditions", [])
+    return message in [condition["message"] for condition in conditions]
+
+
+async def test_a_redis_url_that_cannot_be_read_is_said_without_its_password(cluster: Cluster) -> None:
+    name = unique("emails")
+    await cluster.secret("redis", url="http://user:hunter2@redis:6379")
+    await cluster.apply(name, redis={"urlSecretRef": {"name": "redis"}})
+    trouble = await cluster.condition(name, "RedisReachable", "False", "InvalidRedisUrl")
+    assert "hunter2" not in trouble["message"]
+    assert "redis://" in trouble["message"]
+
+
+async def test_pods_that_cannot_start_are_quoted(cluster: Cluster) -> None:
+    name = unique("emails")
+    await cluster.apply(name, scaling={"minReplicas": 1})
+    workers = await cluster.workers(name)
+    template = workers["spec"]["template"]
+    await cluster.create(
+        "pods", {"metadata": {"name": f"{name}-1", "labels": template["metadata"]["labels"]}, "spec": template["spec"]}
+    )
+    waiting: dict[str, Any] = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "shop:1"'}}
+    container = {"name": "worker", "image": "shop:1", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    await cluster.patch("pods", f"{name}-1", {"status": {"containerStatuses": [container]}}, "/status")
+    ready = await cluster.condition(name, "Ready", "False", "WorkersFailing")
+    assert ready["message"] == f'pod {name}-1: ImagePullBackOff: Back-off pulling image "shop:1"'
