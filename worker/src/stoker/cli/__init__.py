@@ -7,6 +7,11 @@ import sys
 
 import typer
 
+from stoker.cli import dead
+from stoker.cli.enqueue import enqueue
+from stoker.cli.gateway import gateway
+from stoker.cli.stats import stats
+from stoker.cli.tasks import task, tasks
 from stoker.cli.up import up
 from stoker.cli.worker import worker
 from stoker.errors import NotFound, StokerError
@@ -26,7 +31,13 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.command()(worker)
+    app.command()(gateway)
     app.command()(up)
+    app.command()(enqueue)
+    app.command()(stats)
+    app.command()(tasks)
+    app.command()(task)
+    app.add_typer(dead.build())
     app.command()(version)
     return app
 

@@ -46,6 +46,10 @@ Namespace = Annotated[
     typer.Option("--namespace", envvar=variable("NAMESPACE"), metavar="NAME", help="Prefix of all keys.", rich_help_panel="Redis"),
 ]
 QueueName = Annotated[str, typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="The queue.")]
+MaybeQueueName = Annotated[
+    str | None,
+    typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="The queue; without it all are searched."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 LogFormatOption = Annotated[
     LogFormat,

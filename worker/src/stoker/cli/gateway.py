@@ -1,0 +1,45 @@
+"""`stoker gateway`: serve the REST API."""
+
+from typing import Annotated
+
+import typer
+
+from stoker.cli.options import LogFormatOption, LogLevelOption, Namespace, RedisUrl, variable
+from stoker.client import Client
+from stoker.errors import StokerError
+from stoker.queue.connection import connect
+from stoker.settings import DEFAULT_GATEWAY_PORT, DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
+
+
+def gateway(
+    host: Annotated[
+        str,
+        typer.Option(
+            envvar=variable("HOST"), help="Address to listen on; 0.0.0.0 for all. There is no login: mind who can reach it."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar=variable("PORT"), min=0, max=65535, help="0 picks a free one.")
+    ] = DEFAULT_GATEWAY_PORT,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+    log_format: LogFormatOption = "auto",
+    log_level: LogLevelOption = "info",
+) -> None:
+    """Serve the REST API: enqueue tasks, look at queues, repair dead letters. /docs describes it."""
+    try:
+        from stoker.gateway.app import create_app
+        from stoker.gateway.serve import serve
+    except ModuleNotFoundError as error:
+        raise StokerError(
+            f'the gateway needs packages that are not installed ({error.name}): pip install "stoker[gateway]"'
+        ) from error
+    from stoker.telemetry import logs
+    from stoker.telemetry.tracing import Tracing
+
+    logs.configure(log_format, log_level)
+    tracing = Tracing.from_environment("stoker-gateway")
+    try:
+        serve(create_app(Client(connect(redis_url), namespace, tracing)), host, port)
+    finally:
+        tracing.close()

@@ -1,0 +1,104 @@
+"""`stoker tasks` and `stoker task ID`: which tasks there are, and what is known of one."""
+
+from typing import Annotated
+
+import typer
+
+from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
+from stoker.cli.output import print_fields, print_json, print_table, since
+from stoker.cli.session import find, run
+from stoker.client import Client
+from stoker.queue.inspector import PAGE, TaskStatus
+from stoker.rules.message import check_queue
+from stoker.rules.states import State
+from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
+
+DEFAULT_LIMIT = 50
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")]
+_COLUMNS = ("ID", "TASK", "PRIORITY", "ATTEMPTS", "CREATED", "WHEN", "LAST FAILURE")
+_WHEN = {
+    State.SCHEDULED: "due",
+    State.RUNNING: "lease ends",
+    State.DEAD: "buried",
+    State.SUCCEEDED: "forgotten",
+}
+
+
+def tasks(
+    queue: QueueName = "default",
+    state: Annotated[State, typer.Option("--state", "-s", help="The state they are in.")] = State.READY,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """List tasks: ready ones in the order they will run, scheduled ones by due time, ended ones newest first."""
+    found = run(redis_url, namespace, lambda client: some(client, check_queue(queue), state, limit))
+    if as_json:
+        print_json(found)
+    else:
+        print_tasks(found)
+
+
+def task(
+    task_id: TaskId,
+    queue: MaybeQueueName = None,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Show one task: where it is, its attempts, its last failure, its result."""
+    found = run(redis_url, namespace, lambda client: find(client, task_id, queue))
+    if as_json:
+        print_json(found)
+    else:
+        print_task(found)
+
+
+async def some(client: Client, queue: str, state: State, limit: int | None) -> list[TaskStatus]:
+    """Tasks of one state, page by page; all of them without a limit."""
+    found: dict[str, TaskStatus] = {}  # by id: tasks move while pages are read, so that one may be seen twice
+    cursor: int | None = 0
+    while cursor is not None and (limit is None or len(found) < limit):
+        page = await client.inspector.tasks(queue, state, cursor, PAGE)
+        found |= {task.id: task for task in page.tasks}
+        cursor = page.cursor
+    return list(found.values())[:limit]
+
+
+def print_tasks(found: list[TaskStatus]) -> None:
+    """A line each."""
+    print_table(_COLUMNS, [_row(status) for status in found])
+
+
+def print_task(status: TaskStatus) -> None:
+    """All that is known of one."""
+    fields: list[tuple[str, object]] = [
+        ("id", status.id),
+        ("task", status.task),
+        ("queue", status.queue),
+        ("state", status.state),
+        ("priority", status.priority),
+        ("created", since(status.created)),
+        ("failed attempts", status.attempts),
+        ("lost deliveries", status.losses),
+        ("payload", bytes(status.payload).decode(errors="replace")),
+    ]
+    if status.at is not None and status.state in _WHEN:
+        fields.append((_WHEN[status.state], since(status.at)))
+    if status.worker:
+        fields.append(("worker", status.worker))
+    if status.failure:
+        fields.append(("last failure", f"{status.failure.type}: {status.failure.message}"))
+    if status.result:
+        fields.append(("result", bytes(status.result.value).decode(errors="replace")))
+    print_fields(fields)
+    if status.failure and status.failure.traceback:
+        print_fields([("traceback", "\n" + status.failure.traceback.rstrip())])
+
+
+def _row(status: TaskStatus) -> tuple[object, ...]:
+    when = f"{_WHEN[status.state]} {since(status.at)}" if status.at is not None and status.state in _WHEN else "-"
+    failure = f"{status.failure.type}: {status.failure.message}" if status.failure else "-"
+    return (status.id, status.task, status.priority, status.attempts, since(status.created), when, failure)

@@ -1,0 +1,131 @@
+"""Every refusal as an RFC 9457 problem: what was wrong, and what to do about it.
+
+`type` is the stable name for programs, `detail` the sentence for people, `errors` the fields at fault.
+"""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from stoker.errors import Conflict, Invalid, NotFound, RedisFull, RedisRefused, RedisUnavailable, StokerError
+
+RETRY_AFTER = 2
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One field that is wrong. `field` is a path into the body such as `[3].priority`, or a query parameter."""
+
+    field: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457. `type` is `urn:stoker:problem:` and a stable name."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Refusal(Exception):
+    """Something the gateway itself refuses about a request."""
+
+    def __init__(self, status: HTTPStatus, detail: str, name: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name or _slug(status.phrase)
+
+
+class InvalidFields(Exception):
+    """The request is well-formed, and these fields of it are wrong."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.detail}" if error.field else error.detail for error in errors))
+        self.errors = list(errors)
+
+
+def problem_of(error: Exception) -> Problem:
+    """How an error looks from outside. What nobody foresaw tells nothing of its insides."""
+    match error:
+        case InvalidFields(errors=errors):
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error), errors)
+        case RequestValidationError():
+            return problem_of(InvalidFields([FieldError(str(part["loc"][-1]), part["msg"]) for part in error.errors()]))
+        case Refusal(status=status, name=name):
+            return _problem(status, name, str(error))
+        case HTTPException(status_code=code):
+            status = HTTPStatus(code)
+            return _problem(status, _slug(status.phrase), _ADVICE.get(status, str(error.detail)))
+        case StokerError():
+            return _of_stoker(error)
+        case _:
+            detail = "the gateway failed; its log says why, look for the time of this request"
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+
+
+def response_of(error: Exception) -> Response:
+    """The whole answer, with Retry-After where trying again is the thing to do."""
+    problem = problem_of(error)
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if isinstance(error, RedisUnavailable | RedisFull):
+        headers["Retry-After"] = str(RETRY_AFTER)
+    return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Let every error of the application leave it as a problem."""
+    for kind in (StokerError, Refusal, InvalidFields, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _handle)
+    app.add_exception_handler(Exception, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    if isinstance(error, RedisUnavailable | RedisRefused):
+        _log.warning("redis failed a request", extra={"path": request.url.path, "reason": str(error)})
+    return response_of(error)
+
+
+def _of_stoker(error: StokerError) -> Problem:
+    match error:
+        case Invalid():
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error))
+        case NotFound():
+            return _problem(HTTPStatus.NOT_FOUND, "task-not-found", str(error))
+        case Conflict():
+            return _problem(HTTPStatus.CONFLICT, "id-taken", str(error))
+        case RedisUnavailable():
+            detail = f"{error}. Try again; a task that carries an id of its own is never enqueued twice"
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-unavailable", detail)
+        case RedisFull():
+            return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "redis-full", str(error))
+        case RedisRefused():
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-refused", f"{error}. This does not pass by itself")
+        case _:
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", str(error))
+
+
+def _problem(status: HTTPStatus, name: str, detail: str, errors: list[FieldError] | None = None) -> Problem:
+    return Problem(f"urn:stoker:problem:{name}", status.phrase, int(status), detail, errors or msgspec.UNSET)
+
+
+def _slug(phrase: str) -> str:
+    return phrase.lower().replace(" ", "-")
+
+
+_ADVICE = cast(
+    "dict[HTTPStatus, str]",
+    {
+        HTTPStatus.NOT_FOUND: "there is nothing at this address; /docs lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method; the Allow header and /docs say which it takes",
+    },
+)

@@ -1,0 +1,32 @@
+"""For Kubernetes and Prometheus: is the process alive, is it any use, what did it do."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from stoker.gateway.backend import Redis
+from stoker.gateway.documentation import answers
+from stoker.gateway.metrics import GatewayMetrics
+from stoker.gateway.replies import Health, reply
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", responses=answers(Health, 200))
+async def healthz() -> Response:
+    """The process answers. Says nothing of Redis: a restart of the gateway would not mend that."""
+    return reply(Health("alive"))
+
+
+@router.get("/readyz", responses=answers(Health, 200, 503))
+async def readyz(redis: Redis) -> Response:
+    """Redis answers the gateway."""
+    async with redis.turn() as client:
+        await client.inspector.ping()
+    return reply(Health("ready"))
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics of this gateway. The queues' own come from the operator: exported twice, their sums would double."""
+    measured: GatewayMetrics = request.app.state.metrics
+    return Response(generate_latest(measured.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,78 @@
+"""Enqueue tasks and look at them."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from stoker.client import Client, TaskCall
+from stoker.errors import Conflict
+from stoker.gateway.backend import Redis
+from stoker.gateway.documentation import answers, takes
+from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, json_body
+from stoker.gateway.replies import Accepted, BatchReply, TaskPage, batch_reply, reply
+from stoker.gateway.submission import TaskRequest, checked, read_batch, read_task
+from stoker.queue.broker import Receipt
+from stoker.queue.inspector import PAGE, TaskStatus
+from stoker.rules.message import check_queue
+from stoker.rules.states import State
+
+router = APIRouter(tags=["tasks"])
+
+Cursor = Annotated[int, Query(ge=0, le=2**53, description="Where the page before ended.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Tasks a page.")]
+QueueQuery = Annotated[str, Query(description="The queue.")]
+MaybeQueue = Annotated[str | None, Query(description="The queue it is in; without it all are searched.")]
+
+
+@router.post("/tasks", status_code=202, openapi_extra=takes(TaskRequest), responses=answers(Accepted, 202, 200, 409, 413, 422, 503))
+async def enqueue(request: Request, redis: Redis) -> Response:
+    """Enqueue a task. 202 when it is new, 200 when the same task is there under its id already, 409 when another task is."""
+    call = read_task(await json_body(request, MAX_TASK_BYTES))
+    async with redis.turn() as client:
+        [receipt] = await client.send([call])
+        state = receipt.state or (await client.status(call.queue, receipt.id)).state
+    headers = {"Location": f"/tasks/{quote(receipt.id, safe='')}?queue={call.queue}"}
+    return reply(Accepted(receipt.id, state, receipt.duplicate), 200 if receipt.duplicate else 202, headers)
+
+
+@router.post(
+    "/tasks/batch", status_code=202, openapi_extra=takes(list[TaskRequest]), responses=answers(BatchReply, 202, 413, 422, 503)
+)
+async def enqueue_many(request: Request, redis: Redis) -> Response:
+    """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
+    calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
+    async with redis.turn() as client:
+        outcomes = await _offer(client, calls)
+    return reply(batch_reply([call.id or "" for call in calls], outcomes), 202)
+
+
+@router.get("/tasks", responses=answers(TaskPage, 200, 422, 503))
+async def tasks(redis: Redis, queue: QueueQuery, state: State = State.READY, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
+    """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
+    checked("queue", check_queue, queue)
+    async with redis.turn() as client:
+        page = await client.inspector.tasks(queue, state, cursor, limit)
+    return reply(TaskPage(page.tasks, page.cursor))
+
+
+@router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 503))
+async def task(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
+    """One task: where it is, how often it was tried, its last failure, its result."""
+    async with redis.turn() as client:
+        return reply(await find(client, task_id, queue))
+
+
+async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
+    """The task in its queue, or in whichever has it. Raises NotFound."""
+    if queue is None:
+        return await client.inspector.find(task_id)
+    return await client.status(checked("queue", check_queue, queue), task_id)
+
+
+async def _offer(client: Client, calls: list[TaskCall]) -> list[Receipt | Conflict]:
+    """Queue by queue, each in the order given: a round trip a queue, not a task, however they are mixed."""
+    order = sorted(range(len(calls)), key=lambda at: calls[at].queue)
+    outcomes = await client.offer([calls[at] for at in order])
+    by_place = dict(zip(order, outcomes, strict=True))
+    return [by_place[at] for at in range(len(calls))]

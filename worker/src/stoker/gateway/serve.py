@@ -1,0 +1,46 @@
+"""Run the gateway as a process: listen, say where, leave gracefully."""
+
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from stoker.errors import StokerError
+
+LEAVES_WITHIN = 10
+_log = logging.getLogger(__name__)
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; open requests may still end. Raises StokerError when it cannot listen there."""
+    listener = listen(host, port)
+    address = listener.getsockname()
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=LEAVES_WITHIN, timeout_keep_alive=30, server_header=False
+    )
+    # uvicorn raises the signal again once it is done; by default that would end the process as killed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    _log.info("gateway listening", extra={"url": f"http://{shown}:{address[1]}", "docs": "/docs"})
+    with listener:
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            _log.info("gateway stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise StokerError(f"cannot listen on {host}:{port}: {error}; choose another with --host and --port") from error
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
