@@ -1,0 +1,207 @@
+"""A real API server takes what the chart and the samples give it, and refuses what could not work, in words."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rendering import NAMESPACE, SAMPLES, Object, render
+
+from apiserver import ApiServer
+from stoker.taskqueue import load, parse
+
+NAMES = count()
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:stoker-operator"
+
+
+def task_queue(spec: Any, name: str = "") -> Object:
+    """A TaskQueue, with a name of its own unless one is given."""
+    metadata = {"name": name or f"queue-{next(NAMES)}", "namespace": "default"}
+    return {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": metadata, "spec": spec}
+
+
+def applied(server: ApiServer, manifest: Object) -> Object:
+    """What the server keeps of it."""
+    done = server.kubectl("apply", "-f", "-", "-o", "yaml", given=manifest)
+    assert done.returncode == 0, done.stderr
+    return dict(yaml.safe_load(done.stdout))
+
+
+def refused(server: ApiServer, manifest: Object) -> str:
+    """The server's reason."""
+    done = server.kubectl("apply", "-f", "-", given=manifest)
+    assert done.returncode != 0, f"the server took it: {done.stdout}"
+    return done.stderr
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path):
+    (queue,) = load(path)
+    stored = applied(installed, yaml.safe_load(path.read_text()))
+    assert parse(stored) == queue
+    assert stored["spec"]["lease"]["maxLost"] == 3  # a default that no sample says
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        pytest.param({}, "spec.worker: Required value", id="no worker"),
+        pytest.param(
+            {"worker": {"app": "shop.tasks:app"}},
+            "spec.worker.image: Required value: name the image that runs the tasks, such as registry.example.org/shop:1.4",
+            id="no image",
+        ),
+        pytest.param(
+            {"worker": {"image": "a", "app": "shop"}},
+            "spec.worker.app: Invalid value: write it as module:attribute, such as shop.tasks:app",
+            id="an application without an attribute",
+        ),
+        pytest.param(
+            {"worker": {"image": "a", "taskTimeout": "20m"}},
+            "drainTimeout 11m is less than taskTimeout 20m: a scale-down would kill a running task",
+            id="a drain shorter than a task",
+        ),
+        pytest.param({"worker": {"image": "a", "taskTimeout": "1d"}}, "spec.worker.taskTimeout", id="days where CEL compares"),
+        pytest.param(
+            {"worker": {"image": "a"}, "scaling": {"minReplicas": 3, "maxReplicas": 2}},
+            "spec.scaling.minReplicas: Invalid value: minReplicas is more than maxReplicas",
+            id="more at least than at most",
+        ),
+        pytest.param(
+            {"worker": {"image": "a"}, "scaling": {"minReplicas": 21}},
+            "minReplicas is more than maxReplicas (which is 20 when left out)",
+            id="more at least than the default at most",
+        ),
+        pytest.param(
+            {"worker": {"image": "a"}, "lease": {"duration": "999ms"}},
+            "a lease shorter than 1s would expire between two heartbeats",
+            id="a lease too short",
+        ),
+        pytest.param(
+            {"worker": {"image": "a"}, "retry": {"jitter": "Half"}}, 'supported values: "Full", "None"', id="an unknown jitter"
+        ),
+        pytest.param({"worker": {"image": "a", "colour": "red"}}, 'unknown field "spec.worker.colour"', id="an unknown field"),
+    ],
+)
+def test_it_refuses_with_a_reason(installed: ApiServer, spec: Any, reason: str):
+    assert reason in refused(installed, task_queue(spec))
+
+
+def test_the_shortest_drain_that_is_allowed(installed: ApiServer):
+    stored = applied(installed, task_queue({"worker": {"image": "a", "taskTimeout": "1.5h", "drainTimeout": "90m"}}))
+    assert parse(stored).spec.worker.drain_timeout == parse(stored).spec.worker.task_timeout == 5400
+
+
+def test_a_long_name_is_refused(installed: ApiServer):
+    """It would not fit into the label that every worker pod carries."""
+    assert "metadata.name: Too long" in refused(installed, task_queue({"worker": {"image": "a"}}, name="a" * 64))
+
+
+def test_a_queue_keeps_its_name(installed: ApiServer):
+    worker = {"image": "a"}
+    applied(installed, task_queue({"worker": worker}, name="steady"))
+    for name in ("other", "steady2"):
+        assert "spec.queue.name: Invalid value: cannot change" in refused(
+            installed, task_queue({"worker": worker, "queue": {"name": name}}, name="steady")
+        )
+    # Saying what was meant all along changes nothing.
+    assert applied(installed, task_queue({"worker": worker, "queue": {"name": "steady"}}, name="steady"))
+
+
+def test_null_means_left_out(installed: ApiServer):
+    manifest = task_queue({"worker": {"image": "a"}, "replicas": None, "scaling": {"backlogPerReplica": None, "maxReplicas": None}})
+    stored = applied(installed, manifest)
+    assert "replicas" not in stored["spec"]
+    assert stored["spec"]["scaling"]["maxReplicas"] == 20
+
+
+def test_kubectl_scale_fixes_the_number_of_workers(installed: ApiServer):
+    applied(installed, task_queue({"worker": {"image": "a"}}, name="scaled"))
+    done = installed.kubectl("scale", "--replicas=3", "taskqueue/scaled")
+    assert done.returncode == 0, done.stderr
+    assert installed.kubectl("get", "tq", "scaled", "-o", "jsonpath={.spec.replicas}").stdout == "3"
+
+
+def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
+    applied(installed, task_queue({"worker": {"image": "a"}}, name="shown"))
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "WorkersReady",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {
+        "desiredReplicas": 6,
+        "replicas": 5,
+        "queue": {"ready": 1234, "running": 40, "oldestWait": "12s"},
+        "conditions": [ready],
+    }
+    patch = yaml.safe_dump({"status": status})
+    done = installed.kubectl("patch", "tq", "shown", "--subresource=status", "--type=merge", "--patch", patch)
+    assert done.returncode == 0, done.stderr
+    heads, row = (line.split() for line in installed.kubectl("get", "tq", "shown").stdout.splitlines())
+    assert dict(zip(heads, row, strict=True)).items() >= {
+        "NAME": "shown",
+        "READY": "True",
+        "DESIRED": "6",
+        "REPLICAS": "5",
+        "BUSY": "40",
+        "QUEUED": "1234",
+        "OLDEST-WAIT": "12s",
+    }.items()  # fmt: skip
+    assert "shown" in installed.kubectl("get", "stoker").stdout
+
+
+def test_kubectl_explains_every_field(installed: ApiServer):
+    said = " ".join(installed.kubectl("explain", "taskqueue.spec.scaling.backlogPerReplica").stdout.split())
+    assert "How many waiting tasks one worker pod is meant to work through. Left out, four times its concurrency." in said
+
+
+def pods(objects: list[Object]) -> list[Object]:
+    """One pod of every kind that the objects would make."""
+    made = []
+    for each in objects:
+        if each["kind"] in {"Deployment", "StatefulSet"}:
+            pod = each["spec"]["template"]
+            name = each["metadata"]["name"]
+            made.append(
+                {**pod, "apiVersion": "v1", "kind": "Pod", "metadata": {**pod["metadata"], "name": name, "namespace": NAMESPACE}}
+            )
+        elif each["kind"] == "Pod":
+            made.append(each)
+    return made
+
+
+def test_a_restricted_namespace_admits_every_pod(installed: ApiServer):
+    made = pods(render())
+    assert len(made) == 4
+    done = installed.kubectl("apply", "--dry-run=server", "-f", "-", given=made)
+    assert done.returncode == 0, done.stderr
+
+    made[0]["spec"]["containers"][0]["securityContext"] = {}
+    done = installed.kubectl("apply", "--dry-run=server", "-f", "-", given=made[:1])
+    assert "violates PodSecurity" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        pytest.param("watch", "taskqueues.stoker.dev", True, id="it watches TaskQueues"),
+        pytest.param("patch", "taskqueues.stoker.dev/status", True, id="it reports"),
+        pytest.param("patch", "deployments.apps/scale", True, id="it scales"),
+        pytest.param("get", "secrets", True, id="it reads a Secret by name"),
+        pytest.param("create", "events.events.k8s.io", True, id="it tells"),
+        pytest.param("patch", "taskqueues.stoker.dev", False, id="it leaves the spec to people"),
+        pytest.param("list", "secrets", False, id="it cannot look for Secrets"),
+        pytest.param("delete", "deployments.apps", False, id="it deletes nothing"),
+        pytest.param("create", "pods", False, id="it makes no pod itself"),
+        pytest.param("create", "clusterrolebindings.rbac.authorization.k8s.io", False, id="it grants nothing"),
+    ],
+)
+def test_what_the_operator_may_do(installed: ApiServer, verb: str, resource: str, allowed: bool):
+    kind, _, subresource = resource.partition("/")
+    extra = [f"--subresource={subresource}"] if subresource else []
+    done = installed.kubectl("auth", "can-i", verb, kind, *extra, f"--as={OPERATOR}", "--namespace=shop")
+    assert done.stdout.strip() == ("yes" if allowed else "no"), done.stderr
