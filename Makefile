@@ -13,7 +13,7 @@ $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints/dev.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
 	@touch $@
 
 .PHONY: help setup demo up test lint types check cluster-test cluster-up cluster-down manifests constraints clean

@@ -103,7 +103,7 @@ class Task(Generic[P, R]):
         """The same task with other options for one call."""
         return Call(self, options)
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """True for `async def`; other functions run in a thread."""
         return inspect.iscoroutinefunction(self.function)

@@ -155,10 +155,14 @@ class Broker:
             "heartbeat", (k.leases, k.owners, k.workers, k.beats, k.meta), [worker, info, _ms(self._lease.duration), *pairs]
         )
 
+    async def pass_on(self) -> None:
+        """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
+        await scripts.run(self._redis, Call("pass_on", (self.keys.ready, self.keys.wake), []))
+
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
         k = self.keys
-        await scripts.run(self._redis, Call("leave", (k.workers, k.beats, k.ready, k.wake), [worker]))
+        await scripts.run(self._redis, Call("leave", (k.workers, k.beats), [worker]))
 
     async def promote(self, limit: int = 100) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""

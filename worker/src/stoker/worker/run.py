@@ -8,6 +8,7 @@ so batches grow with the load by themselves and an idle worker settles at once.
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -115,15 +116,27 @@ class Worker:
         waiting = asyncio.create_task(self._wake_when_work_comes())
         self._stir.set()
         try:
-            while not self._draining or self._jobs or self._ended:
-                await self._stir.wait()
-                self._stir.clear()
-                if not await self._turn() and self._released:
+            while not self._draining:
+                await self._turn_when_stirred()
+            await self._stop_waiting(waiting)
+            while self._jobs or self._ended:
+                if not await self._turn_when_stirred() and self._released:
                     break
         finally:
             waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
             self._executor.close()
+
+    async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        # It may just have taken the only wake token, for work that is not ours any more.
+        with suppress(StokerError):
+            await self._broker.pass_on()
+
+    async def _turn_when_stirred(self) -> bool:
+        await self._stir.wait()
+        self._stir.clear()
+        return await self._turn()
 
     async def _turn(self) -> bool:
         """One round trip. Returns False when Redis did not answer; what was to be settled is kept."""
@@ -148,6 +161,7 @@ class Worker:
             _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
         for delivery in turn.deliveries:
             self._start(delivery)
+        self._metrics.slots(len(self._jobs))
         self._next_due = turn.due_in
         if room > len(turn.deliveries) and not self._draining:
             self._has_room.set()
@@ -157,7 +171,8 @@ class Worker:
         self._held[delivery.fence] = delivery.id
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
-        self._metrics.slots(len(self._jobs))
+        if self._released:  # it came with a turn that was under way when we were told to leave
+            job.cancel()
 
     def _finish(self, delivery: Delivery, job: asyncio.Task[Settlement]) -> None:
         if job.cancelled():  # before its first step
@@ -170,7 +185,6 @@ class Worker:
             settlement = job.result()
         del self._jobs[delivery.fence]
         self._ended.append(settlement)
-        self._metrics.slots(len(self._jobs))
         self._stir.set()
 
     async def _run(self, delivery: Delivery) -> Settlement:
