@@ -13,7 +13,7 @@ from stoker_operator.plan import Halt
 from stoker_operator.roster import Findings, Reading, Scaling, Workers
 
 LONGEST_MESSAGE = 1000
-STUCK = frozenset({"InvalidSpec", "NameTaken", "QueueTaken", "WorkersRefused"})
+STUCK = frozenset({"InvalidSpec", "NameTaken", "QueueTaken"})
 """Reasons that pass only when someone changes something."""
 
 
@@ -113,6 +113,8 @@ def _scaling(findings: Findings, reading: Reading, scaling: Scaling | None) -> C
         return Condition("ScalingActive", "False", "FixedReplicas", f"spec.replicas asks for {_count(scaling.desired)}")
     if reading.trouble is not None:
         return Condition("ScalingActive", "False", Reason.DEMAND_UNKNOWN, f"Redis cannot be read: {_count(scaling.desired)} held")
+    if scaling.refused is not None:
+        return Condition("ScalingActive", "False", *_words(scaling.refused))
     paused = findings.queue.spec.scaling.paused
     if paused == "All":
         return Condition("ScalingActive", "False", "Paused", "spec.scaling.paused is All")

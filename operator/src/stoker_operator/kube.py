@@ -28,7 +28,7 @@ class KubernetesUnavailable(StokerError):
 
 
 class KubernetesRefused(StokerError):
-    """The API server understood and said no: an invalid object, or no right to do that."""
+    """The API server understood and said no: an invalid object, no right to do that, a webhook that failed."""
 
 
 class KubernetesConflict(StokerError):
@@ -165,7 +165,7 @@ def _error(status: int, text: bytes) -> StokerError:
             return KubernetesConflict(message)
         case 401 | 408 | 410 | 429:  # 401: a token is being renewed; 410: a list that took too long to page through
             return KubernetesUnavailable(message)
-        case _ if status < 500:
+        case _ if status <= 500:  # 500 is also what server-side apply says to a value it cannot convert
             return KubernetesRefused(message)
         case _:
             return KubernetesUnavailable(message)

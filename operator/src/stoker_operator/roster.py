@@ -72,12 +72,16 @@ class Change(Struct, frozen=True):
 
 
 class Scaling(Struct, frozen=True):
-    """What the autoscaler thinks: how many and why, the memory for its next decision, its last change."""
+    """What the autoscaler thinks: how many and why, the memory for its next decision, its last change.
+
+    `refused` where the cluster did not let it act.
+    """
 
     desired: int
     reason: str
     memory: Memory
     change: Change | None = None
+    refused: Halt | None = None
 
 
 @dataclass(slots=True)

@@ -16,9 +16,11 @@ from stoker.errors import NotFound, StokerError
 from stoker.taskqueue import TaskQueue
 from stoker_operator import metrics
 from stoker_operator.conditions import Note
-from stoker_operator.kube import Kube, KubernetesConflict
+from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.plan import Halt
 from stoker_operator.readings import Readings
 from stoker_operator.reporter import Reporter, timestamp
+from stoker_operator.resources import Ref
 from stoker_operator.roster import Change, Entry, Reading, Roster, Scaling, Workers
 from stoker_operator.workqueue import WorkQueue
 
@@ -44,6 +46,7 @@ class Autoscaler:
         self._reporter = reporter
         self._monotonic = monotonic
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._failing: set[Ref] = set()
 
     async def run(self, interval: float, finished: Callable[[], None]) -> None:
         """For ever; `finished` is called after each round."""
@@ -80,10 +83,13 @@ class Autoscaler:
             if entry.findings.scalable and workers is not None:
                 await self._scale(entry, queue, workers)
             await self._reporter.report(entry)
+            self._failing.discard(entry.ref)
         except (NotFound, KubernetesConflict):
             self._queue.add(entry.ref)  # the Deployment is gone or another
         except StokerError as error:
-            log.warning("not scaled: %s", error, extra={"taskqueue": str(entry.ref)})
+            if entry.ref not in self._failing:  # once, not once a second
+                log.warning("cannot act for now: %s", error, extra={"taskqueue": str(entry.ref)})
+            self._failing.add(entry.ref)
         except Exception:  # a defect that one TaskQueue meets must not stop the others
             log.exception("a defect in the operator", extra={"taskqueue": str(entry.ref)})
 
@@ -94,13 +100,17 @@ class Autoscaler:
         memory = before.memory if before else None
         decision = decide(demand, policy_of(queue.spec), workers.replicas, memory, self._monotonic())
         metrics.DECISIONS.labels(decision.reason).inc()
-        change = before.change if before else None
-        if decision.replicas != workers.replicas:
+        thought = Scaling(decision.replicas, decision.reason, decision.memory, before.change if before else None)
+        if decision.replicas == workers.replicas:
+            entry.scaling = thought
+            return
+        try:
             await self._kube.scale_deployment(entry.ref, workers.uid, decision.replicas)
-            change = self._changed(entry, workers, decision)
-        entry.scaling = Scaling(decision.replicas, decision.reason, decision.memory, change)
-        if decision.replicas != workers.replicas:
-            await self._reporter.tell(entry, _note(workers.replicas, decision, entry.reading))
+        except KubernetesRefused as error:
+            entry.scaling = replace(thought, refused=Halt("ScaleRefused", f"the API server refused the new number: {error}"))
+            return
+        entry.scaling = replace(thought, change=self._changed(entry, workers, decision))
+        await self._reporter.tell(entry, _note(workers.replicas, decision, entry.reading))
 
     def _changed(self, entry: Entry, workers: Workers, decision: Decision) -> Change:
         """Remember at once what was asked for: the next decision must not wait for the watch to tell."""

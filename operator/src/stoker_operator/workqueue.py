@@ -22,6 +22,7 @@ class WorkQueue:
         self._held: set[Ref] = set()
         self._again: set[Ref] = set()
         self._failures: dict[Ref, int] = {}
+        self._later: dict[Ref, asyncio.TimerHandle] = {}
 
     def add(self, ref: Ref) -> None:
         """Look at it soon."""
@@ -32,8 +33,9 @@ class WorkQueue:
             self._line.put_nowait(ref)
 
     def add_later(self, ref: Ref, seconds: float) -> None:
-        """Look at it after a pause."""
-        asyncio.get_running_loop().call_later(seconds, self.add, ref)
+        """Look at it after a pause, unless somebody looks before."""
+        self._forget_later(ref)
+        self._later[ref] = asyncio.get_running_loop().call_later(seconds, self.add, ref)
 
     def failed(self, ref: Ref) -> float:
         """Look at it again after a pause that doubles with every failure in a row. Returns the pause."""
@@ -52,6 +54,7 @@ class WorkQueue:
         ref = await self._line.get()
         self._waiting.discard(ref)
         self._held.add(ref)
+        self._forget_later(ref)
         try:
             yield ref
         finally:
@@ -59,3 +62,7 @@ class WorkQueue:
             if ref in self._again:
                 self._again.discard(ref)
                 self.add(ref)
+
+    def _forget_later(self, ref: Ref) -> None:
+        if timer := self._later.pop(ref, None):
+            timer.cancel()
