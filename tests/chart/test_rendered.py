@@ -1,11 +1,16 @@
 """What the chart installs: the right parts, in restricted pods, with the least rights that do."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rendering import CHART, NAMESPACE, ROOT, Object, helm, of_kind, refusal, render
 
+from redis import Redis
+from servers import running_valkey
+from stoker.cli import build
 from stoker.version import VERSION
 from stoker_operator import settings
 
@@ -256,13 +261,21 @@ def test_exactly_one_redis(redis: Object, message: str):
     assert message in refusal({"redis": redis})
 
 
-def test_the_own_redis_keeps_what_it_acknowledged():
+def test_the_own_redis_keeps_what_it_acknowledged(tmp_path: Path):
+    """A real server takes the chart's arguments, and is what Stoker asks for."""
     (container,) = of_kind(render(), "StatefulSet")["stoker-redis"]["spec"]["template"]["spec"]["containers"]
-    options = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
-    assert options["--appendonly"] == "yes"
-    assert options["--appendfsync"] == "everysec"
-    assert options["--maxmemory-policy"] == "noeviction"
     assert container["command"] == ["valkey-server"]
+    options = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+    assert (options.pop("--port"), options.pop("--bind"), options["--dir"]) == ("6379", "*", "/data")
+    options["--dir"] = str(tmp_path)
+    with running_valkey(*(text for option in options.items() for text in option)) as server, Redis.from_url(server.url) as client:
+        configured = client.config_get("append*", "maxmemory*", "save", "protected-mode")
+    assert configured["appendonly"] == "yes"
+    assert configured["appendfsync"] == "everysec"
+    assert configured["maxmemory-policy"] == "noeviction"
+    assert configured["maxmemory"] == str(256 * 1024**2)
+    assert configured["protected-mode"] == "no"
+    assert configured["save"] == ""
 
 
 def test_the_own_redis_may_have_a_volume():
@@ -281,3 +294,17 @@ def test_helm_finds_nothing_to_complain_about():
 def test_the_rendered_manifests_are_up_to_date():
     done = subprocess.run([ROOT / "charts" / "render", "--check"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_commands_understand_their_environment():
+    """Every variable that the chart gives the gateway and the test pod is one that the command reads."""
+    commands = typer.main.get_command(build()).commands  # type: ignore[attr-defined]
+    for name, pod in pods(render()).items():
+        (container,) = pod["containers"]
+        if container["name"] in {"gateway", "stats"}:
+            command, *flags = container["args"]
+            parameters = commands[command].params
+            # The levels of logs are for those who run long.
+            wanted = environment(pod).keys() - ({"STOKER_LOG_LEVEL", "STOKER_LOG_FORMAT"} if command == "stats" else set())
+            assert wanted <= {parameter.envvar for parameter in parameters}, name
+            assert set(flags) <= {option for parameter in parameters for option in parameter.opts}, name
