@@ -49,10 +49,16 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
     (folder / "tokens.csv").write_text("".join(f"{token},{name},{name},{groups[name]}\n" for name, token in tokens.items()))
     subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
     etcd, peer, port = free_port(), free_port(), free_port()
-    start_etcd = [KUBE, "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error"]
+    start_etcd: list[str | Path] = [KUBE, "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error"]
     start_etcd += ["--listen-client-urls", f"http://127.0.0.1:{etcd}", "--advertise-client-urls", f"http://127.0.0.1:{etcd}"]
     start_etcd += ["--listen-peer-urls", f"http://127.0.0.1:{peer}"]
-    start_api = [KUBE, "apiserver", f"--etcd-servers=http://127.0.0.1:{etcd}", f"--secure-port={port}", f"--cert-dir={folder}"]
+    start_api: list[str | Path] = [
+        KUBE,
+        "apiserver",
+        f"--etcd-servers=http://127.0.0.1:{etcd}",
+        f"--secure-port={port}",
+        f"--cert-dir={folder}",
+    ]
     start_api += ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16"]
     start_api += [f"--service-account-key-file={folder}/sa.key", f"--service-account-signing-key-file={folder}/sa.key"]
     start_api += ["--service-account-issuer=https://kubernetes.default.svc", f"--token-auth-file={folder}/tokens.csv"]

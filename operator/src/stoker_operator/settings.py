@@ -54,6 +54,12 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _format(text: str) -> str:
+    if text not in {"auto", "json", "text"}:
+        raise argparse.ArgumentTypeError(f"bad format {text!r}: use auto, json or text")
+    return text
+
+
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-url", str, "Redis of the queues that name none of their own"),
     ("namespace", str, "prefix of all keys in Redis"),
@@ -63,7 +69,7 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-timeout", _seconds, "how long a Redis may take to answer before its queues are held, such as 3s"),
     ("host", str, "address of /livez, /readyz and /metrics"),
     ("port", _port, "their port"),
-    ("log-format", str, "auto, json or text"),
+    ("log-format", _format, "auto, json or text"),
     ("log-level", _level, "debug, info, warning or error"),
 )
 
@@ -75,8 +81,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSe
         variable = PREFIX + name.replace("-", "_").upper()
         # argparse reads a text default as it reads a flag, so that a bad variable is refused with the same words.
         default = environment.get(variable) or None
-        choices = ("auto", "json", "text") if name == "log-format" else None
-        parser.add_argument(f"--{name}", type=kind, default=default, choices=choices, help=f"{text} ({variable})")
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} ({variable})")
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     if pod := environment.get("POD_NAME"):
         given["identity"] = pod

@@ -1,0 +1,182 @@
+"""What is known, as conditions, status and Events."""
+
+from typing import Any, Literal
+
+import pytest
+from msgspec.structs import replace
+from observed import REF, task_queue
+
+from stoker.autoscale.decide import Memory
+from stoker.queue.inspector import QueueStats
+from stoker_operator.conditions import Condition, conditions, notes, written
+from stoker_operator.plan import Halt
+from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers
+from stoker_operator.status import patch, status, worth_writing
+
+STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 83.6, 1, False, 0.5)
+READ = Reading(STATS)
+AWAY = Reading(trouble=Halt("RedisUnreachable", "Redis does not answer"))
+THOUGHT = Scaling(4, "Steady", Memory(0, 0))
+FORBIDDEN = Scaling(4, "Steady", Memory(0, 0), refused=Halt("ScaleRefused", "no"))
+BROKEN = Halt("WorkersFailing", "x")
+
+
+def findings(workers: Workers | None = Workers("d", 4, 4, 4), halt: Halt | None = None, **spec: Any) -> Findings:
+    return Findings("uid-1", 7, task_queue(**spec), "redis://redis", workers, halt)
+
+
+UNCONNECTED = replace(findings(halt=Halt("SecretMissing", "x")), redis_url="")
+
+
+def said(found: Findings, reading: Reading = READ, scaling: Scaling | None = THOUGHT) -> dict[str, tuple[str, str]]:
+    return {each.type: (each.status, each.reason) for each in conditions(found, reading, scaling)}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(findings(), ("True", "WorkersReady"), id="all ready"),
+        pytest.param(findings(Workers("d", 4, 4, 1)), ("True", "WorkersReady"), id="one ready is enough to work"),
+        pytest.param(findings(Workers("d", 4, 4, 0)), ("False", "WorkersNotReady"), id="none ready"),
+        pytest.param(findings(Workers("d", 0, 0, 0)), ("True", "ScaledToZero"), id="none needed"),
+        pytest.param(findings(None), ("False", "WorkersMissing"), id="no Deployment yet"),
+        pytest.param(
+            findings(Workers("d", 4, 4, 3, Halt("WorkersFailing", "x"))), ("False", "WorkersFailing"), id="one cannot start"
+        ),
+        pytest.param(findings(halt=Halt("InvalidSpec", "x")), ("False", "InvalidSpec"), id="a spec that cannot be served"),
+    ],
+)
+def test_ready(found: Findings, expected: tuple[str, str]) -> None:
+    assert said(found)["Ready"] == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "reading", "expected"),
+    [
+        pytest.param(findings(), READ, ("True", "Answering"), id="read"),
+        pytest.param(findings(), AWAY, ("False", "RedisUnreachable"), id="away"),
+        pytest.param(findings(), Reading(), ("Unknown", "NotReadYet"), id="not read yet"),
+        pytest.param(findings(halt=Halt("QueueTaken", "x")), READ, ("Unknown", "QueueTaken"), id="read for somebody else"),
+        pytest.param(
+            replace(findings(halt=Halt("SecretMissing", "x")), redis_url=""), READ, ("Unknown", "SecretMissing"), id="old news"
+        ),
+    ],
+)
+def test_redis_reachable(found: Findings, reading: Reading, expected: tuple[str, str]) -> None:
+    assert said(found, reading)["RedisReachable"] == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "reading", "scaling", "expected"),
+    [
+        pytest.param(findings(), READ, THOUGHT, ("True", "Scaling"), id="at work"),
+        pytest.param(findings(), READ, None, ("Unknown", "NotDecidedYet"), id="not looked yet"),
+        pytest.param(findings(), AWAY, THOUGHT, ("False", "DemandUnknown"), id="blind"),
+        pytest.param(findings(replicas=4), AWAY, THOUGHT, ("False", "FixedReplicas"), id="fixed"),
+        pytest.param(findings(suspend=True), READ, THOUGHT, ("False", "Suspended"), id="suspended"),
+        pytest.param(findings(scaling={"paused": "All"}), READ, THOUGHT, ("False", "Paused"), id="paused"),
+        pytest.param(findings(scaling={"paused": "ScaleIn"}), READ, THOUGHT, ("True", "Scaling"), id="half paused"),
+        pytest.param(findings(halt=Halt("NameTaken", "x")), READ, None, ("False", "NameTaken"), id="halted"),
+        pytest.param(
+            findings(), READ, replace(THOUGHT, refused=Halt("ScaleRefused", "no")), ("False", "ScaleRefused"), id="not allowed"
+        ),
+    ],
+)
+def test_scaling_active(found: Findings, reading: Reading, scaling: Scaling | None, expected: tuple[str, str]) -> None:
+    assert said(found, reading, scaling)["ScalingActive"] == expected
+
+
+def test_suspended_and_stalled_stand_there_only_while_they_hold() -> None:
+    assert set(said(findings())) == {"Ready", "RedisReachable", "ScalingActive"}
+    assert said(findings(suspend=True))["Suspended"] == ("True", "Suspended")
+    assert said(findings(halt=Halt("InvalidSpec", "x")))["Stalled"] == ("True", "InvalidSpec")
+    assert "Stalled" not in said(findings(halt=Halt("SecretMissing", "x")))  # passes by itself once it is made
+
+
+def test_the_transition_time_moves_only_with_the_status() -> None:
+    first = written([Condition("Ready", "True", "WorkersReady", "1")], [], 1, "noon")
+    same = written([Condition("Ready", "True", "ScaledToZero", "2")], first, 2, "one")
+    turned = written([Condition("Ready", "False", "NameTaken", "3")], same, 2, "two")
+    assert [each[0]["lastTransitionTime"] for each in (first, same, turned)] == ["noon", "noon", "two"]
+    assert [each[0]["observedGeneration"] for each in (first, same, turned)] == [1, 2, 2]
+
+
+def ready(state: Literal["True", "False"], reason: str) -> Condition:
+    return Condition("Ready", state, reason, "words")
+
+
+def redis(state: Literal["True", "False"], reason: str) -> Condition:
+    return Condition("RedisReachable", state, reason, "words")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "reasons"),
+    [
+        pytest.param(None, ready("True", "ScaledToZero"), [], id="new and fine: no news"),
+        pytest.param(None, ready("False", "InvalidSpec"), ["InvalidSpec"], id="new and wrong"),
+        pytest.param(ready("False", "InvalidSpec"), ready("False", "InvalidSpec"), [], id="still wrong: said once"),
+        pytest.param(ready("False", "InvalidSpec"), ready("False", "NameTaken"), ["NameTaken"], id="wrong in another way"),
+        pytest.param(ready("False", "NameTaken"), ready("True", "WorkersReady"), ["Ready"], id="mended"),
+        pytest.param(ready("False", "WorkersNotReady"), ready("True", "WorkersReady"), [], id="came up: no news"),
+        pytest.param(ready("True", "ScaledToZero"), ready("False", "WorkersNotReady"), [], id="coming up: no news"),
+        pytest.param(redis("True", "Answering"), redis("False", "RedisUnreachable"), ["RedisUnreachable"], id="Redis went"),
+        pytest.param(redis("False", "RedisUnreachable"), redis("True", "Answering"), ["RedisRecovered"], id="Redis came back"),
+        pytest.param(None, redis("True", "Answering"), [], id="the first read: no news"),
+    ],
+)
+def test_events_on_transitions_only(before: Condition | None, now: Condition, reasons: list[str]) -> None:
+    previous = written([before], [], 1, "noon") if before else []
+    assert [note.reason for note in notes([now], previous)] == reasons
+
+
+def stand(found: Findings, reading: Reading = READ, scaling: Scaling | None = THOUGHT, **previous: Any) -> dict[str, Any]:
+    return status(REF, conditions(found, reading, scaling), (found, reading, scaling), previous, "noon")
+
+
+def test_the_status() -> None:
+    change = Change("eleven", 0, 4, "ScaleUp")
+    shown = stand(findings(Workers("d", 4, 3, 2)), scaling=replace(THOUGHT, change=change))
+    del shown["conditions"]
+    assert shown == {
+        "observedGeneration": 7,
+        "replicas": 3,
+        "readyReplicas": 2,
+        "desiredReplicas": 4,
+        "selector": "app.kubernetes.io/name=stoker-worker,stoker.dev/taskqueue=emails",
+        "deploymentRef": {"name": "emails-worker"},
+        "queue": {"ready": 3, "running": 2, "scheduled": 1, "dead": 4, "oldestWait": "1m23s"},
+        "autoscaling": {"lastScaleTime": "eleven", "lastDecision": {"from": 0, "to": 4, "reason": "ScaleUp"}},
+    }
+
+
+def test_a_restart_keeps_what_it_cannot_know() -> None:
+    """The last change of scale, and the numbers of a Redis that is away."""
+    kept = {"autoscaling": {"lastScaleTime": "eleven"}, "queue": {"ready": 3}}
+    shown = stand(findings(), AWAY, THOUGHT, **kept)
+    assert {key: shown[key] for key in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "quiet_for", "expected"),
+    [
+        pytest.param({}, 999, False, id="nothing new"),
+        pytest.param({"queue": {"ready": 9}}, 1, False, id="a fast number, just written"),
+        pytest.param({"queue": {"ready": 9}}, 5, True, id="a fast number, a while ago"),
+        pytest.param({"desiredReplicas": 9}, 0, True, id="replicas at once"),
+        pytest.param({"conditions": []}, 0, True, id="conditions at once"),
+    ],
+)
+def test_when_it_is_worth_a_write(change: dict[str, Any], quiet_for: float, expected: bool) -> None:
+    before = stand(findings())
+    assert worth_writing({**before, **change}, before, quiet_for) is expected
+
+
+def test_words_that_change_by_the_second_wait() -> None:
+    before = stand(findings(), Reading(trouble=Halt("RedisUnreachable", "refused")))
+    after = stand(findings(), Reading(trouble=Halt("RedisUnreachable", "timed out")), **before)
+    assert before != after
+    assert not worth_writing(after, before, 1)
+
+
+def test_the_patch_takes_away_what_is_gone() -> None:
+    assert patch({"a": 1, "b": 3}, {"a": 1, "b": 2, "c": 4}) == {"b": 3, "c": None}

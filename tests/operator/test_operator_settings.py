@@ -1,0 +1,66 @@
+"""Flags, variables, defaults."""
+
+import pytest
+
+from stoker_operator.health import LAG_LIMIT, Health
+from stoker_operator.settings import OperatorSettings, read
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert read([], {}) == OperatorSettings()
+
+
+def test_variables_are_read_and_flags_come_first() -> None:
+    environment = {
+        "STOKER_REDIS_URL": "redis://cache/1",
+        "STOKER_WATCH_NAMESPACES": "shop, mail,",
+        "STOKER_INTERVAL": "1500ms",
+        "STOKER_PORT": "8081",
+        "STOKER_LOG_LEVEL": "INFO",
+        "POD_NAME": "stoker-operator-1",
+    }
+    found = read(["--interval", "2s"], environment)
+    assert found == OperatorSettings(
+        redis_url="redis://cache/1",
+        watch_namespaces=("shop", "mail"),
+        interval=2.0,
+        port=8081,
+        identity="stoker-operator-1",
+    )
+
+
+@pytest.mark.parametrize("text", ["", ","])
+def test_no_names_mean_all_namespaces(text: str) -> None:
+    assert read([], {"STOKER_WATCH_NAMESPACES": text}).watch_namespaces == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("STOKER_INTERVAL", "soon", "argument --interval: bad duration 'soon': write it like 30s"),
+        ("STOKER_INTERVAL", "0s", "argument --interval: must be more than 0s"),
+        ("STOKER_PORT", "99999", "argument --port: bad port '99999'"),
+        ("STOKER_LOG_LEVEL", "loud", "argument --log-level: bad level 'loud'"),
+        ("STOKER_LOG_FORMAT", "xml", "argument --log-format: bad format 'xml'"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_reason(
+    variable: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        read([], {variable: value})
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_alive_means_that_every_loop_comes_round() -> None:
+    now = 100.0
+    health = Health({"autoscaler": 30, "resync": 60}, lambda: now)
+    now += 29
+    assert health.troubles() == []
+    health.finished("resync")
+    now += 10
+    assert health.troubles() == ["autoscaler: last round 39.0s ago, limit 30s"]
+    health.finished("autoscaler")
+    health.lag = LAG_LIMIT + 1
+    assert health.troubles() == ["event loop 11.0s late, limit 10s"]

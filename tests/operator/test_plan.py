@@ -1,0 +1,119 @@
+"""What to do about what was observed."""
+
+import copy
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from observed import CONNECTION, OWNER, REF, found, manifest, task_queue
+
+from stoker_operator.plan import Apply, Create, Live, Observed, Plan, Scale, drifted, plan
+from stoker_operator.resources import Connection, Owner, Ref
+
+OTHER = Ref("mail", "emails")
+
+
+def after(live: Live | None, *, holder: Ref | None = None, deleting: bool = False, **spec: Any) -> Plan:
+    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, "stoker", live, holder, deleting))
+
+
+def shape(planned: Plan) -> tuple[list[str], str]:
+    return [type(action).__name__ for action in planned.actions], planned.halt.reason if planned.halt else ""
+
+
+STRANGER = replace(found(manifest(), replicas=2), owner="")
+REBORN = replace(found(manifest(), replicas=2), owner="uid-of-the-one-before")
+OURS = found(manifest(), replicas=2)
+
+
+@pytest.mark.parametrize(
+    ("observed", "actions", "halt"),
+    [
+        pytest.param({"live": None}, ["Create", "Apply"], "", id="nothing there: make it"),
+        pytest.param({"live": OURS}, [], "", id="all as it should be: nothing"),
+        pytest.param({"live": OURS, "worker": {"image": "shop:2"}}, ["Apply"], "", id="another image: apply"),
+        pytest.param({"live": OURS, "worker": {"image": "shop:2"}, "suspend": True}, [], "", id="suspended: hands off"),
+        pytest.param({"live": None, "suspend": True}, [], "", id="suspended from the start: nothing is made"),
+        pytest.param({"live": STRANGER}, [], "NameTaken", id="a stranger's: hands off"),
+        pytest.param({"live": REBORN}, [], "NameTaken", id="its predecessor's: hands off until it is gone"),
+        pytest.param({"live": None, "holder": OTHER}, [], "QueueTaken", id="another serves the queue: no workers"),
+        pytest.param({"live": OURS, "holder": OTHER}, ["Scale"], "QueueTaken", id="another took over: ours retire"),
+        pytest.param({"live": STRANGER, "holder": OTHER}, [], "NameTaken", id="a stranger's is not even scaled"),
+        pytest.param({"live": OURS, "deleting": True}, [], "Deleting", id="being deleted: leave it to the garbage collector"),
+        pytest.param({"live": None, "deleting": True}, [], "Deleting", id="being deleted: nothing is made anew"),
+    ],
+)
+def test_the_plan(observed: dict[str, Any], actions: list[str], halt: str) -> None:
+    assert shape(after(**observed)) == (actions, halt)
+
+
+@pytest.mark.parametrize(
+    ("spec", "replicas"),
+    [
+        pytest.param({}, 0, id="zero by default"),
+        pytest.param({"scaling": {"minReplicas": 3}}, 3, id="the minimum"),
+        pytest.param({"scaling": {"minReplicas": 3}, "replicas": 0}, 0, id="a fixed number, even zero"),
+    ],
+)
+def test_a_new_queue_starts_with(spec: dict[str, Any], replicas: int) -> None:
+    create, apply = after(None, **spec).actions
+    assert isinstance(create, Create)
+    assert create.manifest["spec"]["replicas"] == replicas
+    assert isinstance(apply, Apply)
+    assert "replicas" not in apply.manifest["spec"]
+
+
+def test_a_pass_that_was_cut_short_after_creating_is_finished_by_the_next() -> None:
+    create = after(None).actions[0]
+    assert isinstance(create, Create)
+    half_made = found({**create.manifest, "spec": {**create.manifest["spec"], "paused": True}})
+    assert shape(after(half_made)) == (["Apply"], "")
+
+
+def test_retired_workers_are_not_scaled_again() -> None:
+    assert after(found(manifest(), replicas=0), holder=OTHER).actions == ()
+    assert after(OURS, holder=OTHER).actions == (Scale("deployment-1", 0),)
+
+
+def test_whose_it_is_goes_by_uid() -> None:
+    assert OURS.belongs_to(OWNER)
+    assert not OURS.belongs_to(Owner(REF, "uid-2"))
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    live = copy.deepcopy(OURS.manifest)
+    *parents, last = path.split(".")
+    part: Any = live
+    for key in parents:
+        part = part[int(key)] if isinstance(part, list) else part[key]
+    if value is None:
+        del part[last]
+    else:
+        part[last] = value
+    return live
+
+
+POD = "spec.template.spec"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        pytest.param("spec.replicas", 9, False, id="replicas are the autoscaler's"),
+        pytest.param("metadata.labels.team", "mail", False, id="a label that others added is theirs"),
+        pytest.param(f"{POD}.dnsPolicy", "ClusterFirst", False, id="a default that the API server filled in"),
+        pytest.param(f"{POD}.containers.0.image", "evil:1", True, id="another image"),
+        pytest.param(f"{POD}.containers.0.env.1.value", "other", True, id="another value of a variable"),
+        pytest.param(f"{POD}.securityContext.runAsNonRoot", False, True, id="root allowed"),
+        pytest.param(f"{POD}.volumes", None, True, id="the volume is gone"),
+        pytest.param("spec.paused", True, True, id="the rollout was paused"),
+        pytest.param("metadata.ownerReferences", None, True, id="the owner was taken off"),
+        pytest.param("metadata.annotations", None, True, id="our mark was taken off"),
+    ],
+)
+def test_drift(path: str, value: Any, expected: bool) -> None:
+    assert drifted(edited(path, value), manifest()) is expected
+
+
+def test_a_changed_secret_is_drift() -> None:
+    assert drifted(OURS.manifest, manifest(Connection(CONNECTION.url, "digest-2")))

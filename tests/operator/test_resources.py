@@ -1,0 +1,145 @@
+"""From a TaskQueue to its Deployment."""
+
+from typing import Any
+
+import pytest
+from observed import OWNER, REF, manifest, task_queue
+
+from stoker.errors import Invalid
+from stoker.settings import worker_environment
+from stoker_operator.resources import TEMPLATE_HASH, Connection, check, secret_names, seed
+
+
+def pod(connection: Connection = Connection("redis://redis:6379/0"), **spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = manifest(connection, **spec)["spec"]["template"]["spec"]
+    return found
+
+
+def container(**spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = pod(**spec)["containers"][0]
+    return found
+
+
+def environment(**spec: Any) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container(**spec)["env"]}
+
+
+def test_it_has_the_queues_name_and_belongs_to_it() -> None:
+    metadata = manifest()["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("emails-worker", "shop")
+    assert metadata["ownerReferences"] == [
+        {
+            "apiVersion": "stoker.dev/v1alpha1",
+            "kind": "TaskQueue",
+            "name": "emails",
+            "uid": OWNER.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "stoker-worker",
+        "app.kubernetes.io/instance": "emails",
+        "app.kubernetes.io/managed-by": "stoker-operator",
+        "stoker.dev/taskqueue": "emails",
+    }
+
+
+def test_it_never_says_replicas() -> None:
+    assert "replicas" not in manifest(replicas=5)["spec"]
+
+
+def test_the_selector_is_part_of_the_pods_labels() -> None:
+    spec = manifest()["spec"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    assert spec["selector"]["matchLabels"] == REF.selector
+
+
+def test_a_worker_knows_all_that_the_spec_says() -> None:
+    queue = task_queue(queue={"name": "mails"})
+    known = environment(queue={"name": "mails"})
+    assert worker_environment(queue, "stoker").items() <= known.items()
+    assert known["STOKER_QUEUE"] == "mails"
+    assert known["STOKER_REDIS_URL"] == "redis://redis:6379/0"
+    assert known["POD_NAME"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_a_secret_url_is_a_reference_never_a_text() -> None:
+    known = environment(
+        redis={"urlSecretRef": {"name": "cache", "key": "uri"}}, connection=Connection("redis://:secret@redis/0", "d")
+    )
+    assert known["STOKER_REDIS_URL"] == {"secretKeyRef": {"name": "cache", "key": "uri"}}
+
+
+def test_the_users_variables_come_last() -> None:
+    """So that they may refer to the operator's with $(NAME)."""
+    mine = {"name": "COLOUR", "value": "$(POD_NAME)"}
+    assert container(worker={"image": "shop:1", "env": [mine]})["env"][-1] == mine
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments"), [pytest.param("shop:app", ["worker"], id="an app"), pytest.param("", None, id="the image's own command")]
+)
+def test_what_is_started(app: str, arguments: list[str] | None) -> None:
+    started = container(worker={"image": "shop:1", "app": app})
+    assert started.get("args") == arguments
+    assert "command" not in started
+
+
+def test_the_grace_period_covers_the_drain() -> None:
+    grace = pod(worker={"image": "shop:1", "taskTimeout": "90s", "drainTimeout": "100.5s"})["terminationGracePeriodSeconds"]
+    assert grace == 101 + 15
+
+
+def test_probes_ask_the_workers_own_pages() -> None:
+    worker = container()
+    assert worker["ports"] == [{"name": "http", "containerPort": 9090, "protocol": "TCP"}]
+    assert worker["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "http", "scheme": "HTTP"}
+    assert worker["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http", "scheme": "HTTP"}
+
+
+def test_a_changed_secret_changes_the_template() -> None:
+    hashes = {manifest(Connection("redis://r", digest))["metadata"]["annotations"][TEMPLATE_HASH] for digest in ("", "a", "b")}
+    assert len(hashes) == 3
+
+
+def test_the_seed_holds_nothing_that_an_apply_would_want_to_take_away() -> None:
+    """Whoever creates a field owns it beside the apply; one that the apply drops later would stay."""
+    whole = manifest(
+        worker={"image": "shop:1", "app": "shop:app", "env": [{"name": "A", "value": "1"}], "resources": {"limits": {}}}
+    )
+    planted = seed(whole, 4)
+    assert planted["spec"]["replicas"] == 4
+    assert planted["spec"]["paused"] is True  # or its bare pods would start
+    assert planted["spec"]["template"]["spec"] == {"containers": [{"name": "worker", "image": "shop:1"}]}
+    assert "annotations" not in planted["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        pytest.param({"app": "shop:app"}, "spec.worker.image is missing: name the image", id="no image"),
+        pytest.param(
+            {"image": "shop:1", "env": [{"name": "A"}, {"name": "STOKER_REDIS_URL"}]},
+            "spec.worker.env[1]: STOKER_REDIS_URL is written from the spec's own fields",
+            id="a variable that is ours",
+        ),
+    ],
+)
+def test_what_a_cluster_refuses(worker: dict[str, Any], message: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check(task_queue(worker=worker))
+    assert message in str(refused.value)
+
+
+def test_every_secret_that_the_workers_need_is_known() -> None:
+    worker = {
+        "image": "shop:1",
+        "env": [
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "k"}}},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "b", "key": "k", "optional": True}}},
+            {"name": "C", "value": "plain"},
+        ],
+        "envFrom": [{"secretRef": {"name": "d"}}, {"configMapRef": {"name": "e"}}, {"secretRef": {"name": "a"}}],
+    }
+    assert secret_names(task_queue(worker=worker, redis={"urlSecretRef": {"name": "r"}})) == ("r", "a", "d")
