@@ -1,5 +1,6 @@
 """Real servers for tests. Each is started on a free loopback port and ended by its own process id."""
 
+import signal
 import socket
 import subprocess
 import tempfile
@@ -55,6 +56,16 @@ class Valkey:
             self._process.wait(ENDS_WITHIN)
             self._process = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It keeps its connections and answers nobody, as a machine without power behind a switch."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def flush(self) -> None:
         """Forget all data and all scripts."""
         with redis.Redis.from_url(self.url) as client:
@@ -65,6 +76,8 @@ class Valkey:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1) as client:
                 return bool(client.ping())
+        except redis.AuthenticationError:
+            return True  # it wants a password, so it is there
         except redis.RedisError:
             return False
 
