@@ -67,7 +67,7 @@ def check(queue: TaskQueue) -> None:
     worker = queue.spec.worker
     if not worker.image:
         raise Invalid("spec.worker.image is missing: name the image with your application, such as registry.example.org/shop:1.4")
-    own = {*worker_environment(queue, ""), "STOKER_REDIS_URL", "POD_NAME"}
+    own = {*worker_environment(queue, ""), "STOKER_HOST", "STOKER_REDIS_URL", "POD_NAME"}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -208,6 +208,8 @@ def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Obje
 def _environment(queue: TaskQueue, connection: Connection, namespace: str) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
+    # Probes and Prometheus come from outside the pod's loopback.
+    own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})
     return [*own, _redis(queue.spec.redis.url_secret_ref, connection), pod, *queue.spec.worker.env]
 
 

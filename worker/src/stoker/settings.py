@@ -33,7 +33,7 @@ class WorkerSettings(Struct, frozen=True):
     retry: Retry = Retry()
     lease: Lease = Lease()
     retention: Retention = Retention()
-    host: str = "0.0.0.0"  # a pod's probes and Prometheus come from outside its loopback
+    host: str = "127.0.0.1"
     port: int = DEFAULT_WORKER_PORT
     name: str = ""
 
