@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import NAMESPACE, SAMPLES, Object, render
+from rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 
 from apiserver import ApiServer
 from stoker.taskqueue import load, parse
@@ -33,6 +33,17 @@ def refused(server: ApiServer, manifest: Object) -> str:
     done = server.kubectl("apply", "-f", "-", given=manifest)
     assert done.returncode != 0, f"the server took it: {done.stdout}"
     return done.stderr
+
+
+def test_kustomize_takes_the_same(installed: ApiServer):
+    """`kubectl apply -k k8s`, for those who patch images and replicas on the way."""
+    done = installed.kubectl("kustomize", str(ROOT / "k8s"))
+    assert done.returncode == 0, done.stderr
+
+    def names(text: str) -> set[tuple[str, str]]:
+        return {(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(text) if each}
+
+    assert names(done.stdout) == names((ROOT / "k8s" / "install.yaml").read_text())
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

@@ -131,17 +131,28 @@ def test_both_refuse(spec: Object, at: str):
         parse(manifest(spec))
 
 
-@given(st.from_regex(SPEC["properties"]["worker"]["properties"]["taskTimeout"]["pattern"], fullmatch=True))
+def texts(field: Object) -> st.SearchStrategy[str]:
+    """Everything that a field of the schema takes."""
+    return st.from_regex(field["pattern"], fullmatch=True).filter(lambda text: len(text) <= field["maxLength"])
+
+
+@given(texts(SPEC["properties"]["worker"]["properties"]["taskTimeout"]))
 def test_every_compared_duration_of_the_cluster_is_one_here(text: str):
     assert parse_duration(text) >= 0
 
 
-@given(st.from_regex(SPEC["properties"]["retry"]["properties"]["maxDelay"]["pattern"], fullmatch=True))
+@given(texts(SPEC["properties"]["retry"]["properties"]["maxDelay"]))
 def test_every_duration_of_the_cluster_is_one_here(text: str):
     assert parse_duration(text) >= 0
 
 
-@given(st.from_regex(SPEC["properties"]["retry"]["properties"]["multiplier"]["pattern"], fullmatch=True))
+@pytest.mark.parametrize("text", ["250ms", "30s", "1m30s", "1.5h", "86400s", "9999h59m59s999ms"])
+def test_ordinary_durations_are_taken(text: str):
+    field = SPEC["properties"]["worker"]["properties"]["taskTimeout"]
+    jsonschema.validate(text, strict(field))
+
+
+@given(texts(SPEC["properties"]["retry"]["properties"]["multiplier"]))
 def test_every_multiplier_of_the_cluster_is_one_here(text: str):
     assert parse(manifest({**SMALLEST, "retry": {"multiplier": text}})).spec.retry.multiplier == float(text)
 
