@@ -3,8 +3,9 @@
 import re
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
-_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[dhms]))+")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])")
+_WHOLE = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+")
+_LONGEST = 36_500 * 86400.0
 
 
 class Duration(float):
@@ -14,15 +15,18 @@ class Duration(float):
 def parse_duration(text: str) -> Duration:
     """Seconds of "90s", "1m30s", "1.5h", "250ms" or "7d". Raises ValueError for anything else."""
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"bad duration {text!r}: write it like 30s, 10m, 1h30m or 7d")
-    return Duration(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+        raise ValueError(f"bad duration {text[:30]!r}: write it like 30s, 10m, 1h30m or 7d")
+    seconds = Duration(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    if seconds > _LONGEST:
+        raise ValueError(f"bad duration {text[:30]!r}: at most 36500d can be told apart in milliseconds")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
     """The shortest text that `parse_duration` reads back: 90 -> "1m30s"."""
-    if seconds <= 0:
-        return "0s"
     left, text = round(seconds * 1000), ""
+    if left <= 0:
+        return "0s"
     for unit, size in _UNITS.items():
         count, left = divmod(left, round(size * 1000))
         text += f"{count}{unit}" if count else ""
