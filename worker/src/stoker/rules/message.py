@@ -60,7 +60,7 @@ def decode(envelope: bytes) -> Message:
     """Read an envelope. Raises Invalid when it is not one."""
     try:
         return _decoder.decode(envelope)
-    except msgspec.MsgspecError as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:  # ValueError: bytes that are not UTF-8
         raise Invalid(f"not a task envelope: {error}") from error
 
 
@@ -79,7 +79,7 @@ def check_payload(raw: bytes) -> msgspec.Raw:
         raise Invalid(f"the payload has {len(raw)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed: pass a reference instead")
     try:
         _payload.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the payload must be a JSON object of named arguments: {error}") from error
     return msgspec.Raw(raw)
 
