@@ -66,8 +66,12 @@ class Worker(Spec, frozen=True):
     resources: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
+        if self.task_timeout <= 0:
+            raise ValueError("taskTimeout must be more than 0s, or every task would time out")
         if self.drain_timeout < self.task_timeout:
             raise ValueError("drainTimeout must be at least taskTimeout, or a scale-down would kill a running task")
+        if not all(isinstance(variable.get("name"), str) for variable in self.env):
+            raise ValueError("every entry of env needs a name")
 
 
 class RetrySpec(Spec, frozen=True):
@@ -181,8 +185,11 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
     try:
         spec = msgspec.convert(document.get("spec"), TaskQueueSpec, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{KIND} {name}: {str(error).replace('$', 'spec')}") from error
-    queue = TaskQueue(name, metadata.get("namespace") or "default", spec)
+        raise Invalid(f"{KIND} {name}: {_in_spec(str(error))}") from error
+    namespace = metadata.get("namespace") or "default"
+    if not isinstance(namespace, str):
+        raise Invalid(f"{KIND} {name}: metadata.namespace must be a string, not {namespace!r}")
+    queue = TaskQueue(name, namespace, spec)
     check_queue(queue.queue)
     return queue
 
@@ -196,12 +203,18 @@ def load(path: Path) -> list[TaskQueue]:
         documents = list(yaml.safe_load_all(path.read_text()))
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not text, or a date such as 2026-13-45
         raise Invalid(f"{path} is not YAML: {error}") from error
     queues = [parse(document) for document in documents if isinstance(document, Mapping) and document.get("kind") == KIND]
     if not queues:
         raise Invalid(f"{path} holds no {KIND}: expected apiVersion {GROUP}/{VERSION}, kind {KIND}")
     return queues
+
+
+def _in_spec(complaint: str) -> str:
+    """The path in a complaint of msgspec's as a person writes it; at the root it names none."""
+    path = " - at `$"
+    return complaint.replace(path, " - at `spec") if path in complaint else f"{complaint} - at `spec`"
 
 
 def _decode(wanted: type, value: object) -> object:
