@@ -50,7 +50,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "DRAIN_TIMEOUT": format_duration(spec.worker.drain_timeout),
         "MAX_RETRIES": spec.retry.max_retries,
         "INITIAL_DELAY": format_duration(spec.retry.initial_delay),
-        "MULTIPLIER": f"{spec.retry.multiplier:g}",
+        "MULTIPLIER": repr(float(spec.retry.multiplier)).removesuffix(".0"),
         "MAX_DELAY": format_duration(spec.retry.max_delay),
         "JITTER": spec.retry.jitter.value,
         "LEASE": format_duration(spec.lease.duration),
