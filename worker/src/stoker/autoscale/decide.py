@@ -73,15 +73,15 @@ def decide(demand: Demand | None, policy: Policy, replicas: int, memory: Memory 
 
     `demand` None means that nothing is known: unknown is never zero, so the number is held.
     """
-    memory = memory or Memory(since=now, busy_at=now)
+    # Seconds in which nobody looked are not quiet seconds: the windows start anew.
+    afresh = Memory(since=now, busy_at=now)
     if policy.fixed is not None:
-        return Decision(policy.fixed, Reason.FIXED, policy.fixed, memory)
+        return Decision(policy.fixed, Reason.FIXED, policy.fixed, afresh)
     if demand is None:
-        # Blind seconds are not quiet seconds: the windows start anew.
-        return Decision(replicas, Reason.DEMAND_UNKNOWN, replicas, Memory(since=now, busy_at=now))
+        return Decision(replicas, Reason.DEMAND_UNKNOWN, replicas, afresh)
 
     wanted = wish(demand, policy)
-    memory = _remember(memory, demand, wanted, policy, now)
+    memory = _remember(memory or afresh, demand, wanted, policy, now)
     target, reason = _target(wanted, policy, replicas, memory, now)
     if _paused(policy, target - replicas):
         return Decision(replicas, Reason.PAUSED, wanted, memory)
