@@ -1,0 +1,213 @@
+"""How many workers should exist: a table to read aloud, and what must hold whatever happens."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.autoscale.decide import Decision, Demand, Memory, Policy, Reason, decide
+from stoker.autoscale.demand import demand_of, policy_of
+from stoker.taskqueue import parse
+
+POLICY = Policy(slots=10, backlog_per_replica=100, min_replicas=0, max_replicas=20, idle_after=20, stabilization=20)
+LONG_AGO, NOW = 0.0, 1000.0
+QUIET = Memory(since=LONG_AGO, busy_at=LONG_AGO)
+
+
+def but(**changes: Any) -> Policy:
+    return Policy(**{**{name: getattr(POLICY, name) for name in POLICY.__struct_fields__}, **changes})
+
+
+@pytest.mark.parametrize(
+    ("demand", "policy", "replicas", "target", "reason"),
+    [
+        pytest.param(Demand(), POLICY, 0, 0, Reason.STEADY, id="nothing to do, nobody there"),
+        pytest.param(Demand(ready=1), POLICY, 0, 1, Reason.SCALE_UP, id="one task wakes one worker"),
+        pytest.param(Demand(due=1), POLICY, 0, 1, Reason.SCALE_UP, id="one task that fell due wakes one worker"),
+        pytest.param(Demand(ready=100), POLICY, 0, 1, Reason.SCALE_UP, id="a full backlog for one"),
+        pytest.param(Demand(ready=101), POLICY, 0, 2, Reason.SCALE_UP, id="one task more asks for one more"),
+        pytest.param(Demand(ready=60, due=60), POLICY, 0, 2, Reason.SCALE_UP, id="due tasks wait like ready ones"),
+        pytest.param(Demand(ready=1500), POLICY, 1, 15, Reason.SCALE_UP, id="a burst is answered at once"),
+        pytest.param(Demand(ready=10**9), POLICY, 1, 20, Reason.AT_MAXIMUM, id="a flood meets the maximum"),
+        pytest.param(Demand(ready=2000), POLICY, 20, 20, Reason.STEADY, id="just as many as there are"),
+        pytest.param(Demand(running=25), POLICY, 3, 3, Reason.STEADY, id="running tasks keep the slots they fill"),
+        pytest.param(Demand(running=25), POLICY, 1, 3, Reason.SCALE_UP, id="running tasks without enough workers"),
+        pytest.param(Demand(), but(min_replicas=2), 0, 2, Reason.SCALE_UP, id="the minimum is kept without work"),
+        pytest.param(Demand(), but(min_replicas=2), 2, 2, Reason.STEADY, id="the minimum is enough without work"),
+        pytest.param(None, POLICY, 4, 4, Reason.DEMAND_UNKNOWN, id="blind means hold"),
+        pytest.param(None, POLICY, 0, 0, Reason.DEMAND_UNKNOWN, id="blind means hold, also nobody"),
+        pytest.param(None, but(min_replicas=2), 0, 0, Reason.DEMAND_UNKNOWN, id="blind does not even fill up"),
+        pytest.param(None, but(fixed=3), 1, 3, Reason.FIXED, id="a fixed number needs no eyes"),
+        pytest.param(Demand(ready=10**6), but(fixed=0), 5, 0, Reason.FIXED, id="fixed at nobody"),
+        pytest.param(Demand(ready=500), but(paused="ScaleOut"), 1, 1, Reason.PAUSED, id="no growth while growth is paused"),
+        pytest.param(Demand(ready=500), but(paused="All"), 1, 1, Reason.PAUSED, id="no growth while all is paused"),
+        pytest.param(Demand(ready=500), but(paused="ScaleIn"), 1, 5, Reason.SCALE_UP, id="growth while shrinking is paused"),
+        pytest.param(Demand(), but(paused="ScaleIn"), 5, 5, Reason.PAUSED, id="nobody leaves while shrinking is paused"),
+        pytest.param(Demand(), but(paused="All"), 5, 5, Reason.PAUSED, id="nobody leaves while all is paused"),
+        pytest.param(Demand(), but(paused="ScaleOut"), 5, 0, Reason.IDLE, id="all leave while only growth is paused"),
+        pytest.param(Demand(), POLICY, 5, 0, Reason.IDLE, id="after a whole idle window all leave"),
+        pytest.param(Demand(ready=150), POLICY, 5, 2, Reason.SCALE_DOWN, id="a lull long enough lets some leave"),
+    ],
+)
+def test_after_a_long_quiet_time(demand: Demand | None, policy: Policy, replicas: int, target: int, reason: Reason) -> None:
+    decision = decide(demand, policy, replicas, QUIET, NOW)
+    assert (decision.replicas, decision.reason) == (target, reason)
+
+
+def story(policy: Policy, *steps: tuple[float, Demand | None], start: int = 0) -> list[Decision]:
+    """Decide at these times, each time with the replicas and the memory of the time before."""
+    decisions: list[Decision] = []
+    replicas, memory = start, None
+    for now, demand in steps:
+        decision = decide(demand, policy, replicas, memory, now)
+        replicas, memory = decision.replicas, decision.memory
+        decisions.append(decision)
+    return decisions
+
+
+def targets(decisions: list[Decision]) -> list[int]:
+    return [decision.replicas for decision in decisions]
+
+
+def test_a_lull_shorter_than_the_stabilization_lets_nobody_leave() -> None:
+    told = story(POLICY, (0, Demand(ready=500)), (10, Demand(ready=90)), (19, Demand(ready=500)), (38, Demand(ready=90)))
+    assert targets(told) == [5, 5, 5, 5]
+    assert told[-1].reason is Reason.STABILIZING
+
+
+def test_after_the_stabilization_the_highest_wish_within_it_counts() -> None:
+    told = story(POLICY, (0, Demand(ready=900)), (15, Demand(ready=400)), (21, Demand(ready=90)), (36, Demand(ready=90)))
+    assert targets(told) == [9, 9, 4, 1]
+
+
+def test_the_last_worker_stays_until_the_queue_was_idle_for_the_window() -> None:
+    told = story(POLICY, (0, Demand(ready=1)), (10, Demand()), (19.9, Demand()), (20, Demand()))
+    assert targets(told) == [1, 1, 1, 0]
+    assert [decision.reason for decision in told[1:]] == [Reason.KEEPING_WARM, Reason.KEEPING_WARM, Reason.IDLE]
+
+
+def test_one_task_in_between_starts_the_idle_window_anew() -> None:
+    told = story(POLICY, (0, Demand(ready=1)), (15, Demand(running=1)), (34, Demand()), (35, Demand()))
+    assert targets(told) == [1, 1, 1, 0]
+
+
+def test_after_a_restart_nobody_leaves_until_a_window_has_been_watched() -> None:
+    told = story(POLICY, (0, Demand(ready=100)), (19, Demand(ready=100)), (21, Demand(ready=100)), start=8)
+    assert targets(told) == [8, 8, 1]
+
+
+def test_blind_seconds_are_not_quiet_seconds() -> None:
+    told = story(
+        POLICY, (0, Demand(ready=100)), (30, Demand()), (31, None), (40, Demand()), (50, Demand()), (51, Demand()), start=1
+    )
+    assert targets(told) == [1, 0, 0, 0, 0, 0]
+    told = story(POLICY, (0, Demand(ready=1)), (15, None), (34, Demand()), (35, Demand()), start=1)
+    assert targets(told) == [1, 1, 1, 0]
+
+
+def test_fixed_seconds_are_not_quiet_seconds_either() -> None:
+    """Nobody looked at the demand while the number was fixed, so the windows start when it is let go."""
+    held = decide(Demand(running=9), but(fixed=4), 4, Memory(since=0, busy_at=0), 900)
+    let_go = decide(Demand(), POLICY, 4, held.memory, 901)
+    assert let_go.replicas == 4
+
+
+def test_a_paused_queue_asks_for_nobody_and_keeps_what_runs() -> None:
+    assert demand_of(ready=1000, running=7, due=5, paused=True) == Demand(running=7)
+    assert demand_of(ready=1000, running=7, due=5, paused=False) == Demand(1000, 7, 5)
+
+
+def test_the_policy_is_what_the_manifest_says() -> None:
+    scaling = {
+        "minReplicas": 1, "maxReplicas": 9, "backlogPerReplica": 7, "idleAfter": "3s", "paused": "ScaleIn",
+        "scaleDown": {"stabilization": "4s"},
+    }  # fmt: skip
+    spec = {"worker": {"concurrency": 5}, "scaling": scaling, "replicas": 2}
+    queue = parse({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "q"}, "spec": spec})
+    assert policy_of(queue.spec) == Policy(5, 7, 1, 9, 2, 3, 4, "ScaleIn")
+
+
+counts = st.integers(0, 100_000)
+demands = st.builds(Demand, ready=counts, running=st.integers(0, 1000), due=counts)
+policies = st.builds(
+    lambda least, more, **rest: Policy(min_replicas=least, max_replicas=max(1, least + more), **rest),
+    least=st.integers(0, 10),
+    more=st.integers(0, 30),
+    slots=st.integers(1, 100),
+    backlog_per_replica=st.integers(1, 1000),
+    idle_after=st.floats(0, 100),
+    stabilization=st.floats(0, 100),
+    paused=st.sampled_from(["None", "ScaleIn", "ScaleOut", "All"]),
+)
+histories = st.lists(st.tuples(st.floats(0.1, 60), st.none() | demands), min_size=1, max_size=12)
+
+
+def history(policy: Policy, steps: list[tuple[float, Demand | None]], start: int) -> list[tuple[int, Demand | None, Decision]]:
+    now, replicas, memory = 0.0, start, None
+    told = []
+    for pause, demand in steps:
+        now += pause
+        decision = decide(demand, policy, replicas, memory, now)
+        told.append((replicas, demand, decision))
+        replicas, memory = decision.replicas, decision.memory
+    return told
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_never_grows_above_the_maximum_and_never_shrinks_below_the_minimum(policy: Policy, steps: Any, start: int) -> None:
+    for before, _, decision in history(policy, steps, start):
+        assert decision.replicas <= max(before, policy.max_replicas)
+        assert decision.replicas >= min(before, policy.min_replicas)
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_what_is_unknown_changes_nothing(policy: Policy, steps: Any, start: int) -> None:
+    for before, demand, decision in history(policy, steps, start):
+        if demand is None:
+            assert decision.replicas == before
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_the_reason_fits_the_change(policy: Policy, steps: Any, start: int) -> None:
+    for before, _, decision in history(policy, steps, start):
+        change = decision.replicas - before
+        if decision.reason in {Reason.DEMAND_UNKNOWN, Reason.PAUSED, Reason.STABILIZING, Reason.KEEPING_WARM, Reason.STEADY}:
+            assert change == 0
+        if decision.reason is Reason.SCALE_UP:
+            assert change > 0
+        if decision.reason in {Reason.SCALE_DOWN, Reason.IDLE}:
+            assert change < 0
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_a_pause_stops_its_direction(policy: Policy, steps: Any, start: int) -> None:
+    for before, _, decision in history(policy, steps, start):
+        if policy.paused in {"ScaleIn", "All"}:
+            assert decision.replicas >= before
+        if policy.paused in {"ScaleOut", "All"}:
+            assert decision.replicas <= before
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_work_is_never_left_without_anyone(policy: Policy, steps: Any, start: int) -> None:
+    for before, demand, decision in history(policy, steps, start):
+        if demand and demand.waiting + demand.running and policy.paused in {"None", "ScaleIn"}:
+            assert decision.replicas >= 1
+        if demand and demand.waiting + demand.running and before:
+            assert decision.replicas >= 1, "also under any pause: what is there stays there"
+
+
+@given(policies, demands, st.integers(0, 60))
+def test_the_first_look_never_lets_anyone_go(policy: Policy, demand: Demand, replicas: int) -> None:
+    first = decide(demand, policy, replicas, None, 5.0)
+    if replicas <= policy.max_replicas and policy.idle_after > 0 and policy.stabilization > 0:
+        assert first.replicas >= replicas
+
+
+@given(policies, histories, st.integers(0, 60))
+def test_memory_does_not_grow_beyond_its_window(policy: Policy, steps: Any, start: int) -> None:
+    now = 0.0
+    for (pause, _), (_, _, decision) in zip(steps, history(policy, steps, start), strict=True):
+        now += pause
+        assert all(at > now - policy.stabilization or at == now for at, _ in decision.memory.wishes)
