@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from kubeapi import ApiServer, running_api_server
 from rendering import ROOT
-
-from apiserver import ApiServer, running_api_server
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from apiserver import binary
+from kubeapi import binary
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "stoker"

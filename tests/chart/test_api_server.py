@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from kubeapi import ApiServer
 from rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 
-from apiserver import ApiServer
 from stoker.taskqueue import load, parse
 
 NAMES = count()
