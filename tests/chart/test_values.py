@@ -41,6 +41,7 @@ def test_values_and_schema_name_the_same():
         pytest.param({"operator": {"image": ""}}, "/operator/image", id="no image"),
         pytest.param({"operator": {"image": "a b"}}, "/operator/image", id="an image with a blank"),
         pytest.param({"operator": {"interval": "1"}}, "/operator/interval", id="an interval without a unit"),
+        pytest.param({"operator": {"interval": "0s"}}, "/operator/interval", id="an interval of no time"),
         pytest.param({"gateway": {"service": {"port": 70000}}}, "/gateway/service/port", id="a port too high"),
         pytest.param({"gateway": {"enabled": "yes"}}, "/gateway/enabled", id="yes is not true"),
         pytest.param({"watchNamespaces": "shop"}, "/watchNamespaces", id="one namespace as text"),
