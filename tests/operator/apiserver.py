@@ -36,7 +36,8 @@ RULES = [
 class ApiServer:
     url: str
     token: str
-    kubeconfig: Path
+    kubeconfig: Path  # of a user who may do everywhere what the chart lets the operator do
+    tenant: Path  # of one who may do so only where a RoleBinding says it
 
 
 @contextlib.contextmanager
@@ -44,9 +45,9 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
     """One with the TaskQueue resource and the operator's rights installed."""
     if not KUBE.exists():
         raise RuntimeError(f"{KUBE} is missing: `make cluster` builds it")
-    tokens = {name: secrets.token_hex(16) for name in ("admin", "operator")}
-    groups = {"admin": '"system:masters"', "operator": '"stoker"'}
-    (folder / "tokens.csv").write_text("".join(f"{token},{name},{name},{groups[name]}\n" for name, token in tokens.items()))
+    tokens = {name: secrets.token_hex(16) for name in ("admin", "operator", "tenant")}
+    groups = {"admin": "system:masters", "operator": "stoker", "tenant": "stoker"}
+    (folder / "tokens.csv").write_text("".join(f'{token},{name},{name},"{groups[name]}"\n' for name, token in tokens.items()))
     subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
     etcd, peer, port = free_port(), free_port(), free_port()
     start_etcd: list[str | Path] = [KUBE, "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync", "--log-level", "error"]
@@ -65,9 +66,10 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
     # No controller makes the default service accounts, and without them no pod object may be made.
     start_api += ["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]
     with process(folder / "etcd.log", *start_etcd), process(folder / "apiserver.log", *start_api) as running:
-        server = ApiServer(f"https://127.0.0.1:{port}", tokens["admin"], folder / "kubeconfig")
+        server = ApiServer(f"https://127.0.0.1:{port}", tokens["admin"], folder / "kubeconfig", folder / "tenant")
         _until_ready(server, running, folder / "apiserver.log")
         server.kubeconfig.write_text(_kubeconfig(server.url, tokens["operator"]))
+        server.tenant.write_text(_kubeconfig(server.url, tokens["tenant"]))
         _install(server)
         yield server
 

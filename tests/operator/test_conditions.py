@@ -11,7 +11,7 @@ from stoker.queue.inspector import QueueStats
 from stoker_operator.conditions import Condition, conditions, notes, written
 from stoker_operator.plan import Halt
 from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers
-from stoker_operator.status import patch, status, worth_writing
+from stoker_operator.status import status, worth_writing
 
 STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 83.6, 1, False, 0.5)
 READ = Reading(STATS)
@@ -176,7 +176,3 @@ def test_words_that_change_by_the_second_wait() -> None:
     after = stand(findings(), Reading(trouble=Halt("RedisUnreachable", "timed out")), **before)
     assert before != after
     assert not worth_writing(after, before, 1)
-
-
-def test_the_patch_takes_away_what_is_gone() -> None:
-    assert patch({"a": 1, "b": 3}, {"a": 1, "b": 2, "c": 4}) == {"b": 3, "c": None}

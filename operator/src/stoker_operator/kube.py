@@ -20,7 +20,12 @@ TIMEOUT = 10.0
 """Seconds for one request: the API server itself gives up on a slow one after 60."""
 PAGE = 500
 
-APPLY, MERGE, JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
+JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+
+# How an apply with another's UID is refused, and a JSON patch whose `test` of the UID failed (no more is said of that one).
+_ANOTHER = ("metadata.uid: Invalid value", "the server rejected our request due to an error in our request")
 
 
 class KubernetesUnavailable(StokerError):
@@ -73,10 +78,10 @@ class Kube:
         """The TaskQueue as it is now."""
         return await self._call("GET", _task_queue(ref))
 
-    async def patch_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Object:
-        """Write `status` of exactly this TaskQueue: another of the same name is a conflict. None removes a field."""
-        body = {"metadata": {"uid": uid}, "status": status}
-        return await self._call("PATCH", f"{_task_queue(ref)}/status", body, {"fieldManager": FIELD_MANAGER}, MERGE)
+    async def write_status(self, ref: Ref, uid: str, status: Object) -> None:
+        """Replace the status of exactly this TaskQueue. Conflict where it is another of the same name."""
+        steps = [{"op": "test", "path": "/metadata/uid", "value": uid}, {"op": "add", "path": "/status", "value": status}]
+        await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
     async def deployment(self, ref: Ref) -> Object:
         """The Deployment of that name, whoever made it."""
@@ -122,7 +127,7 @@ class Kube:
             query["continue"] = token
 
     async def _call(
-        self, method: str, path: str, body: Object | None = None, query: Mapping[str, str] | None = None, content: str = JSON
+        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, content: str = JSON
     ) -> Object:
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -162,6 +167,8 @@ def _error(status: int, text: bytes) -> StokerError:
         case 404:
             return NotFound(message)
         case 409:
+            return KubernetesConflict(message)
+        case 422 if any(words in message for words in _ANOTHER):
             return KubernetesConflict(message)
         case 401 | 408 | 410 | 429:  # 401: a token is being renewed; 410: a list that took too long to page through
             return KubernetesUnavailable(message)

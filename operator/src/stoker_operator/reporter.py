@@ -11,7 +11,7 @@ from stoker_operator.conditions import Note, conditions, notes
 from stoker_operator.kube import Kube, KubernetesConflict
 from stoker_operator.resources import FIELD_MANAGER, Object
 from stoker_operator.roster import Entry
-from stoker_operator.status import patch, status, worth_writing
+from stoker_operator.status import status, worth_writing
 
 log = logging.getLogger(__name__)
 LONGEST_NOTE = 1000  # the API refuses more than 1024
@@ -35,7 +35,7 @@ class Reporter:
             if not worth_writing(new, entry.status, now - entry.written_at):
                 return
             try:
-                await self._kube.patch_status(entry.ref, entry.findings.uid, patch(new, entry.status))
+                await self._kube.write_status(entry.ref, entry.findings.uid, new)
             except (NotFound, KubernetesConflict):
                 return  # gone, or made anew: the watch tells the reconciler
             turned = notes(current, entry.status.get("conditions") or ())

@@ -48,12 +48,6 @@ def worth_writing(new: dict[str, Any], old: dict[str, Any], quiet_for: float) ->
     return urgent or quiet_for >= QUIET_SECONDS
 
 
-def patch(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """The merge patch from one to the other: None takes a field away."""
-    gone: dict[str, Any] = {key: None for key in old if key not in new}
-    return {**gone, **{key: value for key, value in new.items() if value != old.get(key)}}
-
-
 def _outline(status: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """The conditions without the words that change by the second; those of Ready tell a person what to do next."""
     told = {"Ready", "Stalled"}

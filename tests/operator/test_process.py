@@ -1,0 +1,83 @@
+"""The operator as a process: how it starts, stops, comes back, and what it may do."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from operating import FAST, Cluster, Queues, running_operator, unique, until
+
+from apiserver import ApiServer
+from servers import free_port
+
+
+async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone(
+    cluster: Cluster, api_server: ApiServer, redis_url: str, queues: Queues, tmp_path: Path
+) -> None:
+    name = unique("emails")
+    await cluster.call(
+        "POST",
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}/rolebindings",
+        {
+            "metadata": {"name": "tenant"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "operator"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}],
+        },
+    )
+    only_here = {"STOKER_WATCH_NAMESPACES": cluster.namespace, "KUBECONFIG": str(api_server.tenant), "STOKER_RESYNC": "10m"}
+    with running_operator(api_server, redis_url, tmp_path, **only_here) as tenant:
+        await cluster.apply(name, scaling=FAST)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{tenant.port}") as http:
+
+            async def known() -> bool:  # by the watch: the resync is far away
+                return f'stoker_queue_tasks{{namespace="{cluster.namespace}",queue="{name}"' in (await http.get("/metrics")).text
+
+            await until(known)
+            namespaces = {line.split('"')[1] for line in (await http.get("/metrics")).text.splitlines() if 'namespace="' in line}
+            assert namespaces == {cluster.namespace}
+        assert not [entry for entry in tenant.said() if entry["level"] == "error"]
+
+
+async def test_a_restart_changes_nothing_and_takes_nobody_away(
+    cluster: Cluster, api_server: ApiServer, redis_url: str, queues: Queues, tmp_path: Path
+) -> None:
+    """A newcomer knows nothing of the last minutes, so it takes no worker away before it has watched for a while."""
+    name = unique("emails")
+    patient = {**FAST, "idleAfter": "1m", "scaleDown": {"stabilization": "1m"}}
+    await cluster.apply(name, scaling=patient)
+    await cluster.workers(name)
+    await queues(name).enqueue(35)
+    await cluster.replicas(name, 4)
+    await queues(name).drain()
+    before = await cluster.get("deployments", f"{name}-worker")
+
+    with running_operator(api_server, redis_url, tmp_path) as second:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{second.port}") as http:
+
+            async def decided() -> bool:
+                text = (await http.get("/metrics")).text
+                return f'stoker_scaling_desired_replicas{{namespace="{cluster.namespace}",queue="{name}"}} 4.0' in text
+
+            await until(decided)
+        second.running.terminate()
+        began = time.monotonic()
+        assert second.running.wait(10) == 0
+        assert time.monotonic() - began < 5
+    after = await cluster.get("deployments", f"{name}-worker")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert await cluster.events(name) == ["ScaledUp"]
+
+
+def start(kubeconfig: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "KUBECONFIG": kubeconfig, "STOKER_PORT": str(free_port()), "STOKER_HOST": "127.0.0.1"}
+    command = [sys.executable, "-m", "stoker_operator", "--log-format", "json"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_without_a_cluster_it_says_what_to_do(tmp_path: Path) -> None:
+    ended = start(str(tmp_path / "nothing"))
+    assert ended.returncode == 1
+    assert "Run in a pod, or set KUBECONFIG" in ended.stderr
+    assert "Traceback" not in ended.stderr
