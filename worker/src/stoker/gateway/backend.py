@@ -1,15 +1,15 @@
 """The gateway's way to Redis: every request waits a bounded time for it, and only so many use it at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
 from stoker.client import Client
 from stoker.errors import RedisUnavailable
 
+T = TypeVar("T")
 PATIENCE = 4.0
 AT_ONCE = 48  # below the connections of the client's pool, which refuses one more instead of waiting
 
@@ -21,15 +21,37 @@ class Backend:
         self._client = client
         self._patience = patience
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._abandoned: set[asyncio.Task[object]] = set()
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Client]:
-        """Use Redis within the patience. Raises RedisUnavailable when it is over, and whatever the client raises."""
+    async def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """What `work` finds. Raises RedisUnavailable when the patience is over, and whatever `work` raises.
+
+        `work` runs in a task of its own, since before Python 3.12 `asyncio.wait_for`, and with it redis-py,
+        may lose a cancellation: then it goes on until its socket times out, and nobody waits for it.
+        """
+        task = asyncio.ensure_future(self._in_turn(work))
         try:
-            async with asyncio.timeout(self._patience), self._room:
-                yield self._client
-        except TimeoutError:
-            raise RedisUnavailable(f"Redis did not answer within {self._patience:g} s") from None
+            done, _ = await asyncio.wait({task}, timeout=self._patience)
+        finally:
+            if not task.done():
+                self._abandon(task)
+        if not done:
+            raise RedisUnavailable(f"Redis did not answer within {self._patience:g} s")
+        return task.result()
+
+    async def _in_turn(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        async with self._room:
+            return await work(self._client)
+
+    def _abandon(self, task: "asyncio.Task[T]") -> None:
+        self._abandoned.add(task)  # the event loop alone would not keep it from the garbage collector
+        task.add_done_callback(self._forget)
+        task.cancel()
+
+    def _forget(self, task: "asyncio.Task[T]") -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, or asyncio complains that nobody looked
 
 
 def backend_of(request: Request) -> Backend:

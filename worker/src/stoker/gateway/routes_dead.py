@@ -23,24 +23,21 @@ Move = Callable[[str, Sequence[str]], Awaitable[list[str]]]
 async def dead(redis: Redis, queue: QueueQuery, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
     """The dead tasks of a queue, newest first, each with its last failure."""
     checked("queue", check_queue, queue)
-    async with redis.turn() as client:
-        page = await client.inspector.tasks(queue, State.DEAD, cursor, limit)
+    page = await redis.ask(lambda client: client.inspector.tasks(queue, State.DEAD, cursor, limit))
     return reply(TaskPage(page.tasks, page.cursor))
 
 
-@router.post("/{task_id:path}/retry", responses=answers(Accepted, 200, 404, 503))
+@router.post("/{task_id:path}/retry", responses=answers(Accepted, 200, 404, 422, 503))
 async def retry(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """Give a dead task another life, with fresh attempts."""
-    async with redis.turn() as client:
-        await _move(client, client.inspector.redrive, task_id, queue)
+    await redis.ask(lambda client: _move(client, client.inspector.redrive, task_id, queue))
     return reply(Accepted(task_id, State.READY))
 
 
-@router.delete("/{task_id:path}", status_code=204, responses=answers(None, 204, 404, 503))
+@router.delete("/{task_id:path}", status_code=204, responses=answers(None, 204, 404, 422, 503))
 async def remove(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """Remove a dead task for good."""
-    async with redis.turn() as client:
-        await _move(client, client.inspector.discard, task_id, queue)
+    await redis.ask(lambda client: _move(client, client.inspector.discard, task_id, queue))
     return Response(status_code=204)
 
 

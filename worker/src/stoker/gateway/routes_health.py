@@ -20,8 +20,7 @@ async def healthz() -> Response:
 @router.get("/readyz", responses=answers(Health, 200, 503))
 async def readyz(redis: Redis) -> Response:
     """Redis answers the gateway."""
-    async with redis.turn() as client:
-        await client.inspector.ping()
+    await redis.ask(lambda client: client.inspector.ping())
     return reply(Health("ready"))
 
 

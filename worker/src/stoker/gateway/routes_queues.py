@@ -2,11 +2,14 @@
 
 from fastapi import APIRouter, Response
 
+from stoker.client import Client
 from stoker.errors import NotFound
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers
 from stoker.gateway.replies import Overview, QueueNames, overview, reply
+from stoker.gateway.submission import checked
 from stoker.queue.inspector import QueueStats
+from stoker.rules.message import check_queue
 
 router = APIRouter(tags=["queues"])
 
@@ -14,23 +17,28 @@ router = APIRouter(tags=["queues"])
 @router.get("/stats", responses=answers(Overview, 200, 503))
 async def stats(redis: Redis) -> Response:
     """Every queue, and all of them together."""
-    async with redis.turn() as client:
-        names = await client.inspector.queues()
-        return reply(overview(await client.inspector.stats(names)))
+
+    async def all_of_them(client: Client) -> list[QueueStats]:
+        return await client.inspector.stats(await client.inspector.queues())
+
+    return reply(overview(await redis.ask(all_of_them)))
 
 
 @router.get("/queues", responses=answers(QueueNames, 200, 503))
 async def queues(redis: Redis) -> Response:
     """The names of all queues ever used."""
-    async with redis.turn() as client:
-        return reply(QueueNames(await client.inspector.queues()))
+    return reply(QueueNames(await redis.ask(lambda client: client.inspector.queues())))
 
 
-@router.get("/queues/{queue}", responses=answers(QueueStats, 200, 404, 503))
+@router.get("/queues/{queue}", responses=answers(QueueStats, 200, 404, 422, 503))
 async def one_queue(redis: Redis, queue: str) -> Response:
     """One queue."""
-    async with redis.turn() as client:
+    checked("queue", check_queue, queue)
+
+    async def this_one(client: Client) -> QueueStats:
         if queue not in await client.inspector.queues():
             raise NotFound(f"no queue {queue!r} was ever used here; GET /queues lists them")
         [numbers] = await client.inspector.stats([queue])
-        return reply(numbers)
+        return numbers
+
+    return reply(await redis.ask(this_one))

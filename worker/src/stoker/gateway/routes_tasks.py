@@ -25,25 +25,30 @@ QueueQuery = Annotated[str, Query(description="The queue.")]
 MaybeQueue = Annotated[str | None, Query(description="The queue it is in; without it all are searched.")]
 
 
-@router.post("/tasks", status_code=202, openapi_extra=takes(TaskRequest), responses=answers(Accepted, 202, 200, 409, 413, 422, 503))
+@router.post(
+    "/tasks",
+    status_code=202,
+    openapi_extra=takes(TaskRequest),
+    responses=answers(Accepted, 202, 200, 400, 409, 413, 415, 422, 503, 507),
+)
 async def enqueue(request: Request, redis: Redis) -> Response:
     """Enqueue a task. 202 when it is new, 200 when the same task is there under its id already, 409 when another task is."""
     call = read_task(await json_body(request, MAX_TASK_BYTES))
-    async with redis.turn() as client:
-        [receipt] = await client.send([call])
-        state = receipt.state or (await client.status(call.queue, receipt.id)).state
-    headers = {"Location": f"/tasks/{quote(receipt.id, safe='')}?queue={call.queue}"}
-    return reply(Accepted(receipt.id, state, receipt.duplicate), 200 if receipt.duplicate else 202, headers)
+    accepted = await redis.ask(lambda client: _send(client, call))
+    headers = {"Location": f"/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
+    return reply(accepted, 200 if accepted.duplicate else 202, headers)
 
 
 @router.post(
-    "/tasks/batch", status_code=202, openapi_extra=takes(list[TaskRequest]), responses=answers(BatchReply, 202, 413, 422, 503)
+    "/tasks/batch",
+    status_code=202,
+    openapi_extra=takes(list[TaskRequest]),
+    responses=answers(BatchReply, 202, 400, 413, 415, 422, 503, 507),
 )
 async def enqueue_many(request: Request, redis: Redis) -> Response:
     """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
     calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
-    async with redis.turn() as client:
-        outcomes = await _offer(client, calls)
+    outcomes = await redis.ask(lambda client: _offer(client, calls))
     return reply(batch_reply([call.id or "" for call in calls], outcomes), 202)
 
 
@@ -51,16 +56,14 @@ async def enqueue_many(request: Request, redis: Redis) -> Response:
 async def tasks(redis: Redis, queue: QueueQuery, state: State = State.READY, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
     """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
     checked("queue", check_queue, queue)
-    async with redis.turn() as client:
-        page = await client.inspector.tasks(queue, state, cursor, limit)
+    page = await redis.ask(lambda client: client.inspector.tasks(queue, state, cursor, limit))
     return reply(TaskPage(page.tasks, page.cursor))
 
 
-@router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 503))
+@router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 422, 503))
 async def task(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """One task: where it is, how often it was tried, its last failure, its result."""
-    async with redis.turn() as client:
-        return reply(await find(client, task_id, queue))
+    return reply(await redis.ask(lambda client: find(client, task_id, queue)))
 
 
 async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
@@ -68,6 +71,12 @@ async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
     if queue is None:
         return await client.inspector.find(task_id)
     return await client.status(checked("queue", check_queue, queue), task_id)
+
+
+async def _send(client: Client, call: TaskCall) -> Accepted:
+    [receipt] = await client.send([call])
+    state = receipt.state or (await client.status(call.queue, receipt.id)).state
+    return Accepted(receipt.id, state, receipt.duplicate)
 
 
 async def _offer(client: Client, calls: list[TaskCall]) -> list[Receipt | Conflict]:
