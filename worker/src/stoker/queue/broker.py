@@ -13,7 +13,7 @@ from stoker.queue.connection import errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
-from stoker.rules.settle import Bury, Failure, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
 
@@ -78,10 +78,11 @@ class Turn(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """The answer to a heartbeat: whether the queue is paused, and the fences that own nothing any more."""
+    """The answer to a heartbeat: whether the queue is paused, the fences that own nothing any more, those to be cancelled."""
 
     paused: bool
     lost: list[str]
+    cancelled: list[str]
 
 
 class Reaped(NamedTuple):
@@ -124,13 +125,16 @@ class Broker:
         replies = [reply for part in await scripts.run(self._redis, *calls) for reply in part] if calls else []
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
-    async def turn(self, settlements: Sequence[Settlement], room: int, worker: str) -> Turn:
-        """Settle what has ended and take up to `room` new tasks, in one round trip."""
+    async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
+        """Settle what has ended and take up to `room` new tasks, in one round trip.
+
+        `holds_suspect`: the worker keeps a task that was lost before, beyond these settlements, and gets no other.
+        """
         nonce = os.urandom(4).hex()
         parts = list(chunks(settlements, SETTLED_AT_ONCE))
         calls = [self._settle_call(part) for part in parts]
         if room > 0:
-            calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE)))
+            calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE), holds_suspect=holds_suspect))
         if not calls:
             return Turn([], [], False, None)
         replies = await scripts.run(self._redis, *calls)
@@ -151,13 +155,12 @@ class Broker:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
         k = self.keys
         pairs = [part for pair in held.items() for part in pair]
-        return Call(
-            "heartbeat", (k.leases, k.owners, k.workers, k.beats, k.meta), [worker, info, _ms(self._lease.duration), *pairs]
-        )
+        keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
+        return Call("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
-        await scripts.run(self._redis, Call("pass_on", (self.keys.ready, self.keys.wake), []))
+        await scripts.run(self._redis, Call("pass_on", (self.keys.ready, self.keys.suspects, self.keys.wake), []))
 
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
@@ -167,47 +170,54 @@ class Broker:
     async def promote(self, limit: int = 100) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
         k = self.keys
-        call = Call("promote", (k.scheduled, k.levels, k.ready, k.meta, k.wake), [limit])
+        call = Call("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake), [limit])
         [(moved, due, now)] = await scripts.run(self._redis, call)
         return moved, max(0, due - now) / 1000 if due >= 0 else None
 
     async def reap(self) -> Reaped:
         """Give back what workers held that have been silent for longer than their lease."""
         k = self.keys
-        keys = (k.leases, k.owners, k.ready, k.dead, k.lost, k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake)
+        keys = (
+            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.lost),
+            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake),
+        )
         failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
         [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
-        """Forget ended tasks past their retention. Returns how many finished and dead ones went."""
+        """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
         k, keep = self.keys, self._retention
-        keys = (k.done, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta)
-        call = Call("sweep", keys, [SETTLED_AT_ONCE, keep.succeeded.count, _ms(keep.dead.age), keep.dead.count])
+        keys = (k.done, k.cancelled, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta)
+        bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
+        call = Call("sweep", keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
     def _settle_call(self, settlements: Sequence[Settlement]) -> Call:
         k = self.keys
         keys = (
-            *(k.leases, k.owners, k.ready, k.scheduled, k.dead, k.done, k.tasks),
-            *(k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake),
+            *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
+            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake),
         )
         arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
         for settlement in settlements:
             arguments += _settle_fields(settlement)
         return Call("settle", keys, arguments)
 
-    def _fetch_call(self, worker: str, nonce: str, room: int) -> Call:
+    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool) -> Call:
         k = self.keys
-        keys = (k.ready, k.leases, k.owners, k.tasks, k.attempts, k.lost, k.levels, k.scheduled, k.meta, k.stats, k.wake)
-        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration)])
+        keys = (
+            *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
+            *(k.levels, k.scheduled, k.meta, k.stats, k.wake),
+        )
+        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect)])
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
     """Read the answer to a heartbeat."""
-    paused, *lost = reply
-    return Pulse(bool(paused), [fence.decode() for fence in lost])
+    paused, lost, cancelled = reply
+    return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled])
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -260,6 +270,8 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
             return (task_id, fence, "postpone", _ms(delay), "", _ms(busy))
         case Release():
             return (task_id, fence, "release", 0, "", _ms(busy))
+        case Cancel():
+            return (task_id, fence, "cancel", 0, "", _ms(busy))
         case _:
             assert_never(transition)
 

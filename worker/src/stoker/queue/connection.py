@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 
+from redis import Redis as BlockingRedis
+from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from redis import Redis as BlockingRedis
-from redis import exceptions
 from stoker.errors import Invalid, RedisFull, RedisRefused, RedisUnavailable
 
 CONNECT_TIMEOUT = 5.0

@@ -1,213 +1,124 @@
 """Every read of a queue, and what a person may do to it. Shared by gateway, command line and operator."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import Any, cast
 
-import msgspec
-from redis.asyncio import Redis
-
-from stoker.errors import NotFound
+from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import connect, errors_mapped
-from stoker.queue.keys import Keys, catalogue
+from stoker.queue.connection import errors_mapped
+from stoker.queue.doctor import Finding, examine
+from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
 from stoker.queue.scripts import Call
-from stoker.rules.message import Message, Success, decode
-from stoker.rules.settle import Failure
 from stoker.rules.states import State
 
-PAGE = 50
+__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "TaskStatus"]
+
+PURGED_AT_ONCE = 200
 
 
-class QueueStats(msgspec.Struct, frozen=True):
-    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
+class Cancellation(StrEnum):
+    """What became of the wish to cancel a task."""
 
-    `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
-    The last group counts since the queue began.
-    """
-
-    queue: str
-    ready: int
-    running: int
-    scheduled: int
-    dead: int
-    done: int
-    due: int
-    oldest_wait: float
-    workers: int
-    paused: bool
-    completion_rate: float
-
-    enqueued: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    buried: int = 0
-    lost: int = 0
-    released: int = 0
-    postponed: int = 0
-    redriven: int = 0
-    stale_settles: int = 0
-    invariant_violations: int = 0
-    busy_ms: int = 0
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"  # it runs; its worker will hear of it
+    OVER = "over"  # it had ended before
+    UNKNOWN = "unknown"
 
 
-class TaskStatus(msgspec.Struct, frozen=True):
-    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready."""
-
-    id: str
-    task: str
-    queue: str
-    state: State
-    priority: int
-    created: int
-    attempts: int
-    losses: int
-    payload: msgspec.Raw
-    at: int | None = None
-    worker: str | None = None
-    failure: Failure | None = None
-    result: Success | None = None
-
-
-class Page(NamedTuple):
-    """Some tasks, and the cursor of the next page (None at the end)."""
-
-    tasks: list[TaskStatus]
-    cursor: int | None
-
-
-_STATES = {
-    "scheduled": State.SCHEDULED,
-    "ready": State.READY,
-    "running": State.RUNNING,
-    "dead": State.DEAD,
-    "succeeded": State.SUCCEEDED,
-}
-_COUNTERS = frozenset(QueueStats.__struct_fields__[11:])
-_failure = msgspec.json.Decoder(Failure)
-_success = msgspec.json.Decoder(Success)
-
-
-class Inspector:
+class Inspector(Reader):
     """Reads and repairs the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
-
-    def __init__(self, redis: Redis, namespace: str) -> None:
-        self._redis = redis
-        self._namespace = namespace
-
-    @classmethod
-    def at(cls, url: str, namespace: str) -> "Inspector":
-        """An inspector with a connection of its own. Raises Invalid for a URL it cannot read; nothing is sent yet."""
-        return cls(connect(url), namespace)
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self._redis.aclose()
-
-    async def ping(self) -> None:
-        """Raises unless Redis answers."""
-        with errors_mapped():
-            await cast(Any, self._redis.ping())
-
-    async def queues(self) -> list[str]:
-        """The names of all queues ever used here, sorted."""
-        with errors_mapped():
-            names = await cast(Any, self._redis.smembers(catalogue(self._namespace)))
-        return sorted(name.decode() for name in names)
-
-    async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
-        """All of these queues in one round trip; `due` looks `horizon` seconds ahead."""
-        calls = [Call("stats", self._stats_keys(queue), [round(horizon * 1000)]) for queue in queues]
-        replies = await scripts.run(self._redis, *calls) if calls else []
-        return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
-
-    async def task(self, queue: str, task_id: str) -> TaskStatus:
-        """Raises NotFound for an id that never was here, or whose retention is over."""
-        found = await self._tasks(queue, [task_id])
-        if not found:
-            raise NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")
-        return found[0]
-
-    async def find(self, task_id: str) -> TaskStatus:
-        """The task, in whichever queue it is."""
-        names = await self.queues()
-        calls = [Call("task", self._task_keys(name), [task_id]) for name in names]
-        for reply in await scripts.run(self._redis, *calls) if calls else []:
-            if reply:
-                return _status(reply)
-        raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
-
-    async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
-        """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
-        keys = self._keys(queue)
-        place = {
-            State.READY: keys.ready,
-            State.RUNNING: keys.leases,
-            State.SCHEDULED: keys.scheduled,
-            State.DEAD: keys.dead,
-            State.SUCCEEDED: keys.done,
-        }[state]
-        with errors_mapped():
-            ids = await cast(Any, self._redis.zrange(place, cursor, cursor + limit - 1, desc=state.final))
-        found = await self._tasks(queue, [task_id.decode() for task_id in ids])
-        return Page(found, cursor + limit if len(ids) == limit else None)
 
     async def redrive(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Give dead tasks another life. Returns those that were dead."""
         k = self._keys(queue)
         return await self._dead_call("redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake), ids)
 
+    async def redrive_all(
+        self, queue: str, *, task: str = "", failure: str = "", per_second: float = 0.0, limit: int | None = None
+    ) -> AsyncIterator[list[str]]:
+        """Redrive dead tasks of one name and one type of failure (empty = any), the longest dead first, page by page.
+
+        At most `per_second` (0 = as fast as it goes). Those that die again meanwhile are not taken a second time.
+        Yields the ids as they go.
+        """
+        until, left = await self._newest_death(queue), limit
+        wanted = await self._dead_matching(queue, task, failure, until)
+        for at in range(0, len(wanted), PAGE):
+            page = wanted[at : at + PAGE] if left is None else wanted[at : at + min(PAGE, left)]
+            if not page:
+                return
+            redriven = await self.redrive(queue, page)
+            left = None if left is None else left - len(redriven)
+            yield redriven
+            if per_second:
+                await asyncio.sleep(len(redriven) / per_second)
+
     async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Remove dead tasks for good. Returns those that were dead."""
         k = self._keys(queue)
         return await self._dead_call("discard", (k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors), ids)
 
+    async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
+        """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
+        k = self._keys(queue)
+        places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
+        keys = (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats)
+        calls = [Call("cancel", keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return [Cancellation(word.decode()) for reply in replies for word in reply]
+
+    async def pause(self, queue: str) -> bool:
+        """Let workers fetch nothing more; what runs goes on. Returns whether that is news."""
+        return not await self._set_paused(queue, paused=True)
+
+    async def resume(self, queue: str) -> bool:
+        """Let them fetch again. Returns whether that is news."""
+        return await self._set_paused(queue, paused=False)
+
+    async def purge(self, queue: str, state: State) -> AsyncIterator[int]:
+        """Remove all tasks of one state for good, in bounded steps. Yields how many went with each.
+
+        Raises Invalid for running ones: they have to be cancelled.
+        """
+        if state is State.RUNNING:
+            raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
+        k = self._keys(queue)
+        for place in self._places(queue, state):
+            call = Call("purge", (place, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results), [PURGED_AT_ONCE])
+            while gone := (await scripts.run(self._redis, call))[0]:
+                yield gone
+
+    def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
+        """What is wrong in a queue, if anything: see `doctor`."""
+        return examine(self._redis, self._keys(queue), mend=mend)
+
+    async def _set_paused(self, queue: str, *, paused: bool) -> bool:
+        k = self._keys(queue)
+        call = Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake), [int(paused)])
+        return bool((await scripts.run(self._redis, call))[0])
+
+    async def _newest_death(self, queue: str) -> float:
+        with errors_mapped():
+            newest = await cast(Any, self._redis.zrange(self._keys(queue).dead, 0, 0, desc=True, withscores=True))
+        return float(newest[0][1]) if newest else 0.0
+
+    async def _dead_matching(self, queue: str, task: str, failure: str, until: float) -> list[str]:
+        with errors_mapped():
+            ids = await cast(Any, self._redis.zrangebyscore(self._keys(queue).dead, "-inf", until))
+        names = [task_id.decode() for task_id in ids]
+        if not task and not failure:
+            return names
+        found: list[str] = []
+        for at in range(0, len(names), PAGE):
+            for status in await self._tasks(queue, names[at : at + PAGE]):
+                kind = status.failure.type if status.failure else ""
+                if status.state is State.DEAD and task in ("", status.task) and failure in ("", kind):
+                    found.append(status.id)
+        return found
+
     async def _dead_call(self, script: str, keys: Sequence[str], ids: Sequence[str]) -> list[str]:
         parts = [Call(script, keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
         replies = await scripts.run(self._redis, *parts) if parts else []
         return [task_id.decode() for reply in replies for task_id in reply]
-
-    async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
-        calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
-        replies = await scripts.run(self._redis, *calls) if calls else []
-        return [_status(reply) for reply in replies if reply]
-
-    def _keys(self, queue: str) -> Keys:
-        return Keys(self._namespace, queue)
-
-    def _stats_keys(self, queue: str) -> tuple[str, ...]:
-        k = self._keys(queue)
-        return (k.ready, k.leases, k.scheduled, k.dead, k.done, k.stats, k.beats, k.meta)
-
-    def _task_keys(self, queue: str) -> tuple[str, ...]:
-        k = self._keys(queue)
-        return (k.tasks, k.ready, k.leases, k.scheduled, k.dead, k.done, k.owners, k.attempts, k.lost, k.errors, k.results)
-
-
-def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, due, oldest_ms, workers, paused, rate, _now, *counters = reply
-    pairs = zip(counters[::2], counters[1::2], strict=True)
-    known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
-    return QueueStats(
-        queue, ready, running, scheduled, dead, done, due, oldest_ms / 1000, workers, bool(paused), rate / 1000, **known
-    )
-
-
-def _status(reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result = reply
-    message: Message = decode(envelope)
-    return TaskStatus(
-        id=message.id,
-        task=message.task,
-        queue=message.queue,
-        state=_STATES[state.decode()],
-        priority=message.priority,
-        created=message.created,
-        attempts=int(failures),
-        losses=int(losses),
-        payload=message.payload,
-        at=int(at) or None,
-        worker=fence.decode().split(":", 2)[1] if fence else None,
-        failure=_failure.decode(failure) if failure else None,
-        result=_success.decode(result) if result else None,
-    )

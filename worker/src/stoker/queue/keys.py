@@ -19,6 +19,10 @@ class Keys:
         return f"{self._base}:ready"
 
     @property
+    def suspects(self) -> str:  # ZSET id -> place in line, of ready tasks that were lost with a worker before
+        return f"{self._base}:suspects"
+
+    @property
     def leases(self) -> str:  # ZSET id -> expiry, ms. The only definition of running
         return f"{self._base}:leases"
 
@@ -33,6 +37,10 @@ class Keys:
     @property
     def done(self) -> str:  # ZSET id -> when its result expires, ms
         return f"{self._base}:done"
+
+    @property
+    def cancelled(self) -> str:  # ZSET id -> cancelled at, ms
+        return f"{self._base}:cancelled"
 
     @property
     def tasks(self) -> str:  # HASH id -> envelope (JSON), immutable
@@ -57,6 +65,10 @@ class Keys:
     @property
     def errors(self) -> str:  # HASH id -> last failure (JSON)
         return f"{self._base}:errors"
+
+    @property
+    def cancels(self) -> str:  # HASH id -> when its cancellation was asked for, ms, while it runs
+        return f"{self._base}:cancels"
 
     @property
     def results(self) -> str:  # HASH id -> result (JSON)

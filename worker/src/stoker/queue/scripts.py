@@ -10,10 +10,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from redis import Redis as BlockingRedis
 from stoker.queue.connection import errors_mapped, mapped
 
 Argument = str | bytes | int | float

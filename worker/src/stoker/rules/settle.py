@@ -48,7 +48,11 @@ class Interrupted(msgspec.Struct, frozen=True):
     """The worker is leaving and gave the task up unfinished."""
 
 
-Outcome = Returned | Raised | Hopeless | Unknown | Interrupted
+class Stopped(msgspec.Struct, frozen=True):
+    """Somebody cancelled the task while it ran."""
+
+
+Outcome = Returned | Raised | Hopeless | Unknown | Interrupted | Stopped
 
 
 class Succeed(msgspec.Struct, frozen=True):
@@ -80,7 +84,11 @@ class Release(msgspec.Struct, frozen=True):
     """Back to the place in line it was taken from, no attempt charged."""
 
 
-Transition = Succeed | Retry | Bury | Postpone | Release
+class Cancel(msgspec.Struct, frozen=True):
+    """Ended at somebody's wish."""
+
+
+Transition = Succeed | Retry | Bury | Postpone | Release | Cancel
 
 
 def settle(outcome: Outcome, policy: RetryPolicy, *, failures: int, age: float, random: Callable[[], float]) -> Transition:
@@ -99,5 +107,7 @@ def settle(outcome: Outcome, policy: RetryPolicy, *, failures: int, age: float, 
             return Bury(failure)
         case Interrupted():
             return Release()
+        case Stopped():
+            return Cancel()
         case _:
             assert_never(outcome)

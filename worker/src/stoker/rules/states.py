@@ -11,17 +11,19 @@ class State(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     DEAD = "dead"
+    CANCELLED = "cancelled"
 
     @property
     def final(self) -> bool:
         """True where only a person moves the task on."""
-        return self in {State.SUCCEEDED, State.DEAD}
+        return self in {State.SUCCEEDED, State.DEAD, State.CANCELLED}
 
 
 MOVES: dict[State, frozenset[State]] = {
-    State.SCHEDULED: frozenset({State.READY}),
-    State.READY: frozenset({State.RUNNING}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.SCHEDULED, State.READY, State.DEAD}),
+    State.SCHEDULED: frozenset({State.READY, State.CANCELLED}),
+    State.READY: frozenset({State.RUNNING, State.CANCELLED}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.SCHEDULED, State.READY, State.DEAD, State.CANCELLED}),
     State.DEAD: frozenset({State.READY}),  # only by a person: redrive
     State.SUCCEEDED: frozenset(),
+    State.CANCELLED: frozenset(),
 }

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 OTHER = "other"
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _LABELS = ("queue", "task")
-_EVENTS = ("started", "succeeded", "failed", "retried", "dead")
+_EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled")
 
 
 class TaskMetrics(NamedTuple):
@@ -19,6 +19,7 @@ class TaskMetrics(NamedTuple):
     failed: Counter
     retried: Counter
     dead: Counter
+    cancelled: Counter
     duration: Histogram
     wait: Histogram
 

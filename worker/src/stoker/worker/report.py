@@ -5,7 +5,7 @@ from collections.abc import Container
 
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
-from stoker.rules.settle import Bury, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
 from stoker.telemetry.metrics import OTHER, TaskMetrics, WorkerMetrics
 
 _log = logging.getLogger("stoker.worker")
@@ -53,6 +53,7 @@ _VERBS: dict[type[Transition], str] = {
     Bury: "buried",
     Postpone: "handed back: unknown here",
     Release: "released",
+    Cancel: "cancelled",
 }
 
 
@@ -72,5 +73,8 @@ def count(metrics: TaskMetrics, transition: Transition) -> int:
             return logging.ERROR
         case Postpone():
             return logging.WARNING
+        case Cancel():
+            metrics.cancelled.inc()
+            return logging.INFO
         case Release():
             return logging.INFO

@@ -20,7 +20,7 @@ from stoker.queue.broker import Broker, Delivery, Pulse, Settlement, Turn
 from stoker.queue.scripts import Call
 from stoker.rules.message import Message, decode
 from stoker.rules.retry import Retry, backoff
-from stoker.rules.settle import Bury, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Transition, settle
+from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
 from stoker.rules.settle import Retry as RetryLater
 from stoker.settings import WorkerSettings
 from stoker.task import Task
@@ -60,6 +60,8 @@ class Worker:
         self._executor = Executor(tasks, settings.task_timeout, settings.concurrency)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self._suspects: set[str] = set()
+        self._cancelled: set[str] = set()
         self._ended: list[Settlement] = []
         self._stir = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -86,10 +88,14 @@ class Worker:
         return self._broker.heartbeat_call(self.name, info, self._held.copy())
 
     def hear(self, answer: Pulse) -> None:
-        """Give up what was lost: another worker has it, and nothing written here would count."""
+        """Give up what was lost (another worker has it, and nothing written here would count) and what was cancelled."""
         for fence in answer.lost:
             if job := self._jobs.get(fence):
                 _log.warning("lease lost, giving the task up", extra={"task_id": self._held.get(fence)})
+                job.cancel()
+        for fence in answer.cancelled:
+            if (job := self._jobs.get(fence)) and fence not in self._cancelled:
+                self._cancelled.add(fence)
                 job.cancel()
 
     def drain(self) -> None:
@@ -142,8 +148,9 @@ class Worker:
         """One round trip. Returns False when Redis did not answer; what was to be settled is kept."""
         settlements, self._ended = self._ended, []
         room = 0 if self._draining else self._settings.concurrency - len(self._jobs)
+        holds_suspect = not self._suspects <= {settlement.fence for settlement in settlements}
         try:
-            turn = await self._broker.turn(settlements, room, self.name)
+            turn = await self._broker.turn(settlements, room, self.name, holds_suspect=holds_suspect)
         except StokerError as error:
             self._ended = settlements + self._ended
             await self._wait_out(error)
@@ -156,6 +163,8 @@ class Worker:
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
         for settlement in settlements:
             self._held.pop(settlement.fence, None)
+            self._suspects.discard(settlement.fence)
+            self._cancelled.discard(settlement.fence)
         if turn.refused:
             self._metrics.stale.inc(len(turn.refused))
             _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
@@ -169,6 +178,8 @@ class Worker:
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))
         self._held[delivery.fence] = delivery.id
+        if delivery.losses:
+            self._suspects.add(delivery.fence)
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
         if self._released:  # it came with a turn that was under way when we were told to leave
@@ -176,7 +187,7 @@ class Worker:
 
     def _finish(self, delivery: Delivery, job: asyncio.Task[Settlement]) -> None:
         if job.cancelled():  # before its first step
-            settlement = Settlement(delivery.id, delivery.fence, Release())
+            settlement = Settlement(delivery.id, delivery.fence, Cancel() if delivery.fence in self._cancelled else Release())
         elif error := job.exception():
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
             failure = Failure(type(error).__name__, f"a bug in the worker: {error}")
@@ -207,10 +218,19 @@ class Worker:
             try:
                 outcome = await self._executor.run(delivery, message)
             except asyncio.CancelledError:
-                outcome = _cancelled()
+                outcome = self._interrupted(delivery)
             if isinstance(outcome, Raised | Hopeless):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome
+
+    def _interrupted(self, delivery: Delivery) -> Outcome:
+        if delivery.fence in self._cancelled:
+            return Stopped()
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            return Interrupted()
+        # Nobody here asked for it, so it came from inside the task: a failure like any other.
+        return Raised(Failure("CancelledError", "the task cancelled itself"))
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
@@ -243,11 +263,3 @@ class Worker:
         if self._troubles:
             _log.info("Redis answers again", extra={"failed_calls": self._troubles})
             self._troubles = 0
-
-
-def _cancelled() -> Outcome:
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        return Interrupted()
-    # Nobody here asked for it, so it came from inside the task: a failure like any other.
-    return Raised(Failure("CancelledError", "the task cancelled itself"))

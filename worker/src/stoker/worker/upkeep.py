@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from redis import Redis
+
 from stoker.errors import StokerError
 from stoker.queue.broker import REAPED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.scripts import Call, run_blocking

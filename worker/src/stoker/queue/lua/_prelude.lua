@@ -48,6 +48,20 @@ local function decayed_rate(stats, now)
   return tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
 end
 
+-- Put waiting tasks {place, id, ...} in line. One that was lost with its worker is a suspect and stands
+-- in a line of its own, so that no worker ever holds two of them.
+local function line_up(ready, suspects, lost, waiting)
+  local ids = {}
+  for at = 2, #waiting, 2 do ids[#ids + 1] = waiting[at] end
+  local losses, innocent, suspected = columns(lost, ids), {}, {}
+  for index, id in ipairs(ids) do
+    local line = losses[index] and suspected or innocent
+    line[#line + 1], line[#line + 2] = waiting[index * 2 - 1], id
+  end
+  call_with('ZADD', ready, innocent)
+  call_with('ZADD', suspects, suspected)
+end
+
 -- A fence may write while it owns the task. The owner's value is the fence, a blank, the place in line.
 local function owned_place(owner, fence)
   if owner and string.sub(owner, 1, #fence + 1) == fence .. ' ' then

@@ -1,5 +1,5 @@
--- Move due tasks to the ready line, each at the place its due time earns. Returns how many.
-local function promote(scheduled, levels, ready, now, limit)
+-- Move due tasks in line, each at the place its due time earns. Returns how many.
+local function promote(scheduled, levels, ready, suspects, lost, now, limit)
   local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
   if #due == 0 then return 0 end
 
@@ -11,6 +11,6 @@ local function promote(scheduled, levels, ready, now, limit)
   end
   call_with('ZREM', scheduled, ids)
   call_with('HDEL', levels, ids)
-  call_with('ZADD', ready, places)
+  line_up(ready, suspects, lost, places)
   return #ids
 end

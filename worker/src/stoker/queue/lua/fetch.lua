@@ -1,28 +1,41 @@
 #!lua flags=allow-oom
--- Take the next tasks, by priority and then arrival, under a lease.
--- KEYS: ready leases owners tasks attempts lost levels scheduled meta stats wake
--- ARGV: worker nonce room lease_ms
+-- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake
+-- ARGV: worker nonce room lease_ms holds_suspect (0|1)
 -- Returns {now_ms, next_due_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
-local ready, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake = unpack(KEYS)
-local worker, nonce, room, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake = unpack(KEYS)
+local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local PROMOTED_AT_ONCE = 100
 
 local now = now_ms(meta)
 if redis.call('HGET', meta, 'paused') then return {now, -1, 1, 0} end
 
-promote(scheduled, levels, ready, now, PROMOTED_AT_ONCE)
+promote(scheduled, levels, ready, suspects, lost, now, PROMOTED_AT_ONCE)
 local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 local reply = {now, next_due and tonumber(next_due) or -1, 0, 0}
 
-local popped = redis.call('ZPOPMIN', ready, room)
-if #popped == 0 then return reply end
+-- The first suspect comes along where its place in line is among the first `room`.
+local suspect = holds_suspect and {} or redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES')
+if suspect[1] and redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2]) >= room then suspect = {} end
+local popped = room > #suspect / 2 and redis.call('ZPOPMIN', ready, room - #suspect / 2) or {}
+if suspect[1] then redis.call('ZREM', suspects, suspect[1]) end
 
 local ids, places = {}, {}
-for at = 1, #popped, 2 do ids[#ids + 1], places[#places + 1] = popped[at], popped[at + 1] end
+local function take(id, place) ids[#ids + 1], places[#places + 1] = id, place end
+for at = 1, #popped, 2 do
+  if suspect[1] and tonumber(suspect[2]) < tonumber(popped[at + 1]) then
+    take(suspect[1], suspect[2])
+    suspect = {}
+  end
+  take(popped[at], popped[at + 1])
+end
+if suspect[1] then take(suspect[1], suspect[2]) end
+if #ids == 0 then return reply end
+
 local envelopes, failures, losses = columns(tasks, ids), columns(attempts, ids), columns(lost, ids)
 local last = redis.call('HINCRBY', meta, 'fence', #ids)
-local expiry, leased, owned = now + lease, {}, {}
+local expiry, leased, owned, took_suspect = now + lease, {}, {}, false
 reply[4] = last - #ids + 1
 
 for at, id in ipairs(ids) do
@@ -37,10 +50,11 @@ for at, id in ipairs(ids) do
   local n, waited = #reply, math.max(0, now - arrived_ms(tonumber(places[at])))
   reply[n + 1], reply[n + 2], reply[n + 3] = id, envelopes[at] or '', failures[at] or 0
   reply[n + 4], reply[n + 5] = losses[at] or 0, waited
+  took_suspect = took_suspect or losses[at]
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)
 
--- There is more than this worker can hold: wake the next one.
-if redis.call('EXISTS', ready) == 1 then wake_one(wake) end
+-- There is more than this worker may hold: wake the next one.
+if redis.call('EXISTS', ready) == 1 or (took_suspect and redis.call('EXISTS', suspects) == 1) then wake_one(wake) end
 return reply

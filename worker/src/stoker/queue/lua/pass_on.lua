@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Wake another worker if there is work: the one that calls will not do it.
--- KEYS: ready wake
+-- KEYS: ready suspects wake
 -- ARGV: none
--- Returns 1 when there was work, else 0
-local ready, wake = unpack(KEYS)
+-- Returns 0 when there was no work
+local ready, suspects, wake = unpack(KEYS)
 
-local waiting = redis.call('EXISTS', ready)
-if waiting == 1 then wake_one(wake) end
+local waiting = redis.call('EXISTS', ready, suspects)
+if waiting > 0 then wake_one(wake) end
 return waiting

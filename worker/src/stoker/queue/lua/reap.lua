@@ -1,18 +1,23 @@
 #!lua flags=allow-oom
 -- Give back what dead workers held. A task lost too often is buried: it may be what kills them.
--- KEYS: leases owners ready dead lost levels errors workers beats meta stats wake
+-- KEYS: leases owners suspects dead cancelled cancels lost levels errors workers beats meta stats wake
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
-local leases, owners, ready, dead, lost, levels, errors, workers, beats, meta, stats, wake = unpack(KEYS)
+local leases, owners, suspects, dead, cancelled, cancels, lost = unpack(KEYS, 1, 7)
+local levels, errors, workers, beats, meta, stats, wake = unpack(KEYS, 8)
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local now = now_ms(meta)
 local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, limit)
-local owner, waiting, buried = columns(owners, ids), {}, 0
+local owner, cancel_asked, waiting, buried = columns(owners, ids), columns(cancels, ids), {}, 0
 
 for index, id in ipairs(ids) do
   local place = tonumber(string.match(owner[index] or '', ' (%S+)$') or place_at(0, now))
-  if redis.call('HINCRBY', lost, id, 1) >= max_lost then
+  if cancel_asked[index] then
+    redis.call('HINCRBY', stats, 'stopped', 1)
+    redis.call('ZADD', cancelled, now, id)
+    redis.call('HDEL', lost, id)
+  elseif redis.call('HINCRBY', lost, id, 1) >= max_lost then
     redis.call('ZADD', dead, now, id)
     redis.call('HSET', errors, id, failure)
     if level_of(place) ~= 0 then redis.call('HSET', levels, id, level_of(place)) end
@@ -23,7 +28,8 @@ for index, id in ipairs(ids) do
 end
 call_with('ZREM', leases, ids)
 call_with('HDEL', owners, ids)
-call_with('ZADD', ready, waiting)
+call_with('HDEL', cancels, ids)
+call_with('ZADD', suspects, waiting)
 if #ids > 0 then redis.call('HINCRBY', stats, 'lost', #ids) end
 if buried > 0 then redis.call('HINCRBY', stats, 'buried', buried) end
 if #waiting > 0 then wake_one(wake) end
@@ -31,4 +37,4 @@ if #waiting > 0 then wake_one(wake) end
 local gone = redis.call('ZRANGEBYSCORE', beats, '-inf', now, 'LIMIT', 0, limit)
 call_with('HDEL', workers, gone)
 call_with('ZREM', beats, gone)
-return {#ids - buried, buried, #gone}
+return {#waiting / 2, buried, #gone}

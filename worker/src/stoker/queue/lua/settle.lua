@@ -1,20 +1,22 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
--- KEYS: leases owners ready scheduled dead done tasks attempts lost levels errors results meta stats wake
+-- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
 --       id fence verb delay_ms body busy_ms
---       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release
+--       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
+--       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
-local leases, owners, ready, scheduled, dead, done, tasks, attempts, lost, levels, errors, results, meta, stats, wake = unpack(KEYS)
+local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
+local tasks, attempts, lost, levels, errors, results, meta, stats, wake = unpack(KEYS, 10)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
 
 local now, ids = now_ms(meta), {}
 for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
-local owner = columns(owners, ids)
+local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local waiting, later, buried, failed, level_set = {}, {}, {}, {}, {}
-local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0}, 0, {}
+local waiting, later, buried, failed, level_set, stopped = {}, {}, {}, {}, {}, {}
+local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0, cancel = 0}, 0, {}
 
 local function push(list, a, b)
   local n = #list
@@ -29,12 +31,16 @@ for index, id in ipairs(ids) do
     reply[index] = 0
   else
     reply[index], seen[id] = 1, true
+    if cancel_asked[index] and verb ~= 'succeed' and verb ~= 'bury' then verb = 'cancel' end
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
     local level = level_of(place)
     if verb == 'succeed' then
       finished[#finished + 1] = id
       if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
+    elseif verb == 'cancel' then
+      finished[#finished + 1] = id
+      push(stopped, now, id)
     elseif verb == 'release' then
       push(waiting, place, id)
     else
@@ -56,11 +62,13 @@ end
 
 call_with('ZREM', leases, ended)
 call_with('HDEL', owners, ended)
+call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
-call_with('ZADD', ready, waiting)
+line_up(ready, suspects, lost, waiting)
+call_with('ZADD', cancelled, stopped)
 call_with('ZADD', scheduled, later)
 call_with('ZADD', dead, buried)
 call_with('HSET', errors, failed)
@@ -76,6 +84,7 @@ tally('failed', count.retry + count.bury)
 tally('buried', count.bury)
 tally('released', count.release)
 tally('postponed', count.postpone)
+tally('stopped', count.cancel)
 tally('busy_ms', busy)
 tally('stale_settles', #ids - #ended)
 

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Forget finished and dead tasks past their retention, by age and by count, oldest first.
--- KEYS: done dead tasks attempts lost levels errors results meta
--- ARGV: limit done_count dead_age_ms dead_count
--- Returns {finished forgotten, dead forgotten}
-local done, dead, tasks, attempts, lost, levels, errors, results, meta = unpack(KEYS)
-local limit, done_count, dead_age, dead_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first.
+-- KEYS: done cancelled dead tasks attempts lost levels errors results meta
+-- ARGV: limit done_age_ms done_count dead_age_ms dead_count
+-- Returns {finished and cancelled forgotten, dead forgotten}
+local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta = unpack(KEYS)
+local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function past(key, before, count)
   local excess = math.min(limit, redis.call('ZCARD', key) - count)
@@ -13,9 +14,10 @@ local function past(key, before, count)
 end
 
 local now = now_ms(meta)
-local old, hopeless = past(done, now, done_count), past(dead, now - dead_age, dead_count)
-for key, ids in pairs({[done] = old, [dead] = hopeless}) do
+local old, stopped = past(done, now, done_count), past(cancelled, now - done_age, done_count)
+local hopeless = past(dead, now - dead_age, dead_count)
+for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) do
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results}) do call_with('HDEL', column, ids) end
 end
-return {#old, #hopeless}
+return {#old + #stopped, #hopeless}

@@ -1,20 +1,21 @@
 -- All that is known of one task.
--- KEYS: tasks ready leases scheduled dead done owners attempts lost errors results
+-- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results
 -- ARGV: id
 -- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
-local tasks, ready, leases, scheduled, dead, done, owners, attempts, lost, errors, results = unpack(KEYS)
+local tasks, ready, suspects, leases, scheduled, dead, done, cancelled = unpack(KEYS, 1, 8)
+local owners, attempts, lost, errors, results = unpack(KEYS, 9)
 local id = ARGV[1]
 
 local envelope = redis.call('HGET', tasks, id)
 if not envelope then return {} end
 
 local state, at = 'nowhere', 0
-for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, succeeded = done}) do
+for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, succeeded = done, cancelled = cancelled}) do
   local score = redis.call('ZSCORE', key, id)
   if score then state, at = name, tonumber(score) end
 end
-if redis.call('ZSCORE', ready, id) then state = 'ready' end
+if redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id) then state = 'ready' end
 local owner = redis.call('HGET', owners, id)
 return {
   envelope, state, at, owner and string.match(owner, '^(%S+)') or '',

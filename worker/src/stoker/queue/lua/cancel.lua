@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- Cancel tasks: waiting ones at once; of running ones their worker is told with its next heartbeat.
+-- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats
+-- ARGV: ids
+-- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
+local ready, suspects, scheduled, leases, cancelled, cancels, tasks, attempts, lost, levels, errors, meta, stats = unpack(KEYS)
+
+local now, reply, stopped = now_ms(meta), {}, {}
+for index, id in ipairs(ARGV) do
+  local waiting = redis.call('ZREM', ready, id) + redis.call('ZREM', suspects, id) + redis.call('ZREM', scheduled, id)
+  if waiting > 0 then
+    redis.call('ZADD', cancelled, now, id)
+    stopped[#stopped + 1], reply[index] = id, 'cancelled'
+  elseif redis.call('ZSCORE', leases, id) then
+    redis.call('HSET', cancels, id, now)
+    reply[index] = 'requested'
+  elseif redis.call('ZSCORE', cancelled, id) then
+    reply[index] = 'cancelled'
+  else
+    reply[index] = redis.call('HEXISTS', tasks, id) == 1 and 'over' or 'unknown'
+  end
+end
+for _, column in ipairs({attempts, lost, levels, errors}) do call_with('HDEL', column, stopped) end
+if #stopped > 0 then redis.call('HINCRBY', stats, 'stopped', #stopped) end
+return reply

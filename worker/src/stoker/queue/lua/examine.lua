@@ -1,0 +1,51 @@
+#!lua flags=allow-oom
+-- Hold tasks to the rule that each is in exactly one place and has an envelope; mend what is not, if asked to.
+-- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake
+-- ARGV: mend (0|1), then ids
+-- Returns for each id: '' (sound) | 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease'
+local PLACES, COLUMNS = {2, 3, 4, 5, 6, 7, 8}, {1, 9, 10, 11, 12, 13, 14, 15}
+local tasks, ready, leases, owners, meta, stats, wake = KEYS[1], KEYS[2], KEYS[5], KEYS[9], KEYS[16], KEYS[17], KEYS[18]
+
+local mend, reply, mended = ARGV[1] == '1', {}, 0
+for at = 2, #ARGV do
+  local id, found = ARGV[at], {}
+  for _, place in ipairs(PLACES) do
+    if redis.call('ZSCORE', KEYS[place], id) then found[#found + 1] = KEYS[place] end
+  end
+  local envelope = redis.call('HEXISTS', tasks, id) == 1
+  local owned, leased = redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
+  local trouble = ''
+
+  if not envelope then
+    trouble = 'without envelope'
+    if mend then
+      for _, place in ipairs(PLACES) do redis.call('ZREM', KEYS[place], id) end
+      for _, column in ipairs(COLUMNS) do redis.call('HDEL', KEYS[column], id) end
+    end
+  elseif #found == 0 then
+    trouble = 'nowhere'
+    if mend then
+      redis.call('HDEL', owners, id)
+      redis.call('ZADD', ready, place_at(tonumber(redis.call('HGET', KEYS[12], id) or 0), now_ms(meta)), id)
+      redis.call('HDEL', KEYS[12], id)
+      wake_one(wake)
+    end
+  elseif #found > 1 then
+    -- Running twice is allowed, losing is not: the first of the places in the order of KEYS is the liveliest.
+    trouble = 'in two places'
+    if mend then
+      local keep = leased and owned and leases or found[1]
+      for _, place in ipairs(found) do
+        if place ~= keep then redis.call('ZREM', place, id) end
+      end
+      if keep ~= leases then redis.call('HDEL', owners, id) end
+    end
+  elseif owned and not leased then
+    trouble = 'owner without lease'
+    if mend then redis.call('HDEL', owners, id) end
+  end
+  if mend and trouble ~= '' then mended = mended + 1 end
+  reply[#reply + 1] = trouble
+end
+if mended > 0 then redis.call('HINCRBY', stats, 'mended', mended) end
+return reply

@@ -1,0 +1,213 @@
+"""Every read of a queue. `Inspector` adds what a person may do to it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self, cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from stoker.errors import NotFound
+from stoker.queue import scripts
+from stoker.queue.connection import connect, errors_mapped
+from stoker.queue.keys import Keys, catalogue
+from stoker.queue.scripts import Call
+from stoker.rules.message import Message, Success, decode
+from stoker.rules.settle import Failure
+from stoker.rules.states import State
+
+PAGE = 50
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
+
+    `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
+    The last group counts since the queue began.
+    """
+
+    queue: str
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    done: int
+    cancelled: int
+    due: int
+    oldest_wait: float
+    workers: int
+    paused: bool
+    completion_rate: float
+
+    enqueued: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    buried: int = 0
+    lost: int = 0
+    released: int = 0
+    postponed: int = 0
+    stopped: int = 0
+    mended: int = 0
+    redriven: int = 0
+    stale_settles: int = 0
+    invariant_violations: int = 0
+    busy_ms: int = 0
+
+
+class TaskStatus(msgspec.Struct, frozen=True):
+    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready."""
+
+    id: str
+    task: str
+    queue: str
+    state: State
+    priority: int
+    created: int
+    attempts: int
+    losses: int
+    payload: msgspec.Raw
+    at: int | None = None
+    worker: str | None = None
+    failure: Failure | None = None
+    result: Success | None = None
+
+
+class Page(NamedTuple):
+    """Some tasks, and the cursor of the next page (None at the end)."""
+
+    tasks: list[TaskStatus]
+    cursor: int | None
+
+
+_STATES = {
+    "scheduled": State.SCHEDULED,
+    "ready": State.READY,
+    "running": State.RUNNING,
+    "dead": State.DEAD,
+    "succeeded": State.SUCCEEDED,
+    "cancelled": State.CANCELLED,
+}
+_COUNTERS = frozenset(QueueStats.__struct_fields__[12:])
+_failure = msgspec.json.Decoder(Failure)
+_success = msgspec.json.Decoder(Success)
+
+
+class Reader:
+    """Reads the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis = redis
+        self._namespace = namespace
+
+    @classmethod
+    def at(cls, url: str, namespace: str) -> Self:
+        """One with a connection of its own. Raises Invalid for a URL it cannot read; nothing is sent yet."""
+        return cls(connect(url), namespace)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Raises unless Redis answers."""
+        with errors_mapped():
+            await cast(Any, self._redis.ping())
+
+    async def queues(self) -> list[str]:
+        """The names of all queues ever used here, sorted."""
+        with errors_mapped():
+            names = await cast(Any, self._redis.smembers(catalogue(self._namespace)))
+        return sorted(name.decode() for name in names)
+
+    async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
+        """All of these queues in one round trip; `due` looks `horizon` seconds ahead."""
+        calls = [Call("stats", self._stats_keys(queue), [round(horizon * 1000)]) for queue in queues]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    async def task(self, queue: str, task_id: str) -> TaskStatus:
+        """Raises NotFound for an id that never was here, or whose retention is over."""
+        found = await self._tasks(queue, [task_id])
+        if not found:
+            raise NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")
+        return found[0]
+
+    async def find(self, task_id: str) -> TaskStatus:
+        """The task, in whichever queue it is."""
+        names = await self.queues()
+        calls = [Call("task", self._task_keys(name), [task_id]) for name in names]
+        for reply in await scripts.run(self._redis, *calls) if calls else []:
+            if reply:
+                return _status(reply)
+        raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+
+    async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
+        """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
+        ids: list[bytes] = []
+        first = cursor
+        for place in self._places(queue, state):
+            with errors_mapped():
+                last = first + limit - len(ids) - 1
+                found = await cast(Any, self._redis.zrange(place, first, last, desc=state.final)) if last >= first else []
+                first = max(0, first - await cast(Any, self._redis.zcard(place)))
+            ids += found
+        found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
+        return Page(found_tasks, cursor + limit if len(ids) == limit else None)
+
+    async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
+        calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return [_status(reply) for reply in replies if reply]
+
+    def _places(self, queue: str, state: State) -> tuple[str, ...]:
+        """The sorted sets whose members are in this state."""
+        k = self._keys(queue)
+        return {
+            State.READY: (k.suspects, k.ready),
+            State.RUNNING: (k.leases,),
+            State.SCHEDULED: (k.scheduled,),
+            State.DEAD: (k.dead,),
+            State.SUCCEEDED: (k.done,),
+            State.CANCELLED: (k.cancelled,),
+        }[state]
+
+    def _keys(self, queue: str) -> Keys:
+        return Keys(self._namespace, queue)
+
+    def _stats_keys(self, queue: str) -> tuple[str, ...]:
+        k = self._keys(queue)
+        return (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled, k.stats, k.beats, k.meta)
+
+    def _task_keys(self, queue: str) -> tuple[str, ...]:
+        k = self._keys(queue)
+        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results)
+
+
+def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, rate, _now, *counters = reply
+    pairs = zip(counters[::2], counters[1::2], strict=True)
+    known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
+    return QueueStats(
+        queue, ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers, bool(paused), rate / 1000, **known
+    )
+
+
+def _status(reply: Sequence[Any]) -> TaskStatus:
+    envelope, state, at, fence, failures, losses, failure, result = reply
+    message: Message = decode(envelope)
+    return TaskStatus(
+        id=message.id,
+        task=message.task,
+        queue=message.queue,
+        state=_STATES[state.decode()],
+        priority=message.priority,
+        created=message.created,
+        attempts=int(failures),
+        losses=int(losses),
+        payload=message.payload,
+        at=int(at) or None,
+        worker=fence.decode().split(":", 2)[1] if fence else None,
+        failure=_failure.decode(failure) if failure else None,
+        result=_success.decode(result) if result else None,
+    )
