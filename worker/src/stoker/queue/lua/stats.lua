@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
 -- KEYS: ready leases scheduled dead done stats beats meta
 -- ARGV: horizon_ms (how far ahead `due` looks)

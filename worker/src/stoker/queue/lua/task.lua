@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- All that is known of one task.
 -- KEYS: tasks ready leases scheduled dead done owners attempts lost errors results
 -- ARGV: id
