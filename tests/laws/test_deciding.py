@@ -101,7 +101,7 @@ def test_blind_seconds_are_not_quiet_seconds() -> None:
     told = story(
         POLICY, (0, Demand(ready=100)), (30, Demand()), (31, None), (40, Demand()), (50, Demand()), (51, Demand()), start=1
     )
-    assert targets(told) == [1, 0, 0, 0, 0, 0]
+    assert targets(told) == [1, 0, 0, 0, 0]
     told = story(POLICY, (0, Demand(ready=1)), (15, None), (34, Demand()), (35, Demand()), start=1)
     assert targets(told) == [1, 1, 1, 0]
 

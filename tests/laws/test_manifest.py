@@ -70,7 +70,7 @@ def test_the_namespace_is_the_resources() -> None:
         pytest.param(manifest({"worker": {"taskTimeout": "$5"}}), ["'$5'", "spec.worker.taskTimeout"], id="a price for a duration"),
         pytest.param(manifest({"worker": {"taskTimeout": "0s"}}), ["taskTimeout", "spec.worker"], id="no time for any task"),
         pytest.param(
-            manifest({"worker": {"drainTimeout": "1m"}}), ["drainTimeout", "taskTimeout"], id="draining shorter than a task"
+            manifest({"worker": {"drainTimeout": "1m"}}), ["drainTimeout", "taskTimeout"], id="a drain shorter than a task"
         ),
         pytest.param(manifest({"worker": {"env": [{"value": "x"}]}}), ["name", "spec.worker"], id="a variable without a name"),
         pytest.param(with_worker(replicas=-1), ["spec.replicas", ">= 0"], id="less than nobody"),

@@ -52,7 +52,7 @@ def half() -> float:
             0,
             UNKNOWN_TASK_GRACE - 1,
             Postpone(UNKNOWN_TASK_DELAY),
-            id="unknown for nearly the grace: wait",
+            id="unknown nearly for the grace",
         ),
         pytest.param(Unknown(FAILURE), THREE, 0, UNKNOWN_TASK_GRACE, Bury(FAILURE), id="unknown for the whole grace: buried"),
         pytest.param(Interrupted(), THREE, 0, 0, Release(), id="what was interrupted goes back"),

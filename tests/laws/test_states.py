@@ -46,6 +46,7 @@ def test_only_a_ready_task_is_taken_by_a_worker() -> None:
 
 
 def test_final_are_the_states_that_no_program_leaves() -> None:
-    assert {state for state in State if state.final} == {State.SUCCEEDED, State.DEAD}
+    assert {state for state in State if state.final} == {State.SUCCEEDED, State.DEAD, State.CANCELLED}
+    assert MOVES[State.CANCELLED] == frozenset()
     assert MOVES[State.SUCCEEDED] == frozenset()
     assert MOVES[State.DEAD] == {State.READY}, "a person may give it another life"

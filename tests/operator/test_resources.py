@@ -86,6 +86,11 @@ def test_what_is_started(app: str, arguments: list[str] | None) -> None:
     assert "command" not in started
 
 
+def test_services_of_the_namespace_do_not_become_settings() -> None:
+    """A Service called "stoker" would set STOKER_PORT to tcp://..."""
+    assert pod()["enableServiceLinks"] is False
+
+
 def test_the_grace_period_covers_the_drain() -> None:
     grace = pod(worker={"image": "shop:1", "taskTimeout": "90s", "drainTimeout": "100.5s"})["terminationGracePeriodSeconds"]
     assert grace == 101 + 15

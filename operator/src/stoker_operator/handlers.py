@@ -3,6 +3,8 @@
 Only `on.event` handlers: they write no annotation and no finalizer on anyone's objects.
 """
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -11,6 +13,13 @@ from stoker.taskqueue import GROUP, PLURAL, VERSION
 from stoker_operator.kube import in_cluster
 from stoker_operator.resources import QUEUE_LABEL, Ref
 from stoker_operator.workqueue import WorkQueue
+
+
+class Patience(Iterable[float]):
+    """Seconds between attempts, without end: kopf ends the process when these run out, and a restart mends no API server."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
 
 
 def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
@@ -43,4 +52,5 @@ def settings() -> kopf.OperatorSettings:
     quiet.watching.inactivity_timeout = 70  # bookmarks come every 60 s
     quiet.networking.request_timeout = 30
     quiet.networking.connect_timeout = 10
+    quiet.networking.error_backoffs = Patience()
     return quiet

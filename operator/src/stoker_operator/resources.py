@@ -165,6 +165,7 @@ def _owner_reference(owner: Owner) -> Object:
 def _pod(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
     return {
         "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service called "stoker" would set STOKER_PORT, which is a setting
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": WORKER_USER,

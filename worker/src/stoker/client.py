@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from msgspec import Raw, Struct
-from redis.asyncio import Redis
 
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, ResultPending, TaskFailed
 from stoker.queue.broker import Broker, Entry, Receipt, taken
-from stoker.queue.connection import connect
+from stoker.queue.connection import RedisClient, connect
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import IdFactory, Message, check_id, check_priority, check_queue
@@ -37,7 +36,7 @@ class TaskCall(Struct, frozen=True):
 class Client:
     """Sends tasks to the queues of one namespace and waits for their ends. Belongs to one event loop."""
 
-    def __init__(self, redis: Redis, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
+    def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
         self.inspector = Inspector(redis, namespace)
         self._redis = redis
         self._namespace = namespace

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
-from redis.asyncio import Redis
 
-from stoker.errors import Conflict
+from stoker.errors import Conflict, Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import errors_mapped
+from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
@@ -96,7 +95,7 @@ class Reaped(NamedTuple):
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: Redis, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
         self.keys = keys
         self._redis = redis
         self._lease = lease
@@ -244,9 +243,16 @@ def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
 def _receipt(message: Message, reply: bytes) -> Receipt | Conflict:
     if reply in (b"ready", b"scheduled"):
         return Receipt(message.id, State(reply.decode()))
-    if not same_task(message, decode(reply)):
+    if not _same(message, reply):
         return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
     return Receipt(message.id, None, duplicate=True)
+
+
+def _same(message: Message, envelope: bytes) -> bool:
+    try:
+        return same_task(message, decode(envelope))
+    except Invalid:
+        return False
 
 
 def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> Iterator[Delivery]:

@@ -1,61 +1,77 @@
-"""Connections to Redis, and the one place where its errors become ours."""
+"""Connections to every kind of Redis: one server, the master behind sentinels, a cluster.
 
+The rest of the engine sees one client with redis-py's methods and does not ask which kind it is.
+"""
+
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
 
-from redis import Redis as BlockingRedis
-from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisClusterException, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
-from stoker.errors import Invalid, RedisFull, RedisRefused, RedisUnavailable
+from stoker.errors import Invalid, RedisRefused
+from stoker.queue import address
+from stoker.queue.address import Master, Nodes, Options, without_password
+from stoker.queue.cluster import Cluster
+from stoker.queue.failures import TO_MEND, mapped
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
-_SCHEMES = ("redis://", "rediss://", "unix://")
+
+RedisClient = Redis | Cluster
+T = TypeVar("T")
+
+__all__ = ["RedisClient", "ThreadClient", "connect", "errors_mapped", "mapped", "without_password"]
 
 
-def connect(url: str, *, max_connections: int = 64) -> Redis:
-    """An asyncio client. Nothing is sent until its first call. Raises Invalid for a URL it cannot read.
+def connect(url: str, *, max_connections: int = 64) -> RedisClient:
+    """A client for the Redis at this URL; see `address` for what it may be. Nothing is sent until its first call.
 
-    It never retries by itself: only the caller knows whether its call may run twice.
+    It never retries by itself: only the caller knows whether its call may run twice. Raises Invalid for a URL it cannot read.
     """
-    with _readable(url):
-        return Redis.from_url(
-            url,
-            max_connections=max_connections,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=ANSWER_TIMEOUT,
-            health_check_interval=30,
-            retry=AsyncRetry(NoBackoff(), 0),
-        )
-
-
-def connect_blocking(url: str) -> BlockingRedis:
-    """The same for a thread of its own: the heartbeat."""
-    with _readable(url):
-        return BlockingRedis.from_url(
-            url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, retry=Retry(NoBackoff(), 1)
-        )
-
-
-@contextlib.contextmanager
-def _readable(url: str) -> Iterator[None]:
-    if not url.startswith(_SCHEMES):
-        raise Invalid(f"bad Redis URL {without_password(url)!r}: it must start with one of {', '.join(_SCHEMES)}")
+    place = address.read(url)
+    options: Options = {
+        "max_connections": max_connections,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": ANSWER_TIMEOUT,
+        "health_check_interval": 30,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "retry": Retry(NoBackoff(), 0),
+        **place.options,
+    }
     try:
-        yield
-    except ValueError as error:
-        raise Invalid(f"bad Redis URL {without_password(url)!r}: {error}") from error
+        if isinstance(place, Nodes):
+            return Cluster(startup_nodes=[ClusterNode(*host) for host in place.hosts], **options)
+        pool = _master_pool(place, options) if isinstance(place, Master) else _pool(options)
+        pool.connection_class(**pool.connection_kwargs)  # an option that redis-py does not know shows here, not at the first call
+    except TypeError as error:
+        unknown = str(error).rpartition(" ")[2]
+        raise Invalid(f"bad Redis URL {without_password(url)!r}: {unknown} is not an option of a connection") from error
+    return Redis.from_pool(pool)
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown in logs and messages."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{'***' + at if credentials else ''}{host or rest}"
+class ThreadClient:
+    """The same client for a thread that has no event loop: it brings one. One thread at a time may use it."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url, max_connections=2)
+        self._runner = asyncio.Runner()
+
+    def run(self, work: Callable[[RedisClient], Coroutine[Any, Any, T]]) -> T:
+        """Do this with the client and wait for its end."""
+        return self._runner.run(work(self._redis))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        with self._runner, contextlib.suppress(RedisError, OSError):
+            self._runner.run(self._redis.aclose())
 
 
 @contextlib.contextmanager
@@ -63,22 +79,82 @@ def errors_mapped() -> Iterator[None]:
     """Turn what redis-py raises into `RedisUnavailable` (try again) or `RedisRefused` (mend it first)."""
     try:
         yield
-    except exceptions.RedisError as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise mapped(error) from error
-    except (OSError, TimeoutError) as error:
-        raise RedisUnavailable(f"Redis does not answer: {error}") from error
 
 
-def mapped(error: Exception) -> RedisUnavailable | RedisRefused:
-    """Our error for one of redis-py's."""
-    match error:
-        case exceptions.AuthenticationError() | exceptions.AuthorizationError() | exceptions.NoPermissionError():
-            return RedisRefused(f"Redis refuses these credentials: {error}")
-        case exceptions.ReadOnlyError():
-            return RedisUnavailable(f"Redis is a read-only replica, a failover may be under way: {error}")
-        case exceptions.OutOfMemoryError():
-            return RedisFull(f"Redis is full; raise its maxmemory or let the queue drain: {error}")
-        case exceptions.ConnectionError() | exceptions.TimeoutError() | exceptions.TryAgainError():
-            return RedisUnavailable(f"Redis does not answer: {error}")
-        case _:
-            return RedisRefused(f"Redis refused the call: {error}")
+class _LeavesReplicas:
+    """A connection whose server became a replica is dropped, so that the next one finds the new master behind the name."""
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except ReadOnlyError:
+            self.mark_for_reconnect()  # type: ignore[attr-defined]
+            raise
+
+
+class _TcpConnection(_LeavesReplicas, Connection):
+    pass
+
+
+class _TlsConnection(_LeavesReplicas, SSLConnection):
+    pass
+
+
+class _SocketConnection(_LeavesReplicas, UnixDomainSocketConnection):
+    pass
+
+
+def _pool(options: Options) -> ConnectionPool:
+    tls = options.pop("ssl", False)
+    if "path" in options:
+        del options["maint_notifications_config"]
+    kind = _SocketConnection if "path" in options else _TlsConnection if tls else _TcpConnection
+    # Callers beyond the limit wait for their turn: hundreds of requests that enqueue at once are no error.
+    return BlockingConnectionPool(**{**options, "connection_class": kind, "timeout": ANSWER_TIMEOUT})
+
+
+def _master_pool(place: Master, options: Options) -> ConnectionPool:
+    timeouts = {name: value for name, value in options.items() if name.startswith("socket_") or name == "retry"}
+    sentinels: Any = _Sentinels(place.sentinels, sentinel_kwargs={**timeouts, **place.sentinel_options})  # type: ignore[no-untyped-call]
+    pool: ConnectionPool = _MasterPool(place.name, sentinels, **options)  # type: ignore[no-untyped-call]
+    return pool
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Connections to whichever server is the master."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that say why they name no master."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        try:
+            found: tuple[str, int] = await super().discover_master(service_name)
+        except MasterNotFoundError:
+            await self._explain(service_name)
+            raise
+        return found
+
+    async def _explain(self, name: str) -> None:
+        known: set[str] = set()
+        answered = False
+        refusal: Exception | None = None
+        for sentinel in self.sentinels:
+            try:
+                known.update(cast(Any, await sentinel.sentinel_masters()))
+                answered = True
+            except (AuthenticationError, NoPermissionError) as error:
+                refusal = error
+            except RedisError:
+                continue
+        if answered and name not in known:
+            raise RedisRefused(f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: mend the URL")
+        if refusal and not answered:
+            advice = "give sentinel_username and sentinel_password in the URL's query"
+            raise RedisRefused(f"the sentinels refuse these credentials: {advice} ({refusal or TO_MEND['NOAUTH']})")

@@ -7,10 +7,8 @@ so what moves meanwhile is never mistaken for damage.
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, cast
 
-from redis.asyncio import Redis
-
 from stoker.queue import scripts
-from stoker.queue.connection import errors_mapped
+from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
 
@@ -25,7 +23,7 @@ class Finding(NamedTuple):
     mended: bool
 
 
-async def examine(redis: Redis, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:
+async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:
     """Yield what is wrong. A task that is nowhere becomes ready again; one in two places keeps the liveliest."""
     seen: set[bytes] = set()
     batch: list[bytes] = []
@@ -41,7 +39,7 @@ async def examine(redis: Redis, keys: Keys, *, mend: bool = False) -> AsyncItera
         yield finding
 
 
-async def _ids(redis: Redis, keys: Keys) -> AsyncIterator[bytes]:
+async def _ids(redis: RedisClient, keys: Keys) -> AsyncIterator[bytes]:
     for key in (keys.tasks, keys.owners, keys.attempts, keys.lost, keys.levels, keys.errors, keys.results, keys.cancels):
         with errors_mapped():
             async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
@@ -52,7 +50,7 @@ async def _ids(redis: Redis, keys: Keys) -> AsyncIterator[bytes]:
                 yield task_id
 
 
-async def _judge(redis: Redis, keys: Keys, ids: list[bytes], *, mend: bool) -> list[Finding]:
+async def _judge(redis: RedisClient, keys: Keys, ids: list[bytes], *, mend: bool) -> list[Finding]:
     if not ids:
         return []
     k = keys

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import msgspec
-from redis.asyncio import Redis
 
-from stoker.errors import NotFound
+from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
-from stoker.queue.connection import connect, errors_mapped
+from stoker.queue.connection import RedisClient, connect, errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Call
 from stoker.rules.message import Message, Success, decode
@@ -16,6 +15,7 @@ from stoker.rules.settle import Failure
 from stoker.rules.states import State
 
 PAGE = 50
+UNREADABLE = "(unreadable envelope)"
 
 
 class QueueStats(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ _success = msgspec.json.Decoder(Success)
 class Reader:
     """Reads the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: RedisClient, namespace: str) -> None:
         self._redis = redis
         self._namespace = namespace
 
@@ -136,9 +136,9 @@ class Reader:
         """The task, in whichever queue it is."""
         names = await self.queues()
         calls = [Call("task", self._task_keys(name), [task_id]) for name in names]
-        for reply in await scripts.run(self._redis, *calls) if calls else []:
+        for name, reply in zip(names, await scripts.run(self._redis, *calls) if calls else [], strict=True):
             if reply:
-                return _status(reply)
+                return _status(name, task_id, reply)
         raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
 
     async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
@@ -157,7 +157,7 @@ class Reader:
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
         calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
         replies = await scripts.run(self._redis, *calls) if calls else []
-        return [_status(reply) for reply in replies if reply]
+        return [_status(queue, task_id, reply) for task_id, reply in zip(ids, replies, strict=True) if reply]
 
     def _places(self, queue: str, state: State) -> tuple[str, ...]:
         """The sorted sets whose members are in this state."""
@@ -193,9 +193,13 @@ def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
     )
 
 
-def _status(reply: Sequence[Any]) -> TaskStatus:
+def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     envelope, state, at, fence, failures, losses, failure, result = reply
-    message: Message = decode(envelope)
+    try:
+        message = decode(envelope)
+    except Invalid:
+        # A worker buries it; whoever lists the dead letters must see it among the others.
+        message = Message(task_id, UNREADABLE, msgspec.Raw(b"{}"), queue, 0)
     return TaskStatus(
         id=message.id,
         task=message.task,

@@ -9,14 +9,22 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
-from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from stoker.queue.connection import errors_mapped, mapped
+from stoker.errors import RedisUnavailable
+from stoker.queue.cluster import Cluster, Routed
+from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
+from stoker.queue.failures import mapped
 
 Argument = str | bytes | int | float
+
+_old: WeakSet[RedisClient] = WeakSet()
+"""Clients whose server is Redis 6.2: it cannot read a script's `#!lua` line."""
+
+# What Redis 6.2 has for allow-oom: a script may go on where its first write was one that takes no memory.
+_LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
 class Script(NamedTuple):
@@ -27,68 +35,80 @@ class Script(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a script by name."""
+    """One call of a script by name. All its keys lie in one slot."""
 
     script: str
     keys: Sequence[str]
     arguments: Sequence[Argument]
 
-    def by_hash(self) -> tuple[Argument, ...]:
+    def by_hash(self, *, old: bool = False) -> tuple[Argument, ...]:
         """The command that runs it where the server knows it."""
-        return ("EVALSHA", load(self.script).sha, len(self.keys), *self.keys, *self.arguments)
+        return ("EVALSHA", load(self.script, old=old).sha, len(self.keys), *self.keys, *self.arguments)
 
-    def by_text(self) -> tuple[Argument, ...]:
+    def by_text(self, *, old: bool = False) -> tuple[Argument, ...]:
         """The command that runs it anywhere."""
-        return ("EVAL", load(self.script).text, len(self.keys), *self.keys, *self.arguments)
+        return ("EVAL", load(self.script, old=old).text, len(self.keys), *self.keys, *self.arguments)
 
 
 @cache
-def load(name: str) -> Script:
-    """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first."""
+def load(name: str, *, old: bool = False) -> Script:
+    """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first; `old` servers get none."""
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
     prelude = (folder / "_prelude.lua").read_text() + (folder / "_promote.lua").read_text()
+    if old:
+        flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + prelude + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-async def run(redis: Redis, *calls: Call) -> list[Any]:
+async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     """Run scripts in one round trip, in order, not as a transaction. Returns their replies.
 
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
+    old = redis in _old
     with errors_mapped():
-        if len(calls) == 1:
-            return [await _run_one(redis, calls[0])]
-        pipeline = redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.by_hash())
-        replies = await pipeline.execute(raise_on_error=False)
-    for at, reply in enumerate(replies):
-        if isinstance(reply, NoScriptError):
-            with errors_mapped():
-                replies[at] = await _send(redis, calls[at].by_text())
-        elif isinstance(reply, Exception):
-            raise mapped(reply) from reply
+        replies = await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls])
+        for at, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[at] = await _teach(redis, calls[at])
+            elif isinstance(reply, Exception):
+                raise mapped(reply) from reply
     return replies
 
 
-async def _run_one(redis: Redis, call: Call) -> Any:
-    try:
-        return await _send(redis, call.by_hash())
-    except NoScriptError:
-        return await _send(redis, call.by_text())
-
-
-async def _send(redis: Redis, command: Sequence[Argument]) -> Any:
-    return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-def run_blocking(redis: BlockingRedis, call: Call) -> Any:
-    """The same for a thread of its own."""
-    with errors_mapped():
+async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
+    """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
+    if isinstance(redis, Cluster):
+        return await redis.round_trip(commands)
+    if len(commands) == 1:  # a pipeline costs more than it gives
         try:
-            return redis.execute_command(*call.by_hash())  # type: ignore[no-untyped-call]
-        except NoScriptError:
-            return redis.execute_command(*call.by_text())  # type: ignore[no-untyped-call]
+            return [await redis.execute_command(*commands[0].command)]  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            return [error]
+    pipeline = redis.pipeline(transaction=False)
+    for each in commands:
+        pipeline.execute_command(*each.command)
+    return await pipeline.execute(raise_on_error=False)
+
+
+async def _teach(redis: RedisClient, call: Call) -> Any:
+    """Run a script that the server does not know yet, by its text."""
+    [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=redis in _old))])
+    if isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply):
+        _old.add(redis)
+        [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
+    if isinstance(reply, RedisError):
+        raise reply
+    return reply
+
+
+def run_blocking(redis: ThreadClient, call: Call) -> Any:
+    """The same for a thread of its own. Once more where Redis did not answer: the connection may have been old."""
+    try:
+        [reply] = redis.run(lambda client: run(client, call))
+    except RedisUnavailable:
+        [reply] = redis.run(lambda client: run(client, call))
+    return reply

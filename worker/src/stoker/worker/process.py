@@ -7,15 +7,16 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 
 from stoker.app import Stoker
-from stoker.errors import StokerError
+from stoker.errors import RedisUnavailable, StokerError
 from stoker.queue.broker import Broker
-from stoker.queue.connection import connect, connect_blocking, without_password
+from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
+from stoker.queue.health import check_server
 from stoker.queue.keys import Keys
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -26,13 +27,14 @@ from stoker.worker.run import Worker
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
+LOOK_AGAIN = 1.0
 _log = logging.getLogger("stoker.worker")
 
 
 async def work(app: Stoker, settings: WorkerSettings) -> None:
     """Run a worker until it is told to leave: SIGTERM or SIGINT drains it, a second one releases its tasks at once.
 
-    Waits for a Redis that is away; raises Invalid for a port it cannot have.
+    Waits for a Redis that is away; raises RedisRefused for one that would lose tasks, Invalid for a port it cannot have.
     """
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
@@ -42,19 +44,24 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()
     heartbeat = upkeep.Heartbeat(
-        connect_blocking(settings.redis_url),
+        ThreadClient(settings.redis_url),
         settings.lease.duration / BEATS_PER_LEASE,
         watch,
         worker.heartbeat_call,
         lambda answer: loop.call_soon_threadsafe(worker.hear, answer),
     )
 
+    checked = loop.create_task(_fit(redis))
+
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
+    def ready() -> str | None:
+        return worker.trouble if checked.done() else "waiting for Redis"
+
     with (
-        HealthServer(settings.host, settings.port, registry, live=live, ready=lambda: worker.trouble) as health,
-        _signals(worker),
+        HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
+        _signals(worker, checked),
     ):
         _log.info(
             "worker started",
@@ -68,16 +75,18 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
                 "port": health.port,
             },
         )
-        loops = [
-            asyncio.create_task(each)
-            for each in (watch.run(metrics), upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker))
-        ]
-        await _announce(broker)
-        heartbeat.start()
+        loops = [asyncio.create_task(watch.run(metrics))]
         try:
+            if await _passes(checked):
+                loops += [
+                    asyncio.create_task(each)
+                    for each in (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker))
+                ]
+                await _announce(broker)
+                heartbeat.start()
             await worker.run()
         finally:
-            await _stop(loops)
+            await _stop([*loops, checked])
             await asyncio.to_thread(heartbeat.stop)
             await _say_goodbye(broker, worker.name)
             await app.close()
@@ -92,14 +101,34 @@ def process_name(settings: WorkerSettings) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
+async def _fit(redis: RedisClient) -> None:
+    """Ends when Redis has answered and is fit for tasks."""
+    waiting = False
+    while True:
+        try:
+            return await check_server(redis)
+        except RedisUnavailable as error:
+            if not waiting:
+                _log.warning("waiting for Redis", extra={"error": str(error)})
+            waiting = True
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+async def _passes(checked: asyncio.Task[None]) -> bool:
+    """False when the worker was told to leave before Redis ever answered."""
+    await asyncio.wait([checked])
+    return not checked.cancelled() and checked.result() is None
+
+
 @contextlib.contextmanager
-def _signals(worker: Worker) -> Iterator[None]:
+def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = 0
 
     def leave() -> None:
         nonlocal asked
         asked += 1
+        checked.cancel()
         if asked == 1:
             worker.drain()
         else:
@@ -114,7 +143,7 @@ def _signals(worker: Worker) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _stop(loops: list[asyncio.Task[None]]) -> None:
+async def _stop(loops: Sequence[asyncio.Task[None]]) -> None:
     for each in loops:
         each.cancel()
     await asyncio.gather(*loops, return_exceptions=True)

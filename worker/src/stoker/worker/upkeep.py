@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-from redis import Redis
-
 from stoker.errors import StokerError
 from stoker.queue.broker import REAPED_AT_ONCE, Broker, Pulse, pulse
+from stoker.queue.connection import ThreadClient
 from stoker.queue.scripts import Call, run_blocking
 from stoker.telemetry.metrics import WorkerMetrics
 
@@ -55,7 +54,7 @@ class Heartbeat(threading.Thread):
     """
 
     def __init__(
-        self, redis: Redis, interval: float, watch: LoopWatch, call: Callable[[], Call], heard: Callable[[Pulse], object]
+        self, redis: ThreadClient, interval: float, watch: LoopWatch, call: Callable[[], Call], heard: Callable[[Pulse], object]
     ) -> None:
         super().__init__(name="stoker-heartbeat", daemon=True)
         self._redis = redis

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Move due tasks to the ready line, in bounded batches, and wake a worker.
 -- KEYS: scheduled levels ready suspects lost meta wake
 -- ARGV: limit

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Give dead tasks another life: fresh attempts, the last failure kept as history.
 -- KEYS: dead ready attempts lost levels meta stats wake
 -- ARGV: ids

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
 -- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta
 -- ARGV: horizon_ms (how far ahead `due` looks)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- All that is known of one task.
 -- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results
 -- ARGV: id

@@ -1,0 +1,123 @@
+"""A queue under test: the real scripts on a real server, time that can be moved, and the truth about where every task is."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from stoker.queue.broker import Broker, Delivery, Entry, Pulse, Receipt, Settlement, pulse
+from stoker.queue.connection import connect
+from stoker.queue.inspector import Finding, Inspector, QueueStats, TaskStatus
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import run
+from stoker.rules.durations import Duration
+from stoker.rules.message import Message
+from stoker.rules.settle import Failure, Succeed, Transition
+from stoker.taskqueue import Keep, Lease, Retention
+
+NAMESPACE, QUEUE = "test", "emails"
+PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
+LEASE = 30.0
+FAILURE = Failure("ValueError", "no")
+DONE = Succeed(b"null")
+
+
+class Line:
+    """One queue, and whoever enqueues, works and looks at it."""
+
+    def __init__(self, redis: Redis, lease: Lease, retention: Retention) -> None:
+        self.redis = redis
+        self.keys = Keys(NAMESPACE, QUEUE)
+        self.broker = Broker(redis, self.keys, lease, retention)
+        self.inspector = Inspector(redis, NAMESPACE)
+
+    async def enqueue(self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0) -> list[Receipt]:
+        return await self.broker.enqueue([Entry(message(task_id, priority), delay, run_at) for task_id in ids])
+
+    async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
+        return (await self.broker.turn([], room, worker, holds_suspect=holds_suspect)).deliveries
+
+    async def order(self, room: int = 100) -> list[str]:
+        """The ids in the order in which they are handed out."""
+        return [delivery.id for delivery in await self.fetch(room)]
+
+    async def settle(self, delivery: Delivery, transition: Transition, busy: float = 0.0) -> bool:
+        """True where it was accepted."""
+        turn = await self.broker.turn([Settlement(delivery.id, delivery.fence, transition, busy)], 0, "w")
+        return not turn.refused
+
+    async def beat(self, *held: Delivery, worker: str = "w") -> Pulse:
+        call = self.broker.heartbeat_call(worker, b"{}", {delivery.fence: delivery.id for delivery in held})
+        return pulse((await run(self.redis, call))[0])
+
+    async def stats(self, horizon: float = 0.0) -> QueueStats:
+        return (await self.inspector.stats([QUEUE], horizon))[0]
+
+    async def status(self, task_id: str) -> TaskStatus:
+        return await self.inspector.task(QUEUE, task_id)
+
+    async def examine(self, *, mend: bool = False) -> list[Finding]:
+        return [finding async for finding in self.inspector.examine(QUEUE, mend=mend)]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the queue's clock ahead: it goes on from the highest value it has seen."""
+        await self.broker.promote(0)
+        await now(self.redis.hincrbyfloat(self.keys.meta, "logical", round(seconds * 1000)))
+
+    async def clock(self) -> int:
+        """The queue's own time in ms."""
+        await self.broker.promote(0)
+        return int(float(cast(bytes, await now(self.redis.hget(self.keys.meta, "logical")))))
+
+    async def check(self) -> None:
+        """Every task is in exactly one place, with its envelope; no column holds an id that is nowhere."""
+        k = self.keys
+        places = {name: await self._members(getattr(k, name)) for name in PLACES}
+        everywhere = [task_id for members in places.values() for task_id in members]
+        assert len(everywhere) == len(set(everywhere)), f"in two places at once: {places}"
+        assert set(everywhere) == await self._fields(k.tasks), f"place and envelope belong together: {places}"
+        assert await self._fields(k.owners) == places["leases"]
+        assert await self._fields(k.results) == places["done"]
+        assert await self._fields(k.levels) <= places["scheduled"] | places["dead"]
+        ended = places["done"] | places["cancelled"]
+        assert await self._fields(k.attempts) | await self._fields(k.errors) <= set(everywhere) - ended
+        assert await self._fields(k.lost) <= set(everywhere) - ended
+        assert places["suspects"] <= await self._fields(k.lost)
+        assert not places["ready"] & await self._fields(k.lost), "a task that was lost stands among the suspects"
+        assert await self._fields(k.cancels) <= places["leases"]
+        assert await now(self.redis.llen(k.wake)) <= 1, "one enqueue wakes one worker"
+
+    async def _members(self, key: str) -> set[bytes]:
+        return set(await now(self.redis.zrange(key, 0, -1)))
+
+    async def _fields(self, key: str) -> set[bytes]:
+        return set(await now(self.redis.hkeys(key)))
+
+
+async def now(reply: Awaitable[Any] | Any) -> Any:
+    """What redis-py types as "perhaps awaitable"."""
+    return await reply
+
+
+def message(task_id: str, priority: int = 0, **arguments: object) -> Message:
+    return Message(task_id, "add", msgspec.Raw(msgspec.json.encode(arguments)), QUEUE, 1_800_000_000_000, priority)
+
+
+@asynccontextmanager
+async def open_line(
+    url: str,
+    *,
+    max_lost: int = 3,
+    succeeded: Keep = Keep(Duration(3600), 1000),
+    dead: Keep = Keep(Duration(86400), 1000),
+) -> AsyncIterator[Line]:
+    """A line on this server, whose truth is checked at the end."""
+    redis = connect(url)
+    try:
+        line = Line(redis, Lease(Duration(LEASE), max_lost), Retention(succeeded, dead))
+        yield line
+        await line.check()
+    finally:
+        await redis.aclose()

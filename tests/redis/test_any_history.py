@@ -1,0 +1,217 @@
+"""Whatever happens in whatever order: every task is in exactly one place, and only the last delivery's word counts."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
+
+from servers import Valkey
+from stoker.queue.broker import Delivery, Entry
+from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Transition
+
+T = TypeVar("T")
+ENDS: list[Transition] = [DONE, Retry(0, FAILURE), Retry(7, FAILURE), Postpone(5), Release(), Bury(FAILURE), Cancel()]
+PRIORITIES = (-100, 0, 3)
+MAX_LOST = 2
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """What clients, workers, the reaper and a person may do, and a model that says where each task must be."""
+
+    server: ClassVar[Valkey]
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.server.flush()
+        self.stack = AsyncExitStack()
+        self.line: Line = self.run(self.stack.enter_async_context(open_line(self.server.url, max_lost=MAX_LOST)))
+        self.number = 0
+        self.places: dict[str, str] = {}
+        self.priority: dict[str, int] = {}
+        self.losses: dict[str, int] = {}
+        self.cancel_asked: set[str] = set()
+        self.untouched: list[str] = []  # ready and never handed out: their order is known
+        self.held: list[Delivery] = []
+        self.stale: list[Delivery] = []
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        if hasattr(self, "stack"):
+            self.run(self.stack.aclose())
+            self.runner.close()
+
+    @rule(count=st.integers(1, 4), priority=st.sampled_from(PRIORITIES), delay=st.sampled_from([0.0, 0.0, 10.0]))
+    def enqueue(self, count: int, priority: int, delay: float) -> None:
+        ids = [f"{(self.number + offset) * 37 % 1000:03}" for offset in range(count)]
+        self.number += count
+        new = [task_id for task_id in ids if task_id not in self.places]
+        self.run(self.line.broker.enqueue([Entry(message(task_id, priority), delay) for task_id in ids]))
+        for task_id in new:
+            self.places[task_id] = "scheduled" if delay else "ready"
+            self.priority[task_id] = priority
+            if not delay:
+                self.untouched.append(task_id)
+
+    @rule(room=st.integers(1, 4), worker=st.sampled_from(["one", "two"]))
+    def fetch(self, room: int, worker: str) -> None:
+        holds = any(delivery.losses and f":{worker}:" in delivery.fence for delivery in self.held)
+        taken = self.run(self.line.fetch(room, worker, holds_suspect=holds))
+        assert len(taken) <= room
+        self.observe_promotions({delivery.id for delivery in taken})
+        suspects = [delivery.id for delivery in taken if delivery.losses]
+        assert len(suspects) <= (0 if holds else 1), "a worker never holds two suspects"
+        eligible = "suspects" in self.places.values() and not holds
+        priorities = [self.priority[delivery.id] for delivery in taken]
+        assert priorities == sorted(priorities, reverse=True)
+        left = [self.priority[task_id] for task_id, place in self.places.items() if place == "ready"]
+        for delivery in taken:
+            assert self.places[delivery.id] == self.line_of(delivery.id)
+            self.places[delivery.id] = "leases"
+        ready = [self.priority[task_id] for task_id, place in self.places.items() if place == "ready"]
+        assert len(taken) == min(room, len(left) + eligible)
+        if taken and ready:
+            assert max(ready) <= priorities[-1], "nobody more urgent was left behind"
+        for priority in PRIORITIES:
+            fresh = [delivery.id for delivery in taken if self.priority[delivery.id] == priority and delivery.id in self.untouched]
+            assert fresh == [task_id for task_id in self.untouched if self.priority[task_id] == priority][: len(fresh)]
+        self.untouched = [task_id for task_id in self.untouched if self.places[task_id] == "ready"]
+        self.held += taken
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), end=st.sampled_from(ENDS))
+    def settle(self, data: st.DataObject, end: Transition) -> None:
+        delivery = data.draw(st.sampled_from(self.held))
+        assert self.run(self.line.settle(delivery, end))
+        self.held.remove(delivery)
+        self.stale.append(delivery)
+        line = self.line_of(delivery.id)
+        self.places[delivery.id] = {Bury: "dead", Postpone: "scheduled", Release: line, Cancel: "cancelled"}.get(type(end), "done")
+        if isinstance(end, Retry):
+            self.places[delivery.id] = "scheduled" if end.delay else line
+        if delivery.id in self.cancel_asked and end is not DONE and not isinstance(end, Bury):
+            self.places[delivery.id] = "cancelled"
+        self.cancel_asked.discard(delivery.id)
+
+    @precondition(lambda self: self.stale)
+    @rule(data=st.data(), end=st.sampled_from(ENDS))
+    def settle_too_late(self, data: st.DataObject, end: Transition) -> None:
+        assert not self.run(self.line.settle(data.draw(st.sampled_from(self.stale)), end))
+
+    @rule(seconds=st.sampled_from([1, 6, 11]))
+    def time_passes_and_workers_beat(self, seconds: int) -> None:
+        self.run(self.line.pass_time(seconds))
+        answer = self.run(self.line.beat(*self.held))
+        assert answer.lost == []
+        assert answer.cancelled == [delivery.fence for delivery in self.held if delivery.id in self.cancel_asked]
+
+    @precondition(lambda self: self.stale)
+    @rule(data=st.data())
+    def beat_for_what_was_lost(self, data: st.DataObject) -> None:
+        lost = data.draw(st.sampled_from(self.stale))
+        assert self.run(self.line.beat(lost, *self.held)).lost == [lost.fence]
+
+    @rule(data=st.data())
+    def some_workers_crash(self, data: st.DataObject) -> None:
+        """Whoever is not kept alive by a heartbeat loses its lease; the reaper comes."""
+        survivors = [delivery for delivery in self.held if data.draw(st.booleans())]
+        for _ in range(2):
+            self.run(self.line.pass_time(LEASE * 0.6))
+            self.run(self.line.beat(*survivors))
+        crashed = [delivery for delivery in self.held if delivery not in survivors]
+        reaped = self.run(self.line.broker.reap())
+        cancelled = {delivery.id for delivery in crashed if delivery.id in self.cancel_asked}
+        buried = {delivery.id for delivery in crashed if delivery.losses + 1 >= MAX_LOST} - cancelled
+        assert (reaped.given_back, reaped.buried) == (len(crashed) - len(buried) - len(cancelled), len(buried))
+        for delivery in crashed:
+            self.losses[delivery.id] = delivery.losses + 1
+            self.places[delivery.id] = "dead" if delivery.id in buried else "suspects"
+        self.places |= dict.fromkeys(cancelled, "cancelled")
+        self.cancel_asked -= cancelled
+        self.held = survivors
+        self.stale += crashed
+
+    @rule()
+    def promote(self) -> None:
+        self.run(self.line.broker.promote())
+        self.observe_promotions(set())
+
+    @precondition(lambda self: "dead" in self.places.values())
+    @rule(data=st.data(), again=st.booleans())
+    def a_person_looks_after_the_dead(self, data: st.DataObject, again: bool) -> None:
+        task_id = data.draw(st.sampled_from(sorted(task for task, place in self.places.items() if place == "dead")))
+        verb = self.line.inspector.redrive if again else self.line.inspector.discard
+        assert self.run(verb("emails", [task_id])) == [task_id]
+        if again:
+            self.places[task_id] = "ready"
+            self.losses.pop(task_id, None)
+        else:
+            del self.places[task_id]
+
+    @precondition(lambda self: self.places)
+    @rule(data=st.data())
+    def a_person_cancels(self, data: st.DataObject) -> None:
+        task_id = data.draw(st.sampled_from(sorted(self.places)))
+        [answer] = self.run(self.line.inspector.cancel("emails", [task_id]))
+        match self.places[task_id]:
+            case "done" | "dead":
+                assert answer == "over"
+            case "leases":
+                assert answer == "requested"
+                self.cancel_asked.add(task_id)
+            case _:
+                assert answer == "cancelled"
+                self.places[task_id] = "cancelled"
+                self.untouched = [other for other in self.untouched if other != task_id]
+
+    @rule()
+    def nothing_is_damaged(self) -> None:
+        assert self.run(self.line.examine()) == []
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.run(self.line.broker.sweep()) == (0, 0), "nothing is old enough yet"
+
+    @rule()
+    def scripts_are_forgotten(self) -> None:
+        self.run(self.line.redis.script_flush())
+
+    @invariant()
+    def every_task_is_where_it_must_be(self) -> None:
+        if not hasattr(self, "line"):
+            return
+        self.run(self.line.check())
+        for place in PLACES:
+            assert self.members(place) == {task_id for task_id, at in self.places.items() if at == place}, place
+
+    def members(self, place: str) -> set[str]:
+        found = self.run(now(self.line.redis.zrange(getattr(self.line.keys, place), 0, -1)))
+        return {task_id.decode() for task_id in found}
+
+    def observe_promotions(self, fetched: set[str]) -> None:
+        """Scheduled tasks become ready when they are due; when that was is the server's to say."""
+        for task_id in self.members("ready") | self.members("suspects") | fetched:
+            if self.places[task_id] == "scheduled":
+                self.places[task_id] = self.line_of(task_id)
+
+    def line_of(self, task_id: str) -> str:
+        return "suspects" if self.losses.get(task_id) else "ready"
+
+
+@pytest.mark.timeout(110)
+def test_any_history(shared_valkey: Valkey) -> None:
+    AnyHistory.server = shared_valkey
+    run_state_machine_as_test(
+        AnyHistory,
+        settings=settings(
+            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+        ),
+    )
