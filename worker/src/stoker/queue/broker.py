@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from stoker.errors import Conflict, Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import errors_mapped
+from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
@@ -95,7 +94,7 @@ class Reaped(NamedTuple):
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: Redis, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
         self.keys = keys
         self._redis = redis
         self._lease = lease

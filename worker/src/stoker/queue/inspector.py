@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
-from stoker.queue.connection import connect, errors_mapped
+from stoker.queue.connection import RedisClient, connect, errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Call
 from stoker.rules.message import Message, Success, decode
@@ -92,7 +91,7 @@ _success = msgspec.json.Decoder(Success)
 class Inspector:
     """Reads and repairs the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: RedisClient, namespace: str) -> None:
         self._redis = redis
         self._namespace = namespace
 
