@@ -21,12 +21,11 @@ from stoker.queue.scripts import Call
 from stoker.rules.message import Message, decode
 from stoker.rules.retry import Retry, backoff
 from stoker.rules.settle import Bury, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Transition, settle
-from stoker.rules.settle import Retry as RetryLater
 from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.telemetry.tracing import Tracing
-from stoker.worker.executors import Executor
+from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 
 LONGEST_WAIT = 5.0
@@ -179,8 +178,10 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, Release())
         elif error := job.exception():
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
-            failure = Failure(type(error).__name__, f"a bug in the worker: {error}")
-            settlement = Settlement(delivery.id, delivery.fence, RetryLater(LONGEST_WAIT, failure))
+            # Retried as any failure, and no oftener: a task that always meets the bug must come to an end.
+            outcome = Raised(failure_of(error))
+            transition = settle(outcome, self._settings.retry, failures=delivery.failures, age=0, random=random.random)
+            settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
         del self._jobs[delivery.fence]
