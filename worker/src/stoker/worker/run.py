@@ -62,7 +62,7 @@ class Worker:
         self._ended: list[Settlement] = []
         self._stir = asyncio.Event()
         self._has_room = asyncio.Event()
-        self._next_due: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._troubles = 0
         self._draining = False
         self._released = False
@@ -161,7 +161,8 @@ class Worker:
         for delivery in turn.deliveries:
             self._start(delivery)
         self._metrics.slots(len(self._jobs))
-        self._next_due = turn.due_in
+        if turn.due_in is not None:
+            self._look_again_in(turn.due_in)
         if room > len(turn.deliveries) and not self._draining:
             self._has_room.set()
 
@@ -226,12 +227,17 @@ class Worker:
         while True:
             await self._has_room.wait()
             self._has_room.clear()
-            timeout = LONGEST_WAIT if self._next_due is None else min(self._next_due, LONGEST_WAIT)
             try:
-                await self._broker.wait_for_work(max(timeout, SHORTEST_WAIT))
+                await self._broker.wait_for_work(LONGEST_WAIT)
             except StokerError as error:
                 await self._wait_out(error)
             self._stir.set()
+
+    def _look_again_in(self, seconds: float) -> None:
+        # A clock of its own: the wait in Redis may have begun before anybody knew of this task.
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._stir.set)
 
     async def _wait_out(self, error: StokerError) -> None:
         self._troubles += 1
