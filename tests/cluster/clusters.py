@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 NODE = HERE / "node" / "node"
+CRD = "taskqueues.stoker.dev"
 PAUSE = 0.2
 
 T = TypeVar("T")
@@ -132,6 +133,7 @@ def _background(command: Sequence[str], environment: Mapping[str, str], hear: Ca
         finally:
             process.terminate()
             listener.join(10)
+            process.kill()  # closing its pipe would wait for the listener, and that one for a program that stays
 
 
 @contextmanager
@@ -185,8 +187,12 @@ def leftovers(state: str, name: str) -> list[str]:
 
 @contextmanager
 def given_cluster(namespace: str) -> Iterator[Cluster]:
-    """The cluster of KUBECONFIG."""
+    """The cluster of KUBECONFIG. RuntimeError where the tests would do harm or could not work."""
     cluster = Cluster(namespace)
+    if cluster.run("kubectl", "get", "crd", CRD, "--ignore-not-found"):
+        raise RuntimeError(
+            "this cluster has Stoker already, and the tests remove it with every TaskQueue: use another, or delete the CRD first"
+        )
     loader = os.environ.get("STOKER_LOAD_IMAGE")
     if not loader and not os.environ.get("STOKER_IMAGES_LOADED"):
         raise RuntimeError(

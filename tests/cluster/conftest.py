@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterator
 
 import pytest
-from clusters import CHECKOUT, Cluster, eventually, given_cluster, own_node
+from clusters import CHECKOUT, CRD, Cluster, eventually, given_cluster, own_node
 from diagnosis import diagnosis
 
 NAMESPACE = "stoker-cluster-test"
@@ -52,7 +52,7 @@ def installed(cluster: Cluster, report: list[str]) -> Iterator[float]:
 
 def _remove(cluster: Cluster) -> None:
     """The TaskQueues before the operator, so that nobody is left to wait for it. The chart keeps its CRD, tests do not."""
-    cluster.run("kubectl", "delete", "crd", "taskqueues.stoker.dev", "--ignore-not-found", "--timeout=60s")
+    cluster.run("kubectl", "delete", "crd", CRD, "--ignore-not-found", "--timeout=60s")
     cluster.helm("uninstall", "stoker", "--ignore-not-found")
     cluster.run("kubectl", "delete", "namespace", NAMESPACE, "--timeout=100s")
 

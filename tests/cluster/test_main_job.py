@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from clusters import CHECKOUT, HERE, Cluster, Object, eventually
+from clusters import CHECKOUT, CRD, HERE, Cluster, Object, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -49,13 +49,14 @@ def test_two_thousand_tasks_wake_workers_and_the_last_worker_leaves(
         report.append(f"the last worker is gone {time.monotonic() - began:.1f} s after the first was sent")
         report.append(f"from helm install to drained and back to zero: {time.monotonic() - installed:.1f} s")
 
-    course = [(at - began, int(wanted)) for at, line in fleet for wanted, *_ in [line.split()]]
-    report.append("workers wanted: " + ", ".join(f"{wanted} at {at:.1f} s" for at, wanted in course))
+    wanted = course(fleet, began, 0)
+    ready = course(fleet, began, 1)
+    report.append("workers wanted: " + ", ".join(f"{number} at {at:.1f} s" for at, number in wanted))
+    report.append("workers ready:  " + ", ".join(f"{number} at {at:.1f} s" for at, number in ready))
     report.extend(line for _, line in table)
-    assert course[0][1] == 0
-    assert max(wanted for _, wanted in course) >= 3
-    assert max(ready for _, line in fleet for _, *ready in [[int(number) for number in line.split()]] if ready) >= [3]
-    assert course[-1][1] == 0
+    for numbers in ([number for _, number in wanted], [number for _, number in ready]):
+        assert numbers[0] == numbers[-1] == 0
+        assert max(numbers) >= 3
 
     assert queue(cluster) == {"ready": 0, "running": 0, "scheduled": 0, "dead": 0, "oldestWait": "0s"}
     assert numbers_were_shown([line for _, line in table])
@@ -65,10 +66,11 @@ def test_redis_goes_away_and_comes_back(cluster: Cluster, installed: float, repo
     """The operator says so and holds the workers; when Redis is back they go on by themselves, and nothing is lost."""
     apply_sample(cluster)
     ids = enqueue(cluster, "python", 5001, 3000)
-    held = eventually(lambda: workers_wanted(cluster), 60, "workers are wanted")
+    eventually(lambda: workers_wanted(cluster), 60, "workers are wanted")
     with redis_away(cluster):
         held = workers_wanted(cluster)
         unreachable = eventually(lambda: condition(cluster, "RedisReachable", "False"), 60, "the operator says that Redis is away")
+        assert held
         # Longer than idleAfter and the stabilization of the sample together: an empty queue would have emptied the Deployment.
         patience = time.monotonic() + 15
         while time.monotonic() < patience:
@@ -120,7 +122,7 @@ def test_uninstalling_leaves_only_the_resource_type(cluster: Cluster, installed:
     assert (
         cluster.kubectl("get", "deployments,statefulsets,services,serviceaccounts", "-l", "app.kubernetes.io/part-of=stoker") == ""
     )
-    assert "taskqueues.stoker.dev" in cluster.run("kubectl", "get", "crd", "-o", "name")
+    assert CRD in cluster.run("kubectl", "get", "crd", "-o", "name")
 
 
 def apply_sample(cluster: Cluster) -> None:
@@ -169,6 +171,16 @@ def condition(cluster: Cluster, kind: str, status: str, name: str = "emails") ->
     """A TaskQueue's condition, if its status is this one."""
     found = (cluster.get("taskqueue", name) or {}).get("status", {}).get("conditions", [])
     return next((each for each in found if each["type"] == kind and each["status"] == status), None)
+
+
+def course(fleet: Sequence[tuple[float, str]], began: float, column: int) -> list[tuple[float, int]]:
+    """How a number of the watched Deployment changed, in seconds since `began`. One that is left out is 0."""
+    changes: list[tuple[float, int]] = []
+    for at, line in fleet:
+        number = int([*line.split(), "0", "0"][column])
+        if not changes or changes[-1][1] != number:
+            changes.append((at - began, number))
+    return changes
 
 
 def numbers_were_shown(table: Sequence[str]) -> bool:

@@ -98,9 +98,7 @@ def test_after_a_restart_nobody_leaves_until_a_window_has_been_watched() -> None
 
 
 def test_blind_seconds_are_not_quiet_seconds() -> None:
-    told = story(
-        POLICY, (0, Demand(ready=100)), (30, Demand()), (31, None), (40, Demand()), (50, Demand()), (51, Demand()), start=1
-    )
+    told = story(POLICY, (0, Demand(ready=100)), (30, Demand()), (31, None), (40, Demand()), (51, Demand()), start=1)
     assert targets(told) == [1, 0, 0, 0, 0]
     told = story(POLICY, (0, Demand(ready=1)), (15, None), (34, Demand()), (35, Demand()), start=1)
     assert targets(told) == [1, 1, 1, 0]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from apiserver import ApiServer, process
+
 from servers import free_port
 from stoker.queue.broker import Broker, Entry, Settlement
 from stoker.queue.connection import connect
@@ -70,7 +70,7 @@ def running_operator(server: ApiServer, redis_url: str, folder: Path, **settings
         "KUBECONFIG": str(server.kubeconfig),
         "STOKER_REDIS_URL": redis_url,
         "STOKER_INTERVAL": "200ms",
-        "STOKER_RESYNC": "1s",
+        "STOKER_RESYNC": "10m",  # so that the watches are what is tested
         "STOKER_REDIS_TIMEOUT": "1s",
         "STOKER_HOST": "127.0.0.1",
         "STOKER_PORT": str(port),

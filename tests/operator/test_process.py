@@ -7,16 +7,14 @@ import time
 from pathlib import Path
 
 import httpx
+from apiserver import ApiServer
 from operating import FAST, Cluster, Queues, running_operator, unique, until
 
-from apiserver import ApiServer
 from servers import free_port
 
 
-async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone(
-    cluster: Cluster, api_server: ApiServer, redis_url: str, queues: Queues, tmp_path: Path
-) -> None:
-    name = unique("emails")
+async def only_here(cluster: Cluster, api_server: ApiServer) -> dict[str, str]:
+    """The settings of an operator that has rights in this namespace alone."""
     await cluster.call(
         "POST",
         f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}/rolebindings",
@@ -26,18 +24,39 @@ async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}],
         },
     )
-    only_here = {"STOKER_WATCH_NAMESPACES": cluster.namespace, "KUBECONFIG": str(api_server.tenant), "STOKER_RESYNC": "10m"}
-    with running_operator(api_server, redis_url, tmp_path, **only_here) as tenant:
+    return {"STOKER_WATCH_NAMESPACES": cluster.namespace, "KUBECONFIG": str(api_server.tenant)}
+
+
+async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone(
+    cluster: Cluster, api_server: ApiServer, redis_url: str, tmp_path: Path
+) -> None:
+    name = unique("emails")
+    with running_operator(api_server, redis_url, tmp_path, **await only_here(cluster, api_server)) as tenant:
         await cluster.apply(name, scaling=FAST)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{tenant.port}") as http:
 
-            async def known() -> bool:  # by the watch: the resync is far away
+            async def known() -> bool:
                 return f'stoker_queue_tasks{{namespace="{cluster.namespace}",queue="{name}"' in (await http.get("/metrics")).text
 
             await until(known)
             namespaces = {line.split('"')[1] for line in (await http.get("/metrics")).text.splitlines() if 'namespace="' in line}
             assert namespaces == {cluster.namespace}
         assert not [entry for entry in tenant.said() if entry["level"] == "error"]
+
+
+async def test_a_changed_secret_rolls_the_workers(cluster: Cluster, api_server: ApiServer, redis_url: str, tmp_path: Path) -> None:
+    """Nobody watches Secrets, which would take the right to list them all: the resync finds it."""
+    name = unique("emails")
+    await cluster.secret("cache", url=redis_url)
+    await cluster.apply(name, redis={"urlSecretRef": {"name": "cache"}})
+    before = await cluster.workers(name)
+    with running_operator(api_server, redis_url, tmp_path, **await only_here(cluster, api_server), STOKER_RESYNC="500ms"):
+        await cluster.secret("cache", url=redis_url + "?socket_timeout=5")
+
+        async def rolled() -> bool:
+            return bool((await cluster.workers(name))["spec"]["template"] != before["spec"]["template"])
+
+        await until(rolled)
 
 
 async def test_a_restart_changes_nothing_and_takes_nobody_away(

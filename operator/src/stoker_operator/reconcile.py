@@ -21,7 +21,7 @@ from stoker_operator.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 AT_ONCE = 4
 LOOK_AGAIN = 5.0
-"""Seconds between looks at workers that are not ready: a pod that cannot start changes nothing on its Deployment."""
+"""Seconds between looks at what nobody tells us about: a pod that cannot start, a Secret that is made at last."""
 
 
 class Reconciler:
@@ -96,7 +96,7 @@ class Reconciler:
             self._queue.failed(ref)  # a quota or a right may be granted without anything here changing
             return
         self._queue.succeeded(ref)
-        if findings.workers and findings.workers.ready < findings.workers.replicas:
+        if _may_pass_unseen(findings):
             self._queue.add_later(ref, LOOK_AGAIN)
 
     async def _pass(self, ref: Ref, found: Object) -> Findings:
@@ -195,6 +195,13 @@ class Reconciler:
     def _look_at(self, refs: set[Ref]) -> None:
         for ref in refs:
             self._queue.add(ref)
+
+
+def _may_pass_unseen(findings: Findings) -> bool:
+    """Whether it may get better, or be explained, without an event that we watch for."""
+    if findings.halt is not None:
+        return findings.halt.reason == "SecretMissing"
+    return findings.workers is not None and findings.workers.ready < findings.workers.replicas
 
 
 def _ref(found: Object) -> Ref:

@@ -10,7 +10,7 @@ from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
-from stoker.rules.message import check_priority, check_queue
+from stoker.rules.message import check_priority, check_queue, check_timeout
 from stoker.rules.retry import Retry
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
 from stoker.task import AsyncFunction, P, Policy, R, Task
@@ -48,7 +48,7 @@ class Stoker:
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
-        policy = Policy(check_queue(queue), check_priority(priority), timeout, retry)
+        policy = Policy(check_queue(queue), check_priority(priority), None if timeout is None else check_timeout(timeout), retry)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)

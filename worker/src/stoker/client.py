@@ -12,11 +12,21 @@ from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
-from stoker.rules.message import IdFactory, Message, check_id, check_priority, check_queue
+from stoker.rules.message import (
+    IdFactory,
+    Message,
+    check_delay,
+    check_id,
+    check_priority,
+    check_queue,
+    check_retries,
+    check_timeout,
+)
 from stoker.rules.states import State
 from stoker.telemetry.tracing import Tracing
 
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
+LAST_MOMENT = 253_402_300_799.0  # the end of the year 9999
 
 
 class TaskCall(Struct, frozen=True):
@@ -87,6 +97,8 @@ class Client:
             raise ResultPending(f"task {task_id} has not ended within {timeout:g} s") from None
         except NotFound as error:
             raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
+        if status.state is State.CANCELLED:
+            raise TaskFailed(f"task {task_id} was cancelled")
         if status.state is State.DEAD:
             reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
@@ -126,5 +138,12 @@ def _check(call: TaskCall) -> None:
         check_id(call.id)
     if not call.task:
         raise Invalid("the task's name is missing")
-    if call.delay < 0 or call.run_at < 0 or (call.delay and call.run_at):
-        raise Invalid(f"task {call.task}: give either a delay >= 0 in seconds or a run_at, not both")
+    if call.max_retries is not None:
+        check_retries(call.max_retries)
+    if call.timeout is not None:
+        check_timeout(call.timeout)
+    check_delay(call.delay)
+    if not 0 <= call.run_at <= LAST_MOMENT:
+        raise Invalid(f"task {call.task}: bad run_at {call.run_at!r}: use seconds since 1970")
+    if call.delay and call.run_at:
+        raise Invalid(f"task {call.task}: give either a delay or a run_at, not both")

@@ -11,7 +11,7 @@ import msgspec
 from stoker.client import Client, TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
-from stoker.queue.inspector import TaskStatus
+from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 
@@ -66,6 +66,11 @@ class Handle(Generic[R]):
     async def status(self) -> TaskStatus:
         """Where it is now. Raises NotFound once it is forgotten."""
         return await self._task.app.client.status(self.queue, self.id)
+
+    async def cancel(self) -> Cancellation:
+        """Cancel it: at once while it waits, with its worker's next heartbeat while it runs."""
+        [answer] = await self._task.app.client.inspector.cancel(self.queue, [self.id])
+        return answer
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for its result. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""

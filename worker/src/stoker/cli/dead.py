@@ -31,6 +31,7 @@ def build() -> typer.Typer:
     group.command("ls")(ls)
     group.command("show")(show)
     group.command("retry")(retry)
+    group.command("redrive")(redrive)
     group.command("rm")(remove)
     return group
 
@@ -88,6 +89,29 @@ def retry(
         lambda client: _move(client, wanted, queue, "retrying", lambda c, q, part: c.inspector.redrive(q, part)),
     )
     _report("retried", moved, wanted, as_json)
+
+
+def redrive(
+    queue: QueueName = "default",
+    task: Annotated[str, typer.Option("--task", help="Only tasks of this name.")] = "",
+    failure: Annotated[str, typer.Option("--failure", help="Only those that died of this type of failure.")] = "",
+    per_second: Annotated[float, typer.Option("--per-second", min=0, help="No faster than this; 0 = at once.")] = 0.0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="No more than so many.")] = None,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+    namespace: Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Give all dead tasks of one kind another life, the longest dead first, at a bearable pace."""
+
+    async def work(client: Client) -> int:
+        pages = client.inspector.redrive_all(check_queue(queue), task=task, failure=failure, per_second=per_second, limit=limit)
+        return sum([len(page) async for page in pages])
+
+    moved = run(redis_url, namespace, work)
+    if as_json:
+        print_json({"redriven": moved})
+    else:
+        print(f"redriven {moved}")
 
 
 def remove(

@@ -88,14 +88,14 @@ def _master(parts: SplitResult) -> Master:
     name, _, db = parts.path.strip("/").partition("/")
     if not name:
         raise ValueError("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
-    options = _options(_as_single(parts, db))
+    options = _without_host(_options(_as_single(parts, db)))
     sentinel = {key.removeprefix("sentinel_"): options.pop(key) for key in list(options) if key.startswith("sentinel_")}
     sentinel |= {key: value for key, value in options.items() if key.startswith("ssl")}
     return Master(name, _hosts(parts, SENTINEL_PORT), options, sentinel)
 
 
 def _nodes(parts: SplitResult) -> Nodes:
-    options = _options(_as_single(parts, parts.path))
+    options = _without_host(_options(_as_single(parts, parts.path)))
     if options.pop("db", 0):
         raise ValueError("a Redis Cluster has only database 0")
     return Nodes(_hosts(parts, REDIS_PORT), options)
@@ -104,7 +104,11 @@ def _nodes(parts: SplitResult) -> Nodes:
 def _as_single(parts: SplitResult, db: str) -> str:
     # Only so that redis-py reads credentials, database and query: it knows nothing of many hosts.
     credentials, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=f"{credentials}{at}all", path=f"/{db.strip('/')}").geturl()
+    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=f"{credentials}{at}any", path=f"/{db.strip('/')}").geturl()
+
+
+def _without_host(options: Options) -> Options:
+    return {name: value for name, value in options.items() if name != "host"}
 
 
 def _options(url: str) -> Options:
@@ -120,8 +124,6 @@ def _options(url: str) -> Options:
     for name in _FILES:
         if (path := options.get(name)) and not os.access(path, os.R_OK):
             raise ValueError(f"{name}={path} cannot be read")
-    if parts.netloc.endswith("@all"):
-        del options["host"]
     return options
 
 

@@ -14,6 +14,9 @@ from stoker.errors import Invalid
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_RETRIES = 1000
+LONGEST = 36_500 * 86400.0
+"""A century in seconds: beyond it, times in milliseconds would no longer be exact in Redis."""
 
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -105,9 +108,30 @@ def check_queue(name: str) -> str:
 
 def check_priority(priority: int) -> int:
     """Raises Invalid outside -100..100. Higher runs first, as in a Kubernetes PriorityClass."""
-    if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Invalid(f"priority {priority} is outside {MIN_PRIORITY}..{MAX_PRIORITY}")
+    if not isinstance(priority, int) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Invalid(f"bad priority {priority!r}: use a whole number within {MIN_PRIORITY}..{MAX_PRIORITY}")
     return priority
+
+
+def check_timeout(seconds: float) -> float:
+    """Raises Invalid unless it is a number of seconds above 0."""
+    if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+        raise Invalid(f"bad timeout {seconds!r}: use a number of seconds above 0")
+    return seconds
+
+
+def check_delay(seconds: float) -> float:
+    """Raises Invalid unless it is 0 seconds or more."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
+        raise Invalid(f"bad delay {seconds!r}: use a number of seconds, 0 or more")
+    return seconds
+
+
+def check_retries(count: int) -> int:
+    """Raises Invalid outside 0..1000."""
+    if not isinstance(count, int) or not 0 <= count <= MAX_RETRIES:
+        raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}")
+    return count
 
 
 class IdFactory:

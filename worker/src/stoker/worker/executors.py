@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -61,13 +61,13 @@ class Executor:
             async with deadline:
                 value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
         except Dead as reason:
-            return Hopeless(Failure("Dead", str(reason)[:MESSAGE_CHARACTERS]))
+            return Hopeless(Failure("Dead", _words(reason)))
         except TimeoutError as error:
             if deadline.expired():
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
-            return Raised(_failure(error))
+            return Raised(failure_of(error))
         except (Exception, SystemExit) as error:
-            return Raised(_failure(error))
+            return Raised(failure_of(error))
         try:
             return Returned(_encode(value))
         except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
@@ -77,7 +77,7 @@ class Executor:
     async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(task.function, **arguments))
+        return await loop.run_in_executor(self._threads, lambda: context.run(_called, task.function, arguments))
 
 
 def _context(delivery: Delivery, message: Message) -> Context:
@@ -86,6 +86,28 @@ def _context(delivery: Delivery, message: Message) -> Context:
     return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
 
 
-def _failure(error: BaseException) -> Failure:
+def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:
+        # No future can carry this one: whoever waited for it would wait for ever.
+        raise RuntimeError("the task raised StopIteration") from error
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is kept of an exception."""
     text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, str(error)[:MESSAGE_CHARACTERS], text)
+    return Failure(type(error).__name__, _words(error), _unicode(text))
+
+
+def _words(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # an exception may be too broken to say what it is
+        text = "(its text could not be made)"
+    return _unicode(text[:MESSAGE_CHARACTERS])
+
+
+def _unicode(text: str) -> str:
+    # Names of files may hold bytes that are no text; JSON could not carry them.
+    return text.encode(errors="backslashreplace").decode()

@@ -21,12 +21,11 @@ from stoker.queue.scripts import Call
 from stoker.rules.message import Message, decode
 from stoker.rules.retry import Retry, backoff
 from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
-from stoker.rules.settle import Retry as RetryLater
 from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.telemetry.tracing import Tracing
-from stoker.worker.executors import Executor
+from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 
 LONGEST_WAIT = 5.0
@@ -65,7 +64,7 @@ class Worker:
         self._ended: list[Settlement] = []
         self._stir = asyncio.Event()
         self._has_room = asyncio.Event()
-        self._next_due: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._troubles = 0
         self._draining = False
         self._released = False
@@ -171,7 +170,8 @@ class Worker:
         for delivery in turn.deliveries:
             self._start(delivery)
         self._metrics.slots(len(self._jobs))
-        self._next_due = turn.due_in
+        if turn.due_in is not None:
+            self._look_again_in(turn.due_in)
         if room > len(turn.deliveries) and not self._draining:
             self._has_room.set()
 
@@ -190,8 +190,10 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, Cancel() if delivery.fence in self._cancelled else Release())
         elif error := job.exception():
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
-            failure = Failure(type(error).__name__, f"a bug in the worker: {error}")
-            settlement = Settlement(delivery.id, delivery.fence, RetryLater(LONGEST_WAIT, failure))
+            # Retried as any failure, and no oftener: a task that always meets the bug must come to an end.
+            outcome = Raised(failure_of(error))
+            transition = settle(outcome, self._settings.retry, failures=delivery.failures, age=0, random=random.random)
+            settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
         del self._jobs[delivery.fence]
@@ -245,12 +247,17 @@ class Worker:
         while True:
             await self._has_room.wait()
             self._has_room.clear()
-            timeout = LONGEST_WAIT if self._next_due is None else min(self._next_due, LONGEST_WAIT)
             try:
-                await self._broker.wait_for_work(max(timeout, SHORTEST_WAIT))
+                await self._broker.wait_for_work(LONGEST_WAIT)
             except StokerError as error:
                 await self._wait_out(error)
             self._stir.set()
+
+    def _look_again_in(self, seconds: float) -> None:
+        # A clock of its own: the wait in Redis may have begun before anybody knew of this task.
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._stir.set)
 
     async def _wait_out(self, error: StokerError) -> None:
         self._troubles += 1

@@ -1,0 +1,83 @@
+"""`stoker enqueue`."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+
+def test_a_task_with_arguments(stoker: Any) -> None:
+    ended = stoker(
+        "enqueue", "send_email", "to=ada@example.org", "attempts=3", "tags=[1, 2]", 'zip="01234"', "-q", "emails", "--json"
+    )
+    assert ended.code == 0, ended.err
+    receipt = json.loads(ended.out)
+    assert receipt == {"task_id": receipt["task_id"], "queue": "emails", "status": "ready", "duplicate": False}
+    task = json.loads(stoker("task", receipt["task_id"], "--json").out)
+    assert task["task"] == "send_email"
+    assert task["payload"] == {"to": "ada@example.org", "attempts": 3, "tags": [1, 2], "zip": "01234"}
+
+
+def test_a_payload_as_json_from_the_flag_or_stdin(stoker: Any) -> None:
+    stoker("enqueue", "t", "--payload", '{ "a": 1 }', "--id", "flag", "--priority", "-5")
+    stoker("enqueue", "t", "--payload", "-", "--id", "stdin", stdin='{"a": 2}')
+    flag = json.loads(stoker("task", "flag", "--json").out)
+    assert (flag["payload"], flag["priority"]) == ({"a": 1}, -5)
+    assert json.loads(stoker("task", "stdin", "--json").out)["payload"] == {"a": 2}
+
+
+@pytest.mark.parametrize("when", [("--delay", "1m30s"), ("--delay", "90"), ("--run-at", "2099-01-01T00:00:00+02:00")])
+def test_a_task_for_later(stoker: Any, when: tuple[str, str]) -> None:
+    task_id = json.loads(stoker("enqueue", "t", *when, "--json").out)["task_id"]
+    task = json.loads(stoker("task", task_id, "--json").out)
+    assert task["state"] == "scheduled"
+    due = 4070901600000 if "--run-at" in when else (time.time() + 90) * 1000
+    assert abs(task["at"] - due) < 15_000
+
+
+def test_an_id_is_enqueued_once(stoker: Any) -> None:
+    first = stoker("enqueue", "t", "a=1", "--id", "order-42")
+    again = stoker("enqueue", "t", "a=1", "--id", "order-42")
+    other = stoker("enqueue", "t", "a=2", "--id", "order-42")
+    assert (first.code, first.out) == (0, "order-42 ready in default\n")
+    assert again.code == 0
+    assert "already" in again.out
+    assert other.code == 1
+    assert other.err.startswith("error: task id 'order-42' is taken")
+
+
+def test_many_at_once(stoker: Any) -> None:
+    ended = stoker("enqueue", "t", "a=1", "--count", "2500", "--json")
+    assert json.loads(ended.out) == {"enqueued": 2500, "queue": "default"}
+    assert ended.err == ""
+    [stats] = json.loads(stoker("stats", "--json").out)
+    assert stats["ready"] == 2500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--payload", "{bad"], "--payload is not JSON"),
+        (["--payload", "[1]"], "must be a JSON object"),
+        (["--payload", "{}", "a=1"], "either --payload or KEY=VALUE"),
+        (["novalue"], "'novalue' is not KEY=VALUE"),
+        (["--priority", "101"], "--priority"),
+        (["--queue", "Bad_Name"], "bad queue name"),
+        (["--id", "a b"], "bad task id"),
+        (["--delay", "soon"], "not a duration"),
+        (["--delay", "-5"], "not a duration"),
+        (["--run-at", "tomorrow"], "write it like 2030-01-31T09:00:00Z"),
+        (["--run-at", "2030-01-31T09:00:00"], "time with its zone"),
+        (["--run-at", "2030-01-31T09:00:00Z", "--delay", "1s"], "either --delay or --run-at"),
+        (["--id", "x", "--count", "2"], "either --id or --count"),
+        (["--count", "0"], "--count"),
+        (["--max-retries", "-1"], "--max-retries"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_sends_nothing(stoker: Any, arguments: list[str], says: str) -> None:
+    ended = stoker("enqueue", "t", *arguments)
+    assert ended.code == 2
+    assert says in ended.line
+    assert "Traceback" not in ended.err
+    assert json.loads(stoker("stats", "--json").out) == []

@@ -1,0 +1,146 @@
+"""`stats`, `tasks`, `task`, `version`: what they print, for people and for scripts, and how they fail."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from servers import running_valkey
+from stoker.version import VERSION
+
+
+def test_version(stoker: Any) -> None:
+    assert stoker("version") == (0, f"{VERSION}\n", "")
+
+
+def test_stats_of_all_and_of_one_queue(stoker: Any) -> None:
+    stoker("enqueue", "t", "-q", "b", "--count", "3")
+    stoker("enqueue", "t", "-q", "a", "--delay", "1m")
+    table = stoker("stats").out.splitlines()
+    assert table[0].split()[:5] == ["QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD"]
+    assert [row.split()[:4] for row in table[1:]] == [["a", "0", "0", "1"], ["b", "3", "0", "0"]]
+    [only] = json.loads(stoker("stats", "b", "--json").out)
+    assert (only["queue"], only["ready"]) == ("b", 3)
+
+
+def test_a_queue_that_never_was(stoker: Any) -> None:
+    stoker("enqueue", "t", "-q", "emails")
+    ended = stoker("stats", "email")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == "error: no queue 'email' was ever used here; known: emails\n"
+
+
+def test_tasks_are_listed_in_the_order_they_will_run(stoker: Any) -> None:
+    for task_id, priority in (("low", "-1"), ("high", "9"), ("first", "0"), ("second", "0")):
+        stoker("enqueue", "t", "--id", task_id, "--priority", priority)
+    assert [row.split()[0] for row in stoker("tasks").out.splitlines()] == ["ID", "high", "first", "second", "low"]
+    assert [task["id"] for task in json.loads(stoker("tasks", "--limit", "2", "--json").out)] == ["high", "first"]
+
+
+def test_the_queue_may_come_from_the_environment(stoker: Any) -> None:
+    stoker("enqueue", "t", "--id", "x", STOKER_QUEUE="emails")
+    [task] = json.loads(stoker("tasks", "--json", "-q", "emails").out)
+    assert task["id"] == "x"
+
+
+def test_more_than_a_page_of_tasks(stoker: Any) -> None:
+    stoker("enqueue", "t", "--count", "130")
+    tasks = json.loads(stoker("tasks", "--limit", "120", "--json").out)
+    assert len({task["id"] for task in tasks}) == 120
+
+
+def test_one_task_for_people(stoker: Any) -> None:
+    stoker("enqueue", "send_email", "to=ada", "--id", "x", "-q", "emails", "--delay", "10m")
+    lines = stoker("task", "x").out.splitlines()
+    fields = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in lines}
+    assert (fields["task"], fields["queue"], fields["state"]) == ("send_email", "emails", "scheduled")
+    assert fields["payload"] == '{"to":"ada"}'
+    assert fields["due"].startswith("in ")
+
+
+def test_an_unknown_task(stoker: Any) -> None:
+    ended = stoker("task", "nope", "--json")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("error: no queue has a task 'nope'")
+
+
+@pytest.mark.parametrize("arguments", [["tasks", "--state", "gone"], ["nope"], ["task"], ["tasks", "--limit", "0"]])
+def test_wrong_usage_is_exit_code_2(stoker: Any, arguments: list[str]) -> None:
+    ended = stoker(*arguments)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+
+
+def test_redis_is_away(stoker: Any) -> None:
+    ended = stoker("stats", "--redis-url", "redis://user:secret@127.0.0.1:1/0")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("error: Redis at redis://***@127.0.0.1:1/0 cannot be used now")
+    assert "--redis-url" in ended.err
+    assert "secret" not in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_redis_wants_another_password(stoker: Any) -> None:
+    with running_valkey("--requirepass", "right") as server:
+        ended = stoker("stats", "--redis-url", server.url.replace("//", "//:wrong@"))
+    assert ended.code == 1
+    assert "credentials" in ended.err
+    assert "wrong@" not in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_a_url_of_another_kind(stoker: Any) -> None:
+    ended = stoker("stats", "--redis-url", "http://localhost")
+    assert ended.code == 1
+    assert ended.err.startswith("error: bad Redis URL 'http://localhost': it must start with one of redis://")
+
+
+def test_a_missing_extra_says_what_to_install(stoker: Any) -> None:
+    """As if fastapi were not installed."""
+    blocked = "import sys; sys.modules['fastapi'] = None; from stoker.cli import main; sys.argv = ['stoker', 'gateway']; main()"
+    ended = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert 'pip install "stoker[gateway]"' in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_light_commands_do_not_load_the_heavy(stoker: Any) -> None:
+    look = "import sys, stoker.cli as c; c.build(); print([m for m in ('fastapi', 'uvicorn', 'rich.table') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60).stdout == "[]\n"
+
+
+def test_on_a_terminal_tables_are_drawn(stoker: Any, redis_url: str) -> None:
+    stoker("enqueue", "t", "-q", "emails")
+    screen = on_a_terminal("stats", redis_url=redis_url)
+    assert "emails" in screen
+    assert "─" in screen
+
+
+def test_what_a_task_wrote_cannot_play_with_the_terminal(stoker: Any, redis_url: str) -> None:
+    stoker("enqueue", "evil\x1b[2J[red]x", "--id", "x")
+    assert "\x1b[2J" not in stoker("tasks").out
+    assert "\x1b[2J" not in stoker("task", "x").out
+    screen = on_a_terminal("tasks", redis_url=redis_url)
+    assert "\x1b[2J" not in screen
+    assert "[red]" in "".join(screen.split())
+
+
+def on_a_terminal(*arguments: str, redis_url: str) -> str:
+    """What a person sees."""
+    environment = os.environ | {"STOKER_REDIS_URL": redis_url, "STOKER_NAMESPACE": "test", "TERM": "xterm", "COLUMNS": "160"}
+    reader, terminal = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "stoker", *arguments], stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    seen = b""
+    try:
+        while block := os.read(reader, 65536):
+            seen += block
+    except OSError:  # how a terminal says that the other side is gone
+        pass
+    os.close(reader)
+    assert process.wait(60) == 0
+    return seen.decode()

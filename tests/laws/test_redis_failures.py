@@ -1,0 +1,116 @@
+"""Which error of ours an answer of Redis becomes: what passes may be tried again, what stays says how to mend it."""
+
+import ssl
+
+import pytest
+
+from redis import exceptions
+from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
+from stoker.queue.failures import PASSING, TO_MEND, mapped
+from stoker.queue.health import complaint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConnectionError("Error 111 connecting to 127.0.0.1:6379. Connection refused."),
+        exceptions.TimeoutError("Timeout reading from 127.0.0.1:6379"),
+        exceptions.MaxConnectionsError("Too many connections"),
+        ConnectionResetError("reset"),
+        exceptions.RedisClusterException("All slots are not covered after query all startup_nodes."),
+        exceptions.SlotNotCoveredError('Slot "1" not covered by the cluster.'),
+        exceptions.ClusterError("TTL exhausted."),
+        *(exceptions.ResponseError(f"{code} of this") for code in sorted(PASSING)),
+    ],
+    ids=repr,
+)
+def test_this_passes(error: Exception):
+    assert type(mapped(error)) is RedisUnavailable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(exceptions.ResponseError(f"{code} of this") for code in sorted(TO_MEND)),
+        exceptions.AuthenticationError("invalid username-password pair or user is disabled.", status_code="WRONGPASS"),
+        exceptions.NoPermissionError("User w has no permissions to run the 'evalsha' command", status_code="NOPERM"),
+        exceptions.RedisClusterException("Cluster mode is not enabled on this node"),
+        exceptions.ResponseError("ERR unknown command 'EVALSHA'"),
+        ssl.SSLCertVerificationError("certificate verify failed"),
+    ],
+    ids=repr,
+)
+def test_this_a_person_mends(error: Exception):
+    assert type(mapped(error)) is RedisRefused
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.", status_code="OOM"),
+        exceptions.ResponseError(
+            "ERR Error running script (call to f_1): @user_script:23: @user_script: 23: -OOM command not allowed when used memory"
+        ),
+    ],
+    ids=["from the server", "from inside a script of Redis 6.2"],
+)
+def test_a_full_redis_is_an_error_of_its_own(error: Exception):
+    assert type(mapped(error)) is RedisFull
+
+
+def test_what_happened_while_connecting_counts_and_not_its_wrapping():
+    try:
+        try:
+            raise exceptions.AuthenticationError("Authentication required.", status_code="NOAUTH")
+        except exceptions.RedisError as error:
+            raise exceptions.RedisClusterException("Redis Cluster cannot be connected.") from error
+    except exceptions.RedisClusterException as error:
+        assert type(mapped(error)) is RedisRefused
+
+
+def test_what_the_caller_was_busy_with_does_not_count():
+    try:
+        raise exceptions.NoPermissionError("some other Redis, some other time")
+    except exceptions.RedisError:
+        try:
+            raise exceptions.ReadOnlyError("You can't write against a read only replica.", status_code="READONLY")
+        except exceptions.RedisError as error:
+            assert type(mapped(error)) is RedisUnavailable
+
+
+@pytest.mark.parametrize("code", [*sorted(TO_MEND), "OOM"])
+def test_a_message_says_what_to_do_and_ends_with_redis_own_words(code: str):
+    text = str(mapped(exceptions.ResponseError(f"{code} in its own words")))
+    assert ": " in text
+    assert text.endswith("in its own words)")
+
+
+GOOD = {"redis_mode": "standalone", "redis_version": "7.0.15", "maxmemory_policy": "noeviction"}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [GOOD, GOOD | {"redis_version": "6.2.0"}, {"server_mode": "standalone", "valkey_version": "9.0.0"}, {}],
+    ids=["7.0", "6.2", "another server", "one that says nothing"],
+)
+def test_a_good_server(info: dict[str, object]):
+    assert complaint(info, cluster=False) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "mend"),
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, "CONFIG SET maxmemory-policy noeviction"),
+        ({"maxmemory_policy": "volatile-ttl"}, "CONFIG SET maxmemory-policy noeviction"),
+        ({"redis_version": "6.0.16"}, "needs Redis 6.2 or newer"),
+        ({"redis_version": "5.0.14"}, "needs Redis 6.2 or newer"),
+        ({"redis_mode": "cluster"}, "write redis+cluster://"),
+        ({"redis_mode": "sentinel"}, "write redis+sentinel://"),
+    ],
+)
+def test_a_server_that_would_lose_tasks(told: dict[str, object], mend: str):
+    assert mend in str(complaint(GOOD | told, cluster=False))
+
+
+def test_a_clusters_node_is_good_for_a_client_that_knows_clusters():
+    assert complaint(GOOD | {"redis_mode": "cluster"}, cluster=True) is None

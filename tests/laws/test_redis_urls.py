@@ -1,0 +1,90 @@
+"""What a Redis URL says, whatever the kind of Redis."""
+
+import pytest
+
+from stoker.errors import Invalid
+from stoker.queue.address import Master, Nodes, Single, read, without_password
+from stoker.queue.connection import connect
+
+
+def test_one_server():
+    assert read("redis://anna:p%40ss@example.org:7000/3") == Single(
+        {"host": "example.org", "port": 7000, "db": 3, "username": "anna", "password": "p@ss"}
+    )
+
+
+def test_one_server_over_tls(tmp_path):
+    (tmp_path / "ca.crt").touch()
+    address = read(f"rediss://example.org?ssl_ca_certs={tmp_path}/ca.crt")
+    assert address == Single({"host": "example.org", "ssl": True, "ssl_ca_certs": f"{tmp_path}/ca.crt"})
+
+
+def test_the_master_behind_sentinels():
+    address = read("redis+sentinel://anna:secret@s1:7000,s2,[::1]:7001/main/2?sentinel_password=other")
+    assert address == Master(
+        "main",
+        [("s1", 7000), ("s2", 26379), ("::1", 7001)],
+        {"username": "anna", "password": "secret", "db": 2},
+        {"password": "other"},
+    )
+
+
+def test_sentinels_over_tls_are_asked_over_tls():
+    address = read("rediss+sentinel://s1/main")
+    assert isinstance(address, Master)
+    assert address.options["ssl"] is address.sentinel_options["ssl"] is True
+
+
+def test_where_it_is_said_and_who_may_come_in_is_not():
+    assert read("redis+sentinel://s1/main") == Master("main", [("s1", 26379)], {}, {})
+    assert read("redis+cluster://n1") == Nodes([("n1", 6379)], {})
+
+
+def test_the_nodes_of_a_cluster():
+    assert read("redis+cluster://:secret@n1:7000,n2") == Nodes([("n1", 7000), ("n2", 6379)], {"password": "secret"})
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://example.org", "must start with one of redis://"),
+        ("redis://example.org:port", "a port is a number"),
+        ("redis://:pa/ss@example.org", "a port is a number"),
+        ("redis://example.org/main", "'main' is not the number of a database"),
+        ("redis+sentinel://s1:26379", "must name their master"),
+        ("redis+sentinel://s1/main/first", "'first' is not the number of a database"),
+        ("redis+cluster://n1/1", "only database 0"),
+        ("redis+cluster://n1,:7000", "a host is missing"),
+        ("rediss://example.org?ssl_ca_certs=/nowhere/ca.crt", "/nowhere/ca.crt cannot be read"),
+        ("redis://example.org?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
+    ],
+)
+def test_a_bad_url_is_told_what_is_wrong_with_it(url: str, reason: str):
+    with pytest.raises(Invalid, match="bad Redis URL") as refused:
+        read(url)
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://example.org?colour=red", "redis+sentinel://s1/main?colour=red", "redis+cluster://n1?colour=red"]
+)
+def test_an_option_that_nobody_knows_is_refused_before_the_first_call(url: str):
+    with pytest.raises(Invalid, match="'colour' is not an option"):
+        connect(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://anna:secret@example.org/0",
+        "redis://:se/secret/cret@example.org",
+        "redis+sentinel://anna:secret@s1,s2/main?sentinel_password=secret&ssl_check_hostname=no",
+        "redis+cluster://:secret@n1:99999",
+    ],
+)
+def test_no_message_shows_the_password(url: str):
+    assert "secret" not in without_password(url)
+    try:
+        read(url)
+    except Invalid as error:
+        assert "secret" not in str(error)

@@ -1,0 +1,40 @@
+"""The application of the stories that need a process: it bakes, and writes down what it did."""
+
+import asyncio
+import time
+
+from redis.asyncio import Redis
+
+from stoker import Context, Stoker
+
+app = Stoker("bakery")
+
+
+async def note(line: str) -> None:
+    async with Redis.from_url(app.redis_url) as redis:
+        await redis.rpush("bakery:notes", line)  # type: ignore[misc]
+
+
+@app.task()
+async def bake(seconds: float, ctx: Context) -> int:
+    """Bake for a while."""
+    await note(f"start {ctx.id} {ctx.attempt}")
+    await asyncio.sleep(seconds)
+    await note(f"end {ctx.id} {ctx.attempt}")
+    return ctx.attempt
+
+
+@app.task()
+async def bake_once(ctx: Context) -> int:
+    """Take for ever the first time, and no time afterwards."""
+    await note(f"start {ctx.id} {ctx.attempt}")
+    if ctx.attempt == 1:
+        await asyncio.sleep(3600)
+    return ctx.attempt
+
+
+@app.task()
+def knead(seconds: float) -> str:
+    """Work with both hands: a plain function."""
+    time.sleep(seconds)
+    return "dough"

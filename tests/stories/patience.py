@@ -1,0 +1,23 @@
+"""The one way in which stories wait: look again and again until a deadline."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+LOOK_EVERY = 0.01
+
+
+async def until(condition: Callable[[], Any | Awaitable[Any]], within: float = 10.0) -> Any:
+    """The first true value of `condition`. Fails with its source when there is none in time."""
+    deadline = time.monotonic() + within
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"did not come true within {within:g} s: {inspect.getsource(condition).strip()}")
+        await asyncio.sleep(LOOK_EVERY)

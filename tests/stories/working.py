@@ -1,0 +1,75 @@
+"""Workers for stories: one inside the test's own event loop, or one as a process that can be stopped and killed."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from patience import until
+
+from stoker import Retry, Stoker
+from stoker.rules.durations import Duration
+from stoker.rules.retry import Jitter
+from stoker.settings import WorkerSettings
+from stoker.taskqueue import Lease
+from stoker.worker.process import work
+
+HERE = Path(__file__).parent
+ENDS_WITHIN = 10.0
+AT_ONCE = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.NONE)
+
+
+@asynccontextmanager
+async def working(app: Stoker, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker on the app's `default` queue; it is told to leave at the end, and must."""
+    defaults: dict[str, Any] = {"queue": "default", "retry": AT_ONCE, "lease": Lease(Duration(1)), "drain_timeout": 5.0, "port": 0}
+    chosen = WorkerSettings(**{"redis_url": app.redis_url, "namespace": app.namespace, "host": "127.0.0.1", **defaults, **settings})
+    running = asyncio.create_task(work(app, chosen))
+    await until(lambda: running.done() or signal.getsignal(signal.SIGTERM) not in {signal.SIG_DFL, None})
+    try:
+        yield running
+    finally:
+        if not running.done():
+            signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(ENDS_WITHIN):
+            await running
+
+
+class WorkerProcess:
+    """`stoker worker bakery:app` as a process."""
+
+    def __init__(self, url: str, log: Path, *flags: str) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "stoker", "worker", "bakery:app", "--port", "0", "--lease", "1s", "--log-format", "json"]
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "STOKER_REDIS_URL": url, "STOKER_LOG_LEVEL": "debug"}
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen([*command, *flags], env=environment, stdout=sink, stderr=sink)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def exit_code(self) -> int:
+        await until(lambda: self.process.poll() is not None, ENDS_WITHIN)
+        return int(self.process.returncode)
+
+    def said(self, message: str) -> list[dict[str, Any]]:
+        """The log lines with this message."""
+        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["message"] == message]
+
+
+@contextmanager
+def worker_process(url: str, folder: Path, *flags: str, name: str = "worker") -> Iterator[WorkerProcess]:
+    """A worker process that does not outlive the test."""
+    worker = WorkerProcess(url, folder / f"{name}.log", *flags)
+    try:
+        yield worker
+    finally:
+        worker.process.kill()
+        worker.process.wait()
