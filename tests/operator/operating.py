@@ -159,11 +159,17 @@ class Cluster:
 
         return await until(holds)
 
-    async def events(self, name: str) -> list[str]:
-        """The reasons of all Events about a TaskQueue, oldest first."""
-        found = (await self.call("GET", self.path("events")))["items"]
-        mine = [event for event in found if event["regarding"]["name"] == name]
-        return [event["reason"] for event in sorted(mine, key=lambda event: event["eventTime"])]
+    async def told(self, name: str, *reasons: str) -> None:
+        """Wait for exactly these Events about a TaskQueue, in this order."""
+
+        async def all_of_them() -> bool:
+            found = (await self.call("GET", self.path("events")))["items"]
+            mine = [event for event in found if event["regarding"]["name"] == name]
+            told = [event["reason"] for event in sorted(mine, key=lambda event: event["eventTime"])]
+            assert told == list(reasons)
+            return True
+
+        await until(all_of_them)
 
 
 class Queue:

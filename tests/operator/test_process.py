@@ -86,7 +86,7 @@ async def test_a_restart_changes_nothing_and_takes_nobody_away(
         assert time.monotonic() - began < 5
     after = await cluster.get("deployments", f"{name}-worker")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
-    assert await cluster.events(name) == ["ScaledUp"]
+    await cluster.told(name, "ScaledUp")
 
 
 def start(kubeconfig: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ async def test_a_backlog_brings_workers_and_they_leave_when_it_is_drained(cluste
     await cluster.replicas(name, 0)
 
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
-    assert await cluster.events(name) == ["ScaledUp", "ScaledDown"]
+    await cluster.told(name, "ScaledUp", "ScaledDown")
     status = (await cluster.get("taskqueues", name))["status"]
     assert status["autoscaling"]["lastDecision"] == {"from": 4, "to": 0, "reason": "Idle"}
     assert status["deploymentRef"] == {"name": f"{name}-worker"}
@@ -99,7 +99,8 @@ async def test_a_changed_spec_rolls_the_template_and_what_was_dropped_is_gone(cl
 
 async def test_a_deleted_deployment_is_made_again(cluster: Cluster) -> None:
     name = unique("emails")
-    await cluster.apply(name, scaling={"minReplicas": 2})
+    await cluster.apply(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
     first = await cluster.workers(name)
     await cluster.delete("deployments", f"{name}-worker")
 
@@ -107,7 +108,6 @@ async def test_a_deleted_deployment_is_made_again(cluster: Cluster) -> None:
         return bool((await cluster.workers(name))["metadata"]["uid"] != first["metadata"]["uid"])
 
     await until(another)
-    await cluster.replicas(name, 2)
 
 
 async def test_what_somebody_changed_by_hand_is_put_right(cluster: Cluster) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from operating import FAST, Cluster, Queues, unique, until
 
+import redis
 from servers import Valkey
+from stoker.queue.keys import Keys
 
 
 async def test_redis_away_holds_the_workers_and_they_go_on_when_it_is_back(
@@ -26,7 +28,7 @@ async def test_redis_away_holds_the_workers_and_they_go_on_when_it_is_back(
     own_valkey.start()  # it comes back empty: nothing left to do
     await cluster.condition(name, "RedisReachable", "True", "Answering")
     await cluster.replicas(name, 0)
-    assert await cluster.events(name) == ["ScaledUp", "RedisUnreachable", "RedisRecovered", "ScaledDown"]
+    await cluster.told(name, "ScaledUp", "RedisUnreachable", "RedisRecovered", "ScaledDown")
 
 
 async def test_a_redis_that_hangs_delays_only_its_own_queues(cluster: Cluster, queues: Queues, silent_redis: str) -> None:
@@ -48,11 +50,11 @@ async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) 
     ready = await cluster.condition(name, "Ready", "False", "InvalidSpec")
     assert "STOKER_QUEUE is written from the spec's own fields" in ready["message"]
     await cluster.condition(name, "Stalled", "True", "InvalidSpec")
-    assert await cluster.events(name) == ["InvalidSpec"]
+    await cluster.told(name, "InvalidSpec")
 
     await cluster.apply(name)
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
-    assert await cluster.events(name) == ["InvalidSpec", "Ready"]
+    await cluster.told(name, "InvalidSpec", "Ready")
 
 
 async def test_a_pod_template_that_the_api_server_refuses_is_quoted(cluster: Cluster) -> None:
@@ -143,3 +145,18 @@ async def test_pods_that_cannot_start_are_quoted(cluster: Cluster) -> None:
     await cluster.patch("pods", f"{name}-1", {"status": {"containerStatuses": [container]}}, "/status")
     ready = await cluster.condition(name, "Ready", "False", "WorkersFailing")
     assert ready["message"] == f'pod {name}-1: ImagePullBackOff: Back-off pulling image "shop:1"'
+
+
+async def test_a_queue_that_is_broken_in_redis_does_not_blind_its_neighbours(
+    cluster: Cluster, queues: Queues, shared_valkey: Valkey
+) -> None:
+    broken, well = unique("broken"), unique("well")
+    with redis.Redis.from_url(shared_valkey.url) as client:
+        client.set(Keys("stoker", broken).ready, "not a sorted set")
+    await cluster.apply(broken, scaling=FAST)
+    await cluster.apply(well, scaling=FAST)
+    trouble = await cluster.condition(broken, "RedisReachable", "False", "RedisRefused")
+    assert "WRONGTYPE" in trouble["message"]
+    await cluster.workers(well)
+    await queues(well).enqueue(15)
+    await cluster.replicas(well, 2)

@@ -11,7 +11,7 @@ from stoker.errors import RedisUnavailable
 
 T = TypeVar("T")
 PATIENCE = 4.0
-AT_ONCE = 48  # below the connections of the client's pool, which refuses one more instead of waiting
+AT_ONCE = 48  # below the connections of the client's pool, which for some kinds of Redis refuses one more instead of waiting
 
 
 class Backend:
