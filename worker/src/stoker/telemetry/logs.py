@@ -1,9 +1,11 @@
 """Logs: one JSON object a line for machines, or coloured lines for a person at a terminal."""
 
+import json
 import logging
 import sys
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 from opentelemetry import trace
@@ -21,14 +23,17 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **extra_fields(record),
         }
+        entry = extra_fields(record) | entry
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             entry |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(entry, enc_hook=str).decode()
+        except (ValueError, TypeError, RecursionError):  # text that is no Unicode, odd keys: a line is never lost for them
+            return json.dumps({key: str(value) for key, value in entry.items()})
 
 
 class TextFormatter(logging.Formatter):
@@ -40,6 +45,14 @@ class TextFormatter(logging.Formatter):
         extra = "".join(f" \x1b[2m{key}=\x1b[0m{value}" for key, value in extra_fields(record).items())
         line = f"\x1b[2m{time}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds a task's ids to what the caller gives as `extra`. The standard adapter would drop the caller's."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, object]:

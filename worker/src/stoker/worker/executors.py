@@ -16,6 +16,7 @@ from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.task import Task
+from stoker.telemetry.logs import TaskLog
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
@@ -82,7 +83,7 @@ class Executor:
 
 def _context(delivery: Delivery, message: Message) -> Context:
     fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
-    log = logging.LoggerAdapter(_log, fields)
+    log = TaskLog(_log, fields)
     return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
 
 
