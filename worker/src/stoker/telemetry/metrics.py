@@ -45,6 +45,7 @@ class WorkerMetrics:
         ).labels(queue)
         slot_gauge = Gauge("stoker_worker_slots", "Room for tasks in this worker.", ["queue", "state"], registry=registry)
         self._busy, self._free, self._slots = slot_gauge.labels(queue, "busy"), slot_gauge.labels(queue, "free"), slots
+        self.slots(0)
         self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "How late the event loop runs what is due.", registry=registry)
         self.of = cache(self._of)
 
