@@ -1,0 +1,96 @@
+"""Redis goes away and comes back; workers wait and resume by themselves."""
+
+import asyncio
+import http.client
+from pathlib import Path
+
+import pytest
+from patience import until
+from working import working
+
+from servers import Valkey, free_port, running_valkey
+from stoker import RedisUnavailable, Stoker
+from stoker.rules.states import State
+
+
+async def test_running_tasks_finish_and_the_worker_resumes(tmp_path: Path) -> None:
+    """With an append-only file the server comes back with its leases: what ended meanwhile is settled then."""
+    with running_valkey("--appendonly", "yes", "--appendfsync", "always", "--dir", str(tmp_path)) as server:
+        app = Stoker("shop", redis=server.url)
+        begun, may_end, port = asyncio.Event(), asyncio.Event(), free_port()
+
+        @app.task()
+        async def long(ctx_free: int) -> int:
+            begun.set()
+            await may_end.wait()
+            return ctx_free
+
+        handle = await long.enqueue(7)
+        async with working(app, port=port, lease=long_lease()):
+            await begun.wait()
+            await until(lambda: answers(port, "/readyz", 200))
+            server.stop()
+            may_end.set()
+            await until(lambda: answers(port, "/readyz", 503))
+            assert await probe(port, "/livez") == (200, "ok\n"), "a restart would not bring Redis back"
+            with pytest.raises(RedisUnavailable):
+                await long.enqueue(8)
+            server.start()
+            assert await until(lambda: succeeded(app, handle.id), 15)
+            await until(lambda: answers(port, "/readyz", 200))
+            assert await (await long.enqueue(9)).result(timeout=10) == 9
+        await app.close()
+
+
+def long_lease() -> object:
+    from stoker.rules.durations import Duration
+    from stoker.taskqueue import Lease
+
+    return Lease(Duration(30))
+
+
+async def succeeded(app: Stoker, task_id: str) -> bool:
+    try:
+        return (await app.client.status("default", task_id)).state is State.SUCCEEDED
+    except RedisUnavailable:
+        return False
+
+
+async def test_a_worker_may_start_before_its_redis(own_valkey: Valkey) -> None:
+    own_valkey.stop()
+    app = Stoker("shop", redis=own_valkey.url)
+
+    @app.task()
+    async def ship() -> str:
+        return "shipped"
+
+    async with working(app):
+        own_valkey.start()
+        handle = await ship.enqueue()
+        assert await handle.result(timeout=10) == "shipped"
+    await app.close()
+
+
+async def test_a_worker_without_redis_still_leaves_when_told(own_valkey: Valkey) -> None:
+    """The harness tells it to leave and gives it ten seconds."""
+    app = Stoker("shop", redis=own_valkey.url)
+    async with working(app, drain_timeout=0.5):
+        own_valkey.stop()
+    own_valkey.start()
+
+
+async def probe(port: int, path: str) -> tuple[int, str]:
+    def get() -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(get)
+
+
+async def answers(port: int, path: str, status: int) -> bool:
+    return (await probe(port, path))[0] == status
