@@ -44,7 +44,7 @@ class ApiServer:
 def running_api_server(folder: Path) -> Iterator[ApiServer]:
     """One with the TaskQueue resource and the operator's rights installed."""
     if not KUBE.exists():
-        raise RuntimeError(f"{KUBE} is missing: `make cluster` builds it")
+        raise RuntimeError(f"{KUBE} is missing: tests/cluster/prepare apiserver builds it")
     tokens = {name: secrets.token_hex(16) for name in ("admin", "operator", "tenant")}
     groups = {"admin": "system:masters", "operator": "stoker", "tenant": "stoker"}
     (folder / "tokens.csv").write_text("".join(f'{token},{name},{name},"{groups[name]}"\n' for name, token in tokens.items()))
