@@ -13,7 +13,7 @@ from stoker_operator.plan import Halt
 from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers
 from stoker_operator.status import status, worth_writing
 
-STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 83.6, 1, False, 0.5)
+STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 0, 83.6, 1, False, 0.5)
 READ = Reading(STATS)
 AWAY = Reading(trouble=Halt("RedisUnreachable", "Redis does not answer"))
 THOUGHT = Scaling(4, "Steady", Memory(0, 0))
