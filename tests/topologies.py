@@ -43,7 +43,7 @@ def client(server: Server) -> redis.Redis:
     return redis.Redis.from_url(server.url, socket_timeout=5)
 
 
-def ask(server: Server, *command: str | int) -> object:
+def ask(server: Server, *command: str | int) -> Any:
     """One command, one answer."""
     with client(server) as connection:
         return connection.execute_command(*command)
@@ -111,12 +111,12 @@ def _node(stack: ExitStack, folder: str, kind: Kind) -> tuple[Server, int]:
 
 
 def _view(server: Server) -> tuple[str, str]:
-    found: Any = ask(server, "CLUSTER INFO")
+    found = ask(server, "CLUSTER INFO")
     return found["cluster_state"], found["cluster_known_nodes"]
 
 
 def _follow(master: Server, replica: Server) -> None:
-    name: Any = ask(master, "CLUSTER", "MYID")
+    name = ask(master, "CLUSTER", "MYID")
 
     def knows_its_master() -> bool:
         return bool(ask(replica, "CLUSTER", "REPLICATE", name))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from line import DONE, Line, message, open_line
-from servers import Kind, running_valkey
-from topologies import Certificates, ClusterOf, make_certificates, running_cluster, running_sentinels, running_tls
 
+from servers import Kind, running_valkey
 from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.queue.broker import Broker, Entry, pulse
 from stoker.queue.connection import ThreadClient, connect
@@ -16,6 +15,7 @@ from stoker.queue.health import check_server
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import run_blocking
 from stoker.rules.states import State
+from topologies import Certificates, ClusterOf, make_certificates, running_cluster, running_sentinels, running_tls
 
 QUEUES = [f"queue-{number}" for number in range(9)]  # enough to have some on every node
 

@@ -20,10 +20,11 @@ from stoker.errors import Invalid, RedisRefused
 from stoker.queue import address
 from stoker.queue.address import Master, Nodes, Options, without_password
 from stoker.queue.cluster import Cluster
-from stoker.queue.failures import TO_MEND, mapped
+from stoker.queue.failures import mapped
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
+_NOT_LET_IN = (AuthenticationError, NoPermissionError)
 
 RedisClient = Redis | Cluster
 T = TypeVar("T")
@@ -131,30 +132,29 @@ class _MasterPool(SentinelConnectionPool):
 
 
 class _Sentinels(Sentinel):
-    """Sentinels that say why they name no master."""
+    """Sentinels that say why they name no master, and of which none is forgotten when many ask at once."""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        try:
-            found: tuple[str, int] = await super().discover_master(service_name)
-        except MasterNotFoundError:
-            await self._explain(service_name)
-            raise
-        return found
-
-    async def _explain(self, name: str) -> None:
+        troubles: list[RedisError] = []
         known: set[str] = set()
-        answered = False
-        refusal: Exception | None = None
-        for sentinel in self.sentinels:
+        for sentinel in tuple(self.sentinels):
             try:
-                known.update(cast(Any, await sentinel.sentinel_masters()))
-                answered = True
-            except (AuthenticationError, NoPermissionError) as error:
-                refusal = error
-            except RedisError:
+                masters = cast(dict[str, Any], await sentinel.sentinel_masters())
+            except RedisError as error:
+                troubles.append(error)
                 continue
-        if answered and name not in known:
-            raise RedisRefused(f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: mend the URL")
-        if refusal and not answered:
+            known.update(masters)
+            state = masters.get(service_name)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels.sort(key=lambda each: each is not sentinel)
+                return state["ip"], state["port"]
+        raise self._without_master(service_name, known, troubles)
+
+    def _without_master(self, name: str, known: set[str], troubles: list[RedisError]) -> Exception:
+        reasons = "; ".join(dict.fromkeys(map(str, troubles))) or "it is down, and no other has taken over yet"
+        if len(troubles) < len(self.sentinels) and name not in known:
+            return RedisRefused(f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: mend the URL")
+        if len(troubles) == len(self.sentinels) and any(isinstance(each, _NOT_LET_IN) for each in troubles):
             advice = "give sentinel_username and sentinel_password in the URL's query"
-            raise RedisRefused(f"the sentinels refuse these credentials: {advice} ({refusal or TO_MEND['NOAUTH']})")
+            return RedisRefused(f"the sentinels refuse these credentials: {advice} ({reasons})")
+        return MasterNotFoundError(f"the sentinels name no master {name!r}: {reasons}")
