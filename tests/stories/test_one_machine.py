@@ -1,0 +1,202 @@
+"""`stoker up`: the same manifest on one machine, with processes for pods."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bakery import app as bakery
+from bakery import bake
+from patience import until
+from redis.asyncio import Redis
+from working import HERE
+
+from servers import free_port
+from stoker.rules.states import State
+
+STARTS_WITHIN = 20.0
+
+
+def manifest(folder: Path, **parts: Any) -> Path:
+    """A TaskQueue in a hurry, in a file."""
+    spec: dict[str, Any] = {
+        "worker": {"app": "bakery:app", "concurrency": 2, "taskTimeout": "2s", "drainTimeout": "3s"},
+        "lease": {"duration": "1s"},
+        "scaling": {
+            "maxReplicas": 2,
+            "backlogPerReplica": 3,
+            "idleAfter": "500ms",
+            "scaleDown": {"stabilization": "500ms"},
+        },
+    }
+    for part, fields in parts.items():
+        spec[part] = {**spec.get(part, {}), **fields}
+    file = folder / "queue.yaml"
+    file.write_text(
+        yaml.safe_dump({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "default"}, "spec": spec})
+    )
+    return file
+
+
+class Up:
+    """`stoker up` as a process, and what it shows."""
+
+    def __init__(self, file: Path, *flags: str) -> None:
+        self._output = file.parent / "output.log"
+        command = [sys.executable, "-m", "stoker", "up", "-f", str(file), "--data", str(file.parent / "data"), *flags]
+        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        with self._output.open("wb") as sink:
+            self.process = subprocess.Popen(command, env=environment, cwd=file.parent, stdout=sink, stderr=sink)
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def url(self) -> str:
+        """Redis' URL, once it is shown."""
+        found = re.search(r"redis (redis://\S+)", self.output)
+        return found[1] if found else ""
+
+    def children(self) -> dict[int, str]:
+        """Its children that live: pid -> command line."""
+        return {pid: command for pid, parent, command in processes() if parent == self.process.pid}
+
+    def workers(self) -> list[int]:
+        return [pid for pid, command in self.children().items() if command.endswith("stoker worker")]
+
+    async def exit_code(self) -> int:
+        await until(lambda: self.process.poll() is not None, STARTS_WITHIN)
+        return int(self.process.returncode)
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Every living process: pid, parent, command line."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                command = (folder / "cmdline").read_text().replace("\0", " ").strip()
+            except OSError:
+                continue
+            if state != "Z":
+                yield int(folder.name), int(parent), command
+
+
+def living(pids: set[int]) -> set[int]:
+    return {pid for pid, _, _ in processes()} & pids
+
+
+@contextmanager
+def up(file: Path, *flags: str) -> Iterator[Up]:
+    """It does not outlive the test, and none of its children does."""
+    running = Up(file, *flags)
+    try:
+        yield running
+    finally:
+        left = set(running.children())
+        running.process.kill()
+        running.process.wait()
+        for pid in living(left):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def bakery_at(url: str) -> Iterator[None]:
+    before, bakery.redis_url = bakery.redis_url, url
+    try:
+        yield
+    finally:
+        bakery.redis_url = before
+
+
+async def test_workers_come_with_the_work_and_go_with_it(tmp_path: Path) -> None:
+    """0 -> 2 -> 0 on a server of its own, and Ctrl-C leaves nothing behind."""
+    with up(manifest(tmp_path), "--port", "0") as running:
+        with bakery_at(await until(lambda: running.url, STARTS_WITHIN)):
+            assert running.workers() == []
+            handles = [await bake.enqueue(0.2) for _ in range(12)]
+            await until(lambda: len(running.workers()) == 2, STARTS_WITHIN)
+            assert [await handle.result(timeout=STARTS_WITHIN) for handle in handles] == [1] * 12
+            await until(lambda: running.workers() == [], STARTS_WITHIN)
+            await bakery.close()
+        children = set(running.children())
+        assert len(children) == 1, "the server stays"
+        running.process.send_signal(signal.SIGINT)
+        assert await running.exit_code() == 0
+        assert living(children) == set()
+    assert "12/12 done" in running.output
+    assert "draining" in running.output
+
+
+async def test_ctrl_c_lets_running_tasks_end_first(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    with up(manifest(tmp_path), "--port", "0", "--redis-url", redis_url) as running, bakery_at(redis_url):
+        await until(lambda: running.url, STARTS_WITHIN)
+        handle = await bake.enqueue(1)
+        await until(lambda: redis.lrange("bakery:notes", 0, -1), STARTS_WITHIN)
+        running.process.send_signal(signal.SIGINT)
+        assert await running.exit_code() == 0
+        assert (await handle.status()).state is State.SUCCEEDED
+        await bakery.close()
+
+
+async def test_a_killed_worker_is_replaced_and_its_task_runs_again(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    with up(manifest(tmp_path), "--port", "0", "--redis-url", redis_url) as running, bakery_at(redis_url):
+        handle = await bake.enqueue(1)
+        await until(lambda: redis.lrange("bakery:notes", 0, -1), STARTS_WITHIN)
+        [worker] = running.workers()
+        os.kill(worker, signal.SIGKILL)
+        assert await handle.result(timeout=STARTS_WITHIN) == 2
+        assert running.workers() != [worker]
+        await bakery.close()
+
+
+async def test_when_it_is_killed_itself_nobody_stays_behind(tmp_path: Path) -> None:
+    """Neither the server nor the gateway nor a worker in the middle of a task, once its drain timeout is over."""
+    with up(manifest(tmp_path, scaling={"minReplicas": 1}), "--port", str(free_port())) as running:
+        with bakery_at(await until(lambda: running.url, STARTS_WITHIN)):
+            await bake.enqueue(1.5)
+            async with Redis.from_url(bakery.redis_url) as redis:
+                await until(lambda: redis.lrange("bakery:notes", 0, -1), STARTS_WITHIN)
+            await bakery.close()
+        children = set(running.children())
+        assert len(children) == 3, "a server, a gateway, a worker"
+        running.process.kill()
+        await until(lambda: living(children) == set(), 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "words"),
+    [
+        pytest.param(None, [], "cannot read", id="no such file"),
+        pytest.param("a: [", [], "not YAML", id="no YAML"),
+        pytest.param("kind: Secret", [], "holds no TaskQueue", id="no TaskQueue"),
+        pytest.param({"worker": {"concurrency": 0}}, [], "spec.worker.concurrency", id="a value out of range"),
+        pytest.param({"worker": {"app": ""}}, [], "spec.worker.app is missing", id="no application"),
+        pytest.param({"worker": {"app": "nowhere:app"}}, [], "no module named 'nowhere'", id="a module that is not there"),
+        pytest.param({"worker": {"app": "broken:app"}}, [], "broken.py:1", id="a module that does not import"),
+        pytest.param({}, ["--redis-url", "redis://127.0.0.1:1/0"], "Redis", id="a Redis that does not answer"),
+        pytest.param({}, ["--redis-url", "127.0.0.1"], "redis://", id="a URL that is none"),
+    ],
+)
+async def test_what_it_cannot_run_is_one_clear_line(content: Any, flags: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    file = tmp_path / "queue.yaml"
+    if isinstance(content, dict):
+        file = manifest(tmp_path, **content)
+    elif content is not None:
+        file.write_text(content)
+    with up(file, "--port", "0", *flags) as running:
+        assert await running.exit_code() == 1
+    assert words in running.output
+    assert running.output.startswith("error: ")
+    assert "Traceback" not in running.output
+    if "YAML" not in words:
+        assert len(running.output.strip().splitlines()) == 1, "a parser may need more lines to show the place"
