@@ -21,6 +21,7 @@ ENQUEUED_AT_ONCE = 200
 SETTLED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 REAPED_AT_ONCE = 100
+PROMOTED_AT_ONCE = 100
 
 
 _json = msgspec.json.Encoder().encode
@@ -166,7 +167,7 @@ class Broker:
         k = self.keys
         await scripts.run(self._redis, Call("leave", (k.workers, k.beats), [worker]))
 
-    async def promote(self, limit: int = 100) -> tuple[int, float | None]:
+    async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
         k = self.keys
         call = Call("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake), [limit])

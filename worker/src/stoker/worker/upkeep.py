@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from stoker.errors import StokerError
-from stoker.queue.broker import REAPED_AT_ONCE, Broker, Pulse, pulse
+from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.scripts import Call, run_blocking
 from stoker.telemetry.metrics import WorkerMetrics
@@ -92,7 +92,12 @@ class Heartbeat(threading.Thread):
 
 async def promote(broker: Broker) -> None:
     """Due tasks become ready even while every worker is full, so that the autoscaler sees them."""
-    await _every(UPKEEP_INTERVAL, broker.promote)
+
+    async def once() -> None:
+        while (await broker.promote(PROMOTED_AT_ONCE))[0] == PROMOTED_AT_ONCE:
+            pass
+
+    await _every(UPKEEP_INTERVAL, once)
 
 
 async def reap(broker: Broker, metrics: WorkerMetrics) -> None:
@@ -112,7 +117,12 @@ async def reap(broker: Broker, metrics: WorkerMetrics) -> None:
 
 async def sweep(broker: Broker) -> None:
     """Forget what is past its retention."""
-    await _every(UPKEEP_INTERVAL, broker.sweep)
+
+    async def once() -> None:
+        while max(await broker.sweep()) >= SETTLED_AT_ONCE:
+            pass
+
+    await _every(UPKEEP_INTERVAL, once)
 
 
 async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:
