@@ -34,27 +34,29 @@ def cluster(report: list[str]) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: Cluster, report: list[str]) -> Iterator[float]:
-    """The release `stoker`, as the README installs it. The moment at which `helm install` was called."""
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A place for the release. Its own fixture, so that what could not be installed is still there to be asked why."""
     cluster.run("kubectl", "create", "namespace", NAMESPACE)
     try:
         # Whatever the chart or the operator starts must be a pod that the strictest standard admits.
         cluster.run("kubectl", "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        began = time.monotonic()
-        cluster.helm("install", "stoker", str(CHECKOUT / "charts" / "stoker"), *(f"--set={value}" for value in VALUES))
-        for workload in ("statefulset/stoker-redis", "deployment/stoker-gateway", "deployment/stoker-operator"):
-            cluster.kubectl("rollout", "status", workload, "--timeout=120s", within=150)
-        report.append(f"helm install: everything ready after {time.monotonic() - began:.1f} s")
-        yield began
+        yield NAMESPACE
     finally:
-        _remove(cluster)
+        # The TaskQueues before the operator, so that nobody is left to wait for it. The chart keeps its CRD, tests do not.
+        cluster.run("kubectl", "delete", "crd", CRD, "--ignore-not-found", "--timeout=60s")
+        cluster.helm("uninstall", "stoker", "--ignore-not-found")
+        cluster.run("kubectl", "delete", "namespace", NAMESPACE, "--timeout=100s")
 
 
-def _remove(cluster: Cluster) -> None:
-    """The TaskQueues before the operator, so that nobody is left to wait for it. The chart keeps its CRD, tests do not."""
-    cluster.run("kubectl", "delete", "crd", CRD, "--ignore-not-found", "--timeout=60s")
-    cluster.helm("uninstall", "stoker", "--ignore-not-found")
-    cluster.run("kubectl", "delete", "namespace", NAMESPACE, "--timeout=100s")
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, namespace: str, report: list[str]) -> float:
+    """The release `stoker`, as the README installs it. The moment at which `helm install` was called."""
+    began = time.monotonic()
+    cluster.helm("install", "stoker", str(CHECKOUT / "charts" / "stoker"), *(f"--set={value}" for value in VALUES))
+    for workload in ("statefulset/stoker-redis", "deployment/stoker-gateway", "deployment/stoker-operator"):
+        cluster.kubectl("rollout", "status", workload, "--timeout=120s", within=150)
+    report.append(f"helm install: everything ready after {time.monotonic() - began:.1f} s")
+    return began
 
 
 @pytest.fixture

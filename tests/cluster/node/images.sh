@@ -15,7 +15,7 @@ built() { buildah inspect --type image "$1" > /dev/null 2>&1; }
 
 # What debian:trixie-slim is: the smallest Debian without documentation, which keeps no package files. From the machine's own mirror.
 base() {
-  root_only; packages; storage
+  root_only; packages; storage; forget_old_stages
   built "$BASE" && return
   local mirror suite=${BASE##*:} container rootfs="$CACHE/base.tar"
   mirror=$({ sed -nE 's/^URIs: *//p; s/^deb (\[[^]]*\] )?([^ ]+).*/\2/p' \
@@ -29,6 +29,11 @@ base() {
   buildah config --cmd bash "$container"
   buildah commit -q --rm "$container" "$BASE" > /dev/null
   rm "$rootfs"
+}
+
+# Every change of code leaves an unnamed image of its build stage behind: a cache, until there are many.
+forget_old_stages() {
+  [ "$(buildah images --quiet --filter dangling=true | wc -l)" -lt 40 ] || buildah rmi --prune > /dev/null
 }
 
 # The Dockerfile as it is. This machine's certificates and pip settings are mounted while it builds, and stay out of the image.
