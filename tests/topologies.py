@@ -163,9 +163,9 @@ def _online(connection: redis.Redis) -> bool:
 
 
 @contextmanager
-def running_sentinels(kind: Kind, *, password: str = "") -> Iterator[Sentinels]:
+def running_sentinels(kind: Kind, *options: str, password: str = "") -> Iterator[Sentinels]:
     """Sentinels that find a master dead after half a second. `password` is theirs, not the master's."""
-    with running_pair(kind) as (master, replica), ExitStack() as stack:
+    with running_pair(kind, *options) as (master, replica), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = [_sentinel(stack, folder, kind, master.port, password) for _ in range(3)]
 

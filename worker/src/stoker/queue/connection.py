@@ -11,16 +11,22 @@ from typing import Any, TypeVar, cast
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from stoker.errors import Invalid, RedisRefused
 from stoker.queue import address
 from stoker.queue.address import Master, Nodes, Options, without_password
 from stoker.queue.cluster import Cluster
-from stoker.queue.failures import mapped
+from stoker.queue.failures import code_of, mapped
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
@@ -85,13 +91,17 @@ def errors_mapped() -> Iterator[None]:
 
 
 class _LeavesReplicas:
-    """A connection whose server became a replica is dropped, so that the next one finds the new master behind the name."""
+    """A connection whose server is no master any more is dropped, so that the next one finds the new master behind the name.
+
+    A master that has lost its replicas may be one whose successor is at work already.
+    """
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().read_response(*args, **kwargs)  # type: ignore[misc]
-        except ReadOnlyError:
-            self.mark_for_reconnect()  # type: ignore[attr-defined]
+        except ResponseError as error:
+            if code_of(error) in {"READONLY", "NOREPLICAS", "MASTERDOWN"}:
+                self.mark_for_reconnect()  # type: ignore[attr-defined]
             raise
 
 
@@ -107,6 +117,14 @@ class _SocketConnection(_LeavesReplicas, UnixDomainSocketConnection):
     pass
 
 
+class _MasterConnection(_LeavesReplicas, SentinelManagedConnection):
+    pass
+
+
+class _MasterTlsConnection(_LeavesReplicas, SentinelManagedSSLConnection):
+    pass
+
+
 def _pool(options: Options) -> ConnectionPool:
     tls = options.pop("ssl", False)
     if "path" in options:
@@ -119,7 +137,8 @@ def _pool(options: Options) -> ConnectionPool:
 def _master_pool(place: Master, options: Options) -> ConnectionPool:
     timeouts = {name: value for name, value in options.items() if name.startswith("socket_") or name == "retry"}
     sentinels: Any = _Sentinels(place.sentinels, sentinel_kwargs={**timeouts, **place.sentinel_options})  # type: ignore[no-untyped-call]
-    pool: ConnectionPool = _MasterPool(place.name, sentinels, **options)  # type: ignore[no-untyped-call]
+    kind = _MasterTlsConnection if options.pop("ssl", False) else _MasterConnection
+    pool: ConnectionPool = _MasterPool(place.name, sentinels, **{**options, "connection_class": kind})  # type: ignore[no-untyped-call]
     return pool
 
 
