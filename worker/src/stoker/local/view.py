@@ -79,11 +79,16 @@ async def watch(supervisor: Supervisor, until: asyncio.Event, footer: str, conso
         return
     shown: dict[str, str] = {}
     while not until.is_set():
-        for scene in supervisor.scenes.values():
-            if (text := line(scene)) != shown.get(scene.name):
-                shown[scene.name] = text
-                console.print(text, soft_wrap=True, highlight=False)
+        _print_changes(supervisor, shown, console)
         await _either(until, LINE_EVERY)
+    _print_changes(supervisor, shown, console)
+
+
+def _print_changes(supervisor: Supervisor, shown: dict[str, str], console: Console) -> None:
+    for scene in supervisor.scenes.values():
+        if (text := line(scene)) != shown.get(scene.name):
+            shown[scene.name] = text
+            console.print(text, soft_wrap=True, highlight=False)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:
