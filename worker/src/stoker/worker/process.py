@@ -22,6 +22,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker import upkeep
+from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
 from stoker.worker.run import Worker
 
@@ -86,7 +87,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
                 heartbeat.start()
             await worker.run()
         finally:
-            await _stop([*loops, checked])
+            await end(*loops, checked)
             await asyncio.to_thread(heartbeat.stop)
             await _say_goodbye(broker, worker.name)
             await app.close()
@@ -141,12 +142,6 @@ def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def _stop(loops: Sequence[asyncio.Task[None]]) -> None:
-    for each in loops:
-        each.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
 
 
 async def _announce(broker: Broker) -> None:

@@ -25,6 +25,7 @@ from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.telemetry.tracing import Tracing
+from stoker.worker.ending import end
 from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 
@@ -112,9 +113,15 @@ class Worker:
             self._released = True
             if self._jobs:
                 _log.warning("releasing the running tasks", extra={"running": self.busy})
-            for job in self._jobs.values():
-                job.cancel()
-            self._stir.set()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        # Again and again while anything runs: one cancellation may be lost, or be caught by the task.
+        for job in self._jobs.values():
+            job.cancel()
+        if self._jobs:
+            asyncio.get_running_loop().call_later(FLUSH_LIMIT, self._give_up)
+        self._stir.set()
 
     async def run(self) -> None:
         """Work until drained."""
@@ -132,8 +139,7 @@ class Worker:
             self._executor.close()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await end(waiting)
         # It may just have taken the only wake token, for work that is not ours any more.
         with suppress(StokerError):
             await self._broker.pass_on()
