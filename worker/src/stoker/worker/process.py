@@ -125,11 +125,12 @@ async def _passes(checked: asyncio.Task[None]) -> bool:
 def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = 0
+    ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
         nonlocal asked
         asked += 1
-        checked.cancel()
+        ending.append(loop.create_task(end(checked)))
         if asked == 1:
             worker.drain()
         else:
