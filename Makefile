@@ -16,7 +16,7 @@ $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
 	@touch $@
 
-.PHONY: help setup demo up test lint types check cluster-test cluster-up cluster-down manifests constraints clean
+.PHONY: help setup demo up test proof lint types check cluster-test cluster-up cluster-down manifests constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ up: $(READY) ## the same stack kept running, with the gateway on http://127.0.0.
 test: $(READY) ## all tests that need no cluster (real Valkey, real kube-apiserver)
 	@tests/cluster/prepare apiserver
 	@$(BIN)/pytest -m "not cluster" $(ARGS)
+
+proof: $(READY) ## the engine's laws, as long as a night: 20,000 new histories and every state of the search (ARGS, STOKER_PROOF_*)
+	@STOKER_PROOF_SEEDS=$${STOKER_PROOF_SEEDS:-20000} STOKER_PROOF_FIRST=$${STOKER_PROOF_FIRST:-$$(date +%s)} \
+		STOKER_PROOF_DEPTH=$${STOKER_PROOF_DEPTH:-40} $(BIN)/pytest tests/proof -rP $(ARGS)
 
 cluster-test: $(READY) ## the main job on a real Kubernetes: yours if KUBECONFIG is set, else one of its own
 	@tests/cluster/run $(ARGS)

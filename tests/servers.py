@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -55,11 +55,15 @@ class Kind(Enum):
 
 
 class Server:
-    """A server that keeps everything in memory. It may be stopped and started again on its port; it comes back empty."""
+    """A server that keeps everything in memory. It may be stopped and started again on its port; it comes back empty.
 
-    def __init__(self, *options: str, kind: Kind = Kind.VALKEY_9) -> None:
+    One that was given a `--dir` and an append-only file comes back with what it had.
+    """
+
+    def __init__(self, *options: str, kind: Kind = Kind.VALKEY_9, environment: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self._options = options
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self.port = free_port()
@@ -74,7 +78,9 @@ class Server:
         command = [self.kind.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--dir", self._home.name]  # a replica leaves a snapshot there
         with tempfile.TemporaryFile() as log:  # not a pipe: one that nobody reads fills up
-            self._process = process = subprocess.Popen([*command, *self._options], stdout=log, stderr=subprocess.STDOUT)
+            self._process = process = subprocess.Popen(
+                [*command, *self._options], stdout=log, stderr=subprocess.STDOUT, env=self._environment
+            )
             deadline = time.monotonic() + STARTS_WITHIN
             while not self._answers():
                 if process.poll() is not None or time.monotonic() > deadline:

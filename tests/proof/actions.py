@@ -1,0 +1,139 @@
+"""What clients, workers and upkeep do: the engine's call, the model's move, and their answers compared. For steps and search."""
+
+from collections.abc import Sequence
+
+from ledger import hold
+from line import QUEUE
+from model import End, Wish
+from world import Worker, World
+
+from stoker.queue.broker import Delivery, Entry, Pulse, Settlement, Turn, pulse
+from stoker.queue.scripts import run
+from stoker.rules.message import encode
+from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
+
+
+def answers(found: object, expected: object) -> None:
+    hold("the answer is the model's", found == expected, f"{found}, must be {expected}")
+
+
+def offer(world: World, entries: Sequence[Entry]) -> None:
+    found = world.call(world.line.broker.offer(entries))
+    wishes = [Wish(m.id, encode(m), m.priority, round(delay * 1000), round(due * 1000)) for m, delay, due in entries]
+    expected = world.model.enqueue(wishes, world.now)
+    for wish, answer in zip(wishes, expected, strict=True):
+        if answer in ("ready", "scheduled"):
+            due = world.now + wish.delay if wish.delay else wish.due
+            world.ledger.acknowledged(wish.id, wish.priority, due if answer == "scheduled" else 0)
+    answers(["conflict" if isinstance(got, Exception) else str(got.state or "duplicate") for got in found], expected)
+
+
+def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
+    number = next(world.numbers)
+    failure = Failure(f"Error{number}", "no")
+    ends: dict[str, Transition] = {
+        "succeed": Succeed(b"%d" % number),
+        "retry": Retry(0, failure),
+        "retry later": Retry(7, failure),
+        "postpone": Postpone(5),
+        "release": Release(),
+        "bury": Bury(failure),
+        "cancel": Cancel(),
+    }
+    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000)
+
+
+def take_turn(world: World, worker: Worker, settlements: list[Settlement], room: int, *, reply_lost: bool = False) -> None:
+    """A worker settles these and takes up to `room` tasks. Where the reply is lost, it goes on believing what it did."""
+    ending = {settlement.fence for settlement in settlements}
+    left = [delivery for delivery in worker.held if delivery.fence not in ending]
+    holds = any(delivery.losses for delivery in left)
+    turn = world.call(world.line.broker.turn(settlements, room, worker.name, holds_suspect=holds))
+
+    # Where the server had forgotten how to settle, that came second, by its text.
+    fetched_first = bool(settlements) and room > 0 and world.client.unknown == [True, False]
+    if fetched_first:
+        _fetched(world, turn, room, holds_suspect=holds)
+    if settlements:
+        _settled(world, settlements, turn)
+    if room and not fetched_first:
+        _fetched(world, turn, room, holds_suspect=holds)
+        line = [task_id.decode() for task_id in world.picture.zset(world.keys.ready)]
+        world.ledger.in_order(turn.deliveries, line)
+    if room:
+        worker.woken = False
+    if not reply_lost:
+        world.retire(*(delivery for delivery in worker.held if delivery.fence in ending))
+        worker.held = left + turn.deliveries
+
+
+def _settled(world: World, settlements: list[Settlement], turn: Turn) -> None:
+    ends = [as_end(settlement) for settlement in settlements]
+    accepted = world.model.settle(ends, world.now)
+    if not any(accepted) and not turn.deliveries:
+        world.nothing_changed()
+    answers([each not in turn.refused for each in settlements], accepted)
+    for end in (end for end, ok in zip(ends, accepted, strict=True) if ok):
+        if end.verb == "succeed" and world.rules.keep:
+            world.ledger.succeeded(end.id, int(end.body))
+        elif end.verb == "succeed":
+            world.forget([end.id])
+        elif end.delay and world.model.items[end.id].place == "scheduled":
+            world.ledger.not_before[end.id] = world.now + end.delay
+
+
+def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> None:
+    expected = world.model.fetch(room, world.now, holds_suspect=holds_suspect)
+    found = [(d.id, d.failures, d.losses, round(d.waited * 1000)) for d in turn.deliveries]
+    answers(found, [tuple(task) for task in expected])
+    world.ledger.handed_out(turn.deliveries)
+    for delivery in turn.deliveries:
+        world.model.own(delivery.id, delivery.fence)
+        hold("an envelope never changes", delivery.envelope == world.model.items[delivery.id].envelope, delivery)
+    suspects = holds_suspect + sum(delivery.losses > 0 for delivery in turn.deliveries)
+    hold("a worker never holds two suspects", suspects <= 1, turn)
+
+
+def as_end(settlement: Settlement) -> End:
+    task_id, fence, transition, busy = settlement
+    verb, delay, body = type(transition).__name__.lower(), 0.0, ""
+    match transition:
+        case Succeed(value):
+            body = value.decode()
+        case Retry(delay, failure):
+            body = failure.type
+        case Bury(failure):
+            body = failure.type
+        case Postpone(delay):
+            pass
+    return End(task_id, fence, verb, round(delay * 1000), body, round(busy * 1000))
+
+
+def beat_with(world: World, worker: Worker) -> None:
+    """It gives up what it hears is lost."""
+    answer = heartbeat(world, worker.name, worker.held)
+    world.retire(*(delivery for delivery in worker.held if delivery.fence in answer.lost))
+    worker.held = [delivery for delivery in worker.held if delivery.fence not in answer.lost]
+
+
+def heartbeat(world: World, worker: str, held: Sequence[Delivery]) -> Pulse:
+    call = world.line.broker.heartbeat_call(worker, b"{}", {delivery.fence: delivery.id for delivery in held})
+    answer = pulse(world.call(run(world.client, call))[0])
+    lost, cancelled = world.model.heartbeat([(delivery.id, delivery.fence) for delivery in held], world.now)
+    if held and len(lost) == len(held):
+        world.nothing_changed()
+    answers((answer.paused, set(answer.lost), set(answer.cancelled)), (world.model.paused, lost, cancelled))
+    return answer
+
+
+def cancel_one(world: World, task_id: str) -> None:
+    [answer] = world.call(world.line.inspector.cancel(QUEUE, [task_id]))
+    answers(str(answer), world.model.cancel(task_id, world.now))
+    world.ledger.touched(task_id)
+
+
+def reap_all(world: World) -> None:
+    reaped = world.call(world.line.broker.reap())
+    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost"))
+    overdue = [score for score in world.picture.zset(world.keys.leases).values() if score <= world.now]
+    hold("no lease is stuck", not overdue, overdue)

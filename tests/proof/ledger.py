@@ -1,0 +1,89 @@
+"""What clients and workers were told. Queues may crash and fail over: this book is kept outside of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from picture import Picture
+
+from stoker.queue.broker import Delivery
+
+
+class Broken(AssertionError):
+    """A law that did not hold, and how."""
+
+    def __init__(self, law: str, detail: object) -> None:
+        super().__init__(f"{law}: {detail}")
+        self.law = law
+
+
+def hold(law: str, holds: object, detail: object = "") -> None:
+    """Raise Broken unless it holds."""
+    if not holds:
+        raise Broken(law, detail)
+
+
+@dataclass
+class Ledger:
+    """Acknowledged tasks, recorded outcomes, fences handed out."""
+
+    present: set[str] = field(default_factory=set)  # acknowledged and not removed since
+    outcomes: dict[str, int] = field(default_factory=dict)  # the value of the one delivery whose success was accepted
+    not_before: dict[str, float] = field(default_factory=dict)  # a task that runs earlier was promoted too soon
+    untouched: list[str] = field(default_factory=list)  # ready since their enqueue and never handed out: their order is known
+    priority: dict[str, int] = field(default_factory=dict)
+    fences: set[str] = field(default_factory=set)
+
+    def snapshot(self) -> "Ledger":
+        """What is forgotten with the queue's last writes is forgotten here. What was seen of fences is not."""
+        return Ledger(
+            set(self.present), dict(self.outcomes), dict(self.not_before), list(self.untouched), dict(self.priority), self.fences
+        )
+
+    def acknowledged(self, task_id: str, priority: int, due: float) -> None:
+        """An enqueue that was new; `due` is 0 for one that is ready."""
+        self.present.add(task_id)
+        self.priority[task_id] = priority
+        self.not_before[task_id] = due
+        if not due:
+            self.untouched.append(task_id)
+
+    def removed(self, ids: Iterable[str]) -> None:
+        """By a person, or by age."""
+        for task_id in ids:
+            self.present.discard(task_id)
+            self.outcomes.pop(task_id, None)
+            self.touched(task_id)
+
+    def touched(self, task_id: str) -> None:
+        if task_id in self.untouched:
+            self.untouched.remove(task_id)
+
+    def handed_out(self, taken: Sequence[Delivery]) -> None:
+        for delivery in taken:
+            hold("a fence is used once", delivery.fence not in self.fences, delivery)
+            self.fences.add(delivery.fence)
+
+    def in_order(self, taken: Sequence[Delivery], ready: Iterable[str]) -> None:
+        """A fetch; `ready` is what it left in line."""
+        priorities = [self.priority[delivery.id] for delivery in taken]
+        hold("the more urgent goes first", priorities == sorted(priorities, reverse=True), (taken, priorities))
+        left = max((self.priority[task_id] for task_id in ready), default=None)
+        hold("the more urgent goes first", not taken or left is None or left <= priorities[-1], (taken, left))
+        for priority in set(priorities):
+            fresh = [delivery.id for delivery in taken if delivery.id in self.untouched and self.priority[delivery.id] == priority]
+            line = [task_id for task_id in self.untouched if self.priority[task_id] == priority]
+            hold("first come, first served", fresh == line[: len(fresh)], (fresh, line))
+        for delivery in taken:
+            self.touched(delivery.id)
+
+    def succeeded(self, task_id: str, value: int) -> None:
+        hold("one outcome is recorded", task_id not in self.outcomes, (task_id, value))
+        self.outcomes[task_id] = value
+
+    def check(self, tasks: set[str], outcomes: dict[str, int], on_the_way: Iterable[str], picture: Picture) -> None:
+        """Hold the queue to what it has said."""
+        hold("nothing acknowledged disappears", self.present <= tasks, self.present - tasks)
+        hold("nothing appears that nobody enqueued", tasks <= self.present, tasks - self.present)
+        hold("one outcome is recorded", outcomes == self.outcomes, (outcomes, self.outcomes))
+        early = {task_id for task_id in on_the_way if self.not_before[task_id] > picture.now}
+        hold("nothing runs early", not early, {task_id: self.not_before[task_id] - picture.now for task_id in early})

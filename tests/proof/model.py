@@ -1,0 +1,301 @@
+"""What a queue must hold after each move, said a second time and in plain Python.
+
+A feature that adds a place or a column adds it here, in `Item` and `expected`; what the model does not know is not compared
+(`Line.check` still holds it to the rule that a task is in one place).
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stoker.queue.keys import Keys
+
+EPOCH_MS = 1_704_067_200_000
+LEVEL = 2.0**46
+TICKS_PER_MS = 64
+
+
+class Rules(NamedTuple):
+    """How a queue was set up; times in ms."""
+
+    lease: int = 30_000
+    max_lost: int = 2
+    keep: int = 3600_000
+    keep_count: int = 1000
+    keep_dead: int = 7200_000
+    keep_dead_count: int = 1000
+
+
+class Wish(NamedTuple):
+    """One entry of an enqueue."""
+
+    id: str
+    envelope: bytes
+    priority: int = 0
+    delay: int = 0
+    due: int = 0
+
+
+class End(NamedTuple):
+    """One settlement."""
+
+    id: str
+    fence: str
+    verb: str
+    delay: int
+    body: str
+    busy: int
+
+
+class Taken(NamedTuple):
+    """What a worker is told of a task it takes."""
+
+    id: str
+    failures: int
+    losses: int
+    waited: int
+
+
+@dataclass(slots=True)
+class Item:
+    """One task. `score` is its score in the place where it is, `origin` the place in line it was taken from."""
+
+    id: str
+    envelope: bytes
+    priority: int
+    place: str
+    score: float
+    failures: int = 0
+    losses: int = 0
+    fence: str = ""
+    origin: float = 0.0
+    cancel_at: int | None = None
+    failure: str | None = None
+    result: str | None = None
+
+    @property
+    def level(self) -> int:
+        return -self.priority
+
+
+@dataclass(slots=True)
+class Model:
+    """One queue. Every method is one script: it returns what the script must answer. `now` is the queue's time."""
+
+    rules: Rules
+    items: dict[str, Item] = field(default_factory=dict)
+    arrival: float = 0
+    paused: bool = False
+    fences: int = 0
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def copy(self) -> "Model":
+        items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
+        return dataclasses.replace(self, items=items, counters=self.counters.copy())
+
+    def at(self, *places: str) -> list[Item]:
+        """Those that are there, in order."""
+        return sorted((item for item in self.items.values() if item.place in places), key=lambda item: (item.score, item.id))
+
+    def enqueue(self, wishes: Iterable[Wish], now: int) -> list[str]:
+        tick = max((now - EPOCH_MS) * TICKS_PER_MS, self.arrival)
+        answers: list[str] = []
+        for wish in wishes:
+            due = now + wish.delay if wish.delay > 0 else wish.due
+            if known := self.items.get(wish.id):
+                answers.append("duplicate" if _work(known.envelope) == _work(wish.envelope) else "conflict")
+                continue
+            item = self.items[wish.id] = Item(wish.id, wish.envelope, wish.priority, "scheduled", due)
+            if due <= now:
+                tick += 1
+                item.place, item.score = "ready", item.level * LEVEL + tick
+            answers.append(item.place)
+            self.counters["enqueued"] += 1
+            self.arrival = tick
+        return answers
+
+    def promote(self, now: int) -> int:
+        due = [item for item in self.at("scheduled") if item.score <= now]
+        for item in due:
+            self._line_up(item, place_at(item.level, item.score))
+        return len(due)
+
+    def fetch(self, room: int, now: int, *, holds_suspect: bool) -> list[Taken]:
+        if self.paused:
+            return []
+        self.promote(now)
+        ready, suspects = self.at("ready"), [] if holds_suspect else self.at("suspects")[:1]
+        if suspects and sum(item.score < suspects[0].score for item in ready) >= room:
+            suspects = []
+        line = sorted([*ready[: room - len(suspects)], *suspects], key=lambda item: item.score)
+        taken = [Taken(item.id, item.failures, item.losses, max(0, now - arrived(item.score))) for item in line]
+        for item in line:
+            item.origin, item.place, item.score = item.score, "leases", now + self.rules.lease
+        self.fences += len(line)
+        return taken
+
+    def own(self, task_id: str, fence: str) -> None:
+        """The fence that a fetch has handed out."""
+        self.items[task_id].fence = fence
+
+    def owned(self, task_id: str, fence: str) -> bool:
+        item = self.items.get(task_id)
+        return item is not None and item.place == "leases" and item.fence == fence
+
+    def heartbeat(self, held: Iterable[tuple[str, str]], now: int) -> tuple[set[str], set[str]]:
+        """For pairs of id and fence. Returns the fences that are lost, and those to be cancelled."""
+        lost: set[str] = set()
+        cancelled: set[str] = set()
+        for task_id, fence in held:
+            if not self.owned(task_id, fence):
+                lost.add(fence)
+                continue
+            self.items[task_id].score = now + self.rules.lease
+            if self.items[task_id].cancel_at is not None:
+                cancelled.add(fence)
+        return lost, cancelled
+
+    def settle(self, ends: Iterable[End], now: int) -> list[bool]:
+        accepted: list[bool] = []
+        for end in ends:
+            accepted.append(self.owned(end.id, end.fence))
+            if accepted[-1]:
+                self._end(self.items[end.id], end, now)
+            else:
+                self.counters["stale_settles"] += 1
+        return accepted
+
+    def _end(self, item: Item, end: End, now: int) -> None:
+        verb = end.verb
+        if item.cancel_at is not None and verb not in ("succeed", "bury"):
+            verb = "cancel"
+        counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "postpone": "postponed"}
+        self.counters[counted.get(verb, "stopped")] += 1
+        self.counters["failed"] += verb in ("retry", "bury")
+        self.counters["busy_ms"] += end.busy
+        item.fence, item.cancel_at = "", None
+        if verb in ("succeed", "cancel"):
+            item.failures, item.losses, item.failure = 0, 0, None
+        if verb in ("retry", "bury"):
+            item.failures, item.failure = item.failures + 1, end.body
+        match verb:
+            case "succeed" if self.rules.keep == 0:
+                del self.items[item.id]
+            case "succeed":
+                item.place, item.score, item.result = "done", now + self.rules.keep, end.body
+            case "cancel":
+                item.place, item.score = "cancelled", now
+            case "bury":
+                item.place, item.score = "dead", now
+            case "release":
+                self._line_up(item, item.origin)
+            case _ if end.delay > 0:
+                item.place, item.score = "scheduled", now + end.delay
+            case _:
+                self._line_up(item, place_at(item.level, now))
+
+    def reap(self, now: int, failure: str) -> tuple[int, int]:
+        """Returns how many were given back, and how many buried."""
+        given_back = buried = 0
+        for item in [item for item in self.at("leases") if item.score <= now]:
+            self.counters["lost"] += 1
+            item.fence = ""
+            if item.cancel_at is not None:
+                item.place, item.score, item.cancel_at = "cancelled", now, None
+                item.failures, item.losses, item.failure = 0, 0, None
+                self.counters["stopped"] += 1
+                continue
+            item.losses += 1
+            if item.losses >= self.rules.max_lost:
+                item.place, item.score, item.failure = "dead", now, failure
+                self.counters["buried"] += 1
+                buried += 1
+            else:
+                self._line_up(item, item.origin)
+                given_back += 1
+        return given_back, buried
+
+    def cancel(self, task_id: str, now: int) -> str:
+        item = self.items.get(task_id)
+        match item.place if item else "":
+            case "ready" | "suspects" | "scheduled":
+                assert item
+                item.place, item.score = "cancelled", now
+                item.failures, item.losses, item.failure = 0, 0, None
+                self.counters["stopped"] += 1
+                return "cancelled"
+            case "leases":
+                assert item
+                item.cancel_at = now
+                return "requested"
+            case "cancelled":
+                return "cancelled"
+            case "":
+                return "unknown"
+        return "over"
+
+    def redrive(self, ids: Iterable[str], now: int) -> list[str]:
+        dead = [task_id for task_id in ids if task_id in self.items and self.items[task_id].place == "dead"]
+        for task_id in dead:
+            item = self.items[task_id]
+            item.failures, item.losses = 0, 0
+            self._line_up(item, place_at(item.level, now))
+        self.counters["redriven"] += len(dead)
+        return dead
+
+    def discard(self, ids: Iterable[str]) -> list[str]:
+        return self._remove([item for task_id in ids if (item := self.items.get(task_id)) and item.place == "dead"])
+
+    def purge(self, *places: str) -> list[str]:
+        return self._remove(self.at(*places))
+
+    def sweep(self, now: int) -> list[str]:
+        rules = self.rules
+        old = self._past("done", now, rules.keep_count) + self._past("cancelled", now - rules.keep, rules.keep_count)
+        return self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count))
+
+    def _past(self, place: str, before: int, count: int) -> list[Item]:
+        there = self.at(place)
+        return there[: len(there) - count] if len(there) > count else [item for item in there if item.score <= before]
+
+    def _remove(self, items: list[Item]) -> list[str]:
+        for item in items:
+            del self.items[item.id]
+        return [item.id for item in items]
+
+    def _line_up(self, item: Item, place: float) -> None:
+        item.place, item.score = "suspects" if item.losses else "ready", place
+
+    def expected(self, keys: Keys) -> dict[str, dict[str, object]]:
+        """The content of every key that the model knows."""
+        content: dict[str, dict[str, object]] = {
+            getattr(keys, place): {item.id: item.score for item in self.items.values() if item.place == place}
+            for place in ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
+        }
+        items = self.items.values()
+        content[keys.tasks] = {item.id: item.envelope for item in items}
+        content[keys.owners] = {item.id: (item.fence, item.origin) for item in items if item.place == "leases"}
+        content[keys.attempts] = {item.id: item.failures for item in items if item.failures}
+        content[keys.lost] = {item.id: item.losses for item in items if item.losses}
+        content[keys.levels] = {item.id: item.level for item in items if item.level and item.place in ("scheduled", "dead")}
+        content[keys.errors] = {item.id: item.failure for item in items if item.failure is not None}
+        content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
+        content[keys.cancels] = {item.id: item.cancel_at for item in items if item.cancel_at is not None}
+        return content
+
+
+def place_at(level: float, ms: float) -> float:
+    return level * LEVEL + (ms - EPOCH_MS) * TICKS_PER_MS
+
+
+def _work(envelope: bytes) -> tuple[object, object]:
+    """What makes two tasks the same."""
+    fields = json.loads(envelope)
+    return fields["task"], fields["payload"]
+
+
+def arrived(place: float) -> int:
+    return int(EPOCH_MS + (place % LEVEL) // TICKS_PER_MS)

@@ -1,0 +1,212 @@
+"""Bugs to plant, each a change of one place in the engine's text, and the engine with one of them in it.
+
+They are what queues have really got wrong. A proof that does not catch them proves nothing.
+"""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+from world import Engine
+
+from stoker.queue import broker, scripts
+
+FOLDER = Path(scripts.__file__).parent
+
+
+class Bug(NamedTuple):
+    """In `file` (below queue/), `right` stands exactly once; `wrong` takes its place."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+BUGS = (
+    Bug(
+        "settle does not check the fence",
+        "lua/settle.lua",
+        "local place = not seen[id] and owned_place(owner[index], fence)",
+        "local place = not seen[id] and tonumber(string.match(owner[index] or '', ' (%S+)$') or '')",
+    ),
+    Bug(
+        "a heartbeat does not check the fence",
+        "lua/heartbeat.lua",
+        "if owned_place(owner[index], fence) then",
+        "if owner[index] then",
+    ),
+    Bug(
+        "a fence is its number alone",
+        "broker.py",
+        "nonce = os.urandom(4).hex()",
+        'nonce = "0"',
+    ),
+    Bug(
+        "a delay is counted by the client's clock",
+        "broker.py",
+        "_ms(entry.delay), _ms(entry.run_at))",
+        '0, _ms(__import__("time").time() + entry.delay if entry.delay else entry.run_at))',
+    ),
+    Bug(
+        "time goes back with the server's clock",
+        "lua/_prelude.lua",
+        "logical = math.max(real, tonumber(mark[1]) + elapsed / 2)",
+        "logical = real",
+    ),
+    Bug(
+        "time stands still until a clock set back has caught up",
+        "lua/_prelude.lua",
+        "tonumber(mark[1]) + elapsed / 2)",
+        "tonumber(mark[1]))",
+    ),
+    Bug(
+        "the reaper does not count losses",
+        "lua/reap.lua",
+        "redis.call('HINCRBY', lost, id, 1) >= max_lost",
+        "tonumber(redis.call('HGET', lost, id) or 0) + 1 >= max_lost",
+    ),
+    Bug(
+        "the reaper comes before the lease has ended",
+        "lua/reap.lua",
+        "'ZRANGEBYSCORE', leases, '-inf', now,",
+        "'ZRANGEBYSCORE', leases, '-inf', now + 1000,",
+    ),
+    Bug(
+        "the reaper lets a cancelled task keep its failures",
+        "lua/reap.lua",
+        "for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end",
+        "redis.call('HDEL', lost, id)",
+    ),
+    Bug(
+        "a repeated enqueue makes another task",
+        "lua/enqueue.lua",
+        "if redis.call('HSETNX', tasks, id, envelope) == 0 then",
+        "if redis.call('HSET', tasks, id, envelope) < 0 then",
+    ),
+    Bug(
+        "a result is deleted before it is written",
+        "lua/settle.lua",
+        "push(result, id, body) else",
+        "dropped[#dropped + 1] = id else",
+    ),
+    Bug(
+        "owners are deleted before they are asked",
+        "lua/settle.lua",
+        "local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)",
+        "call_with('HDEL', owners, ids) local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)",
+    ),
+    Bug(
+        "a retry is not charged",
+        "lua/settle.lua",
+        "redis.call('HINCRBY', attempts, id, 1)",
+        "",
+    ),
+    Bug(
+        "a released task forgets its place in line",
+        "lua/settle.lua",
+        "elseif verb == 'release' then\n      push(waiting, place, id)",
+        "elseif verb == 'release' then\n      push(waiting, place_at(level, now), id)",
+    ),
+    Bug(
+        "a wish to cancel is forgotten when its task fails",
+        "lua/settle.lua",
+        "if cancel_asked[index] and verb",
+        "if false and verb",
+    ),
+    Bug(
+        "tasks are promoted a millisecond early",
+        "lua/_promote.lua",
+        "'-inf', now, 'WITHSCORES'",
+        "'-inf', now + 1, 'WITHSCORES'",
+    ),
+    Bug(
+        "a promoted task stays scheduled",
+        "lua/_promote.lua",
+        "call_with('ZREM', scheduled, ids)",
+        "",
+    ),
+    Bug(
+        "wake tokens pile up",
+        "lua/_prelude.lua",
+        "if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end",
+        "redis.call('LPUSH', wake, 1)",
+    ),
+    Bug(
+        "an enqueue wakes nobody",
+        "lua/enqueue.lua",
+        "if woken then wake_one(wake) end",
+        "",
+    ),
+    Bug(
+        "a worker gets a second suspect",
+        "lua/fetch.lua",
+        "local suspect = holds_suspect and {} or",
+        "local suspect =",
+    ),
+    Bug(
+        "arrivals within a tick are not told apart",
+        "lua/enqueue.lua",
+        "tick = tick + 1",
+        "tick = tick + 0",
+    ),
+    Bug(
+        "a paused queue is fetched from",
+        "lua/fetch.lua",
+        "if redis.call('HGET', meta, 'paused') then",
+        "if false then",
+    ),
+    Bug(
+        "a redriven task has used up its attempts",
+        "lua/redrive.lua",
+        "ipairs({attempts, lost, levels})",
+        "ipairs({lost, levels})",
+    ),
+    Bug(
+        "a purge leaves the envelopes",
+        "lua/purge.lua",
+        "for at = 2, #KEYS do",
+        "for at = 3, #KEYS do",
+    ),
+    Bug(
+        "the dead are forgotten too soon",
+        "lua/sweep.lua",
+        "now - dead_age",
+        "now",
+    ),
+)
+
+
+@contextmanager
+def planted(bug: Bug, folder: Path) -> Iterator[Engine]:
+    """The engine with this bug, in a copy below `folder`."""
+    copy = folder / "queue"
+    shutil.copytree(FOLDER, copy)
+    file = copy / bug.file
+    text = file.read_text()
+    assert text.count(bug.right) == 1, f"{bug.file} has changed: what is to be replaced stands there {text.count(bug.right)} times"
+    file.write_text(text.replace(bug.right, bug.wrong))
+    scripts.load.cache_clear()
+    try:
+        with patch("importlib.resources.files", lambda package: copy):
+            yield Engine(_broker(copy / "broker.py")) if bug.file == "broker.py" else Engine()
+    finally:
+        scripts.load.cache_clear()
+
+
+def _broker(file: Path) -> type[broker.Broker]:
+    spec = importlib.util.spec_from_file_location("stoker.queue.planted_broker", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[spec.name]
+    return module.Broker  # type: ignore[no-any-return]

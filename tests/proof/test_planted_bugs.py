@@ -1,0 +1,50 @@
+"""The proof can fail: each bug planted in a copy of the engine is caught, by a law that is named here with its seed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from histories import Found, run
+from movable import MovableClock, movable_server
+from planted import BUGS, Bug, planted
+from search import search
+from world import World
+
+from servers import Server
+
+SEEDS, DEPTH = 200, 7
+
+
+@pytest.fixture(scope="module")
+def timed_once() -> Iterator[tuple[Server, MovableClock]]:
+    with movable_server() as both:
+        yield both
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+def test_a_planted_bug_is_caught(bug: Bug, timed_once: tuple[Server, MovableClock], tmp_path: Path) -> None:
+    with planted(bug, tmp_path) as engine:
+        world = World(*timed_once, engine)
+        try:
+            found = by_seed(world) or by_search(world)
+        finally:
+            world.close()
+    assert found, f"nobody noticed that {bug.name}"
+    print(f"{bug.name}: caught by “{found.law}” after {len(found.steps)} steps\n{found}")
+
+
+def by_seed(world: World) -> Found | None:
+    for seed in range(SEEDS):
+        try:
+            run(world, seed, shorten=False)
+        except Found as found:
+            return found
+    return None
+
+
+def by_search(world: World) -> Found | None:
+    try:
+        search(world, DEPTH)
+    except Found as found:
+        return found
+    return None

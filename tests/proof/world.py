@@ -1,0 +1,269 @@
+"""One queue on a real server whose clock stands still, everybody who uses it, and the laws that hold after every step.
+
+A step is a name and a few numbers; the numbers choose among whatever there is to choose from, so any list of steps is a
+history. That is what lets hypothesis, seeds and the exhaustive search share one vocabulary (`steps.py`), and makes a history
+shorter by leaving steps out.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
+
+from ledger import Broken, Ledger, hold
+from line import Line
+from model import Model, Rules
+from movable import NEW_YEAR_2027, MovableClock
+from picture import Picture, dump, restore
+from straight import Straight, done
+
+from servers import Server
+from stoker.queue.broker import Broker, Delivery
+from stoker.rules.durations import Duration
+from stoker.taskqueue import Keep, Lease, Retention
+
+T = TypeVar("T")
+WORKERS = ("one", "two", "three")
+FORMER = 6
+DRIFT = 2  # ms: Valkey adds what its monotonic clock says to a wall clock that stands still
+
+
+class Step(NamedTuple):
+    """One move of somebody, by its name in `steps.STEPS`."""
+
+    name: str
+    numbers: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.numbers}"
+
+
+class Pick:
+    """Choices by number: any number fits any choice. The first is taken where the numbers have run out."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = iter(numbers)
+
+    def __call__(self, options: Sequence[T]) -> T:
+        return options[next(self._numbers, 0) % len(options)]
+
+
+@dataclass
+class Worker:
+    """What one worker believes."""
+
+    name: str
+    held: list[Delivery] = field(default_factory=list)
+    woken: bool = False
+
+    @property
+    def holds_suspect(self) -> bool:
+        return any(delivery.losses for delivery in self.held)
+
+
+class Saved(NamedTuple):
+    """A moment that can be gone back to."""
+
+    keys: list[bytes]
+    model: Model
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is under test: the broker may be a copy with a bug planted in it."""
+
+    broker: Callable[..., Any] = Broker
+
+
+class World:
+    """A queue and its people."""
+
+    def __init__(self, server: Server, clock: MovableClock, engine: Engine, rules: Rules = Rules()) -> None:
+        self.server, self.clock, self.engine = server, clock, engine
+        self.client = Straight(server.port)
+        self.begin(rules)
+
+    def begin(self, rules: Rules) -> None:
+        """An empty queue at new year."""
+        self.rules = rules
+        self.clock.now = NEW_YEAR_2027
+        self.client.round_trip([("FLUSHALL",)])
+        lease = Lease(Duration(rules.lease / 1000), rules.max_lost)
+        retention = Retention(
+            Keep(Duration(rules.keep / 1000), rules.keep_count), Keep(Duration(rules.keep_dead / 1000), rules.keep_dead_count)
+        )
+        self.line = Line(self.client, lease, retention)
+        self.keys = self.line.keys
+        self.line.broker = self.engine.broker(self.client, self.keys, lease, retention)
+        self._reader = Line(self.client, lease, retention)
+        self.model, self.ledger = Model(rules), Ledger()
+        self.workers = [Worker(name) for name in WORKERS]
+        self.former: list[Delivery] = []
+        self.saved: Saved | None = None
+        self.numbers = count(1)
+        self.gone: list[str] = []
+        self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
+        self.history: list[Step] = []
+        self.before = self.picture = Picture(self.client, self.keys)
+
+    def close(self) -> None:
+        self.client.disconnect()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a call to the queue and look at what it has changed."""
+        answer = done(work)
+        self.look()
+        return answer
+
+    def look(self) -> None:
+        self.before, self.picture = self.picture, Picture(self.client, self.keys)
+
+    @property
+    def now(self) -> int:
+        return self.picture.now
+
+    def save(self) -> Saved:
+        return Saved(dump(self.client), self.model.copy(), self.ledger.snapshot())
+
+    def go_back(self, saved: Saved) -> None:
+        restore(self.client, saved.keys)
+        self.model, self.ledger = saved.model.copy(), saved.ledger.snapshot()
+        self.before = self.picture = Picture(self.client, self.keys)
+
+    def retire(self, *deliveries: Delivery) -> None:
+        """These may be written about again, too late. Of what a worker held of one task only the last is of interest."""
+        fresh = {_whose(delivery) for delivery in deliveries}
+        self.former = [*(known for known in self.former if _whose(known) not in fresh), *deliveries][-FORMER:]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Removed for good; their ids are free."""
+        self.ledger.removed(ids)
+        self.gone += ids
+
+    def check(self) -> None:
+        """The laws that hold after every step."""
+        picture, keys, text = self.picture, self.keys, _text
+        self._clock_goes_on()
+        self._reader.redis = picture.reader()
+        try:
+            done(self._reader.check())
+        except AssertionError as error:
+            raise Broken("every task is in exactly one place", error) from error
+        outcomes = {text(task_id): json.loads(result)["value"] for task_id, result in picture.hash(keys.results).items()}
+        on_the_way = {text(task_id) for key in (keys.ready, keys.suspects, keys.leases) for task_id in picture.zset(key)}
+        self.ledger.check({text(task_id) for task_id in picture.hash(keys.tasks)}, outcomes, on_the_way, picture)
+        self._agrees_with_the_model()
+        self._somebody_is_awake()
+
+    def nothing_changed(self) -> None:
+        """A write with a stale fence leaves nothing behind but a count, and the sign of life of who made it."""
+        keys = self.keys
+        ignored = (keys.meta, keys.stats, keys.workers, keys.beats)
+        hold("a stale fence changes nothing", self.before.without(*ignored) == self.picture.without(*ignored), "see the step")
+
+    def _clock_goes_on(self) -> None:
+        was, now = self.before, self.picture
+        if now.logical == was.logical and now.real == was.real:
+            return
+        real = now.real
+        hold("time is Redis' own", self.clock.now <= real <= self.clock.now + DRIFT, (real, self.clock.now))
+        if was.real:
+            expected = max(real, was.logical + max(0, real - was.real) / 2)
+            hold("time never goes back nor stands still", now.logical == expected, (now.logical, expected))
+        else:
+            hold("time is Redis' own", now.logical == real, (now.logical, real))
+
+    def _agrees_with_the_model(self) -> None:
+        picture, keys, model = self.picture, self.keys, self.model
+        for key, expected in model.expected(keys).items():
+            found = _readable(key, picture, self.keys)
+            if found != expected:
+                raise Broken(f"the model agrees on {key.rpartition(':')[2]}", _difference(found, expected))
+        counters = {_text(name): value for name, value in picture.hash(keys.stats).items()}
+        for name, value in model.counters.items():
+            hold("everything is counted", int(counters.get(name, 0)) == value, (name, counters.get(name), value))
+        hold("everything is counted", "invariant_violations" not in counters, counters)
+        hold("the model agrees on meta", (b"paused" in picture.hash(keys.meta)) == model.paused, "paused")
+        hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
+
+    def _somebody_is_awake(self) -> None:
+        token = self.picture.length(self.keys.wake)
+        work = self.picture.length(self.keys.ready) and not self.model.paused
+        if token or not work:
+            self.polling = False
+        asleep = not token and not any(worker.woken for worker in self.workers)
+        hold("work that waits wakes a worker", not work or not asleep or self.polling, "nobody is awake")
+
+
+def _whose(delivery: Delivery) -> tuple[str, str]:
+    return delivery.id, worker_of(delivery)
+
+
+def worker_of(delivery: Delivery) -> str:
+    """Its worker, whose name is in the fence."""
+    return str(delivery.fence.split(":")[1])
+
+
+def _text(value: bytes) -> str:
+    return value.decode()
+
+
+def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
+    """The content of a key as the model says it."""
+    if key in (keys.ready, keys.suspects, keys.leases, keys.scheduled, keys.dead, keys.done, keys.cancelled):
+        return {_text(member): score for member, score in picture.zset(key).items()}
+    read: Callable[[bytes], object] = int
+    if key == keys.tasks:
+        read = bytes
+    elif key == keys.owners:
+        read = _owner
+    elif key == keys.errors:
+        read = lambda value: json.loads(value)["type"]  # noqa: E731
+    elif key == keys.results:
+        read = lambda value: json.loads(value)["value"]  # noqa: E731
+    found: dict[str, object] = {}
+    for name, value in picture.hash(key).items():
+        found[_text(name)] = value
+        with contextlib.suppress(ValueError, KeyError):
+            found[_text(name)] = read(value)
+    return found
+
+
+def _owner(value: bytes) -> tuple[str, float]:
+    fence, _, place = value.decode().partition(" ")
+    return fence, float(place)
+
+
+def _difference(found: dict[str, object], expected: dict[str, object]) -> str:
+    differing = [name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
+    return "; ".join(f"{name} is {found.get(name)}, must be {expected.get(name)}" for name in differing)
+
+
+def fork(world: World) -> "Fork":
+    """All of a world that a step may change, to go on from it more than once."""
+    workers = [dataclasses.replace(worker, held=list(worker.held)) for worker in world.workers]
+    saved = world.save()
+    saved.ledger.fences = set(world.ledger.fences)
+    return Fork(saved, world.clock.now, workers, list(world.former), world.polling, list(world.history))
+
+
+class Fork(NamedTuple):
+    """A world to come back to."""
+
+    saved: Saved
+    clock: int
+    workers: list[Worker]
+    former: list[Delivery]
+    polling: bool
+    history: list[Step]
+
+    def enter(self, world: World) -> None:
+        world.clock.now = self.clock
+        world.go_back(self.saved)
+        world.ledger.fences = set(world.ledger.fences)  # other ways out of this world are not its history
+        world.workers = [dataclasses.replace(worker, held=list(worker.held)) for worker in self.workers]
+        world.former, world.polling, world.history = list(self.former), self.polling, list(self.history)
