@@ -31,6 +31,19 @@ async def test_a_suspect_can_be_cancelled(line: Line) -> None:
     assert await cancel(line, "a") == ["cancelled"]
 
 
+async def test_a_cancelled_run_that_dies_leaves_no_failures_behind(line: Line) -> None:
+    await line.enqueue("a")
+    [a] = await line.fetch()
+    await line.settle(a, Retry(0, FAILURE))
+    await line.fetch()
+    await cancel(line, "a")
+    await line.pass_time(LEASE + 1)
+    await line.broker.reap()
+    status = await line.status("a")
+    assert (status.state, status.failure) == ("cancelled", None)
+    await line.check()
+
+
 async def test_cancelling_twice_or_too_late(line: Line) -> None:
     await line.enqueue("a", "b")
     [a] = await line.fetch(1)

@@ -178,8 +178,8 @@ class Broker:
         """Give back what workers held that have been silent for longer than their lease."""
         k = self.keys
         keys = (
-            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.lost),
-            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake),
+            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts),
+            *(k.lost, k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake),
         )
         failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
         [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))

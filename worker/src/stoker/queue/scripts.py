@@ -66,6 +66,7 @@ def load(name: str, *, old: bool = False) -> Script:
 async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     """Run scripts in one round trip, in order, not as a transaction. Returns their replies.
 
+    One that the server does not know runs after the others, in a second round trip: no call may rely on an earlier one.
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
     old = redis in _old
