@@ -30,7 +30,7 @@ from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 
 LONGEST_WAIT = 5.0
-SHORTEST_WAIT = 0.01
+SHORTEST_WAIT = 0.001
 FLUSH_LIMIT = 5.0
 RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
 _log = logging.getLogger("stoker.worker")
@@ -176,8 +176,8 @@ class Worker:
         for delivery in turn.deliveries:
             self._start(delivery)
         self._metrics.slots(len(self._jobs))
-        if turn.due_in is not None:
-            self._look_again_in(turn.due_in)
+        if turn.back_in is not None:
+            self._look_again_in(turn.back_in)
         if room > len(turn.deliveries) and not self._draining:
             self._has_room.set()
 
