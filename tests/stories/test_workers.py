@@ -171,7 +171,7 @@ async def stoker(*arguments: str, folder: Path) -> tuple[int, str]:
 
     from working import HERE
 
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stoker", *arguments),
         env=environment,
