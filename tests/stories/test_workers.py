@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from bakery import bake, bake_once, knead
-from patience import until
 from redis.asyncio import Redis
 from working import worker_process
 
+from patience import until
 from stoker import Stoker
 from stoker.queue.inspector import QueueStats
 from stoker.rules.states import State

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from patience import until
-
 from stoker import Retry, Stoker
 from stoker.rules.durations import Duration
 from stoker.rules.retry import Jitter
