@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from bakery import knead
-from patience import until
 from redis.asyncio import Redis
 from working import worker_process, working
 
+from patience import until
 from stoker import Stoker
 from stoker.queue.keys import Keys
 from stoker.taskqueue import RateLimit

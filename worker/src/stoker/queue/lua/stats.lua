@@ -19,7 +19,7 @@ for _, line in ipairs({ready, suspects}) do
 end
 
 -- A worker with room watches the rate limit, or did so a moment ago.
-local watched = redis.call('HGET', meta, 'watch_until')
+local watched = redis.call('HMGET', meta, 'watch_until')[1]
 local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
 
 local reply = {
