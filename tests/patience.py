@@ -1,4 +1,4 @@
-"""The one way in which stories wait: look again and again until a deadline."""
+"""The one way in which tests wait: look again and again until a deadline."""
 
 import asyncio
 import inspect

@@ -40,10 +40,10 @@ async def test_another_life_begins_with_fresh_attempts_and_keeps_the_history(lin
     assert delivery.attempt == 4
     await line.settle(delivery, Bury(FAILURE))
 
+    await line.enqueue("plain")
     assert await line.inspector.redrive("emails", ["a"]) == ["a"]
     status = await line.status("a")
     assert (status.state, status.attempts, status.losses, status.failure) == (State.READY, 0, 0, FAILURE)
-    await line.enqueue("plain")
     [again] = await line.fetch(1)
     assert (again.id, again.attempt) == ("a", 1)
     assert (await line.stats()).redriven == 1

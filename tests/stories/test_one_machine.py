@@ -14,10 +14,10 @@ import pytest
 import yaml
 from bakery import app as bakery
 from bakery import bake
-from patience import until
 from redis.asyncio import Redis
 from working import HERE
 
+from patience import until
 from servers import free_port
 from stoker.rules.states import State
 

@@ -52,7 +52,7 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
             gateway = await _gateway(port, environment, logs)
             cleanup.push_async_callback(gateway.stop, GATEWAY_PATIENCE)
         scaling = asyncio.create_task(supervisor.run())
-        cleanup.push_async_callback(_end, scaling)
+        cleanup.push_async_callback(_end, supervisor, scaling)
         yield Stack(url, f"http://127.0.0.1:{port}" if port else "", supervisor, inspector)
 
 
@@ -70,6 +70,7 @@ async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Child:
     return gateway
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def _end(supervisor: Supervisor, task: asyncio.Task[None]) -> None:
+    supervisor.leave()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

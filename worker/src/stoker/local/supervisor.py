@@ -37,6 +37,7 @@ class Supervisor:
         self._queues = queues
         self._inspector = inspector
         self._memories: dict[str, Memory] = {}
+        self._leaving = False
 
     async def check(self) -> None:
         """Import every application once. Raises Invalid with the first complaint."""
@@ -44,13 +45,17 @@ class Supervisor:
             await fleet.check()
 
     async def run(self) -> None:
-        """Scale for ever; when cancelled, drain every worker."""
+        """Scale until cancelled or told to leave, then drain every worker."""
         try:
-            while True:
+            while not self._leaving:
                 await self.step(time.monotonic())
                 await asyncio.sleep(INTERVAL)
         finally:
             await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
+
+    def leave(self) -> None:
+        """End `run` after this step, should the cancellation that is to hurry it be lost on its way through redis-py."""
+        self._leaving = True
 
     async def step(self, now: float) -> None:
         """One reading, and one decision for each queue."""

@@ -85,10 +85,10 @@ async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
     """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
     if isinstance(redis, Cluster):
         return await redis.round_trip(commands)
-    connection = await redis.connection_pool.get_connection()
+    connection: AbstractConnection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
     try:
         # Packed by hiredis and written at once: redis-py's own pipeline spends more on a task than the rest of the worker.
-        await connection.send_packed_command(b"".join(pack_command(each.command) for each in commands))
+        await connection.send_packed_command(b"".join([pack_command(each.command) for each in commands]))
         return [await _reply(connection) for _ in commands]
     except BaseException:
         # Whoever was cut off here has replies under way that nobody will read.

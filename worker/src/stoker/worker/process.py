@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker import upkeep
+from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
 from stoker.worker.run import Worker
 
@@ -86,7 +87,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
                 heartbeat.start()
             await worker.run()
         finally:
-            await _stop([*loops, checked])
+            await end(*loops, checked)
             await asyncio.to_thread(heartbeat.stop)
             await _say_goodbye(broker, worker.name)
             await app.close()
@@ -124,11 +125,12 @@ async def _passes(checked: asyncio.Task[None]) -> bool:
 def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = 0
+    ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
         nonlocal asked
         asked += 1
-        checked.cancel()
+        ending.append(loop.create_task(end(checked)))
         if asked == 1:
             worker.drain()
         else:
@@ -141,12 +143,6 @@ def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def _stop(loops: Sequence[asyncio.Task[None]]) -> None:
-    for each in loops:
-        each.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
 
 
 async def _announce(broker: Broker) -> None:

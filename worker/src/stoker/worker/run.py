@@ -22,6 +22,7 @@ from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 
+ASK_AGAIN = 5.0
 _log = logging.getLogger("stoker.worker")
 
 
@@ -45,7 +46,7 @@ class Worker:
         self._metrics = metrics
         self._tracing = tracing
         self._clock = clock
-        self._report = Reporter(metrics, tasks)
+        self._report = Reporter(metrics.tasks, tasks)
         self._executor = Executor(tasks, settings.task_timeout, settings.concurrency)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
@@ -94,9 +95,15 @@ class Worker:
             self._released = True
             if self._jobs:
                 _log.warning("releasing the running tasks", extra={"running": self.busy})
-            for job in self._jobs.values():
-                job.cancel()
+            self._give_up()
             self._turns.hurry()
+
+    def _give_up(self) -> None:
+        # Again and again while anything runs: one cancellation may be lost, or be caught by the task.
+        for job in self._jobs.values():
+            job.cancel()
+        if self._jobs:
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self._give_up)
 
     async def run(self) -> None:
         """Work until drained."""

@@ -14,6 +14,7 @@ from stoker.errors import StokerError
 from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
 from stoker.rules.retry import Retry, backoff
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ending import end
 
 LONGEST_WAIT = 5.0
 SHORTEST_WAIT = 0.01
@@ -89,9 +90,7 @@ class Turns:
             while (self._busy() or self._ended or self._under_way) and not (self._hurried and self._troubles):
                 await self._step()
         finally:
-            waiting.cancel()
-            for turn in self._under_way:
-                turn.cancel()
+            await end(waiting, *self._under_way)
 
     async def _step(self) -> None:
         await self._stir.wait()
@@ -165,8 +164,7 @@ class Turns:
             self._look_now()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await end(waiting)
         # It may just have taken the only wake token, for work that is not ours any more.
         with suppress(StokerError):
             await self._broker.pass_on()
