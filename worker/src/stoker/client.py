@@ -10,6 +10,7 @@ from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, ResultPending, TaskFailed
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
+from stoker.queue.durability import Durability
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import (
@@ -41,6 +42,7 @@ class TaskCall(Struct, frozen=True):
     id: str | None = None
     max_retries: int | None = None
     timeout: float | None = None
+    durability: Durability = Durability.MEMORY
 
 
 class Client:
@@ -68,7 +70,7 @@ class Client:
         """Enqueue in order. All calls are checked before the first is sent.
 
         Raises Invalid for a bad call, Conflict for an id that another task has, RedisUnavailable or
-        RedisRefused; after those two a call with an `id` of its own may simply be sent again.
+        RedisRefused, NotDurable; after those three a call with an `id` of its own may simply be sent again.
         """
         return taken(await self.offer(calls))
 
@@ -77,8 +79,8 @@ class Client:
         for call in calls:
             _check(call)
         outcomes: list[Receipt | Conflict] = []
-        for queue, run in groupby(calls, key=lambda call: call.queue):
-            outcomes += await self._offer_to(queue, list(run))
+        for (queue, durability), run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(queue, list(run), durability)
         return outcomes
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
@@ -104,10 +106,10 @@ class Client:
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
 
-    async def _offer_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+    async def _offer_to(self, queue: str, calls: Sequence[TaskCall], durability: Durability) -> list[Receipt | Conflict]:
         broker = await self._broker(queue)
         with self._tracing.sending(queue, len(calls)) as trace:
-            return await broker.offer([self._entry(call, trace) for call in calls])
+            return await broker.offer([self._entry(call, trace) for call in calls], durability)
 
     async def _broker(self, queue: str) -> Broker:
         if queue not in self._brokers:

@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
 from stoker.client import Client, TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
+from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
@@ -49,6 +50,7 @@ class Options(TypedDict, total=False):
     run_at: datetime
     max_retries: int
     timeout: float
+    durability: Literal["memory", "replicated", "fsynced"]
 
 
 class Handle(Generic[R]):
@@ -149,6 +151,7 @@ class Task(Generic[P, R]):
             id=options.get("id"),
             max_retries=options.get("max_retries"),
             timeout=options.get("timeout"),
+            durability=check_durability(options.get("durability", "memory")),
         )
 
     def check(self) -> None:
