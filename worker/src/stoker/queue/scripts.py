@@ -81,7 +81,7 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     return replies
 
 
-async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: Sequence[Argument]) -> tuple[list[Any], Any]:
+async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
     """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
 
     Returns their replies and its answer, which may be an error. A script that the server did not know makes it a second
