@@ -10,7 +10,7 @@ from servers import Kind, Server, running_valkey
 
 @pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
 def shared_valkey(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each kind of server in turn: what the scripts promise they promise everywhere. A missing one fails and says what to install."""
+    """Each kind of server in turn: the scripts promise the same on all. A missing one fails and says what to install."""
     with running_valkey(kind=request.param) as server:
         yield server
 
