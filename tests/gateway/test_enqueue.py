@@ -72,6 +72,21 @@ async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClie
     assert "choose another id" in answer.json()["detail"]
 
 
+async def test_the_same_key_is_the_same_task(api: httpx.AsyncClient, client: Client) -> None:
+    body = {"task": "t", "payload": {"a": 1}, "idempotency_key": "order 42 of Ada"}
+    first, again = await api.post("/tasks", json=body), await api.post("/tasks", json=body)
+    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 409)
+    assert again.json() == {**first.json(), "duplicate": True}
+    assert "idempotency key 'order 42 of Ada' belongs to another task" in other.json()["detail"]
+    batch = (await api.post("/tasks/batch", json=[body, {**body, "task": "other"}])).json()
+    assert (batch["duplicates"], batch["conflicts"]) == (1, 1)
+    assert {task["task_id"] for task in batch["tasks"]} == {first.json()["task_id"]}
+    [stats] = await client.inspector.stats(["default"])
+    assert stats.ready == 1
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -87,6 +102,9 @@ async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClie
         pytest.param({"task": "t", "queue": "Bad Queue"}, "queue", id="queue name"),
         pytest.param({"task": "t", "id": "a b"}, "id", id="id with a blank"),
         pytest.param({"task": "t", "id": ""}, "id", id="empty id"),
+        pytest.param({"task": "t", "idempotency_key": ""}, "idempotency_key", id="empty key"),
+        pytest.param({"task": "t", "idempotency_key": "a\nb"}, "idempotency_key", id="key of two lines"),
+        pytest.param({"task": "t", "idempotency_key": "a", "id": "b"}, "idempotency_key", id="id and key"),
         pytest.param({"task": "t", "delay": -1}, "delay", id="delay in the past"),
         pytest.param({"task": "t", "run_at": "tomorrow"}, "run_at", id="run_at is no time"),
         pytest.param({"task": "t", "run_at": "2099-01-01T00:00:00"}, "run_at", id="run_at without a zone"),

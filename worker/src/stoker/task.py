@@ -40,7 +40,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Options(TypedDict, total=False):
-    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy."""
+    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
+
+    An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
+    """
 
     id: str
     queue: str
@@ -49,6 +52,7 @@ class Options(TypedDict, total=False):
     run_at: datetime
     max_retries: int
     timeout: float
+    idempotency_key: str
 
 
 class Handle(Generic[R]):
@@ -149,6 +153,7 @@ class Task(Generic[P, R]):
             id=options.get("id"),
             max_retries=options.get("max_retries"),
             timeout=options.get("timeout"),
+            idempotency_key=options.get("idempotency_key"),
         )
 
     def check(self) -> None:
@@ -196,7 +201,7 @@ class Call(Generic[P, R]):
         self._options = options
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id."""
+        """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         call = self.prepare(*args, **kwargs)
         [receipt] = await self._task.app.client.send([call])
         return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
