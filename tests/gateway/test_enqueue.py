@@ -245,3 +245,33 @@ async def test_a_batch_has_1_to_1000_tasks(api: httpx.AsyncClient, count: int) -
 async def test_a_batch_has_at_most_8_mib(api: httpx.AsyncClient) -> None:
     answer = await api.post("/tasks/batch", content=b" " * (8 * 1024 * 1024 + 1), headers=JSON)
     assert answer.status_code == 413
+
+
+async def test_a_unique_task_is_answered_with_the_one_in_the_way(api: httpx.AsyncClient, client: Client) -> None:
+    body = {"task": "t", "payload": {"a": 1, "b": 2}, "unique": {}}
+    first = await api.post("/tasks", json=body)
+    again = await api.post("/tasks", json={**body, "payload": {"b": 2, "a": 1}})
+    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
+    keyed = [await api.post("/tasks", json={**body, "payload": {"n": n}, "unique": {"key": "all", "ttl": 5}}) for n in range(2)]
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 202)
+    assert again.json() == {**first.json(), "duplicate": True}
+    assert [answer.status_code for answer in keyed] == [202, 200]
+    [stats] = await client.inspector.stats(["default"])
+    assert (stats.ready, stats.deduplicated) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("unique", "field"),
+    [
+        ({"until": "never"}, "unique.until"),
+        ({"ttl": 0}, "unique.ttl"),
+        ({"key": ""}, "unique.key"),
+        ({"key": "a\nb"}, "unique.key"),
+        ({"for": 5}, "unique"),
+    ],
+)
+async def test_a_bad_wish_to_be_unique_is_refused(api: httpx.AsyncClient, unique: dict[str, Any], field: str) -> None:
+    answer = await api.post("/tasks", json={"task": "t", "unique": unique})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field

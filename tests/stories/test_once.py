@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from working import working
 
+from patience import until
 from servers import Valkey
-from stoker import Conflict, Invalid, RedisUnavailable, Stoker
+from stoker import Conflict, Invalid, RedisUnavailable, Stoker, Unique
 from stoker.client import TRY_AGAIN_AFTER
 from stoker.rules.states import State
 from wires import wire_to
@@ -96,3 +97,50 @@ async def test_an_enqueue_that_redis_never_answers_fails_soon(own_valkey: Valkey
         with pytest.raises(RedisUnavailable):
             await ship.enqueue()
     await app.close()
+
+
+async def test_of_a_unique_task_only_one_waits(app: Stoker) -> None:
+    may_end = asyncio.Event()
+
+    @app.task(unique=Unique(until="started"))
+    async def rebuild_index(shop: str) -> str:
+        await may_end.wait()
+        return shop
+
+    first = await rebuild_index.enqueue("flowers")
+    second = await rebuild_index.enqueue(shop="flowers")
+    other = await rebuild_index.enqueue("bread")
+    assert (second.id, second.duplicate) == (first.id, True)
+    assert not other.duplicate
+    async with working(app):
+        await until(lambda: running(app, 2))
+        third = await rebuild_index.enqueue("flowers")
+        assert not third.duplicate, "what changed after the first has started is seen by the next"
+        may_end.set()
+        assert [await handle.result(timeout=5) for handle in (second, third)] == ["flowers", "flowers"]
+
+
+async def test_of_a_unique_task_only_one_waits_or_runs(app: Stoker) -> None:
+    may_end = asyncio.Event()
+
+    @app.task(unique=Unique(until="done", key=lambda user, text: f"user {user}"))
+    async def remind(user: int, text: str) -> None:
+        await may_end.wait()
+
+    first = await remind.enqueue(1, "hello")
+    async with working(app):
+        await until(lambda: running(app, 1))
+        again, other = await remind.enqueue(1, "good morning"), await remind.enqueue(2, "hello")
+        assert (again.id, again.duplicate, other.duplicate) == (first.id, True, False)
+        assert not (await remind.options(unique=None).enqueue(1, "whatever they said")).duplicate
+        by_text = remind.options(unique=Unique(key="hello"))
+        assert not (await by_text.enqueue(1, "hello")).duplicate
+        assert (await by_text.enqueue(3, "hello")).duplicate
+        may_end.set()
+        await again.result(timeout=5)
+        assert not (await remind.enqueue(1, "good night")).duplicate
+
+
+async def running(app: Stoker, count: int) -> bool:
+    [stats] = await app.client.inspector.stats(["default"])
+    return stats.running == count

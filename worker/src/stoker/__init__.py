@@ -7,6 +7,7 @@ from stoker.app import Stoker
 from stoker.context import Context
 from stoker.errors import Conflict, Dead, Invalid, NotFound, RedisRefused, RedisUnavailable, ResultPending, StokerError, TaskFailed
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "StokerError",
     "Task",
     "TaskFailed",
+    "Unique",
 ]

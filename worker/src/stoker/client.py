@@ -27,6 +27,7 @@ from stoker.rules.message import (
     id_of_key,
 )
 from stoker.rules.states import State
+from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
 
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
@@ -41,6 +42,7 @@ class TaskCall(Struct, frozen=True):
     """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds.
 
     An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
+    With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
     """
 
     task: str
@@ -53,6 +55,7 @@ class TaskCall(Struct, frozen=True):
     max_retries: int | None = None
     timeout: float | None = None
     idempotency_key: str | None = None
+    claim: Claim | None = None
 
     @property
     def own_id(self) -> str | None:
@@ -127,7 +130,10 @@ class Client:
         with self._tracing.sending(queue, len(calls)) as trace:
             entries = [self._entry(call, trace) for call in calls]
             outcomes, tries = await self._insist(queue, entries)
-        return [_outcome(call, outcome, tries, self._clock()) for call, outcome in zip(calls, outcomes, strict=True)]
+        return [
+            _outcome(call, entry, outcome, tries, self._clock())
+            for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
+        ]
 
     async def _insist(self, queue: str, entries: Sequence[Entry]) -> tuple[list[Receipt | Conflict], int]:
         """The outcomes, and how many tries they took."""
@@ -160,17 +166,17 @@ class Client:
             max_retries=call.max_retries,
             timeout=call.timeout,
         )
-        return Entry(message, call.delay, call.run_at)
+        return Entry(message, call.delay, call.run_at, call.claim)
 
 
-def _outcome(call: TaskCall, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
+def _outcome(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
     """What the caller is to know: nothing of ids that it did not choose."""
     if isinstance(outcome, Conflict):
         if call.idempotency_key is None:
             return outcome
         words = f"idempotency key {call.idempotency_key!r} belongs to another task in queue {call.queue}"
         return Conflict(f"{words}: take another key, or send the same task and payload")
-    if outcome.duplicate and tries > 1 and call.own_id is None:
+    if outcome.duplicate and tries > 1 and call.own_id is None and outcome.id == entry.message.id:
         # Nobody else has this id, so it is this very task: an earlier try was taken, and its answer lost.
         return Receipt(outcome.id, State.SCHEDULED if call.delay or call.run_at > now else State.READY)
     return outcome

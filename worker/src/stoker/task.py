@@ -14,6 +14,7 @@ from stoker.errors import Invalid
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
+from stoker.rules.unique import Unique
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,12 +38,14 @@ class Policy(msgspec.Struct, frozen=True):
     priority: int = 0
     timeout: float | None = None
     retry: Retry | None = None
+    unique: Unique | None = None
 
 
 class Options(TypedDict, total=False):
     """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
 
     An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
+    `unique` None: whatever the task's declaration says, this one is not unique.
     """
 
     id: str
@@ -53,10 +56,11 @@ class Options(TypedDict, total=False):
     max_retries: int
     timeout: float
     idempotency_key: str
+    unique: Unique | None
 
 
 class Handle(Generic[R]):
-    """A task that was enqueued."""
+    """A task that was enqueued, or (`duplicate`) the one that stands for it: the same one, or the only one of its kind."""
 
     def __init__(self, task: "Task[..., R]", queue: str, task_id: str, *, duplicate: bool) -> None:
         self.id = task_id
@@ -142,11 +146,12 @@ class Task(Generic[P, R]):
             bound = self._bind(args, kwargs)
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
-        run_at = options.get("run_at")
+        run_at, payload = options.get("run_at"), encode_payload(bound)
+        unique = options.get("unique", self.policy.unique)
         return TaskCall(
             task=self.name,
             queue=options.get("queue", self.policy.queue),
-            payload=encode_payload(bound),
+            payload=payload,
             priority=options.get("priority", self.policy.priority),
             delay=options.get("delay", 0.0),
             run_at=run_at.timestamp() if run_at else 0.0,
@@ -154,6 +159,7 @@ class Task(Generic[P, R]):
             max_retries=options.get("max_retries"),
             timeout=options.get("timeout"),
             idempotency_key=options.get("idempotency_key"),
+            claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
         )
 
     def check(self) -> None:

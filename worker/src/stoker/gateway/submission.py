@@ -23,6 +23,7 @@ from stoker.rules.message import (
     check_payload,
     check_queue,
 )
+from stoker.rules.unique import DAY, Claim, Unique, Until
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,6 +31,18 @@ SHOWN_ERRORS = 20
 TEN_YEARS = 10 * 366 * 86400
 _AT = re.compile(r"(?P<what>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 _NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(?P<field>.*)`")
+
+
+class UniqueRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Enqueue only if no task of the same kind waits (until it has started) or waits and runs (until it is done)."""
+
+    until: Annotated[Until, Meta(description="When the next one may be enqueued.")] = "done"
+    ttl: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds from when it is due, after which it keeps nobody out.")] = (
+        DAY
+    )
+    key: Annotated[str, Meta(min_length=1, max_length=MAX_KEY, description="What is the same; without it, the payload.")] | None = (
+        None
+    )
 
 
 class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +71,7 @@ class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    unique: Annotated[UniqueRequest, Meta(description="Only one of its kind.")] | None = None
     max_retries: Annotated[int, Meta(ge=0, le=1000, description="Overrides the task's own.")] | None = None
     timeout: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds it may run; overrides the task's own.")] | None = None
 
@@ -114,10 +128,11 @@ def _call(request: TaskRequest) -> TaskCall:
         raise InvalidFields([FieldError("run_at", "give either delay or run_at, not both")])
     if request.id is not None and request.idempotency_key is not None:
         raise InvalidFields([FieldError("idempotency_key", "give either id or idempotency_key, not both")])
+    payload = _payload(request.payload)
     return TaskCall(
         task=request.task,
         queue=checked("queue", check_queue, request.queue),
-        payload=_payload(request.payload),
+        payload=payload,
         priority=request.priority,
         delay=request.delay,
         run_at=max(0.0, request.run_at.timestamp()) if request.run_at else 0.0,
@@ -127,7 +142,15 @@ def _call(request: TaskRequest) -> TaskCall:
         idempotency_key=(
             None if request.idempotency_key is None else checked("idempotency_key", check_key, request.idempotency_key)
         ),
+        claim=None if request.unique is None else _claim(request.unique, request.task, payload),
     )
+
+
+def _claim(unique: UniqueRequest, task: str, payload: Raw) -> Claim:
+    try:
+        return Unique(unique.until, unique.ttl, unique.key).claim(task, bytes(payload))
+    except Invalid as error:
+        raise InvalidFields([FieldError("unique.key", str(error))]) from error
 
 
 def _payload(raw: Raw) -> Raw:

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1)
 -- Returns {now_ms, next_due_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
-local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake = unpack(KEYS)
+local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS)
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local PROMOTED_AT_ONCE = 100
 
@@ -54,6 +54,7 @@ for at, id in ipairs(ids) do
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)
+free_claims(uniques, claims, ids, 's')
 
 -- There is more than this worker may hold: wake the next one.
 if redis.call('EXISTS', ready) == 1 or (took_suspect and redis.call('EXISTS', suspects) == 1) then wake_one(wake) end
