@@ -51,7 +51,7 @@ class Up:
     def __init__(self, file: Path, *flags: str) -> None:
         self._output = file.parent / "output.log"
         command = [sys.executable, "-m", "stoker", "up", "-f", str(file), "--data", str(file.parent / "data"), *flags]
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
         with self._output.open("wb") as sink:
             self.process = subprocess.Popen(command, env=environment, cwd=file.parent, stdout=sink, stderr=sink)
 

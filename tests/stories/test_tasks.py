@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from patience import until
 from working import AT_ONCE, working
 
+from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
 from stoker.client import TaskCall
 from stoker.rules.message import check_payload

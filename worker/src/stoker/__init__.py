@@ -5,7 +5,18 @@ from stoker import Stoker
 
 from stoker.app import Stoker
 from stoker.context import Context
-from stoker.errors import Conflict, Dead, Invalid, NotFound, RedisRefused, RedisUnavailable, ResultPending, StokerError, TaskFailed
+from stoker.errors import (
+    Conflict,
+    Dead,
+    Invalid,
+    NotDurable,
+    NotFound,
+    RedisRefused,
+    RedisUnavailable,
+    ResultPending,
+    StokerError,
+    TaskFailed,
+)
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
@@ -17,6 +28,7 @@ __all__ = [
     "Handle",
     "Invalid",
     "Jitter",
+    "NotDurable",
     "NotFound",
     "RedisRefused",
     "RedisUnavailable",

@@ -12,6 +12,7 @@ from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
+from stoker.queue.durability import Durability
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import (
@@ -56,6 +57,7 @@ class TaskCall(Struct, frozen=True):
     timeout: float | None = None
     idempotency_key: str | None = None
     claim: Claim | None = None
+    durability: Durability = Durability.MEMORY
 
     @property
     def own_id(self) -> str | None:
@@ -89,8 +91,8 @@ class Client:
 
         Where Redis does not answer they are sent again, up to two times within five seconds: they have their ids by then,
         so a call whose answer was lost makes one task. Raises Invalid for a bad call, Conflict for an id or key that
-        another task has, RedisUnavailable or RedisRefused; after those two a call with an `id` or `idempotency_key` of
-        its own may simply be sent again.
+        another task has, RedisUnavailable, RedisRefused or NotDurable; after those three a call with an `id` or
+        `idempotency_key` of its own may simply be sent again.
         """
         return taken(await self.offer(calls))
 
@@ -99,8 +101,8 @@ class Client:
         for call in calls:
             _check(call)
         outcomes: list[Receipt | Conflict] = []
-        for queue, run in groupby(calls, key=lambda call: call.queue):
-            outcomes += await self._offer_to(queue, list(run))
+        for (queue, durability), run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(queue, list(run), durability)
         return outcomes
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
@@ -126,26 +128,26 @@ class Client:
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
 
-    async def _offer_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+    async def _offer_to(self, queue: str, calls: Sequence[TaskCall], durability: Durability) -> list[Receipt | Conflict]:
         with self._tracing.sending(queue, len(calls)) as trace:
             entries = [self._entry(call, trace) for call in calls]
-            outcomes, tries = await self._insist(queue, entries)
+            outcomes, tries = await self._insist(queue, entries, durability)
         return [
             _outcome(call, entry, outcome, tries, self._clock())
             for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
         ]
 
-    async def _insist(self, queue: str, entries: Sequence[Entry]) -> tuple[list[Receipt | Conflict], int]:
+    async def _insist(self, queue: str, entries: Sequence[Entry], durability: Durability) -> tuple[list[Receipt | Conflict], int]:
         """The outcomes, and how many tries they took."""
         until = time.monotonic() + TRY_AGAIN_WITHIN
         for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
             try:
-                return await (await self._broker(queue)).offer(entries), tries
+                return await (await self._broker(queue)).offer(entries, durability), tries
             except RedisUnavailable:
                 if time.monotonic() + pause > until:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await (await self._broker(queue)).offer(entries), len(TRY_AGAIN_AFTER) + 1
+        return await (await self._broker(queue)).offer(entries, durability), len(TRY_AGAIN_AFTER) + 1
 
     async def _broker(self, queue: str) -> Broker:
         if queue not in self._brokers:

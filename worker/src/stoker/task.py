@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
 from stoker.client import Client, TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
+from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
@@ -57,6 +58,7 @@ class Options(TypedDict, total=False):
     timeout: float
     idempotency_key: str
     unique: Unique | None
+    durability: Literal["memory", "replicated", "fsynced"]
 
 
 class Handle(Generic[R]):
@@ -160,6 +162,7 @@ class Task(Generic[P, R]):
             timeout=options.get("timeout"),
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
+            durability=check_durability(options.get("durability", "memory")),
         )
 
     def check(self) -> None:

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
 
-from stoker.errors import Conflict, Invalid
+from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
 from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.durability import Durability, question, shortfall
+from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
@@ -112,14 +114,15 @@ class Broker:
         with errors_mapped():
             await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
 
-    async def enqueue(self, entries: Sequence[Entry]) -> list[Receipt]:
+    async def enqueue(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt]:
         """Add tasks in order. Safe to repeat: an id that is there already is left alone.
 
-        Raises Conflict where an id is taken by another task; the other entries have been added.
+        Raises Conflict where an id is taken by another task; the other entries have been added. Raises NotDurable where
+        all have been added, but Redis does not confirm the durability in time.
         """
-        return taken(await self.offer(entries))
+        return taken(await self.offer(entries, durability))
 
-    async def offer(self, entries: Sequence[Entry]) -> list[Receipt | Conflict]:
+    async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims)
@@ -127,7 +130,11 @@ class Broker:
             Call("enqueue", keys, [*_claims(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
             for chunk in chunks(entries, ENQUEUED_AT_ONCE)
         ]
-        replies = [reply for part in await scripts.run(self._redis, *calls) for reply in part] if calls else []
+        if calls and durability is not Durability.MEMORY:
+            parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
+        else:
+            parts = await scripts.run(self._redis, *calls) if calls else []
+        replies = [reply for part in parts for reply in part]
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
@@ -198,6 +205,14 @@ class Broker:
         call = Call("sweep", keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
+
+    async def _durably(self, calls: Sequence[Call], ids: Sequence[str], durability: Durability) -> list[Any]:
+        parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
+        if missed := shortfall(durability, answer):
+            raise NotDurable(f"enqueued, but not {durability}: {missed}", ids)
+        if isinstance(answer, Exception):
+            raise mapped(answer) from answer
+        return parts
 
     def _settle_call(self, settlements: Sequence[Settlement]) -> Call:
         k = self.keys

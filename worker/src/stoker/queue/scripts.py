@@ -79,6 +79,27 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     return replies
 
 
+async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: Sequence[Argument]) -> tuple[list[Any], Any]:
+    """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
+
+    Returns their replies and its answer, which may be an error. A script that the server did not know makes it a second
+    trip, on which the first one's tasks are there already: the first trip's replies are the true ones.
+    """
+    key = calls[0].keys[0]
+    old = redis in _old
+    with errors_mapped():
+        *replies, answer = await send(
+            redis, [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
+        )
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        replies = await run(redis, *calls)
+        _, answer = await run_and_ask(redis, calls, question)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise mapped(reply) from reply
+    return replies, answer
+
+
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
     """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
     if isinstance(redis, Cluster):
