@@ -16,7 +16,7 @@ $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
 	@touch $@
 
-.PHONY: help setup demo up test lint types check cluster-test cluster-up cluster-down manifests constraints clean
+.PHONY: help setup demo up test cluster-test lint check bench manifests constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(READY) ## all tests that need no cluster (real Valkey, real kube-apiserv
 cluster-test: $(READY) ## the main job on a real Kubernetes: yours if KUBECONFIG is set, else one of its own
 	@tests/cluster/run $(ARGS)
 
+bench: $(READY) ## Stoker against its peers, every figure in one interleaved run (long; ARGS=--quick for a taste)
+	@benchmarks/run $(ARGS)
+
 lint: $(READY) ## style, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -48,7 +51,7 @@ manifests: $(READY) ## render k8s/install.yaml from the chart
 	@charts/render
 
 constraints: $(READY) ## pin the newest versions of everything
-	@constraints/update
+	@constraints/update --upgrade
 
 clean: ## forget the virtual environment and all caches in this folder
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .stoker

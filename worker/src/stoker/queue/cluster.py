@@ -20,7 +20,7 @@ class Routed(NamedTuple):
     """A command, and the key whose slot says which node is to run it."""
 
     key: str
-    command: Sequence[Any]
+    command: tuple[Any, ...]
 
 
 class Cluster(RedisCluster):

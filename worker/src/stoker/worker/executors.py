@@ -17,6 +17,7 @@ from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.task import Task
 from stoker.telemetry.logs import TaskLog
+from stoker.worker.deadline import Deadline
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
@@ -57,14 +58,14 @@ class Executor:
         return message.timeout or task.policy.timeout or self._timeout
 
     async def _call(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
-        deadline = asyncio.timeout(limit)
+        deadline = Deadline(limit)
         try:
-            async with deadline:
+            with deadline:
                 value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
         except Dead as reason:
             return Hopeless(Failure("Dead", _words(reason)))
         except TimeoutError as error:
-            if deadline.expired():
+            if deadline.expired:
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
             return Raised(failure_of(error))
         except (Exception, SystemExit) as error:
