@@ -1,6 +1,5 @@
 """How safe an enqueue must be before it is acknowledged, and how Redis is asked whether it is."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -29,7 +28,7 @@ def check_durability(value: str) -> Durability:
         raise Invalid(f"durability {value!r} is unknown: choose memory, replicated or fsynced") from None
 
 
-def question(durability: Durability) -> Sequence[str | int]:
+def question(durability: Durability) -> tuple[str | int, ...]:
     """The command that waits. It counts for all that its connection has written before."""
     patience = round(PATIENCE * 1000)
     if durability is Durability.REPLICATED:
