@@ -30,6 +30,7 @@ up: $(READY) ## the same stack kept running, with the gateway on http://127.0.0.
 	@PYTHONPATH=examples/shop $(BIN)/stoker up -f k8s/samples/emails.yaml
 
 test: $(READY) ## all tests that need no cluster (real Valkey, real kube-apiserver)
+	@tests/prepare
 	@tests/cluster/prepare apiserver
 	@$(BIN)/pytest -m "not cluster" $(ARGS)
 

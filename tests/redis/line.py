@@ -90,6 +90,10 @@ class Line:
         assert places["suspects"] <= await self._fields(k.lost)
         assert not places["ready"] & await self._fields(k.lost), "a task that was lost stands among the suspects"
         assert await self._fields(k.cancels) <= places["leases"]
+        held = {digest: tuple(value.split(b" ", 1)) for digest, value in (await now(self.redis.hgetall(k.uniques))).items()}
+        claims = {task_id: value[2:] for task_id, value in (await now(self.redis.hgetall(k.claims))).items()}
+        assert {task_id: digest for digest, (_, task_id) in held.items()} == claims, "a claim and its holder know each other"
+        assert set(claims) <= set(everywhere) - ended - places["dead"], "who has ended claims nothing"
         assert await now(self.redis.llen(k.wake)) <= 1, "one enqueue wakes one worker"
 
     async def _members(self, key: str) -> set[bytes]:

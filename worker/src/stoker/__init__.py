@@ -18,6 +18,7 @@ from stoker.errors import (
     TaskFailed,
 )
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "StokerError",
     "Task",
     "TaskFailed",
+    "Unique",
 ]

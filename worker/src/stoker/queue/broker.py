@@ -16,6 +16,7 @@ from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
+from stoker.rules.unique import Claim
 from stoker.taskqueue import Lease, RateLimit, Retention
 
 T = TypeVar("T")
@@ -30,15 +31,19 @@ _json = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
-    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds)."""
+    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
+
+    With a `claim` only where no other task holds the same one.
+    """
 
     message: Message
     delay: float = 0.0
     run_at: float = 0.0
+    claim: Claim | None = None
 
 
 class Receipt(NamedTuple):
-    """What became of an enqueue. `duplicate` where the same task was there already."""
+    """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
 
     id: str
     state: State | None
@@ -128,9 +133,9 @@ class Broker:
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake)
+        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims)
         calls = [
-            Call("enqueue", keys, [field for entry in chunk for field in _entry_fields(entry)])
+            Call("enqueue", keys, [*_claims(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
             for chunk in chunks(entries, ENQUEUED_AT_ONCE)
         ]
         if calls and durability is not Durability.MEMORY:
@@ -195,7 +200,7 @@ class Broker:
         k = self.keys
         keys = (
             *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.lost),
-            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake),
+            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
         failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
         [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
@@ -222,7 +227,7 @@ class Broker:
         k = self.keys
         keys = (
             *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
-            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake),
+            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
         arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
         for settlement in settlements:
@@ -233,7 +238,7 @@ class Broker:
         k = self.keys
         keys = (
             *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-            *(k.levels, k.scheduled, k.meta, k.stats, k.wake),
+            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
         return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace])
 
@@ -255,6 +260,12 @@ def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
     return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
 
 
+def _claims(entries: Sequence[Entry]) -> list[Argument]:
+    claims = [(entry.message.id, entry.claim) for entry in entries if entry.claim]
+    fields = [field for task_id, claim in claims for field in (task_id, claim.until[0], claim.digest, _ms(claim.ttl))]
+    return [len(claims), *fields]
+
+
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
     """The receipts. Raises the first Conflict among them."""
     receipts: list[Receipt] = []
@@ -265,7 +276,9 @@ def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
     return receipts
 
 
-def _receipt(message: Message, reply: bytes) -> Receipt | Conflict:
+def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict:
+    if isinstance(reply, list):
+        return Receipt(reply[0].decode(), None, duplicate=True)
     if reply in (b"ready", b"scheduled"):
         return Receipt(message.id, State(reply.decode()))
     if not _same(message, reply):

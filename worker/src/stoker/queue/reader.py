@@ -50,6 +50,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     stopped: int = 0
     mended: int = 0
     redriven: int = 0
+    deduplicated: int = 0
     stale_settles: int = 0
     invariant_violations: int = 0
     busy_ms: int = 0

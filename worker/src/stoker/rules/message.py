@@ -4,6 +4,7 @@ Nothing in it is ever executed, imported or unpickled. `task` is a name that the
 among the functions its application registered; `payload` stays raw JSON until a function wants it.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -15,6 +16,7 @@ from stoker.errors import Invalid
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_RETRIES = 1000
+MAX_KEY = 255
 LONGEST = 36_500 * 86400.0
 """A century in seconds: beyond it, times in milliseconds would no longer be exact in Redis."""
 
@@ -97,6 +99,23 @@ def check_id(task_id: str) -> str:
     if not _ID.fullmatch(task_id):
         raise Invalid(f"bad task id {task_id!r}: use 1 to 128 printable ASCII characters without blanks")
     return task_id
+
+
+def check_key(key: str) -> str:
+    """Raises Invalid unless it is a text of 1 to 255 characters that UTF-8 can carry."""
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+        raise Invalid(f"bad key {key!r}: use 1 to {MAX_KEY} printable characters")
+    return key
+
+
+def id_of_key(queue: str, key: str) -> str:
+    """The id that an idempotency key stands for, the same at every call: the rules for ids do the rest."""
+    return "idem-" + digest(queue, key)
+
+
+def digest(*parts: str) -> str:
+    """128 bits of SHA-256 in hexadecimal. As a JSON list, no parts can imitate others."""
+    return hashlib.sha256(_encoder.encode(parts)).hexdigest()[:32]
 
 
 def check_queue(name: str) -> str:

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
-local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake = unpack(KEYS)
+local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS)
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, BATCHES_A_SECOND = 100, 100
@@ -83,6 +83,7 @@ for at, id in ipairs(ids) do
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)
+free_claims(uniques, claims, ids, 's')
 
 if per_second > 0 then
   debt = debt + #ids * 1000
