@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from msgspec import Raw, Struct
@@ -13,6 +14,7 @@ from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultP
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
+from stoker.queue.gathering import Gathering
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import (
@@ -75,7 +77,7 @@ class Client:
         self._tracing = tracing or Tracing()
         self._clock = clock
         self._new_id = IdFactory()
-        self._brokers: dict[str, Broker] = {}
+        self._doors: dict[tuple[str, Durability], Gathering] = {}
 
     @classmethod
     def at(cls, url: str, namespace: str) -> "Client":
@@ -142,19 +144,19 @@ class Client:
         until = time.monotonic() + TRY_AGAIN_WITHIN
         for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
             try:
-                return await (await self._broker(queue)).offer(entries, durability), tries
+                return await (await self._door(queue, durability)).offer(entries), tries
             except RedisUnavailable:
                 if time.monotonic() + pause > until:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await (await self._broker(queue)).offer(entries, durability), len(TRY_AGAIN_AFTER) + 1
+        return await (await self._door(queue, durability)).offer(entries), len(TRY_AGAIN_AFTER) + 1
 
-    async def _broker(self, queue: str) -> Broker:
-        if queue not in self._brokers:
+    async def _door(self, queue: str, durability: Durability) -> Gathering:
+        if (queue, durability) not in self._doors:
             broker = Broker(self._redis, Keys(self._namespace, queue))
             await broker.register()
-            self._brokers[queue] = broker
-        return self._brokers[queue]
+            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
+        return self._doors[queue, durability]
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(
