@@ -1,6 +1,7 @@
 """The enqueuing side: what the application's tasks, the gateway and the command line send tasks with."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -113,10 +114,12 @@ class Client:
 
     async def wait(self, queue: str, task_id: str, timeout: float | None = None) -> TaskStatus:
         """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
-        pause = FIRST_LOOK
+        pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
                 while not (status := await self.status(queue, task_id)).state.final:
+                    if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
+                        raise TimeoutError
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_LOOK)
         except TimeoutError:
