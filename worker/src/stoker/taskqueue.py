@@ -199,7 +199,8 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
     if not isinstance(namespace, str):
         raise Invalid(f"{KIND} {name}: metadata.namespace must be a string, not {namespace!r}")
     queue = TaskQueue(name, namespace, spec)
-    check_queue(queue.queue)
+    for each in (queue.name, queue.queue):
+        check_queue(each)
     return queue
 
 

@@ -202,6 +202,8 @@ def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     envelope, state, at, fence, failures, losses, failure, result = reply
+    if state == b"nowhere":
+        raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
         message = decode(envelope)
     except Invalid:
