@@ -16,7 +16,7 @@ $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
 	@touch $@
 
-.PHONY: help setup demo up test proof lint types check cluster-test cluster-up cluster-down manifests constraints clean
+.PHONY: help setup demo up test proof cluster-test lint check bench manifests constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,7 @@ up: $(READY) ## the same stack kept running, with the gateway on http://127.0.0.
 	@PYTHONPATH=examples/shop $(BIN)/stoker up -f k8s/samples/emails.yaml
 
 test: $(READY) ## all tests that need no cluster (real Valkey, real kube-apiserver)
+	@tests/prepare
 	@tests/cluster/prepare apiserver
 	@$(BIN)/pytest -m "not cluster" $(ARGS)
 
@@ -39,6 +40,9 @@ proof: $(READY) ## the engine's laws, as long as a night: 20,000 new histories a
 
 cluster-test: $(READY) ## the main job on a real Kubernetes: yours if KUBECONFIG is set, else one of its own
 	@tests/cluster/run $(ARGS)
+
+bench: $(READY) ## Stoker against its peers, every figure in one interleaved run (long; ARGS=--quick for a taste)
+	@benchmarks/run $(ARGS)
 
 lint: $(READY) ## style, types, import rules
 	@$(BIN)/ruff check .
@@ -52,7 +56,7 @@ manifests: $(READY) ## render k8s/install.yaml from the chart
 	@charts/render
 
 constraints: $(READY) ## pin the newest versions of everything
-	@constraints/update
+	@constraints/update --upgrade
 
 clean: ## forget the virtual environment and all caches in this folder
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .stoker

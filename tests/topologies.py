@@ -107,7 +107,8 @@ def _node(stack: ExitStack, folder: str, kind: Kind) -> tuple[Server, int]:
         str(bus),
     )
     # Half a second of silence makes a node suspect; a real one would be given fifteen.
-    return started(stack, *options, "--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0", kind=kind), bus
+    options += ("--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+    return started(stack, *options, kind=kind), bus
 
 
 def _view(server: Server) -> tuple[str, str]:
@@ -147,7 +148,8 @@ def running_pair(kind: Kind, *options: str) -> Iterator[tuple[Server, Server]]:
     with ExitStack() as stack:
         options = ("--repl-diskless-sync-delay", "0", *options)
         master = started(stack, *options, kind=kind)
-        replica = started(stack, *options, "--replicaof", f"127.0.0.1 {master.port}", kind=kind)
+        replica = started(stack, *options, kind=kind)
+        ask(replica, "REPLICAOF", "127.0.0.1", master.port)
 
         def is_in_sync() -> bool:
             with client(master) as connection:

@@ -47,6 +47,16 @@ def test_an_id_is_enqueued_once(stoker: Any) -> None:
     assert other.err.startswith("error: task id 'order-42' is taken")
 
 
+def test_a_key_is_enqueued_once(stoker: Any) -> None:
+    first = json.loads(stoker("enqueue", "t", "a=1", "--idempotency-key", "the order of Ada", "--json").out)
+    again = json.loads(stoker("enqueue", "t", "a=1", "--idempotency-key", "the order of Ada", "--json").out)
+    other = stoker("enqueue", "t", "a=2", "--idempotency-key", "the order of Ada")
+    assert (first["duplicate"], again["duplicate"]) == (False, True)
+    assert first["task_id"] == again["task_id"]
+    assert other.code == 1
+    assert "idempotency key 'the order of Ada' belongs to another task" in other.line
+
+
 def test_many_at_once(stoker: Any) -> None:
     ended = stoker("enqueue", "t", "a=1", "--count", "2500", "--json")
     assert json.loads(ended.out) == {"enqueued": 2500, "queue": "default"}
@@ -65,12 +75,15 @@ def test_many_at_once(stoker: Any) -> None:
         (["--priority", "101"], "--priority"),
         (["--queue", "Bad_Name"], "bad queue name"),
         (["--id", "a b"], "bad task id"),
+        (["--idempotency-key", ""], "bad key"),
+        (["--id", "x", "--idempotency-key", "y"], "either --id or --idempotency-key"),
+        (["--idempotency-key", "x", "--count", "2"], "either that or --count"),
         (["--delay", "soon"], "not a duration"),
         (["--delay", "-5"], "not a duration"),
         (["--run-at", "tomorrow"], "write it like 2030-01-31T09:00:00Z"),
         (["--run-at", "2030-01-31T09:00:00"], "time with its zone"),
         (["--run-at", "2030-01-31T09:00:00Z", "--delay", "1s"], "either --delay or --run-at"),
-        (["--id", "x", "--count", "2"], "either --id or --count"),
+        (["--id", "x", "--count", "2"], "either that or --count"),
         (["--count", "0"], "--count"),
         (["--max-retries", "-1"], "--max-retries"),
     ],

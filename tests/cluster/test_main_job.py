@@ -107,13 +107,14 @@ def test_an_image_that_is_not_there_is_named_by_a_condition(
 
 
 def test_deleting_a_task_queue_removes_its_workers(cluster: Cluster, installed: float) -> None:
-    """`kubectl delete tq` takes the Deployment and its pods along."""
+    """`kubectl delete tq` takes the Deployment and its pods along: at once, though they have only just started."""
     apply_sample(cluster)
     enqueue(cluster, "python", 9001, BACKLOG)
     eventually(lambda: cluster.all("pods", WORKERS), 60, "workers run")
     cluster.kubectl("delete", "tq", "emails", "--timeout=60s")
     eventually(lambda: cluster.get("deployment", "emails-worker") is None, 60, "the Deployment is gone")
-    eventually(lambda: not cluster.all("pods", WORKERS), 120, "the pods are gone")
+    # Far less than their grace period, at whose end they would be killed.
+    eventually(lambda: not cluster.all("pods", WORKERS), 30, "the pods are gone")
 
 
 def test_uninstalling_leaves_only_the_resource_type(cluster: Cluster, installed: float) -> None:

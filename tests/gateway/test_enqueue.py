@@ -72,6 +72,21 @@ async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClie
     assert "choose another id" in answer.json()["detail"]
 
 
+async def test_the_same_key_is_the_same_task(api: httpx.AsyncClient, client: Client) -> None:
+    body = {"task": "t", "payload": {"a": 1}, "idempotency_key": "order 42 of Ada"}
+    first, again = await api.post("/tasks", json=body), await api.post("/tasks", json=body)
+    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 409)
+    assert again.json() == {**first.json(), "duplicate": True}
+    assert "idempotency key 'order 42 of Ada' belongs to another task" in other.json()["detail"]
+    batch = (await api.post("/tasks/batch", json=[body, {**body, "task": "other"}])).json()
+    assert (batch["duplicates"], batch["conflicts"]) == (1, 1)
+    assert {task["task_id"] for task in batch["tasks"]} == {first.json()["task_id"]}
+    [stats] = await client.inspector.stats(["default"])
+    assert stats.ready == 1
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -87,6 +102,9 @@ async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClie
         pytest.param({"task": "t", "queue": "Bad Queue"}, "queue", id="queue name"),
         pytest.param({"task": "t", "id": "a b"}, "id", id="id with a blank"),
         pytest.param({"task": "t", "id": ""}, "id", id="empty id"),
+        pytest.param({"task": "t", "idempotency_key": ""}, "idempotency_key", id="empty key"),
+        pytest.param({"task": "t", "idempotency_key": "a\nb"}, "idempotency_key", id="key of two lines"),
+        pytest.param({"task": "t", "idempotency_key": "a", "id": "b"}, "idempotency_key", id="id and key"),
         pytest.param({"task": "t", "delay": -1}, "delay", id="delay in the past"),
         pytest.param({"task": "t", "run_at": "tomorrow"}, "run_at", id="run_at is no time"),
         pytest.param({"task": "t", "run_at": "2099-01-01T00:00:00"}, "run_at", id="run_at without a zone"),
@@ -227,3 +245,33 @@ async def test_a_batch_has_1_to_1000_tasks(api: httpx.AsyncClient, count: int) -
 async def test_a_batch_has_at_most_8_mib(api: httpx.AsyncClient) -> None:
     answer = await api.post("/tasks/batch", content=b" " * (8 * 1024 * 1024 + 1), headers=JSON)
     assert answer.status_code == 413
+
+
+async def test_a_unique_task_is_answered_with_the_one_in_the_way(api: httpx.AsyncClient, client: Client) -> None:
+    body = {"task": "t", "payload": {"a": 1, "b": 2}, "unique": {}}
+    first = await api.post("/tasks", json=body)
+    again = await api.post("/tasks", json={**body, "payload": {"b": 2, "a": 1}})
+    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
+    keyed = [await api.post("/tasks", json={**body, "payload": {"n": n}, "unique": {"key": "all", "ttl": 5}}) for n in range(2)]
+
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 202)
+    assert again.json() == {**first.json(), "duplicate": True}
+    assert [answer.status_code for answer in keyed] == [202, 200]
+    [stats] = await client.inspector.stats(["default"])
+    assert (stats.ready, stats.deduplicated) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("unique", "field"),
+    [
+        ({"until": "never"}, "unique.until"),
+        ({"ttl": 0}, "unique.ttl"),
+        ({"key": ""}, "unique.key"),
+        ({"key": "a\nb"}, "unique.key"),
+        ({"for": 5}, "unique"),
+    ],
+)
+async def test_a_bad_wish_to_be_unique_is_refused(api: httpx.AsyncClient, unique: dict[str, Any], field: str) -> None:
+    answer = await api.post("/tasks", json={"task": "t", "unique": unique})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field

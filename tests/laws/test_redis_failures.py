@@ -1,6 +1,8 @@
 """Which error of ours an answer of Redis becomes: what passes may be tried again, what stays says how to mend it."""
 
+import re
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -59,23 +61,21 @@ def test_a_full_redis_is_an_error_of_its_own(error: Exception):
 
 
 def test_what_happened_while_connecting_counts_and_not_its_wrapping():
-    try:
-        try:
-            raise exceptions.AuthenticationError("Authentication required.", status_code="NOAUTH")
-        except exceptions.RedisError as error:
-            raise exceptions.RedisClusterException("Redis Cluster cannot be connected.") from error
-    except exceptions.RedisClusterException as error:
-        assert type(mapped(error)) is RedisRefused
+    wrapped = exceptions.RedisClusterException("Redis Cluster cannot be connected.")
+    wrapped.__cause__ = exceptions.AuthenticationError("Authentication required.", status_code="NOAUTH")
+    assert type(mapped(wrapped)) is RedisRefused
 
 
 def test_what_the_caller_was_busy_with_does_not_count():
-    try:
-        raise exceptions.NoPermissionError("some other Redis, some other time")
-    except exceptions.RedisError:
-        try:
-            raise exceptions.ReadOnlyError("You can't write against a read only replica.", status_code="READONLY")
-        except exceptions.RedisError as error:
-            assert type(mapped(error)) is RedisUnavailable
+    error = exceptions.TryAgainError("Multiple keys request during rehashing of slot", status_code="TRYAGAIN")
+    error.__context__ = exceptions.NoPermissionError("some other Redis, some other time", status_code="NOPERM")
+    assert type(mapped(error)) is RedisUnavailable
+
+
+@pytest.mark.parametrize("code", [*sorted(PASSING), *sorted(TO_MEND), "OOM", "NOSCRIPT"])
+def test_the_page_tells_of_it(code: str):
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/redis.md").read_text()
+    assert re.search(rf"^\| .*`{code}`", page, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", [*sorted(TO_MEND), "OOM"])

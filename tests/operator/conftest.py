@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from apiserver import ApiServer, running_api_server, unverified
 from operating import Cluster, Operator, Queue, Queues, running_operator
 
-from apiserver import ApiServer, running_api_server, unverified
 from servers import Valkey
 
 

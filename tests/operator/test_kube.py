@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from apiserver import ApiServer
 from operating import Cluster, unique
 
-from apiserver import ApiServer
 from stoker.errors import NotFound
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused, KubernetesUnavailable, connect
 from stoker_operator.resources import Ref

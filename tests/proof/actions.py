@@ -7,7 +7,8 @@ from line import QUEUE
 from model import End, Wish
 from world import Worker, World
 
-from stoker.queue.broker import Delivery, Entry, Pulse, Settlement, Turn, pulse
+from stoker.errors import Conflict
+from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
 from stoker.queue.scripts import run
 from stoker.rules.message import encode
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
@@ -19,13 +20,25 @@ def answers(found: object, expected: object) -> None:
 
 def offer(world: World, entries: Sequence[Entry]) -> None:
     found = world.call(world.line.broker.offer(entries))
-    wishes = [Wish(m.id, encode(m), m.priority, round(delay * 1000), round(due * 1000)) for m, delay, due in entries]
+    wishes = [as_wish(entry) for entry in entries]
     expected = world.model.enqueue(wishes, world.now)
     for wish, answer in zip(wishes, expected, strict=True):
         if answer in ("ready", "scheduled"):
             due = world.now + wish.delay if wish.delay else wish.due
             world.ledger.acknowledged(wish.id, wish.priority, due if answer == "scheduled" else 0)
-    answers(["conflict" if isinstance(got, Exception) else str(got.state or "duplicate") for got in found], expected)
+    answers([_answer(entry.message.id, got) for entry, got in zip(entries, found, strict=True)], expected)
+
+
+def as_wish(entry: Entry) -> Wish:
+    claim = (entry.claim.until[0], entry.claim.digest, round(entry.claim.ttl * 1000)) if entry.claim else None
+    task = entry.message
+    return Wish(task.id, encode(task), task.priority, round(entry.delay * 1000), round(entry.run_at * 1000), claim)
+
+
+def _answer(task_id: str, got: Receipt | Conflict) -> str:
+    if isinstance(got, Conflict):
+        return "conflict"
+    return str(got.state or ("duplicate" if got.id == task_id else f"held by {got.id}"))
 
 
 def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
@@ -54,6 +67,7 @@ def take_turn(world: World, worker: Worker, settlements: list[Settlement], room:
     fetched_first = bool(settlements) and room > 0 and world.client.unknown == [True, False]
     if fetched_first:
         _fetched(world, turn, room, holds_suspect=holds)
+        world.ledger.touched(*(delivery.id for delivery in turn.deliveries))
     if settlements:
         _settled(world, settlements, turn)
     if room and not fetched_first:

@@ -9,7 +9,7 @@ from steps import STEPS, names, perform
 from world import Step, World
 
 LONGEST = 45
-CHOICES, NUMBERS = 60, 5  # a multiple of the lengths of most choices, so that none comes up more often; numbers a step
+CHOICES, NUMBERS = 120, 6  # a multiple of the lengths of most choices, so that none comes up more often; numbers a step
 ESSENTIAL = ("enqueue", "turn", "fetch", "settle", "time_passes")
 FRESH_AFTER = 100  # histories, so that the append-only file stays short
 SETUPS = (

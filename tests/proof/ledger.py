@@ -54,9 +54,8 @@ class Ledger:
             self.outcomes.pop(task_id, None)
             self.touched(task_id)
 
-    def touched(self, task_id: str) -> None:
-        if task_id in self.untouched:
-            self.untouched.remove(task_id)
+    def touched(self, *ids: str) -> None:
+        self.untouched = [task_id for task_id in self.untouched if task_id not in ids]
 
     def handed_out(self, taken: Sequence[Delivery]) -> None:
         for delivery in taken:
@@ -73,8 +72,7 @@ class Ledger:
             fresh = [delivery.id for delivery in taken if delivery.id in self.untouched and self.priority[delivery.id] == priority]
             line = [task_id for task_id in self.untouched if self.priority[task_id] == priority]
             hold("first come, first served", fresh == line[: len(fresh)], (fresh, line))
-        for delivery in taken:
-            self.touched(delivery.id)
+        self.touched(*(delivery.id for delivery in taken))
 
     def succeeded(self, task_id: str, value: int) -> None:
         hold("one outcome is recorded", task_id not in self.outcomes, (task_id, value))

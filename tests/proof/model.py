@@ -37,6 +37,7 @@ class Wish(NamedTuple):
     priority: int = 0
     delay: int = 0
     due: int = 0
+    claim: tuple[str, str, int] | None = None  # s(tarted) or d(one), digest, how long
 
 
 class End(NamedTuple):
@@ -75,6 +76,7 @@ class Item:
     cancel_at: int | None = None
     failure: str | None = None
     result: str | None = None
+    claim: tuple[str, str] | None = None  # s or d, digest
 
     @property
     def level(self) -> int:
@@ -89,12 +91,13 @@ class Model:
     items: dict[str, Item] = field(default_factory=dict)
     arrival: float = 0
     paused: bool = False
+    claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
     counters: Counter[str] = field(default_factory=Counter)
 
     def copy(self) -> "Model":
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
-        return dataclasses.replace(self, items=items, counters=self.counters.copy())
+        return dataclasses.replace(self, items=items, claims=self.claims.copy(), counters=self.counters.copy())
 
     def at(self, *places: str) -> list[Item]:
         """Those that are there, in order."""
@@ -108,14 +111,37 @@ class Model:
             if known := self.items.get(wish.id):
                 answers.append("duplicate" if _work(known.envelope) == _work(wish.envelope) else "conflict")
                 continue
+            if wish.claim and (holder := self._holder(wish.claim[1], now)):
+                answers.append(f"held by {holder}")
+                self.counters["deduplicated"] += 1
+                continue
             item = self.items[wish.id] = Item(wish.id, wish.envelope, wish.priority, "scheduled", due)
             if due <= now:
                 tick += 1
                 item.place, item.score = "ready", item.level * LEVEL + tick
+            if wish.claim:
+                mode, digest, ttl = wish.claim
+                item.claim = mode, digest
+                self.claims[digest] = max(due, now) + ttl, item.id
             answers.append(item.place)
             self.counters["enqueued"] += 1
             self.arrival = tick
         return answers
+
+    def _holder(self, digest: str, now: int) -> str | None:
+        """Who claims this, while its time lasts. A stale holder forgets it."""
+        expires, holder = self.claims.get(digest, (0, ""))
+        item = self.items.get(holder)
+        if item and item.claim and expires > now:
+            return holder
+        if item:
+            item.claim = None
+        return None
+
+    def _free(self, item: Item) -> None:
+        if item.claim and self.claims.get(item.claim[1], (0, ""))[1] == item.id:
+            del self.claims[item.claim[1]]
+        item.claim = None
 
     def promote(self, now: int) -> int:
         due = [item for item in self.at("scheduled") if item.score <= now]
@@ -134,6 +160,8 @@ class Model:
         taken = [Taken(item.id, item.failures, item.losses, max(0, now - arrived(item.score))) for item in line]
         for item in line:
             item.origin, item.place, item.score = item.score, "leases", now + self.rules.lease
+            if item.claim and item.claim[0] == "s":
+                self._free(item)
         self.fences += len(line)
         return taken
 
@@ -172,15 +200,9 @@ class Model:
         verb = end.verb
         if item.cancel_at is not None and verb not in ("succeed", "bury"):
             verb = "cancel"
-        counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "postpone": "postponed"}
-        self.counters[counted.get(verb, "stopped")] += 1
-        self.counters["failed"] += verb in ("retry", "bury")
-        self.counters["busy_ms"] += end.busy
+        self._count(verb, end.busy)
         item.fence, item.cancel_at = "", None
-        if verb in ("succeed", "cancel"):
-            item.failures, item.losses, item.failure = 0, 0, None
-        if verb in ("retry", "bury"):
-            item.failures, item.failure = item.failures + 1, end.body
+        self._keep_or_forget(item, verb, end.body)
         match verb:
             case "succeed" if self.rules.keep == 0:
                 del self.items[item.id]
@@ -197,6 +219,20 @@ class Model:
             case _:
                 self._line_up(item, place_at(item.level, now))
 
+    def _keep_or_forget(self, item: Item, verb: str, failure: str) -> None:
+        if verb in ("succeed", "bury", "cancel"):
+            self._free(item)
+        if verb in ("succeed", "cancel"):
+            item.failures, item.losses, item.failure = 0, 0, None
+        if verb in ("retry", "bury"):
+            item.failures, item.failure = item.failures + 1, failure
+
+    def _count(self, verb: str, busy: int) -> None:
+        counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "postpone": "postponed"}
+        self.counters[counted.get(verb, "stopped")] += 1
+        self.counters["failed"] += verb in ("retry", "bury")
+        self.counters["busy_ms"] += busy
+
     def reap(self, now: int, failure: str) -> tuple[int, int]:
         """Returns how many were given back, and how many buried."""
         given_back = buried = 0
@@ -204,12 +240,14 @@ class Model:
             self.counters["lost"] += 1
             item.fence = ""
             if item.cancel_at is not None:
+                self._free(item)
                 item.place, item.score, item.cancel_at = "cancelled", now, None
                 item.failures, item.losses, item.failure = 0, 0, None
                 self.counters["stopped"] += 1
                 continue
             item.losses += 1
             if item.losses >= self.rules.max_lost:
+                self._free(item)
                 item.place, item.score, item.failure = "dead", now, failure
                 self.counters["buried"] += 1
                 buried += 1
@@ -223,6 +261,7 @@ class Model:
         match item.place if item else "":
             case "ready" | "suspects" | "scheduled":
                 assert item
+                self._free(item)
                 item.place, item.score = "cancelled", now
                 item.failures, item.losses, item.failure = 0, 0, None
                 self.counters["stopped"] += 1
@@ -263,6 +302,7 @@ class Model:
 
     def _remove(self, items: list[Item]) -> list[str]:
         for item in items:
+            self._free(item)
             del self.items[item.id]
         return [item.id for item in items]
 
@@ -283,6 +323,8 @@ class Model:
         content[keys.levels] = {item.id: item.level for item in items if item.level and item.place in ("scheduled", "dead")}
         content[keys.errors] = {item.id: item.failure for item in items if item.failure is not None}
         content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
+        content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}
+        content[keys.claims] = {item.id: " ".join(item.claim) for item in items if item.claim}
         content[keys.cancels] = {item.id: item.cancel_at for item in items if item.cancel_at is not None}
         return content
 

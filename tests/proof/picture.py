@@ -87,6 +87,8 @@ class Reader(Straight):
         match args:
             case ("ZRANGE", _, 0, -1):
                 return list(content)
+            case ("HGETALL", _):
+                return dict(content)
             case ("HKEYS" | "SMEMBERS", _):
                 return list(content)
             case ("LLEN" | "ZCARD" | "HLEN" | "SCARD" | "XLEN", _):

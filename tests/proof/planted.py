@@ -150,6 +150,18 @@ BUGS = (
         "local suspect =",
     ),
     Bug(
+        "a claim outlives the task that held it",
+        "lua/settle.lua",
+        "free_claims(uniques, claims, over)",
+        "",
+    ),
+    Bug(
+        "two tasks claim to be the only one",
+        "lua/enqueue.lua",
+        "if tonumber(expires) > now and",
+        "if false and",
+    ),
+    Bug(
         "arrivals within a tick are not told apart",
         "lua/enqueue.lua",
         "tick = tick + 1",
@@ -170,8 +182,8 @@ BUGS = (
     Bug(
         "a purge leaves the envelopes",
         "lua/purge.lua",
-        "for at = 2, #KEYS do",
-        "for at = 3, #KEYS do",
+        "for at = FIRST_COLUMN, #KEYS do",
+        "for at = FIRST_COLUMN + 1, #KEYS do",
     ),
     Bug(
         "the dead are forgotten too soon",

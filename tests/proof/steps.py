@@ -17,11 +17,13 @@ from stoker.errors import StokerError
 from stoker.queue.broker import Entry
 from stoker.queue.inspector import Inspector
 from stoker.rules.states import State
+from stoker.rules.unique import Claim, Until
 
 PRIORITIES = (0, 0, 3, -100)
 DELAYS = (0, 0, 0, 10_000, 40_000)
 VERBS = ("succeed", "succeed", "retry", "retry later", "postpone", "release", "bury", "cancel")
 SECOND, HOUR = 1000, 3600_000
+UNTIL: tuple[Until, ...] = ("started", "done")
 LATER = (1, SECOND, 7 * SECOND, 11 * SECOND, 29_500, 31 * SECOND)
 PLACES = {
     State.READY: ("ready", "suspects"),
@@ -80,12 +82,15 @@ def enqueue(world: World, pick: Pick) -> None:
     """One to three tasks in a call; new ones mostly, and such as are there already, with the same or another payload."""
     known, priority = sorted(world.model.items), pick(PRIORITIES)
     entries = [Entry(message(f"{next(world.numbers) * 37 % 1000:03}", priority), delay=pick(DELAYS) / 1000)]
-    match pick(("one", "two", "then", "again", "other", "reused")):
+    match pick(("one", "two", "then", "again", "other", "reused", "the only", "the only")):
         case "two":
             entries.append(Entry(message(f"{next(world.numbers) * 37 % 1000:03}", pick(PRIORITIES))))
         case "then":
             moment = (world.clock.now + pick((5 * SECOND, -5 * SECOND, 1, 0))) / 1000
             entries[0] = Entry(entries[0].message, run_at=moment)
+        case "the only":
+            claim = Claim(pick(("a", "b")), pick(UNTIL), pick((1e6, 1e6, 12.0)))
+            entries[0] = entries[0]._replace(claim=claim)
         case "again" if known:
             same = world.model.items[pick(known)]
             entries.append(Entry(message(same.id, same.priority), delay=pick(DELAYS) / 1000))

@@ -31,6 +31,7 @@ class Straight(Redis):
 
     def __init__(self, port: int) -> None:
         super().__init__(protocol=2)
+        self.connection_pool = _Pool(self)  # type: ignore[assignment]
         self.port = port
         self._socket: socket.socket | None = None
         self.unknown: list[bool] = []
@@ -52,60 +53,59 @@ class Straight(Redis):
 
     def round_trip(self, commands: list[Command]) -> list[Any]:
         """Send these and read their replies; errors are among them, not raised."""
-        replies = self._round_trip(commands)
-        if len(commands) > 1:
-            self.unknown = [isinstance(reply, NoScriptError) for reply in replies]
-        return replies
+        self.write(b"".join(hiredis.pack_command(_known(command)) for command in commands))
+        return [self.read() for _ in commands]
 
-    def _round_trip(self, commands: list[Command]) -> list[Any]:
+    def write(self, data: bytes) -> None:
         assert self._socket
-        data = b"".join(hiredis.pack_command(_known(command)) for command in commands)
         self._socket.sendall(data)
-        replies: list[Any] = []
-        while len(replies) < len(commands):
-            reply = self._reader.gets()
-            if reply is False:
-                data = self._socket.recv(1 << 20)
-                if not data:
-                    raise ConnectionError("the server is gone")
-                self._reader.feed(data)
-            else:
-                replies.append(reply)
-        return replies
+
+    def read(self) -> Any:
+        """The next reply, which may be an error."""
+        assert self._socket
+        while (reply := self._reader.gets()) is False:
+            data = self._socket.recv(1 << 20)
+            if not data:
+                raise ConnectionError("the server is gone")
+            self._reader.feed(data)
+        return reply
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         [reply] = self.round_trip([args])
-        return self.read(args[0], reply, options)
-
-    def read(self, name: str, reply: Any, options: dict[str, Any]) -> Any:
-        """A reply as redis-py hands it out."""
         if isinstance(reply, Exception):
             raise reply
         options.pop("keys", None)
-        callback = self.response_callbacks.get(name)
+        callback = self.response_callbacks.get(args[0])
         return callback(reply, **options) if callback else reply
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
-        return _Batch(self)
 
-
-class _Batch:
-    """What the engine uses of a pipeline."""
+class _Pool:
+    """The one connection, as scripts are sent on it."""
 
     def __init__(self, client: Straight) -> None:
         self._client = client
-        self._commands: list[Command] = []
+        self._replies: list[Any] = []
 
-    def execute_command(self, *args: Any) -> None:
-        self._commands.append(args)
+    async def get_connection(self) -> "_Pool":
+        self._replies = []
+        return self
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        replies = self._client.round_trip(self._commands)
-        if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
+    async def release(self, connection: "_Pool") -> None:
+        if len(self._replies) > 1:
+            self._client.unknown = [isinstance(reply, NoScriptError) for reply in self._replies]
+
+    async def send_packed_command(self, data: bytes) -> None:
+        self._client.write(data)
+
+    async def read_response(self) -> Any:
+        reply = self._client.read()
+        self._replies.append(reply)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        self._client.disconnect()
 
 
 def _known(command: Command) -> tuple[Any, ...]:

@@ -219,6 +219,8 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
     read: Callable[[bytes], object] = int
     if key == keys.tasks:
         read = bytes
+    elif key in (keys.uniques, keys.claims):
+        read = bytes.decode
     elif key == keys.owners:
         read = _owner
     elif key == keys.errors:

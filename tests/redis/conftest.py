@@ -1,9 +1,18 @@
 """A queue for every test, checked for the truth afterwards."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from line import Line, open_line
+
+from servers import Kind, Server, running_valkey
+
+
+@pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
+def shared_valkey(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each kind of server in turn: the scripts promise the same on all. A missing one fails and says what to install."""
+    with running_valkey(kind=request.param) as server:
+        yield server
 
 
 @pytest.fixture

@@ -14,11 +14,14 @@ from line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
 from servers import Valkey
 from stoker.queue.broker import Delivery, Entry
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Transition
+from stoker.rules.unique import Claim, Until
 
 T = TypeVar("T")
 ENDS: list[Transition] = [DONE, Retry(0, FAILURE), Retry(7, FAILURE), Postpone(5), Release(), Bury(FAILURE), Cancel()]
 PRIORITIES = (-100, 0, 3)
 MAX_LOST = 2
+ALIVE = {"ready", "suspects", "scheduled", "leases"}
+FOR_EVER = 1e9
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -38,6 +41,8 @@ class AnyHistory(RuleBasedStateMachine):
         self.losses: dict[str, int] = {}
         self.cancel_asked: set[str] = set()
         self.untouched: list[str] = []  # ready and never handed out: their order is known
+        self.claims: dict[str, str] = {}  # kind -> who holds it
+        self.until_started: set[str] = set()
         self.held: list[Delivery] = []
         self.stale: list[Delivery] = []
 
@@ -61,6 +66,21 @@ class AnyHistory(RuleBasedStateMachine):
             if not delay:
                 self.untouched.append(task_id)
 
+    @rule(kind=st.sampled_from(["a", "b"]), until=st.sampled_from(["started", "done"]), delay=st.sampled_from([0.0, 10.0]))
+    def enqueue_the_only_one_of_its_kind(self, kind: str, until: Until, delay: float) -> None:
+        task_id, holder = f"{self.number * 37 % 1000:03}", self.claims.get(kind)
+        self.number += 1
+        [receipt] = self.run(self.line.broker.enqueue([Entry(message(task_id), delay, claim=Claim(kind, until, FOR_EVER))]))
+        assert (receipt.id, receipt.duplicate) == (holder or task_id, holder is not None)
+        if holder:
+            return
+        self.claims[kind] = task_id
+        self.places[task_id], self.priority[task_id] = "scheduled" if delay else "ready", 0
+        if until == "started":
+            self.until_started.add(task_id)
+        if not delay:
+            self.untouched.append(task_id)
+
     @rule(room=st.integers(1, 4), worker=st.sampled_from(["one", "two"]))
     def fetch(self, room: int, worker: str) -> None:
         holds = any(delivery.losses and f":{worker}:" in delivery.fence for delivery in self.held)
@@ -76,6 +96,8 @@ class AnyHistory(RuleBasedStateMachine):
         for delivery in taken:
             assert self.places[delivery.id] == self.line_of(delivery.id)
             self.places[delivery.id] = "leases"
+            if delivery.id in self.until_started:
+                self.give_up_claim(delivery.id)
         ready = [self.priority[task_id] for task_id, place in self.places.items() if place == "ready"]
         assert len(taken) == min(room, len(left) + eligible)
         if taken and ready:
@@ -197,9 +219,19 @@ class AnyHistory(RuleBasedStateMachine):
     def every_task_is_where_it_must_be(self) -> None:
         if not hasattr(self, "line"):
             return
+        for task_id in list(self.claims.values()):
+            if self.places.get(task_id) not in ALIVE:
+                self.give_up_claim(task_id)
+        assert self.holders() == set(self.claims.values())
         self.run(self.line.check())
         for place in PLACES:
             assert self.members(place) == {task_id for task_id, at in self.places.items() if at == place}, place
+
+    def give_up_claim(self, task_id: str) -> None:
+        self.claims = {kind: holder for kind, holder in self.claims.items() if holder != task_id}
+
+    def holders(self) -> set[str]:
+        return {task_id.decode() for task_id in self.run(now(self.line.redis.hkeys(self.line.keys.claims)))}
 
     def members(self, place: str) -> set[str]:
         found = self.run(now(self.line.redis.zrange(getattr(self.line.keys, place), 0, -1)))

@@ -41,6 +41,7 @@ async def test_another_life_begins_with_fresh_attempts_and_keeps_the_history(lin
     await line.settle(delivery, Bury(FAILURE))
 
     await line.enqueue("plain")
+    await line.pass_time(1)
     assert await line.inspector.redrive("emails", ["a"]) == ["a"]
     status = await line.status("a")
     assert (status.state, status.attempts, status.losses, status.failure) == (State.READY, 0, 0, FAILURE)

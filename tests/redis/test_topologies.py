@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from line import DONE, Line, message, open_line
 
-from servers import Kind, running_valkey
+from servers import Kind, Valkey, running_valkey
 from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.queue.broker import Broker, Entry, pulse
 from stoker.queue.connection import ThreadClient, connect
@@ -128,12 +128,12 @@ async def test_a_client_without_a_certificate_gets_nowhere(tls_port: int, certif
     await redis.aclose()
 
 
-async def test_the_wrong_kind_of_url_is_told_the_right_one(cluster: ClusterOf, sentinels: str, redis_url: str):
+async def test_the_wrong_kind_of_url_is_told_the_right_one(cluster: ClusterOf, sentinels: str, own_valkey: Valkey):
     node, sentinel = f"redis://127.0.0.1:{cluster.masters[0].port}", sentinels.split(",")[0].replace("+sentinel", "")
     for url, advice in (
         (node, "write redis\\+cluster://"),
         (sentinel, "write redis\\+sentinel://"),
-        (redis_url.replace("redis:", "redis+cluster:"), "write redis://"),
+        (own_valkey.url.replace("redis:", "redis+cluster:"), "write redis://"),
         (sentinels.replace("/main", "/mane"), "know no master 'mane', only main"),
     ):
         redis = connect(url)

@@ -51,7 +51,7 @@ class Up:
     def __init__(self, file: Path, *flags: str) -> None:
         self._output = file.parent / "output.log"
         command = [sys.executable, "-m", "stoker", "up", "-f", str(file), "--data", str(file.parent / "data"), *flags]
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
         with self._output.open("wb") as sink:
             self.process = subprocess.Popen(command, env=environment, cwd=file.parent, stdout=sink, stderr=sink)
 
@@ -156,6 +156,17 @@ async def test_a_killed_worker_is_replaced_and_its_task_runs_again(redis: Redis,
         assert await handle.result(timeout=STARTS_WITHIN) == 2
         assert running.workers() != [worker]
         await bakery.close()
+
+
+async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Two servers on one append-only file would destroy it."""
+    with up(manifest(tmp_path), "--port", "0") as first:
+        await until(lambda: first.url, STARTS_WITHIN)
+        with up(manifest(tmp_path), "--port", "0") as second:
+            assert await second.exit_code() == 1
+            assert "another stoker up keeps its data in" in second.output
+        first.process.send_signal(signal.SIGINT)
+        assert await first.exit_code() == 0
 
 
 async def test_when_it_is_killed_itself_nobody_stays_behind(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import http.client
 from pathlib import Path
 
 import pytest
-from patience import until
 from working import working
 
+from patience import until
 from servers import Valkey, free_port, running_valkey
 from stoker import RedisUnavailable, Stoker
 from stoker.rules.states import State

@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from patience import until
 from working import AT_ONCE, working
 
+from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
 from stoker.client import TaskCall
 from stoker.rules.message import check_payload
@@ -324,6 +324,22 @@ async def test_a_result_that_json_cannot_carry_is_not_run_twice(app: Stoker) -> 
     handle = await odd.enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ResultNotJSON"):
+            await handle.result(timeout=5)
+    assert len(runs) == 1
+
+
+async def test_a_result_that_is_too_large_is_not_run_twice(app: Stoker) -> None:
+    """Results live in Redis' memory: what is larger than a payload may be has to be stored elsewhere."""
+    runs = []
+
+    @app.task()
+    async def large() -> str:
+        runs.append(1)
+        return "x" * 300_000
+
+    handle = await large.enqueue()
+    async with working(app):
+        with pytest.raises(TaskFailed, match=r"ResultTooLarge: large returned 300002 bytes.*store it elsewhere"):
             await handle.result(timeout=5)
     assert len(runs) == 1
 

@@ -11,11 +11,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from patience import until
 from prometheus_client.parser import text_string_to_metric_families
 from test_outages import probe
 from working import working
 
+from patience import until
 from servers import free_port
 from stoker import Context, Dead, Retry, Stoker
 from stoker.client import TaskCall

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from bakery import bake, bake_once, knead
-from patience import until
 from redis.asyncio import Redis
 from working import worker_process
 
+from patience import until
 from stoker import Stoker
 from stoker.queue.inspector import QueueStats
 from stoker.rules.states import State
@@ -171,7 +171,7 @@ async def stoker(*arguments: str, folder: Path) -> tuple[int, str]:
 
     from working import HERE
 
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stoker", *arguments),
         env=environment,

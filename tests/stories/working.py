@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from patience import until
-
 from stoker import Retry, Stoker
 from stoker.rules.durations import Duration
 from stoker.rules.retry import Jitter
@@ -47,7 +46,12 @@ class WorkerProcess:
     def __init__(self, url: str, log: Path, *flags: str) -> None:
         self._log = log
         command = [sys.executable, "-m", "stoker", "worker", "bakery:app", "--port", "0", "--lease", "1s", "--log-format", "json"]
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "STOKER_REDIS_URL": url, "STOKER_LOG_LEVEL": "debug"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+            "STOKER_REDIS_URL": url,
+            "STOKER_LOG_LEVEL": "debug",
+        }
         with log.open("wb") as sink:
             self.process = subprocess.Popen([*command, *flags], env=environment, stdout=sink, stderr=sink)
 

@@ -165,6 +165,9 @@ def _owner_reference(owner: Owner) -> Object:
 def _pod(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
     return {
         "automountServiceAccountToken": False,
+        # The first process of a namespace is deaf to SIGTERM until it has a handler: a worker that is told to stop while
+        # Python still starts would run on, and take tasks, until its grace period is over. So the pod's pause is the first.
+        "shareProcessNamespace": True,
         "enableServiceLinks": False,  # a Service called "stoker" would set STOKER_PORT, which is a setting
         "securityContext": {
             "runAsNonRoot": True,

@@ -5,8 +5,20 @@ from stoker import Stoker
 
 from stoker.app import Stoker
 from stoker.context import Context
-from stoker.errors import Conflict, Dead, Invalid, NotFound, RedisRefused, RedisUnavailable, ResultPending, StokerError, TaskFailed
+from stoker.errors import (
+    Conflict,
+    Dead,
+    Invalid,
+    NotDurable,
+    NotFound,
+    RedisRefused,
+    RedisUnavailable,
+    ResultPending,
+    StokerError,
+    TaskFailed,
+)
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 
 __all__ = [
@@ -16,6 +28,7 @@ __all__ = [
     "Handle",
     "Invalid",
     "Jitter",
+    "NotDurable",
     "NotFound",
     "RedisRefused",
     "RedisUnavailable",
@@ -25,4 +38,5 @@ __all__ = [
     "StokerError",
     "Task",
     "TaskFailed",
+    "Unique",
 ]

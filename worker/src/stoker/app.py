@@ -12,6 +12,7 @@ from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.message import check_priority, check_queue, check_timeout
 from stoker.rules.retry import Retry
+from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
 from stoker.task import AsyncFunction, P, Policy, R, Task
 from stoker.telemetry.tracing import Tracing
@@ -43,12 +44,15 @@ class Stoker:
         priority: int = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        unique: Unique | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
+        With `unique`, of all that would do the same only one waits (or runs) at a time.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
-        policy = Policy(check_queue(queue), check_priority(priority), None if timeout is None else check_timeout(timeout), retry)
+        limit = None if timeout is None else check_timeout(timeout)
+        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)

@@ -1,15 +1,21 @@
 """The enqueuing side: what the application's tasks, the gateway and the command line send tasks with."""
 
 import asyncio
+import math
+import random
+import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from msgspec import Raw, Struct
 
 from stoker.clock import Clock, milliseconds, system
-from stoker.errors import Conflict, Invalid, NotFound, ResultPending, TaskFailed
+from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
+from stoker.queue.durability import Durability
+from stoker.queue.gathering import Gathering
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import (
@@ -17,20 +23,31 @@ from stoker.rules.message import (
     Message,
     check_delay,
     check_id,
+    check_key,
     check_priority,
     check_queue,
     check_retries,
     check_timeout,
+    id_of_key,
 )
 from stoker.rules.states import State
+from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
 
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
+TRY_AGAIN_AFTER = (0.1, 0.4)
+"""Seconds before the second and the third try of an enqueue that Redis did not answer."""
+TRY_AGAIN_WITHIN = 5.0
+"""Seconds since the first try after which no other begins: whoever waits must hear of a Redis that hangs."""
 LAST_MOMENT = 253_402_300_799.0  # the end of the year 9999
 
 
 class TaskCall(Struct, frozen=True):
-    """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds; an `id` of one's own makes it idempotent."""
+    """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds.
+
+    An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
+    With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
+    """
 
     task: str
     queue: str
@@ -41,6 +58,14 @@ class TaskCall(Struct, frozen=True):
     id: str | None = None
     max_retries: int | None = None
     timeout: float | None = None
+    idempotency_key: str | None = None
+    claim: Claim | None = None
+    durability: Durability = Durability.MEMORY
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the caller decides; None where the client makes one."""
+        return self.id if self.idempotency_key is None else id_of_key(self.queue, self.idempotency_key)
 
 
 class Client:
@@ -53,7 +78,7 @@ class Client:
         self._tracing = tracing or Tracing()
         self._clock = clock
         self._new_id = IdFactory()
-        self._brokers: dict[str, Broker] = {}
+        self._doors: dict[tuple[str, Durability], Gathering] = {}
 
     @classmethod
     def at(cls, url: str, namespace: str) -> "Client":
@@ -67,8 +92,10 @@ class Client:
     async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
         """Enqueue in order. All calls are checked before the first is sent.
 
-        Raises Invalid for a bad call, Conflict for an id that another task has, RedisUnavailable or
-        RedisRefused; after those two a call with an `id` of its own may simply be sent again.
+        Where Redis does not answer they are sent again, up to two times within five seconds: they have their ids by then,
+        so a call whose answer was lost makes one task. Raises Invalid for a bad call, Conflict for an id or key that
+        another task has, RedisUnavailable, RedisRefused or NotDurable; after those three a call with an `id` or
+        `idempotency_key` of its own may simply be sent again.
         """
         return taken(await self.offer(calls))
 
@@ -77,8 +104,8 @@ class Client:
         for call in calls:
             _check(call)
         outcomes: list[Receipt | Conflict] = []
-        for queue, run in groupby(calls, key=lambda call: call.queue):
-            outcomes += await self._offer_to(queue, list(run))
+        for (queue, durability), run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(queue, list(run), durability)
         return outcomes
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
@@ -87,10 +114,12 @@ class Client:
 
     async def wait(self, queue: str, task_id: str, timeout: float | None = None) -> TaskStatus:
         """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
-        pause = FIRST_LOOK
+        pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
                 while not (status := await self.status(queue, task_id)).state.final:
+                    if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
+                        raise TimeoutError
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_LOOK)
         except TimeoutError:
@@ -104,21 +133,37 @@ class Client:
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
 
-    async def _offer_to(self, queue: str, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
-        broker = await self._broker(queue)
+    async def _offer_to(self, queue: str, calls: Sequence[TaskCall], durability: Durability) -> list[Receipt | Conflict]:
         with self._tracing.sending(queue, len(calls)) as trace:
-            return await broker.offer([self._entry(call, trace) for call in calls])
+            entries = [self._entry(call, trace) for call in calls]
+            outcomes, tries = await self._insist(queue, entries, durability)
+        return [
+            _outcome(call, entry, outcome, tries, self._clock())
+            for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
+        ]
 
-    async def _broker(self, queue: str) -> Broker:
-        if queue not in self._brokers:
+    async def _insist(self, queue: str, entries: Sequence[Entry], durability: Durability) -> tuple[list[Receipt | Conflict], int]:
+        """The outcomes, and how many tries they took."""
+        until = time.monotonic() + TRY_AGAIN_WITHIN
+        for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
+            try:
+                return await (await self._door(queue, durability)).offer(entries), tries
+            except RedisUnavailable:
+                if time.monotonic() + pause > until:
+                    raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+        return await (await self._door(queue, durability)).offer(entries), len(TRY_AGAIN_AFTER) + 1
+
+    async def _door(self, queue: str, durability: Durability) -> Gathering:
+        if (queue, durability) not in self._doors:
             broker = Broker(self._redis, Keys(self._namespace, queue))
             await broker.register()
-            self._brokers[queue] = broker
-        return self._brokers[queue]
+            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
+        return self._doors[queue, durability]
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(
-            id=call.id or self._new_id(),
+            id=call.own_id or self._new_id(),
             task=call.task,
             payload=call.payload,
             queue=call.queue,
@@ -128,7 +173,20 @@ class Client:
             max_retries=call.max_retries,
             timeout=call.timeout,
         )
-        return Entry(message, call.delay, call.run_at)
+        return Entry(message, call.delay, call.run_at, call.claim)
+
+
+def _outcome(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
+    """What the caller is to know: nothing of ids that it did not choose."""
+    if isinstance(outcome, Conflict):
+        if call.idempotency_key is None:
+            return outcome
+        words = f"idempotency key {call.idempotency_key!r} belongs to another task in queue {call.queue}"
+        return Conflict(f"{words}: take another key, or send the same task and payload")
+    if outcome.duplicate and tries > 1 and call.own_id is None and outcome.id == entry.message.id:
+        # Nobody else has this id, so it is this very task: an earlier try was taken, and its answer lost.
+        return Receipt(outcome.id, State.SCHEDULED if call.delay or call.run_at > now else State.READY)
+    return outcome
 
 
 def _check(call: TaskCall) -> None:
@@ -136,6 +194,10 @@ def _check(call: TaskCall) -> None:
     check_priority(call.priority)
     if call.id is not None:
         check_id(call.id)
+    if call.idempotency_key is not None:
+        check_key(call.idempotency_key)
+        if call.id is not None:
+            raise Invalid(f"task {call.task}: give either an id or an idempotency_key, not both")
     if not call.task:
         raise Invalid("the task's name is missing")
     if call.max_retries is not None:

@@ -3,6 +3,8 @@
 What a *task* raises on purpose (`Dead`) is apart: it is an instruction to the worker, not a failure of Stoker.
 """
 
+from collections.abc import Sequence
+
 
 class StokerError(Exception):
     """The root: something Stoker refuses or cannot do, with a message that says what to do about it."""
@@ -30,6 +32,17 @@ class TaskFailed(StokerError):
 
 class RedisUnavailable(StokerError):
     """Redis does not answer, or is loading. Nothing is known about the last call; it may be tried again."""
+
+
+class NotDurable(StokerError):
+    """The tasks `ids` are enqueued, but Redis has not confirmed the durability that was asked for.
+
+    Sent again with the same ids, they are not enqueued twice, and the guarantee is waited for once more.
+    """
+
+    def __init__(self, message: str, ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.ids = list(ids)
 
 
 class RedisRefused(StokerError):

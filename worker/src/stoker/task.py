@@ -4,16 +4,18 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
 from stoker.client import Client, TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
+from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
+from stoker.rules.unique import Unique
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,10 +39,15 @@ class Policy(msgspec.Struct, frozen=True):
     priority: int = 0
     timeout: float | None = None
     retry: Retry | None = None
+    unique: Unique | None = None
 
 
 class Options(TypedDict, total=False):
-    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy."""
+    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
+
+    An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
+    `unique` None: whatever the task's declaration says, this one is not unique.
+    """
 
     id: str
     queue: str
@@ -49,10 +56,13 @@ class Options(TypedDict, total=False):
     run_at: datetime
     max_retries: int
     timeout: float
+    idempotency_key: str
+    unique: Unique | None
+    durability: Literal["memory", "replicated", "fsynced"]
 
 
 class Handle(Generic[R]):
-    """A task that was enqueued."""
+    """A task that was enqueued, or (`duplicate`) the one that stands for it: the same one, or the only one of its kind."""
 
     def __init__(self, task: "Task[..., R]", queue: str, task_id: str, *, duplicate: bool) -> None:
         self.id = task_id
@@ -138,17 +148,21 @@ class Task(Generic[P, R]):
             bound = self._bind(args, kwargs)
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
-        run_at = options.get("run_at")
+        run_at, payload = options.get("run_at"), encode_payload(bound)
+        unique = options.get("unique", self.policy.unique)
         return TaskCall(
             task=self.name,
             queue=options.get("queue", self.policy.queue),
-            payload=encode_payload(bound),
+            payload=payload,
             priority=options.get("priority", self.policy.priority),
             delay=options.get("delay", 0.0),
             run_at=run_at.timestamp() if run_at else 0.0,
             id=options.get("id"),
             max_retries=options.get("max_retries"),
             timeout=options.get("timeout"),
+            idempotency_key=options.get("idempotency_key"),
+            claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
+            durability=check_durability(options.get("durability", "memory")),
         )
 
     def check(self) -> None:
@@ -196,7 +210,7 @@ class Call(Generic[P, R]):
         self._options = options
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id."""
+        """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         call = self.prepare(*args, **kwargs)
         [receipt] = await self._task.app.client.send([call])
         return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)

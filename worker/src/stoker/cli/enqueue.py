@@ -15,7 +15,7 @@ from stoker.cli.session import run
 from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
 from stoker.queue.broker import Receipt
-from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_id, check_payload, check_queue, encode_payload
+from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_id, check_key, check_payload, check_queue, encode_payload
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 A = TypeVar("A")
@@ -50,6 +50,9 @@ def enqueue(
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="Run it then: 2030-01-31T09:00:00Z.")
     ] = None,
     task_id: Annotated[str | None, typer.Option("--id", help="An id of your own, so that it is enqueued once.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Instead of an id: any text that stands for this task.")
+    ] = None,
     max_retries: Annotated[int | None, typer.Option(min=0, help="Overrides the task's own.")] = None,
     timeout: Annotated[float | None, typer.Option(parser=duration, metavar="DURATION", help="Overrides the task's own.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Enqueue it so many times.")] = 1,
@@ -60,8 +63,10 @@ def enqueue(
     """Send a task to its queue: stoker enqueue send_email to=ada@example.org attempts=3 --queue emails."""
     if delay is not None and run_at is not None:
         raise typer.BadParameter("give either --delay or --run-at, not both")
-    if task_id is not None and count > 1:
-        raise typer.BadParameter("an id names one task: give either --id or --count, not both")
+    if task_id is not None and idempotency_key is not None:
+        raise typer.BadParameter("give either --id or --idempotency-key, not both")
+    if count > 1 and not (task_id is None and idempotency_key is None):
+        raise typer.BadParameter("an id or a key names one task: give either that or --count, not both")
     call = TaskCall(
         task=task,
         queue=usable(check_queue, queue),
@@ -72,6 +77,7 @@ def enqueue(
         id=task_id if task_id is None else usable(check_id, task_id),
         max_retries=max_retries,
         timeout=timeout,
+        idempotency_key=None if idempotency_key is None else usable(check_key, idempotency_key),
     )
     receipts = run(redis_url, namespace, lambda client: send(client, [call] * count))
     report(receipts, call.queue, as_json)

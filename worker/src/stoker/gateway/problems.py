@@ -104,7 +104,7 @@ def _of_stoker(error: StokerError) -> Problem:
         case Conflict():
             return _problem(HTTPStatus.CONFLICT, "id-taken", str(error))
         case RedisUnavailable():
-            detail = f"{error}. Try again; a task that carries an id of its own is never enqueued twice"
+            detail = f"{error}. Try again; a task that carries an id or an idempotency_key is never enqueued twice"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-unavailable", detail)
         case RedisFull():
             return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "redis-full", str(error))

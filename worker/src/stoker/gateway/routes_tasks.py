@@ -32,7 +32,12 @@ MaybeQueue = Annotated[str | None, Query(description="The queue it is in; withou
     responses=answers(Accepted, 202, 200, 400, 409, 413, 415, 422, 503, 507),
 )
 async def enqueue(request: Request, redis: Redis) -> Response:
-    """Enqueue a task. 202 when it is new, 200 when the same task is there under its id already, 409 when another task is."""
+    """Enqueue a task.
+
+    202 when it is new, 200 when the same task is there under its id or key already, 409 when another is.
+
+    With `unique`, 200 and the id of the task that is in the way, if there is one.
+    """
     call = read_task(await json_body(request, MAX_TASK_BYTES))
     accepted = await redis.ask(lambda client: _send(client, call))
     headers = {"Location": f"/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
@@ -49,7 +54,7 @@ async def enqueue_many(request: Request, redis: Redis) -> Response:
     """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
     calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
     outcomes = await redis.ask(lambda client: _offer(client, calls))
-    return reply(batch_reply([call.id or "" for call in calls], outcomes), 202)
+    return reply(batch_reply([call.own_id or "" for call in calls], outcomes), 202)
 
 
 @router.get("/tasks", responses=answers(TaskPage, 200, 422, 503))

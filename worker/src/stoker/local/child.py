@@ -66,8 +66,9 @@ class Child:
             self._process.kill()
 
     async def stop(self, patience: float) -> None:
-        """Ask it to leave, and after `patience` seconds insist."""
-        self.ask_to_leave()
+        """Ask it to leave, unless it was asked already, and after `patience` seconds insist."""
+        if not self.asked_to_leave:
+            self.ask_to_leave()
         try:
             async with asyncio.timeout(patience):
                 await self._process.wait()

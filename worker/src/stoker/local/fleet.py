@@ -74,7 +74,8 @@ class Fleet:
     async def stop(self) -> None:
         """Let all of them finish their tasks and leave."""
         for child in self._children:
-            child.ask_to_leave()
+            if not child.asked_to_leave:
+                child.ask_to_leave()
         for child in self._children:
             await child.stop(self._queue.spec.worker.drain_timeout)
 

@@ -6,15 +6,18 @@ from typing import Any, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
 
-from stoker.errors import Conflict, Invalid
+from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
 from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.durability import Durability, question, shortfall
+from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, Success, decode, encode, same_task
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
-from stoker.taskqueue import Lease, Retention
+from stoker.rules.unique import Claim
+from stoker.taskqueue import Lease, RateLimit, Retention
 
 T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
@@ -28,15 +31,19 @@ _json = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
-    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds)."""
+    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
+
+    With a `claim` only where no other task holds the same one.
+    """
 
     message: Message
     delay: float = 0.0
     run_at: float = 0.0
+    claim: Claim | None = None
 
 
 class Receipt(NamedTuple):
-    """What became of an enqueue. `duplicate` where the same task was there already."""
+    """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
 
     id: str
     state: State | None
@@ -69,12 +76,12 @@ class Settlement(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One round trip of a worker: what was settled in vain, what was taken, when the next task falls due."""
+    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more."""
 
     refused: list[Settlement]
     deliveries: list[Delivery]
     paused: bool
-    due_in: float | None
+    back_in: float | None
 
 
 class Pulse(NamedTuple):
@@ -96,33 +103,46 @@ class Reaped(NamedTuple):
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        keys: Keys,
+        lease: Lease = Lease(),
+        retention: Retention = Retention(),
+        rate_limit: RateLimit | None = None,
+    ) -> None:
         self.keys = keys
         self._redis = redis
         self._lease = lease
         self._retention = retention
+        self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
 
     async def register(self) -> None:
         """Make the queue known to those who list queues."""
         with errors_mapped():
             await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
 
-    async def enqueue(self, entries: Sequence[Entry]) -> list[Receipt]:
+    async def enqueue(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt]:
         """Add tasks in order. Safe to repeat: an id that is there already is left alone.
 
-        Raises Conflict where an id is taken by another task; the other entries have been added.
+        Raises Conflict where an id is taken by another task; the other entries have been added. Raises NotDurable where
+        all have been added, but Redis does not confirm the durability in time.
         """
-        return taken(await self.offer(entries))
+        return taken(await self.offer(entries, durability))
 
-    async def offer(self, entries: Sequence[Entry]) -> list[Receipt | Conflict]:
+    async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake)
+        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims)
         calls = [
-            Call("enqueue", keys, [field for entry in chunk for field in _entry_fields(entry)])
+            Call("enqueue", keys, [*_claims(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
             for chunk in chunks(entries, ENQUEUED_AT_ONCE)
         ]
-        replies = [reply for part in await scripts.run(self._redis, *calls) for reply in part] if calls else []
+        if calls and durability is not Durability.MEMORY:
+            parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
+        else:
+            parts = await scripts.run(self._redis, *calls) if calls else []
+        replies = [reply for part in parts for reply in part]
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
@@ -142,9 +162,9 @@ class Broker:
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
             return Turn(refused, [], False, None)
-        now, due, paused, first, *fields = replies[-1]
+        now, back, paused, first, *fields = replies[-1]
         deliveries = list(_deliveries(fields, first, worker, nonce))
-        return Turn(refused, deliveries, bool(paused), max(0, due - now) / 1000 if due >= 0 else None)
+        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None)
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -160,7 +180,8 @@ class Broker:
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
-        await scripts.run(self._redis, Call("pass_on", (self.keys.ready, self.keys.suspects, self.keys.wake), []))
+        k = self.keys
+        await scripts.run(self._redis, Call("pass_on", (k.ready, k.suspects, k.meta, k.wake), []))
 
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
@@ -178,8 +199,8 @@ class Broker:
         """Give back what workers held that have been silent for longer than their lease."""
         k = self.keys
         keys = (
-            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts),
-            *(k.lost, k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake),
+            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost),
+            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
         failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
         [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
@@ -194,11 +215,19 @@ class Broker:
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
+    async def _durably(self, calls: Sequence[Call], ids: Sequence[str], durability: Durability) -> list[Any]:
+        parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
+        if missed := shortfall(durability, answer):
+            raise NotDurable(f"enqueued, but not {durability}: {missed}", ids)
+        if isinstance(answer, Exception):
+            raise mapped(answer) from answer
+        return parts
+
     def _settle_call(self, settlements: Sequence[Settlement]) -> Call:
         k = self.keys
         keys = (
             *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
-            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake),
+            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
         arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
         for settlement in settlements:
@@ -209,9 +238,9 @@ class Broker:
         k = self.keys
         keys = (
             *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-            *(k.levels, k.scheduled, k.meta, k.stats, k.wake),
+            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
-        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect)])
+        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace])
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
@@ -231,6 +260,12 @@ def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
     return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
 
 
+def _claims(entries: Sequence[Entry]) -> list[Argument]:
+    claims = [(entry.message.id, entry.claim) for entry in entries if entry.claim]
+    fields = [field for task_id, claim in claims for field in (task_id, claim.until[0], claim.digest, _ms(claim.ttl))]
+    return [len(claims), *fields]
+
+
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
     """The receipts. Raises the first Conflict among them."""
     receipts: list[Receipt] = []
@@ -241,7 +276,9 @@ def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
     return receipts
 
 
-def _receipt(message: Message, reply: bytes) -> Receipt | Conflict:
+def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict:
+    if isinstance(reply, list):
+        return Receipt(reply[0].decode(), None, duplicate=True)
     if reply in (b"ready", b"scheduled"):
         return Receipt(message.id, State(reply.decode()))
     if not _same(message, reply):

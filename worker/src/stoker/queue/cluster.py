@@ -4,7 +4,7 @@ redis-py's own pipeline does not look for a dead node's successor, and sends ASK
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
@@ -20,7 +20,7 @@ class Routed(NamedTuple):
     """A command, and the key whose slot says which node is to run it."""
 
     key: str
-    command: Sequence[Any]
+    command: tuple[Any, ...]
 
 
 class Cluster(RedisCluster):
@@ -36,15 +36,20 @@ class Cluster(RedisCluster):
         for _ in range(REDIRECTIONS):
             await self.initialize()
             await self._send(commands, left, replies)
-            left = [at for at in left if isinstance(replies[at], MovedError)]
-            if not left:
+            moved = {commands[at].key: replies[at] for at in left if isinstance(replies[at], MovedError)}
+            # A WAIT has run even so, on the wrong node: it goes where the commands go that it is about.
+            left = [at for at in left if isinstance(replies[at], MovedError) or self._waits_for(commands[at], moved)]
+            if not moved:
                 break
-            for slot in {replies[at].slot_id: replies[at] for at in left}.values():
+            for slot in {error.slot_id: error for error in moved.values()}.values():
                 await self.nodes_manager.move_slot(slot)
         for at, reply in enumerate(replies):
             if isinstance(reply, AskError) and not isinstance(reply, MovedError):
                 replies[at] = await self._ask(reply, commands[at].command)
         return replies
+
+    def _waits_for(self, routed: Routed, moved: Container[str]) -> bool:
+        return routed.key in moved and routed.command[0] in {"WAIT", "WAITAOF"}
 
     async def _send(self, commands: Sequence[Routed], left: Sequence[int], replies: list[Any]) -> None:
         batches: dict[ClusterNode, list[int]] = {}

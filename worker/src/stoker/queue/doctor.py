@@ -40,7 +40,17 @@ async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> Asyn
 
 
 async def _ids(redis: RedisClient, keys: Keys) -> AsyncIterator[bytes]:
-    for key in (keys.tasks, keys.owners, keys.attempts, keys.lost, keys.levels, keys.errors, keys.results, keys.cancels):
+    for key in (
+        keys.tasks,
+        keys.owners,
+        keys.attempts,
+        keys.lost,
+        keys.levels,
+        keys.errors,
+        keys.results,
+        keys.cancels,
+        keys.claims,
+    ):
         with errors_mapped():
             async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
                 yield task_id
@@ -56,6 +66,6 @@ async def _judge(redis: RedisClient, keys: Keys, ids: list[bytes], *, mend: bool
     k = keys
     places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
     columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
-    call = Call("examine", (k.tasks, *places, *columns, k.meta, k.stats, k.wake), [int(mend), *ids])
+    call = Call("examine", (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims), [int(mend), *ids])
     [troubles] = await scripts.run(redis, call)
     return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]

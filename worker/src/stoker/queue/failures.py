@@ -49,6 +49,8 @@ _CODES: dict[type[BaseException], str] = {
 }
 # A script's failing command, within: "ERR Error running script (...): @user_script:17: -OOM command not allowed".
 _NESTED = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
+# The same for a right that a script's caller lacks: Redis says it in words, without a code.
+_LACKS_RIGHT = re.compile(r"ACL failure in script|The user executing the script can't")
 _PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
@@ -74,6 +76,8 @@ def code_of(error: BaseException) -> str | None:
         return None
     if found := _NESTED.search(str(error)):
         return _known(found[1])
+    if _LACKS_RIGHT.search(str(error)):
+        return "NOPERM"
     first = str(error).partition(" ")[0]
     return _known(error.status_code or "") or _CODES.get(type(error)) or _known(first)
 

@@ -64,7 +64,7 @@ class Inspector(Reader):
         """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        keys = (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats)
+        keys = (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims)
         calls = [Call("cancel", keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [Cancellation(word.decode()) for reply in replies for word in reply]
@@ -86,7 +86,8 @@ class Inspector(Reader):
             raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
         k = self._keys(queue)
         for place in self._places(queue, state):
-            call = Call("purge", (place, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results), [PURGED_AT_ONCE])
+            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
+            call = Call("purge", (k.uniques, k.claims, place, *columns), [PURGED_AT_ONCE])
             while gone := (await scripts.run(self._redis, call))[0]:
                 yield gone
 

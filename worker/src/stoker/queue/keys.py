@@ -75,6 +75,14 @@ class Keys:
         return f"{self._base}:results"
 
     @property
+    def uniques(self) -> str:  # HASH digest of a kind of task -> until when it is claimed, ms, a blank, the id that claims it
+        return f"{self._base}:uniques"
+
+    @property
+    def claims(self) -> str:  # HASH id -> s (until it has started) or d (until it is done), a blank, the digest it claims
+        return f"{self._base}:claims"
+
+    @property
     def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival
         return f"{self._base}:meta"
 

@@ -11,6 +11,8 @@ from importlib import resources
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stoker.errors import RedisUnavailable
@@ -80,19 +82,49 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     return replies
 
 
+async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
+    """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
+
+    Returns their replies and its answer, which may be an error. A script that the server did not know makes it a second
+    trip, on which the first one's tasks are there already: the first trip's replies are the true ones.
+    """
+    key = calls[0].keys[0]
+    old = redis in _old
+    with errors_mapped():
+        *replies, answer = await send(
+            redis, [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
+        )
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        replies = await run(redis, *calls)
+        _, answer = await run_and_ask(redis, calls, question)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise mapped(reply) from reply
+    return replies, answer
+
+
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
     """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
     if isinstance(redis, Cluster):
         return await redis.round_trip(commands)
-    if len(commands) == 1:  # a pipeline costs more than it gives
-        try:
-            return [await redis.execute_command(*commands[0].command)]  # type: ignore[no-untyped-call]
-        except ResponseError as error:
-            return [error]
-    pipeline = redis.pipeline(transaction=False)
-    for each in commands:
-        pipeline.execute_command(*each.command)
-    return await pipeline.execute(raise_on_error=False)
+    connection: AbstractConnection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        # Packed by hiredis and written at once: redis-py's own pipeline spends more on a task than the rest of the worker.
+        await connection.send_packed_command(b"".join([pack_command(each.command) for each in commands]))
+        return [await _reply(connection) for _ in commands]
+    except BaseException:
+        # Whoever was cut off here has replies under way that nobody will read.
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await redis.connection_pool.release(connection)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 async def _teach(redis: RedisClient, call: Call) -> Any:

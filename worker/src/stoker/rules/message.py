@@ -4,6 +4,7 @@ Nothing in it is ever executed, imported or unpickled. `task` is a name that the
 among the functions its application registered; `payload` stays raw JSON until a function wants it.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -15,12 +16,14 @@ from stoker.errors import Invalid
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_RETRIES = 1000
+MAX_KEY = 255
 LONGEST = 36_500 * 86400.0
 """A century in seconds: beyond it, times in milliseconds would no longer be exact in Redis."""
 
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +102,23 @@ def check_id(task_id: str) -> str:
     return task_id
 
 
+def check_key(key: str) -> str:
+    """Raises Invalid unless it is a text of 1 to 255 characters that UTF-8 can carry."""
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+        raise Invalid(f"bad key {key!r}: use 1 to {MAX_KEY} printable characters")
+    return key
+
+
+def id_of_key(queue: str, key: str) -> str:
+    """The id that an idempotency key stands for, the same at every call: the rules for ids do the rest."""
+    return "idem-" + digest(queue, key)
+
+
+def digest(*parts: str) -> str:
+    """128 bits of SHA-256 in hexadecimal. As a JSON list, no parts can imitate others."""
+    return hashlib.sha256(_encoder.encode(parts)).hexdigest()[:32]
+
+
 def check_queue(name: str) -> str:
     """Raises Invalid unless it could be the name of a Kubernetes object of at most 63 characters."""
     if not _QUEUE.fullmatch(name):
@@ -151,4 +171,4 @@ class IdFactory:
 
 
 def _base32(number: int) -> str:
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

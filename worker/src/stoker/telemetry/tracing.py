@@ -6,8 +6,8 @@ The consumer *links* to it instead of being its child: a task may run days later
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, Self
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -34,16 +34,32 @@ class Processed(Protocol):
 
 
 class ProcessSpan:
-    """The span of one run of a task. Does nothing while tracing is off."""
+    """The span of one run of a task, while it is entered. Does nothing while tracing is off."""
 
-    def __init__(self, span: trace.Span | None = None) -> None:
-        self._span = span
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
 
     def failed(self, kind: str, message: str) -> None:
         """Mark the run as failed."""
-        if self._span:
-            self._span.set_attribute("error.type", kind)
-            self._span.set_status(Status(StatusCode.ERROR, message))
+
+
+class _RealSpan(ProcessSpan):
+    def __init__(self, entering: AbstractContextManager[trace.Span]) -> None:
+        self._entering = entering
+
+    def __enter__(self) -> Self:
+        self._span = self._entering.__enter__()
+        return self
+
+    def __exit__(self, *what: Any) -> None:
+        self._entering.__exit__(*what)
+
+    def failed(self, kind: str, message: str) -> None:
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(Status(StatusCode.ERROR, message))
 
 
 _NO_SPAN = ProcessSpan()
@@ -96,12 +112,10 @@ class Tracing:
             _propagator.inject(carrier)
             yield carrier
 
-    @contextmanager
-    def processing(self, queue: str, task: str, delivery: Processed, carrier: dict[str, str]) -> Iterator[ProcessSpan]:
-        """The consumer's span around one run."""
+    def processing(self, queue: str, task: str, delivery: Processed, carrier: dict[str, str]) -> ProcessSpan:
+        """The consumer's span around one run, to be entered."""
         if self._tracer is None:
-            yield _NO_SPAN
-            return
+            return _NO_SPAN
         origin = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
         attributes: dict[str, str | int] = {
             "messaging.system": "stoker",
@@ -114,7 +128,6 @@ class Tracing:
             "stoker.fence": delivery.fence,
         }
         links = [Link(origin)] if origin.is_valid else []
-        with self._tracer.start_as_current_span(
-            f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=links
-        ) as span:
-            yield ProcessSpan(span)
+        return _RealSpan(
+            self._tracer.start_as_current_span(f"process {queue}", kind=SpanKind.CONSUMER, attributes=attributes, links=links)
+        )

@@ -6,7 +6,7 @@ from collections.abc import Container
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
-from stoker.telemetry.metrics import OTHER, TaskMetrics, WorkerMetrics
+from stoker.telemetry.metrics import OTHER, Tally, TaskCollector
 
 _log = logging.getLogger("stoker.worker")
 
@@ -14,21 +14,21 @@ _log = logging.getLogger("stoker.worker")
 class Reporter:
     """Counts and logs the runs of one worker. Task names that it does not know are counted as `other`."""
 
-    def __init__(self, metrics: WorkerMetrics, known: Container[str]) -> None:
-        self._metrics = metrics
+    def __init__(self, tallies: TaskCollector, known: Container[str]) -> None:
+        self._tallies = tallies
         self._known = known
 
     def started(self, message: Message, delivery: Delivery) -> None:
         """A run begins."""
-        metrics = self._of(message)
-        metrics.started.inc()
-        metrics.wait.observe(delivery.waited)
+        tally = self._of(message)
+        tally.started += 1
+        tally.wait.observe(delivery.waited)
 
     def ended(self, message: Message | None, delivery: Delivery, transition: Transition, seconds: float) -> None:
         """A run has ended, and this becomes of the task."""
-        metrics = self._of(message)
-        metrics.duration.observe(seconds)
-        level = count(metrics, transition)
+        tally = self._of(message)
+        tally.duration.observe(seconds)
+        level = count(tally, transition)
         if not _log.isEnabledFor(level):
             return
         extra: dict[str, object] = {
@@ -43,8 +43,8 @@ class Reporter:
             extra["again_in"] = round(transition.delay, 3)
         _log.log(level, "task %s", _VERBS[type(transition)], extra=extra)
 
-    def _of(self, message: Message | None) -> TaskMetrics:
-        return self._metrics.of(message.task if message and message.task in self._known else OTHER)
+    def _of(self, message: Message | None) -> Tally:
+        return self._tallies.of(message.task if message and message.task in self._known else OTHER)
 
 
 _VERBS: dict[type[Transition], str] = {
@@ -57,24 +57,24 @@ _VERBS: dict[type[Transition], str] = {
 }
 
 
-def count(metrics: TaskMetrics, transition: Transition) -> int:
+def count(tally: Tally, transition: Transition) -> int:
     """Count it under its name. Returns the level that its log line deserves."""
     match transition:
         case Succeed():
-            metrics.succeeded.inc()
+            tally.succeeded += 1
             return logging.DEBUG
         case Retry():
-            metrics.failed.inc()
-            metrics.retried.inc()
+            tally.failed += 1
+            tally.retried += 1
             return logging.WARNING
         case Bury():
-            metrics.failed.inc()
-            metrics.dead.inc()
+            tally.failed += 1
+            tally.dead += 1
             return logging.ERROR
         case Postpone():
             return logging.WARNING
         case Cancel():
-            metrics.cancelled.inc()
+            tally.cancelled += 1
             return logging.INFO
         case Release():
             return logging.INFO

@@ -63,6 +63,22 @@ local function line_up(ready, suspects, lost, waiting)
   call_with('ZADD', suspects, suspected)
 end
 
+-- Tasks that ended give up their claims to be the only one of their kind; only those of one mode where one is given.
+-- Where nobody claims anything this is one EXISTS.
+local function free_claims(uniques, claims, ids, mode)
+  if #ids == 0 or redis.call('EXISTS', claims) == 0 then return end
+  local freed = {}
+  for index, claim in ipairs(columns(claims, ids)) do
+    if claim and (not mode or string.sub(claim, 1, 1) == mode) then
+      local id, digest = ids[index], string.sub(claim, 3)
+      local held = redis.call('HGET', uniques, digest)
+      if held and string.match(held, ' (.+)$') == id then redis.call('HDEL', uniques, digest) end
+      freed[#freed + 1] = id
+    end
+  end
+  call_with('HDEL', claims, freed)
+end
+
 -- A fence may write while it owns the task. The owner's value is the fence, a blank, the place in line.
 local function owned_place(owner, fence)
   if owner and string.sub(owner, 1, #fence + 1) == fence .. ' ' then

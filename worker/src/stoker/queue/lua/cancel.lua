@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Cancel tasks: waiting ones at once; of running ones their worker is told with its next heartbeat.
--- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats
+-- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims
 -- ARGV: ids
 -- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
-local ready, suspects, scheduled, leases, cancelled, cancels, tasks, attempts, lost, levels, errors, meta, stats = unpack(KEYS)
+local ready, suspects, scheduled, leases, cancelled, cancels, tasks, attempts = unpack(KEYS, 1, 8)
+local lost, levels, errors, meta, stats, uniques, claims = unpack(KEYS, 9)
 
 local now, reply, stopped = now_ms(meta), {}, {}
 for index, id in ipairs(ARGV) do
@@ -21,5 +22,6 @@ for index, id in ipairs(ARGV) do
   end
 end
 for _, column in ipairs({attempts, lost, levels, errors}) do call_with('HDEL', column, stopped) end
+free_claims(uniques, claims, stopped)
 if #stopped > 0 then redis.call('HINCRBY', stats, 'stopped', #stopped) end
 return reply

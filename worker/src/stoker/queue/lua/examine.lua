@@ -1,10 +1,19 @@
 #!lua flags=allow-oom
 -- Hold tasks to the rule that each is in exactly one place and has an envelope; mend what is not, if asked to.
--- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake
+-- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake uniques claims
 -- ARGV: mend (0|1), then ids
--- Returns for each id: '' (sound) | 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease'
-local PLACES, COLUMNS = {2, 3, 4, 5, 6, 7, 8}, {1, 9, 10, 11, 12, 13, 14, 15}
+-- Returns for each id: '' (sound) | 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease' | 'stray claim'
+local PLACES, ENDED, COLUMNS = {2, 3, 4, 5, 6, 7, 8}, {[KEYS[6]] = true, [KEYS[7]] = true, [KEYS[8]] = true}, {1, 9, 10, 11, 12, 13, 14, 15}
 local tasks, ready, leases, owners, meta, stats, wake = KEYS[1], KEYS[2], KEYS[5], KEYS[9], KEYS[16], KEYS[17], KEYS[18]
+local uniques, claims = KEYS[19], KEYS[20]
+
+-- A claim is held by a task that has not ended, and the other way round.
+local function stray_claim(id, place)
+  local claim = redis.call('HGET', claims, id)
+  if not claim then return false end
+  local held = redis.call('HGET', uniques, string.sub(claim, 3))
+  return ENDED[place] or not held or string.match(held, ' (.+)$') ~= id
+end
 
 local mend, reply, mended = ARGV[1] == '1', {}, 0
 for at = 2, #ARGV do
@@ -19,6 +28,7 @@ for at = 2, #ARGV do
   if not envelope then
     trouble = 'without envelope'
     if mend then
+      free_claims(uniques, claims, {id})
       for _, place in ipairs(PLACES) do redis.call('ZREM', KEYS[place], id) end
       for _, column in ipairs(COLUMNS) do redis.call('HDEL', KEYS[column], id) end
     end
@@ -43,6 +53,9 @@ for at = 2, #ARGV do
   elseif owned and not leased then
     trouble = 'owner without lease'
     if mend then redis.call('HDEL', owners, id) end
+  elseif stray_claim(id, found[1]) then
+    trouble = 'stray claim'
+    if mend then free_claims(uniques, claims, {id}) end
   end
   if mend and trouble ~= '' then mended = mended + 1 end
   reply[#reply + 1] = trouble

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
--- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake
+-- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
-local tasks, attempts, lost, levels, errors, results, meta, stats, wake = unpack(KEYS, 10)
+local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
 
 local now, ids = now_ms(meta), {}
@@ -15,7 +15,7 @@ for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
 local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local waiting, later, buried, failed, level_set, stopped = {}, {}, {}, {}, {}, {}
+local waiting, later, buried, failed, level_set, stopped, over = {}, {}, {}, {}, {}, {}, {}
 local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0, cancel = 0}, 0, {}
 
 local function push(list, a, b)
@@ -34,6 +34,7 @@ for index, id in ipairs(ids) do
     if cancel_asked[index] and verb ~= 'succeed' and verb ~= 'bury' then verb = 'cancel' end
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
+    if verb == 'succeed' or verb == 'bury' or verb == 'cancel' then over[#over + 1] = id end
     local level = level_of(place)
     if verb == 'succeed' then
       finished[#finished + 1] = id
@@ -65,6 +66,7 @@ call_with('HDEL', owners, ended)
 call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
+free_claims(uniques, claims, over)
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
 line_up(ready, suspects, lost, waiting)

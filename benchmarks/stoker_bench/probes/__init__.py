@@ -1,0 +1,1 @@
+"""Programs that measure something else than a peer's worker; run in Stoker's environment, they print JSON."""

@@ -1,0 +1,230 @@
+"""The least rights of docs/how-to/redis.md: enough for everything, and not one more than is needed."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, message
+from redis.asyncio import Redis
+
+from servers import Kind, Server, running_valkey
+from stoker.errors import RedisRefused
+from stoker.queue.broker import Broker, Entry
+from stoker.queue.connection import connect
+from stoker.queue.health import check_server
+from stoker.queue.inspector import Inspector
+from stoker.queue.keys import Keys
+from stoker.rules.settle import Bury, Postpone, Release, Retry
+from stoker.rules.states import State
+from stoker.taskqueue import Lease, Retention
+from topologies import ask, running_cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+LUA = ROOT / "worker/src/stoker/queue/lua"
+PAGE = (ROOT / "docs/how-to/redis.md").read_text()
+ALWAYS = {"evalsha", "eval", "ping"}
+
+
+class Role(NamedTuple):
+    """Who logs in: the scripts it runs, and the commands it sends besides."""
+
+    scripts: set[str]
+    commands: set[str]
+
+
+ROLES = {
+    "worker": Role(
+        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task"},
+        {"sadd", "blpop", "info"},
+    ),
+    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "smembers"}),
+    "gateway": Role(
+        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
+        {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan"},
+    ),
+    "operator": Role({"stats"}, set()),
+}
+
+
+def commands_of(scripts: set[str]) -> set[str]:
+    """What these scripts call, with those functions of the prelude that they use."""
+    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote"))
+    functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
+    text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
+    used: set[str] = set()
+    while more := {name for name in functions if name not in used and re.search(rf"\b{name}\(", text)}:
+        used |= more
+        text += "".join(functions[name] for name in more)
+    return {command.lower() for command in re.findall(r"(?:redis\.call|call_with)\('(\w+)'", text)}
+
+
+def needed(role: str) -> set[str]:
+    return commands_of(ROLES[role].scripts) | ROLES[role].commands | ALWAYS
+
+
+def line_for(role: str) -> str:
+    """The line that the page must have."""
+    rights = " ".join(f"+{command}" for command in sorted(needed(role)))
+    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:queues' {rights}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_page_gives_each_role_what_its_scripts_call(role: str):
+    assert line_for(role) in " ".join(PAGE.replace("\\\n", " ").split()), f"docs/how-to/redis.md must say:\n{line_for(role)}"
+
+
+def test_every_script_belongs_to_somebody():
+    assert {path.stem for path in LUA.glob("[!_]*.lua")} == set().union(*(role.scripts for role in ROLES.values()))
+
+
+@pytest.fixture(scope="module", params=list(Kind), ids=lambda kind: kind.value)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with running_valkey(kind=request.param) as running:
+        yield running
+
+
+class Visitor(Line):
+    """Somebody with few rights; `master` has all of them."""
+
+    def __init__(self, redis: Redis, master: Line) -> None:
+        super().__init__(redis, Lease(), Retention())
+        self.master = master
+
+
+@asynccontextmanager
+async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
+    """A line for somebody with the page's rights, less one."""
+    rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
+    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+    rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
+    ask(server, "FLUSHALL")
+    ask(server, "SCRIPT", "FLUSH")
+    ask(server, "ACL", "SETUSER", role, "reset", "on", ">secret", "resetchannels", *keys, *rights)
+    everything, few = connect(server.url), connect(server.url.replace("//", f"//{role}:secret@"))
+    try:
+        yield Visitor(cast(Any, few), Line(cast(Any, everything), Lease(), Retention()))
+    finally:
+        await few.aclose()
+        await everything.aclose()
+
+
+async def as_worker(line: Visitor) -> None:
+    master = line.master
+    await check_server(line.redis)
+    await line.inspector.ping()
+    await line.broker.register()
+    for attempt in range(2):
+        await line.enqueue(*(f"{attempt}{number}" for number in range(8)), priority=3)
+    await line.enqueue("00", "later", priority=3, delay=5)
+    await line.broker.wait_for_work(1)
+    deliveries = await line.fetch(7, worker="w")
+    await line.beat(*deliveries, worker="w")
+    ends = [DONE, Retry(0, FAILURE), Retry(5, FAILURE), Bury(FAILURE), Postpone(1), Release()]
+    for delivery, end in zip(deliveries, ends, strict=False):
+        await line.settle(delivery, end, busy=1)
+        await line.settle(delivery, end)
+    await master.pass_time(100)
+    await line.broker.promote()
+    await line.broker.reap()
+    await line.fetch(100, worker="other")
+    await line.broker.sweep()
+    await line.status("00")
+    await line.broker.leave("w")
+    await line.broker.pass_on()
+
+
+async def as_application(line: Visitor) -> None:
+    await line.inspector.ping()
+    await line.broker.register()
+    await line.enqueue("a", "b", "c", priority=3)
+    await line.enqueue("a", "later", priority=3, delay=5)
+    await line.status("a")
+    await line.inspector.find("a")
+    await line.master.fetch(1)
+    await Inspector(line.redis, NAMESPACE).cancel(QUEUE, ["a", "b", "nobody"])
+
+
+async def as_gateway(line: Visitor) -> None:
+    master, inspector = line.master, Inspector(line.redis, NAMESPACE)
+    await check_server(line.redis)
+    await as_application(line)
+    for name in ("x", "y"):
+        await master.enqueue(name, priority=9)
+        [delivery] = await master.fetch(1)
+        await master.settle(delivery, Bury(FAILURE))
+    await inspector.stats([QUEUE], 10)
+    for state in State:
+        await inspector.tasks(QUEUE, state)
+    await inspector.redrive(QUEUE, ["x"])
+    await inspector.discard(QUEUE, ["y"])
+    async for _ in inspector.redrive_all(QUEUE):
+        pass
+    await inspector.pause(QUEUE)
+    await inspector.resume(QUEUE)
+    assert [gone async for gone in inspector.purge(QUEUE, State.READY)]
+    assert [finding async for finding in inspector.examine(QUEUE)] == []
+
+
+async def as_operator(line: Visitor) -> None:
+    await line.master.enqueue("a")
+    await line.inspector.ping()
+    await line.stats(10)
+
+
+SCENES: dict[str, Callable[[Visitor], Awaitable[None]]] = {
+    "worker": as_worker,
+    "application": as_application,
+    "gateway": as_gateway,
+    "operator": as_operator,
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_these_rights_are_enough(server: Server, role: str):
+    async with let_in(server, role) as line:
+        await SCENES[role](line)
+        await line.master.check()
+
+
+@pytest.mark.parametrize(("role", "right"), [(role, right) for role in ROLES for right in sorted(needed(role))])
+async def test_one_right_less_is_not(redis_server: Server, role: str, right: str):
+    async with let_in(redis_server, role, without=right) as line:
+        with pytest.raises(RedisRefused, match=r"this Redis user lacks a right: ACL SETUSER .*docs/how-to/redis\.md"):
+            await SCENES[role](line)
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[Server]:
+    with running_valkey(kind=Kind.VALKEY_9) as running:
+        yield running
+
+
+async def test_another_namespace_is_out_of_reach(server: Server):
+    async with let_in(server, "worker") as line:
+        stranger = Broker(line.redis, Keys("elsewhere", QUEUE))
+        for call in (stranger.register(), stranger.enqueue([Entry(message("a"))])):
+            with pytest.raises(RedisRefused, match="lacks a right"):
+                await call
+
+
+async def test_in_a_cluster_three_more():
+    rights = [f"+{command}" for command in sorted(needed("worker"))]
+    with running_cluster(Kind.REDIS_7) as cluster:
+        for node in cluster.masters:
+            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+            ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
+        everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
+        try:
+            await as_worker(Visitor(cast(Any, few), Line(cast(Any, everything), Lease(), Retention())))
+            for node in cluster.masters:
+                ask(node, "ACL", "SETUSER", "w", "-cluster|slots")
+            late = connect(cluster.url.replace("//", "//w:secret@"))
+            with pytest.raises(RedisRefused, match="lacks a right"):
+                await check_server(late)
+            await late.aclose()
+        finally:
+            await few.aclose()
+            await everything.aclose()

@@ -1,0 +1,109 @@
+"""A worker looks at its Redis before it takes a task: it waits for one that is away, and refuses one that would lose tasks."""
+
+import asyncio
+import signal
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+from working import WorkerProcess, worker_process, working
+
+from patience import until
+from servers import Kind, Server, running_valkey
+from stoker import Stoker
+from stoker.client import Client, TaskCall
+from stoker.errors import RedisUnavailable
+from stoker.rules.durations import Duration
+from stoker.rules.states import State
+from stoker.taskqueue import Lease
+from topologies import ask, running_sentinels
+
+POLICY = ("--maxmemory-policy", "allkeys-lru")
+
+
+def probe(worker: WorkerProcess, path: str) -> tuple[int, str]:
+    [started] = worker.said("worker started")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{started['port']}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode().strip()
+
+
+async def test_a_redis_that_throws_tasks_away_is_refused(tmp_path: Path):
+    with running_valkey(*POLICY) as server, worker_process(server.url, tmp_path) as worker:
+        assert await worker.exit_code() == 1
+        assert "CONFIG SET maxmemory-policy noeviction" in (tmp_path / "worker.log").read_text()
+        assert worker.said("task succeeded") == []
+
+
+async def test_a_redis_that_is_away_at_start_is_waited_for(tmp_path: Path):
+    server = Server()
+    with worker_process(server.url, tmp_path) as worker:
+        await until(lambda: worker.said("waiting for Redis"))
+        assert probe(worker, "/livez") == (200, "ok")
+        assert probe(worker, "/readyz") == (503, "waiting for Redis")
+        server.start()
+        try:
+            await until(lambda: probe(worker, "/readyz") == (200, "ok"))
+            client = Client.at(server.url, "stoker")
+            await client.send([TaskCall("bake", "default", Raw(b'{"seconds":0}'), id="bread")])
+            await client.close()
+            await until(lambda: worker.said("task succeeded"))
+            worker.signal(signal.SIGTERM)
+            assert await worker.exit_code() == 0
+        finally:
+            server.stop()
+
+
+async def test_a_redis_that_is_away_at_start_is_looked_at_when_it_comes(tmp_path: Path):
+    server = Server(*POLICY)
+    with worker_process(server.url, tmp_path) as worker:
+        await until(lambda: worker.said("waiting for Redis"))
+        server.start()
+        try:
+            assert await worker.exit_code() == 1
+        finally:
+            server.stop()
+        assert "CONFIG SET maxmemory-policy noeviction" in (tmp_path / "worker.log").read_text()
+
+
+async def test_who_waits_for_redis_leaves_when_told_to(tmp_path: Path):
+    with worker_process(Server().url, tmp_path) as worker:
+        await until(lambda: worker.said("waiting for Redis"))
+        worker.signal(signal.SIGTERM)
+        assert await worker.exit_code() == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.VALKEY_9, Kind.REDIS_7], ids=lambda kind: kind.value)
+async def test_a_worker_goes_on_after_a_failover(kind: Kind):
+    """With all its parts on the new master: what ran when the old one was lost ends there, and its lease is kept alive."""
+    with running_sentinels(kind) as sentinels:
+        app = Stoker("oven", redis=sentinels.url)
+        opened = asyncio.Event()
+
+        @app.task()
+        async def heat() -> str:
+            await opened.wait()
+            return "hot"
+
+        async with working(app, lease=Lease(Duration(3))):
+            before = await heat.enqueue()
+            await until(lambda: ask(sentinels.master, "ZCARD", "{stoker:default}:leases"))
+            assert ask(sentinels.master, "WAIT", 1, 5000) == 1
+            sentinels.master.stop()
+
+            async def runs_on_the_new_master() -> bool:
+                with suppress(RedisUnavailable):
+                    return (await before.status()).state is State.RUNNING
+                return False
+
+            await until(runs_on_the_new_master, within=20)
+            after = await heat.enqueue()
+            opened.set()
+            assert [await handle.result(10) for handle in (before, after)] == ["hot", "hot"]
+        await app.close()

@@ -1,0 +1,50 @@
+"""How safe an enqueue must be before it is acknowledged, and how Redis is asked whether it is."""
+
+from enum import StrEnum
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from stoker.errors import Invalid
+from stoker.queue.failures import code_of
+
+PATIENCE = 2.0
+"""Seconds to wait for a replica or a disk. Below the time in which Redis must answer."""
+
+
+class Durability(StrEnum):
+    """What a caller waits for: the server's memory, a replica's memory, or the server's disk."""
+
+    MEMORY = "memory"
+    REPLICATED = "replicated"
+    FSYNCED = "fsynced"
+
+
+def check_durability(value: str) -> Durability:
+    """Raises Invalid for a word that promises nothing."""
+    try:
+        return Durability(value)
+    except ValueError:
+        raise Invalid(f"durability {value!r} is unknown: choose memory, replicated or fsynced") from None
+
+
+def question(durability: Durability) -> tuple[str | int, ...]:
+    """The command that waits. It counts for all that its connection has written before."""
+    patience = round(PATIENCE * 1000)
+    if durability is Durability.REPLICATED:
+        return ("WAIT", 1, patience)
+    return ("WAITAOF", 1, 0, patience)
+
+
+def shortfall(durability: Durability, answer: Any) -> str | None:
+    """Why the guarantee is not reached, and what to do; None where it is.
+
+    What everybody may hear of a call (no rights, no connection) is not judged here.
+    """
+    if isinstance(answer, ResponseError) and code_of(answer) is None:
+        return f"Redis cannot wait for its disk: it takes Redis 7.2 or Valkey, and CONFIG SET appendonly yes ({answer})"
+    if durability is Durability.REPLICATED and answer == 0:
+        return f"no replica had it within {PATIENCE:g} s: look at INFO replication"
+    if durability is Durability.FSYNCED and isinstance(answer, list) and answer[0] == 0:
+        return f"it was not on the disk within {PATIENCE:g} s: look at INFO persistence"
+    return None

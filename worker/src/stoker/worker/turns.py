@@ -1,0 +1,192 @@
+"""The worker's conversation with Redis: in one round trip, a turn settles all that has ended and takes what there is room for.
+
+While a turn is under way more tasks end, so batches grow with the load by themselves, and an idle worker settles at
+once. Under load a second turn sets out before the first is back: Redis and the worker then work at the same time.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+from stoker.errors import StokerError
+from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
+from stoker.rules.retry import Retry, backoff
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ending import end
+
+LONGEST_WAIT = 5.0
+SHORTEST_WAIT = 0.001
+FLUSH_LIMIT = 5.0
+UNDER_WAY_AT_ONCE = 2
+WORTH_ANOTHER = 32
+"""So many ended tasks send a second turn on its way."""
+RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
+_log = logging.getLogger("stoker.worker")
+
+
+class Turns:
+    """Belongs to one event loop. `start` is given every delivery, `busy` says how many of them run still."""
+
+    def __init__(
+        self,
+        worker: str,
+        slots: int,
+        broker: Broker,
+        metrics: WorkerMetrics,
+        start: Callable[[Delivery], None],
+        busy: Callable[[], int],
+    ) -> None:
+        self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self._worker = worker
+        self._slots = slots
+        self._broker = broker
+        self._metrics = metrics
+        self._start = start
+        self._busy = busy
+        self._ended: list[Settlement] = []
+        self._suspects: set[str] = set()
+        self._stir = asyncio.Event()
+        self._look = True  # whether there may be something to fetch
+        self._has_room = asyncio.Event()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._asked = 0  # room that turns under way may still fill
+        self._alarm: asyncio.TimerHandle | None = None
+        self._troubles = 0
+        self._draining = False
+        self._hurried = False
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no tasks are taken; None while they are."""
+        if self._draining:
+            return "draining"
+        return "Redis does not answer" if self._troubles else None
+
+    def settle(self, settlement: Settlement) -> None:
+        """Let the next turn carry it."""
+        self._ended.append(settlement)
+        self._stir.set()
+
+    def drain(self) -> None:
+        """Take no more; `run` ends when all that was taken is settled."""
+        self._draining = True
+        self._stir.set()
+
+    def hurry(self) -> None:
+        """Do not wait for a Redis that is away: what cannot be settled comes back when its lease ends."""
+        self._hurried = True
+        self.drain()
+
+    async def run(self) -> None:
+        """Make turns until drained."""
+        waiting = asyncio.create_task(self._wake_when_work_comes())
+        self._stir.set()
+        try:
+            while not self._draining:
+                await self._step()
+            await self._stop_waiting(waiting)
+            while (self._busy() or self._ended or self._under_way) and not (self._hurried and self._troubles):
+                await self._step()
+        finally:
+            await end(waiting, *self._under_way)
+
+    async def _step(self) -> None:
+        await self._stir.wait()
+        self._stir.clear()
+        if self._due():
+            turn = asyncio.create_task(self._turn())
+            self._under_way.add(turn)
+            turn.add_done_callback(self._landed)
+
+    def _due(self) -> bool:
+        if self._under_way:
+            room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
+            return room_for_one and len(self._ended) >= WORTH_ANOTHER
+        return bool(self._ended) or (self._look and not self._draining)
+
+    def _landed(self, turn: asyncio.Task[None]) -> None:
+        self._under_way.discard(turn)
+        if not turn.cancelled() and (error := turn.exception()):
+            _log.critical("a bug in the worker", exc_info=error)
+        self._stir.set()
+
+    async def _turn(self) -> None:
+        settlements, self._ended = self._ended, []
+        room = 0 if self._draining else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
+        # Nobody knows what a fetch under way brings: a suspect perhaps.
+        fetching = self._asked > 0
+        suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
+        self._look = False
+        self._asked += room
+        try:
+            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+        except StokerError as error:
+            self._ended = settlements + self._ended
+            self._look = True
+            await self._wait_out(error)
+        else:
+            self._recover()
+            self._take(turn, settlements, room)
+        finally:
+            self._asked -= room
+
+    def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
+        for settlement in settlements:
+            self.held.pop(settlement.fence, None)
+            self._suspects.discard(settlement.fence)
+        if turn.refused:
+            self._metrics.stale.inc(len(turn.refused))
+            _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
+        for delivery in turn.deliveries:
+            self.held[delivery.fence] = delivery.id
+            if delivery.losses:
+                self._suspects.add(delivery.fence)
+            self._start(delivery)
+        self._metrics.slots(self._busy())
+        if turn.back_in is not None:
+            self._look_again_in(turn.back_in)
+        if room > len(turn.deliveries) and not self._draining:
+            self._has_room.set()
+        elif room == FETCHED_AT_ONCE:
+            self._look = True
+
+    async def _wake_when_work_comes(self) -> None:
+        """Block in Redis while there is room and nothing to do."""
+        while True:
+            await self._has_room.wait()
+            self._has_room.clear()
+            try:
+                await self._broker.wait_for_work(LONGEST_WAIT)
+            except StokerError as error:
+                await self._wait_out(error)
+            self._look_now()
+
+    async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
+        await end(waiting)
+        # It may just have taken the only wake token, for work that is not ours any more.
+        with suppress(StokerError):
+            await self._broker.pass_on()
+
+    def _look_now(self) -> None:
+        self._look = True
+        self._stir.set()
+
+    def _look_again_in(self, seconds: float) -> None:
+        # A clock of its own: the wait in Redis may have begun before anybody knew of this task.
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._look_now)
+
+    async def _wait_out(self, error: StokerError) -> None:
+        self._troubles += 1
+        if self._troubles == 1:
+            _log.warning("Redis is in trouble: running tasks go on, no new ones are taken", extra={"error": str(error)})
+        pause = backoff(RECONNECT, self._troubles, lambda: random.uniform(0.5, 1))
+        await asyncio.sleep(min(pause, FLUSH_LIMIT) if self._hurried else pause)
+
+    def _recover(self) -> None:
+        if self._troubles:
+            _log.info("Redis answers again", extra={"failed_calls": self._troubles})
+            self._troubles = 0
