@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from patience import until
 from stoker.queue.broker import Settlement
+from stoker.queue.inbox import Inbox
 from stoker.rules.durations import Duration
 from stoker.rules.settle import Bury
 from stoker.taskqueue import Keep
@@ -64,3 +65,13 @@ async def test_all_that_a_dead_worker_held_comes_back(line: Line) -> None:
     await line.pass_time(LEASE + 1)
     async with running(upkeep.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1))):
         await until(lambda: counted(line, ready=MANY), SOON)
+
+
+async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
+    pipeline = line.redis.pipeline()
+    for number in range(MANY):
+        pipeline.xadd(line.keys.inbox, {"task": "add", "id": f"t{number}"})
+    await pipeline.execute()
+    async with running(upkeep.take_in(Inbox(line.redis, line.keys))), running(upkeep.take_in(Inbox(line.redis, line.keys))):
+        await until(lambda: counted(line, enqueued=MANY), SOON)
+    assert await line.order(3) == ["t0", "t1", "t2"]
