@@ -1,9 +1,11 @@
 """The enqueuing side: what the application's tasks, the gateway and the command line send tasks with."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 from msgspec import Raw, Struct
@@ -13,6 +15,7 @@ from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultP
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
+from stoker.queue.gathering import Gathering
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.message import (
@@ -75,7 +78,7 @@ class Client:
         self._tracing = tracing or Tracing()
         self._clock = clock
         self._new_id = IdFactory()
-        self._brokers: dict[str, Broker] = {}
+        self._doors: dict[tuple[str, Durability], Gathering] = {}
 
     @classmethod
     def at(cls, url: str, namespace: str) -> "Client":
@@ -111,10 +114,12 @@ class Client:
 
     async def wait(self, queue: str, task_id: str, timeout: float | None = None) -> TaskStatus:
         """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
-        pause = FIRST_LOOK
+        pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
                 while not (status := await self.status(queue, task_id)).state.final:
+                    if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
+                        raise TimeoutError
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_LOOK)
         except TimeoutError:
@@ -142,19 +147,19 @@ class Client:
         until = time.monotonic() + TRY_AGAIN_WITHIN
         for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
             try:
-                return await (await self._broker(queue)).offer(entries, durability), tries
+                return await (await self._door(queue, durability)).offer(entries), tries
             except RedisUnavailable:
                 if time.monotonic() + pause > until:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await (await self._broker(queue)).offer(entries, durability), len(TRY_AGAIN_AFTER) + 1
+        return await (await self._door(queue, durability)).offer(entries), len(TRY_AGAIN_AFTER) + 1
 
-    async def _broker(self, queue: str) -> Broker:
-        if queue not in self._brokers:
+    async def _door(self, queue: str, durability: Durability) -> Gathering:
+        if (queue, durability) not in self._doors:
             broker = Broker(self._redis, Keys(self._namespace, queue))
             await broker.register()
-            self._brokers[queue] = broker
-        return self._brokers[queue]
+            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
+        return self._doors[queue, durability]
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(

@@ -23,6 +23,7 @@ LONGEST = 36_500 * 86400.0
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -170,4 +171,4 @@ class IdFactory:
 
 
 def _base32(number: int) -> str:
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,107 @@
+"""Enqueues that happen at the same time share their way to Redis, and each hears only of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from patience import until
+from stoker.errors import RedisUnavailable
+from stoker.queue.broker import Entry, Receipt
+from stoker.queue.gathering import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Gathering, Outcomes
+
+
+def entries(*names: str) -> list[Entry]:
+    return cast(list[Entry], list(names))
+
+
+class Road:
+    """The real thing, as far as a gathering sees it: slow until it is opened, and it remembers who went together."""
+
+    def __init__(self) -> None:
+        self.trips: list[list[str]] = []
+        self.open = asyncio.Event()
+        self.breaks = False
+
+    async def full(self) -> None:
+        """As many are on their way as may be at once, and everyone else has asked."""
+        await until(lambda: len(self.trips) == UNDER_WAY_AT_ONCE)
+
+    async def offer(self, party: Sequence[Entry]) -> Outcomes:
+        names = [str(entry) for entry in cast(list[str], party)]
+        self.trips.append(names)
+        await self.open.wait()
+        if self.breaks:
+            raise RedisUnavailable("gone")
+        return [Receipt(name, None) for name in names]
+
+
+async def offer(gathering: Gathering, *names: str) -> list[str]:
+    return [cast(Receipt, outcome).id for outcome in await gathering.offer(entries(*names))]
+
+
+async def test_one_alone_goes_at_once() -> None:
+    road = Road()
+    road.open.set()
+    assert await offer(Gathering(road.offer), "a", "b") == ["a", "b"]
+    assert road.trips == [["a", "b"]]
+
+
+async def test_those_who_come_meanwhile_go_together_and_get_their_own() -> None:
+    road = Road()
+    gathering = Gathering(road.offer)
+    asked = [asyncio.create_task(offer(gathering, f"{n}", f"{n}'")) for n in range(10)]
+    await road.full()
+    road.open.set()
+    assert await asyncio.gather(*asked) == [[f"{n}", f"{n}'"] for n in range(10)]
+    assert road.trips[:2] == [["0", "0'"], ["1", "1'"]]
+    assert [name for trip in road.trips[2:] for name in trip] == [f"{n}{tick}" for n in range(2, 10) for tick in ("", "'")]
+    assert len(road.trips) == 3
+
+
+async def test_no_trip_is_too_large() -> None:
+    road = Road()
+    gathering = Gathering(road.offer)
+    asked = [asyncio.create_task(offer(gathering, *[f"{n}.{m}" for m in range(200)])) for n in range(9)]
+    await road.full()
+    road.open.set()
+    await asyncio.gather(*asked)
+    assert max(len(trip) for trip in road.trips) <= GATHERED_AT_ONCE
+    assert sum(len(trip) for trip in road.trips) == 1800
+
+
+async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() -> None:
+    road = Road()
+    gathering = Gathering(road.offer)
+    road.breaks = True
+    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
+    await road.full()
+    road.open.set()
+    for each in asked:
+        with pytest.raises(RedisUnavailable):
+            await each
+    road.breaks = False
+    assert await offer(gathering, "later") == ["later"]
+
+
+async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back() -> None:
+    road = Road()
+    gathering = Gathering(road.offer)
+    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
+    await road.full()
+    asked[3].cancel()
+    await asyncio.wait({asked[3]})
+    road.open.set()
+    assert await asyncio.gather(*asked[:3], asked[4]) == [["0"], ["1"], ["2"], ["4"]]
+    assert "3" not in [name for trip in road.trips for name in trip]
+
+
+async def test_whoever_gives_up_on_the_way_frees_the_road() -> None:
+    road = Road()
+    gathering = Gathering(road.offer)
+    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(3)]
+    await road.full()
+    asked[0].cancel()
+    road.open.set()
+    assert await asyncio.gather(*asked[1:]) == [["1"], ["2"]]
