@@ -1,9 +1,12 @@
 """How long a failed task waits: longer each time, never beyond the limit, spread where asked."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.errors import Invalid
 from stoker.rules.retry import Jitter, Retry, backoff
 
 STEADY = Retry(initial_delay=1, multiplier=2, max_delay=60, jitter=Jitter.NONE)
@@ -49,3 +52,19 @@ def test_full_jitter_is_that_share_of_the_steady_wait(policy: Retry, number: int
     full = Retry(3, policy.initial_delay, policy.multiplier, policy.max_delay, Jitter.FULL)
     none = Retry(3, policy.initial_delay, policy.multiplier, policy.max_delay, Jitter.NONE)
     assert backoff(full, number, lambda: chance) == chance * backoff(none, number, lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"max_retries": -1},
+        {"initial_delay": -0.1},
+        {"max_delay": float("nan")},
+        {"multiplier": 0.5},
+        {"max_delay": float("inf")},
+    ],
+    ids=str,
+)
+def test_a_policy_that_makes_no_sense_is_invalid(numbers: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="no number may be negative or endless"):
+        Retry(**numbers)

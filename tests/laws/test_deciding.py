@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.autoscale.decide import Decision, Demand, Memory, Policy, Reason, decide
+from stoker.autoscale.decide import Decision, Demand, Memory, Policy, Reason, decide, wish
 from stoker.autoscale.demand import demand_of, policy_of
+from stoker.queue.inspector import QueueStats
 from stoker.taskqueue import parse
 
 POLICY = Policy(slots=10, backlog_per_replica=100, min_replicas=0, max_replicas=20, idle_after=20, stabilization=20)
@@ -112,8 +114,41 @@ def test_fixed_seconds_are_not_quiet_seconds_either() -> None:
 
 
 def test_a_paused_queue_asks_for_nobody_and_keeps_what_runs() -> None:
-    assert demand_of(ready=1000, running=7, due=5, paused=True) == Demand(running=7)
-    assert demand_of(ready=1000, running=7, due=5, paused=False) == Demand(1000, 7, 5)
+    stats = QueueStats("emails", 1000, 7, 0, 0, 0, 0, 5, 0, 1, paused=False, completion_rate=0, throttled=True)
+    assert demand_of(stats) == Demand(1000, 7, 5, throttled=True)
+    assert demand_of(msgspec.structs.replace(stats, paused=True)) == Demand(running=7)
+
+
+LIMITED = but(per_second=100, backlog_per_replica=40)
+
+
+@pytest.mark.parametrize(
+    ("demand", "wanted"),
+    [
+        pytest.param(Demand(ready=10_000), 1, id="one worker finds out how long a task takes"),
+        pytest.param(Demand(ready=10_000, service_time=0.01), 1, id="100 short tasks a second fit in one worker"),
+        pytest.param(Demand(ready=10_000, service_time=1.0), 13, id="tasks of a second keep 100 slots busy, and some to spare"),
+        pytest.param(Demand(ready=80, service_time=1.0), 2, id="a short backlog asks for less than the limit lets through"),
+        pytest.param(Demand(ready=10_000, running=100), 20, id="twice what runs, where tasks take longer than they did"),
+        pytest.param(Demand(ready=10_000, running=32, throttled=True), 4, id="held back: what runs, and some to spare"),
+        pytest.param(Demand(ready=10_000, throttled=True), 1, id="held back and nothing runs"),
+        pytest.param(Demand(ready=10_000, running=32, service_time=9.0, throttled=True), 4, id="held back: no growth"),
+        pytest.param(Demand(), 0, id="nothing waits"),
+    ],
+)
+def test_a_rate_limit_needs_no_more_workers_than_it_keeps_busy(demand: Demand, wanted: int) -> None:
+    assert wish(demand, LIMITED) == wanted
+
+
+def test_a_backlog_behind_a_rate_limit_ends_with_enough_workers_and_stays_there() -> None:
+    """Tasks of 4 seconds at 100 a second fill 400 slots: 40 workers of ten slots, found from one without knowing the 4 seconds."""
+    policy, slots, replicas, history = msgspec.structs.replace(LIMITED, max_replicas=1000), 10, 1, []
+    for _ in range(20):
+        running = min(replicas * slots, 400)
+        replicas = wish(Demand(100_000, running, throttled=running < replicas * slots), policy)
+        history.append(replicas)
+    assert set(history[-10:]) == {50}
+    assert max(history) <= 64
 
 
 def test_the_policy_is_what_the_manifest_says() -> None:
@@ -121,9 +156,9 @@ def test_the_policy_is_what_the_manifest_says() -> None:
         "minReplicas": 1, "maxReplicas": 9, "backlogPerReplica": 7, "idleAfter": "3s", "paused": "ScaleIn",
         "scaleDown": {"stabilization": "4s"},
     }  # fmt: skip
-    spec = {"worker": {"concurrency": 5}, "scaling": scaling, "replicas": 2}
+    spec = {"worker": {"concurrency": 5}, "scaling": scaling, "replicas": 2, "rateLimit": {"perSecond": 100, "burst": 200}}
     queue = parse({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "q"}, "spec": spec})
-    assert policy_of(queue.spec) == Policy(5, 7, 1, 9, 2, 3, 4, "ScaleIn")
+    assert policy_of(queue.spec) == Policy(5, 7, 1, 9, 2, 3, 4, "ScaleIn", 100)
 
 
 counts = st.integers(0, 100_000)

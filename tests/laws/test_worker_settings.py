@@ -68,6 +68,7 @@ def test_a_worker_without_flags_has_the_defaults_of_a_manifest_without_fields(mo
 
 durations = st.integers(1, 10**8).map(lambda milliseconds: format_duration(milliseconds / 1000))
 counts = st.integers(0, 10_000_000)
+paces = st.integers(1, 1_000_000)
 
 
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,12 +88,13 @@ counts = st.integers(0, 10_000_000)
     ),
     concurrency=st.integers(1, 1000),
     timeout=durations,
+    rate_limit=st.none() | st.fixed_dictionaries({"perSecond": paces, "burst": paces}),
 )
 def test_what_the_manifest_says_is_what_the_worker_does(
-    monkeypatch: pytest.MonkeyPatch, retry: Any, lease: Any, retention: Any, concurrency: int, timeout: str
+    monkeypatch: pytest.MonkeyPatch, retry: Any, lease: Any, retention: Any, concurrency: int, timeout: str, rate_limit: Any
 ) -> None:
     worker = {"app": "shop.tasks:app", "concurrency": concurrency, "taskTimeout": timeout, "drainTimeout": timeout}
-    queue = queue_of(worker=worker, retry=retry, lease=lease, retention=retention, queue={"name": "mail"})
+    queue = queue_of(worker=worker, retry=retry, lease=lease, retention=retention, rateLimit=rate_limit, queue={"name": "mail"})
     read = settings_read_from(worker_environment(queue, "shop"), monkeypatch)
     spec = queue.spec
     assert (read.queue, read.namespace, read.concurrency) == ("mail", "shop", concurrency)
@@ -100,6 +102,7 @@ def test_what_the_manifest_says_is_what_the_worker_does(
     assert read.retry == spec.retry.policy()
     assert read.lease == spec.lease
     assert read.retention == spec.retention
+    assert read.rate_limit == spec.rate_limit
 
 
 def _variables(parameter: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
-from stoker.queue.broker import Broker, Delivery, Entry, Pulse, Receipt, Settlement, pulse
+from stoker.queue.broker import Broker, Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
 from stoker.queue.connection import connect
 from stoker.queue.inspector import Finding, Inspector, QueueStats, TaskStatus
 from stoker.queue.keys import Keys
@@ -15,7 +15,7 @@ from stoker.queue.scripts import run
 from stoker.rules.durations import Duration
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Succeed, Transition
-from stoker.taskqueue import Keep, Lease, Retention
+from stoker.taskqueue import Keep, Lease, RateLimit, Retention
 
 NAMESPACE, QUEUE = "test", "emails"
 PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
@@ -27,17 +27,20 @@ DONE = Succeed(b"null")
 class Line:
     """One queue, and whoever enqueues, works and looks at it."""
 
-    def __init__(self, redis: Redis, lease: Lease, retention: Retention) -> None:
+    def __init__(self, redis: Redis, lease: Lease, retention: Retention, rate_limit: RateLimit | None = None) -> None:
         self.redis = redis
         self.keys = Keys(NAMESPACE, QUEUE)
-        self.broker = Broker(redis, self.keys, lease, retention)
+        self.broker = Broker(redis, self.keys, lease, retention, rate_limit)
         self.inspector = Inspector(redis, NAMESPACE)
 
     async def enqueue(self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0) -> list[Receipt]:
         return await self.broker.enqueue([Entry(message(task_id, priority), delay, run_at) for task_id in ids])
 
     async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
-        return (await self.broker.turn([], room, worker, holds_suspect=holds_suspect)).deliveries
+        return (await self.look(room, worker, holds_suspect=holds_suspect)).deliveries
+
+    async def look(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> Turn:
+        return await self.broker.turn([], room, worker, holds_suspect=holds_suspect)
 
     async def order(self, room: int = 100) -> list[str]:
         """The ids in the order in which they are handed out."""
@@ -116,11 +119,12 @@ async def open_line(
     max_lost: int = 3,
     succeeded: Keep = Keep(Duration(3600), 1000),
     dead: Keep = Keep(Duration(86400), 1000),
+    rate_limit: RateLimit | None = None,
 ) -> AsyncIterator[Line]:
     """A line on this server, whose truth is checked at the end."""
     redis = connect(url)
     try:
-        line = Line(redis, Lease(Duration(LEASE), max_lost), Retention(succeeded, dead))
+        line = Line(redis, Lease(Duration(LEASE), max_lost), Retention(succeeded, dead), rate_limit)
         yield line
         await line.check()
     finally:

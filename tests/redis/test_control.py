@@ -3,7 +3,7 @@
 import pytest
 from line import FAILURE, QUEUE, Line, now
 
-from stoker.errors import Invalid
+from stoker.errors import Invalid, NotFound
 from stoker.rules.settle import Bury, Failure
 from stoker.rules.states import State
 
@@ -77,6 +77,8 @@ async def test_the_doctor_finds_and_mends_planted_damage(line: Line) -> None:
     await now(redis.hset(k.owners, "owned", "0000000000000001:w:x 0"))
     await now(redis.hdel(k.tasks, "bodiless"))
     await now(redis.hset(k.errors, "stray", "{}"))
+    with pytest.raises(NotFound, match="doctor"):
+        await line.status("nowhere")
     expected = {
         ("nowhere", "nowhere"),
         ("urgent", "nowhere"),

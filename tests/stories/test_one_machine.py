@@ -158,6 +158,17 @@ async def test_a_killed_worker_is_replaced_and_its_task_runs_again(redis: Redis,
         await bakery.close()
 
 
+async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Two servers on one append-only file would destroy it."""
+    with up(manifest(tmp_path), "--port", "0") as first:
+        await until(lambda: first.url, STARTS_WITHIN)
+        with up(manifest(tmp_path), "--port", "0") as second:
+            assert await second.exit_code() == 1
+            assert "another stoker up keeps its data in" in second.output
+        first.process.send_signal(signal.SIGINT)
+        assert await first.exit_code() == 0
+
+
 async def test_when_it_is_killed_itself_nobody_stays_behind(tmp_path: Path) -> None:
     """Neither the server nor the gateway nor a worker in the middle of a task, once its drain timeout is over."""
     with up(manifest(tmp_path, scaling={"minReplicas": 1}), "--port", str(free_port())) as running:

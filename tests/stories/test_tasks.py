@@ -328,6 +328,22 @@ async def test_a_result_that_json_cannot_carry_is_not_run_twice(app: Stoker) -> 
     assert len(runs) == 1
 
 
+async def test_a_result_that_is_too_large_is_not_run_twice(app: Stoker) -> None:
+    """Results live in Redis' memory: what is larger than a payload may be has to be stored elsewhere."""
+    runs = []
+
+    @app.task()
+    async def large() -> str:
+        runs.append(1)
+        return "x" * 300_000
+
+    handle = await large.enqueue()
+    async with working(app):
+        with pytest.raises(TaskFailed, match=r"ResultTooLarge: large returned 300002 bytes.*store it elsewhere"):
+            await handle.result(timeout=5)
+    assert len(runs) == 1
+
+
 async def test_patience_has_an_end(app: Stoker) -> None:
     @app.task()
     async def never() -> None: ...

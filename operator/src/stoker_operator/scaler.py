@@ -95,7 +95,7 @@ class Autoscaler:
 
     async def _scale(self, entry: Entry, queue: TaskQueue, workers: Workers) -> None:
         stats = entry.reading.stats
-        demand = demand_of(stats.ready, stats.running, stats.due, paused=stats.paused) if stats else None
+        demand = demand_of(stats) if stats else None
         before = entry.scaling
         memory = before.memory if before else None
         decision = decide(demand, policy_of(queue.spec), workers.replicas, memory, self._monotonic())

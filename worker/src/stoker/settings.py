@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from stoker.rules.durations import format_duration
 from stoker.rules.retry import Retry
-from stoker.taskqueue import Lease, Retention, TaskQueue
+from stoker.taskqueue import Lease, RateLimit, Retention, TaskQueue
 
 PREFIX = "STOKER_"
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
@@ -33,6 +33,7 @@ class WorkerSettings(Struct, frozen=True):
     retry: Retry = Retry()
     lease: Lease = Lease()
     retention: Retention = Retention()
+    rate_limit: RateLimit | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_WORKER_PORT
     name: str = ""
@@ -59,5 +60,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "KEEP_SUCCEEDED_COUNT": spec.retention.succeeded.count,
         "KEEP_DEAD": format_duration(spec.retention.dead.age),
         "KEEP_DEAD_COUNT": spec.retention.dead.count,
+        "RATE_LIMIT": spec.rate_limit.per_second if spec.rate_limit else 0,
+        "RATE_BURST": spec.rate_limit.burst if spec.rate_limit else 0,
     }
     return {PREFIX + name: str(value) for name, value in values.items() if value != ""}

@@ -23,6 +23,7 @@ DEFAULT_ROUNDS = 4
 
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]
 Replicas = Annotated[int, Meta(ge=0, le=1000)]
+Pace = Annotated[int, Meta(ge=1, le=1_000_000)]
 Slots = Annotated[int, Meta(ge=1, le=1000)]
 
 
@@ -113,6 +114,13 @@ class Retention(Spec, frozen=True):
     dead: Keep = Keep(Duration(7 * 86400))
 
 
+class RateLimit(Spec, frozen=True):
+    """How many tasks all workers together may start: `burst` at once, and `per_second` from then on."""
+
+    per_second: Pace
+    burst: Pace
+
+
 class ScaleDown(Spec, frozen=True):
     """How patient scaling down is: the highest wish within `stabilization` counts."""
 
@@ -147,6 +155,7 @@ class TaskQueueSpec(Spec, frozen=True):
     retry: RetrySpec = RetrySpec()
     lease: Lease = Lease()
     retention: Retention = Retention()
+    rate_limit: RateLimit | None = None
     scaling: Scaling = Scaling()
 
     @property
@@ -190,7 +199,8 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
     if not isinstance(namespace, str):
         raise Invalid(f"{KIND} {name}: metadata.namespace must be a string, not {namespace!r}")
     queue = TaskQueue(name, namespace, spec)
-    check_queue(queue.queue)
+    for each in (queue.name, queue.queue):
+        check_queue(each)
     return queue
 
 

@@ -9,13 +9,22 @@ from typing import Literal
 
 from msgspec import Struct
 
+SPARE = 1.25
+"""Room beside what a rate limit lets through, since arrivals and durations vary."""
+
 
 class Demand(Struct, frozen=True):
-    """What a queue asks for, in tasks. `due` are scheduled ones whose time has come."""
+    """What a queue asks for, in tasks. `due` are scheduled ones whose time has come.
+
+    `throttled`: workers have room, but the queue's rate limit holds tasks back. `service_time` is the seconds
+    a task takes, 0 where nobody knows.
+    """
 
     ready: int = 0
     running: int = 0
     due: int = 0
+    throttled: bool = False
+    service_time: float = 0.0
 
     @property
     def waiting(self) -> int:
@@ -24,7 +33,7 @@ class Demand(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """What a TaskQueue allows. Times in seconds; `slots` tasks run at once in one replica."""
+    """What a TaskQueue allows. Times in seconds; `slots` tasks run at once in one replica; `per_second` is the rate limit."""
 
     slots: int
     backlog_per_replica: int
@@ -34,6 +43,7 @@ class Policy(Struct, frozen=True):
     idle_after: float = 20.0
     stabilization: float = 20.0
     paused: Literal["None", "ScaleIn", "ScaleOut", "All"] = "None"
+    per_second: int | None = None
 
 
 class Memory(Struct, frozen=True):
@@ -90,7 +100,21 @@ def decide(demand: Demand | None, policy: Policy, replicas: int, memory: Memory 
 
 def wish(demand: Demand, policy: Policy) -> int:
     """Replicas for the backlog, and never fewer than the running tasks fill."""
-    return max(ceil(demand.waiting / policy.backlog_per_replica), ceil(demand.running / policy.slots))
+    backlog = ceil(demand.waiting / policy.backlog_per_replica)
+    if policy.per_second is not None:
+        backlog = min(backlog, ceil(_useful_slots(demand, policy.per_second) / policy.slots))
+    return max(backlog, ceil(demand.running / policy.slots))
+
+
+def _useful_slots(demand: Demand, per_second: int) -> float:
+    """How many slots tasks could fill that may start only so often: a longer backlog needs no more than these.
+
+    While the limit holds tasks back, what runs now and a little to spare, so that the workers never become the bottleneck.
+    Else as many as the limit keeps busy (Little's law: rate x time), or twice what runs where tasks take longer than they did.
+    """
+    if demand.throttled:
+        return max(1, SPARE * demand.running)
+    return max(1, SPARE * per_second * demand.service_time, 2 * demand.running)
 
 
 def _remember(memory: Memory, demand: Demand, wanted: int, policy: Policy, now: float) -> Memory:

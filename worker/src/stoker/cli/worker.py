@@ -14,7 +14,7 @@ from stoker.rules.durations import Duration
 from stoker.rules.message import check_queue
 from stoker.rules.retry import Jitter, Retry
 from stoker.settings import DEFAULT_WORKER_PORT, WorkerSettings
-from stoker.taskqueue import Keep, Lease, Retention
+from stoker.taskqueue import Keep, Lease, RateLimit, Retention
 
 
 def option(*flags: str, **settings: Any) -> Any:
@@ -63,6 +63,12 @@ def worker(
     ] = _defaults.retention.succeeded.count,
     keep_dead: Annotated[float, time_option("--keep-dead", rich_help_panel=KEEPING)] = _defaults.retention.dead.age,
     keep_dead_count: Annotated[int, option("--keep-dead-count", min=0, rich_help_panel=KEEPING)] = _defaults.retention.dead.count,
+    rate_limit: Annotated[
+        int, option("--rate-limit", min=0, max=1_000_000, help="Tasks a second, all workers together; 0 = no limit.")
+    ] = 0,
+    rate_burst: Annotated[
+        int, option("--rate-burst", min=0, max=1_000_000, help="Tasks at once after a quiet time; 0 = one second's worth.")
+    ] = 0,
     host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
     port: Annotated[
         int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free one.")
@@ -96,6 +102,7 @@ def worker(
         retry=Retry(max_retries, initial_delay, multiplier, max_delay, jitter),
         lease=_lease(lease, max_lost),
         retention=Retention(Keep(Duration(keep_succeeded), keep_succeeded_count), Keep(Duration(keep_dead), keep_dead_count)),
+        rate_limit=RateLimit(rate_limit, rate_burst or rate_limit) if rate_limit else None,
         host=host,
         port=port,
         name=name,

@@ -1,10 +1,11 @@
 """Everything `stoker up` starts, and ends again, in order: Redis, the fleets, the gateway."""
 
 import asyncio
+import fcntl
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -36,16 +37,17 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
     """Run TaskQueues on this machine; on leaving, every worker finishes its tasks first.
 
     An empty `redis_url` starts a server whose data stays under `data`; port 0 means no gateway.
-    Raises Invalid for an application that does not import and a port that is taken, RedisUnavailable for a server
+    Raises Invalid for an application that does not import, a port or a folder that is taken, RedisUnavailable for a server
     that does not answer.
     """
     logs = data / "logs"
     async with AsyncExitStack() as cleanup:
+        cleanup.enter_context(_alone_in(data))
         url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis", USUAL_PORT if port else 0))
         inspector = Inspector.at(url, DEFAULT_NAMESPACE)
         cleanup.push_async_callback(inspector.close)
         await inspector.ping()
-        environment = {"STOKER_REDIS_URL": url}
+        environment = {"STOKER_REDIS_URL": url, "STOKER_NAMESPACE": DEFAULT_NAMESPACE}
         supervisor = Supervisor(queues, inspector, environment, logs)
         await supervisor.check()
         if port:
@@ -54,6 +56,18 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
         scaling = asyncio.create_task(supervisor.run())
         cleanup.push_async_callback(_end, supervisor, scaling)
         yield Stack(url, f"http://127.0.0.1:{port}" if port else "", supervisor, inspector)
+
+
+@contextmanager
+def _alone_in(data: Path) -> Iterator[None]:
+    """Two servers on one append-only file would destroy it."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Invalid(f"another stoker up keeps its data in {data}; give this one another folder with --data") from error
+        yield
 
 
 async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Child:

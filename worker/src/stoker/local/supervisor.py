@@ -74,7 +74,7 @@ class Supervisor:
             )
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
-        demand = demand_of(stats.ready, stats.running, stats.due, paused=stats.paused) if stats else None
+        demand = demand_of(stats) if stats else None
         decision = decide(demand, policy_of(queue.spec), fleet.replicas, self._memories.get(queue.name), now)
         self._memories[queue.name] = decision.memory
         return decision

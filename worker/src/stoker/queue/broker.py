@@ -17,7 +17,7 @@ from stoker.rules.message import Message, Success, decode, encode, same_task
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
-from stoker.taskqueue import Lease, Retention
+from stoker.taskqueue import Lease, RateLimit, Retention
 
 T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
@@ -76,12 +76,12 @@ class Settlement(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One round trip of a worker: what was settled in vain, what was taken, when the next task falls due."""
+    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more."""
 
     refused: list[Settlement]
     deliveries: list[Delivery]
     paused: bool
-    due_in: float | None
+    back_in: float | None
 
 
 class Pulse(NamedTuple):
@@ -103,11 +103,19 @@ class Reaped(NamedTuple):
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, lease: Lease = Lease(), retention: Retention = Retention()) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        keys: Keys,
+        lease: Lease = Lease(),
+        retention: Retention = Retention(),
+        rate_limit: RateLimit | None = None,
+    ) -> None:
         self.keys = keys
         self._redis = redis
         self._lease = lease
         self._retention = retention
+        self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
 
     async def register(self) -> None:
         """Make the queue known to those who list queues."""
@@ -154,9 +162,9 @@ class Broker:
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
             return Turn(refused, [], False, None)
-        now, due, paused, first, *fields = replies[-1]
+        now, back, paused, first, *fields = replies[-1]
         deliveries = list(_deliveries(fields, first, worker, nonce))
-        return Turn(refused, deliveries, bool(paused), max(0, due - now) / 1000 if due >= 0 else None)
+        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None)
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -172,7 +180,8 @@ class Broker:
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
-        await scripts.run(self._redis, Call("pass_on", (self.keys.ready, self.keys.suspects, self.keys.wake), []))
+        k = self.keys
+        await scripts.run(self._redis, Call("pass_on", (k.ready, k.suspects, k.meta, k.wake), []))
 
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
@@ -231,7 +240,7 @@ class Broker:
             *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
             *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims),
         )
-        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect)])
+        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace])
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:

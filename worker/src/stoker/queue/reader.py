@@ -23,7 +23,7 @@ class QueueStats(msgspec.Struct, frozen=True):
 
     `ready` counts what still lies in the inbox as well.
     `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
-    The last group counts since the queue began.
+    `throttled`: the rate limit holds back tasks that workers have room for. The last group counts since the queue began.
     """
 
     queue: str
@@ -38,6 +38,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     workers: int
     paused: bool
     completion_rate: float
+    throttled: bool = False
 
     enqueued: int = 0
     succeeded: int = 0
@@ -54,6 +55,12 @@ class QueueStats(msgspec.Struct, frozen=True):
     stale_settles: int = 0
     invariant_violations: int = 0
     busy_ms: int = 0
+
+    @property
+    def service_time(self) -> float:
+        """Seconds that a run took on average since the queue began; 0 before the first has ended."""
+        runs = self.succeeded + self.failed + self.released + self.postponed
+        return self.busy_ms / 1000 / runs if runs else 0.0
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
@@ -89,7 +96,7 @@ _STATES = {
     "succeeded": State.SUCCEEDED,
     "cancelled": State.CANCELLED,
 }
-_COUNTERS = frozenset(QueueStats.__struct_fields__[12:])
+_COUNTERS = frozenset(QueueStats.__struct_fields__[13:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 
@@ -187,16 +194,17 @@ class Reader:
 
 
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, rate, _now, *counters = reply
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, rate, _now, *counters = reply
     pairs = zip(counters[::2], counters[1::2], strict=True)
     known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
-    return QueueStats(
-        queue, ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers, bool(paused), rate / 1000, **known
-    )
+    numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), **known)
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     envelope, state, at, fence, failures, losses, failure, result = reply
+    if state == b"nowhere":
+        raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
         message = decode(envelope)
     except Invalid:

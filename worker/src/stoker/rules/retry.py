@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from math import isfinite
 
 import msgspec
+
+from stoker.errors import Invalid
 
 
 class Jitter(StrEnum):
@@ -21,6 +24,11 @@ class Retry(msgspec.Struct, frozen=True):
     multiplier: float = 2.0
     max_delay: float = 3600.0
     jitter: Jitter = Jitter.FULL
+
+    def __post_init__(self) -> None:
+        numbers = (self.max_retries, self.initial_delay, self.multiplier - 1, self.max_delay)
+        if not all(number >= 0 and isfinite(number) for number in numbers):
+            raise Invalid(f"bad {self}: no number may be negative or endless, and the multiplier is at least 1")
 
 
 def backoff(policy: Retry, failures: int, random: Callable[[], float]) -> float:

@@ -13,7 +13,7 @@ import msgspec
 from stoker.context import Context
 from stoker.errors import Dead, Invalid
 from stoker.queue.broker import Delivery
-from stoker.rules.message import Message
+from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.task import Task
 from stoker.telemetry.logs import TaskLog
@@ -71,10 +71,14 @@ class Executor:
         except (Exception, SystemExit) as error:
             return Raised(failure_of(error))
         try:
-            return Returned(_encode(value))
+            result = _encode(value)
         except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
             # Its work is done: running it again would do it twice for the same complaint.
             return Hopeless(Failure("ResultNotJSON", f"{task.name} returned what JSON cannot carry: {error}"))
+        if len(result) > MAX_PAYLOAD_BYTES:
+            size = f"{task.name} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
+            return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
+        return Returned(result)
 
     async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()

@@ -41,7 +41,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
-    broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention)
+    broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention, settings.rate_limit)
     worker = Worker(process_name(settings), app.tasks, settings, broker, metrics, app.tracing)
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.ending import end
 
 LONGEST_WAIT = 5.0
-SHORTEST_WAIT = 0.01
+SHORTEST_WAIT = 0.001
 FLUSH_LIMIT = 5.0
 UNDER_WAY_AT_ONCE = 2
 WORTH_ANOTHER = 32
@@ -145,8 +145,8 @@ class Turns:
                 self._suspects.add(delivery.fence)
             self._start(delivery)
         self._metrics.slots(self._busy())
-        if turn.due_in is not None:
-            self._look_again_in(turn.due_in)
+        if turn.back_in is not None:
+            self._look_again_in(turn.back_in)
         if room > len(turn.deliveries) and not self._draining:
             self._has_room.set()
         elif room == FETCHED_AT_ONCE:

@@ -3,9 +3,10 @@
 -- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in.
 -- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox
 -- ARGV: horizon_ms (how far ahead `due` looks)
--- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, rate * 1000, now_ms,
+-- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, rate * 1000, now_ms,
 --          then the counters: name value ...}
 local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox = unpack(KEYS)
+local THROTTLED_FOR_MS = 1000
 
 local now = now_ms(meta)
 local oldest = now
@@ -24,11 +25,15 @@ if arriving > 0 then
   if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have made up the number of its entry
 end
 
+-- A worker with room watches the rate limit, or did so a moment ago.
+local watched = redis.call('HMGET', meta, 'watch_until')[1]
+local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
+
 local reply = {
   arriving + redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), redis.call('ZCOUNT', scheduled, '-inf', now + tonumber(ARGV[1])),
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
-  redis.call('HEXISTS', meta, 'paused'), math.floor(decayed_rate(stats, now) * 1000), now,
+  redis.call('HEXISTS', meta, 'paused'), throttled, math.floor(decayed_rate(stats, now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply
