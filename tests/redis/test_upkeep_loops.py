@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from line import FAILURE, LEASE, Line, open_line
@@ -16,6 +16,7 @@ from stoker.rules.settle import Bury
 from stoker.taskqueue import Keep
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker import upkeep
+from stoker.worker.ending import end
 
 MANY = 3000
 SOON = 8.0
@@ -28,9 +29,7 @@ async def running(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)  # one cancellation may be lost on its way through redis-py
 
 
 async def many(line: Line, delay: float = 0.0) -> None:
