@@ -140,7 +140,7 @@ BUGS = (
     Bug(
         "an enqueue wakes nobody",
         "lua/enqueue.lua",
-        "if woken then wake_one(wake) end",
+        "if tick > first then wake_one(wake) end",
         "",
     ),
     Bug(
@@ -152,7 +152,7 @@ BUGS = (
     Bug(
         "a claim outlives the task that held it",
         "lua/settle.lua",
-        "free_claims(uniques, claims, over)",
+        "free_claims(uniques, claims, finished)",
         "",
     ),
     Bug(
@@ -163,9 +163,9 @@ BUGS = (
     ),
     Bug(
         "arrivals within a tick are not told apart",
-        "lua/enqueue.lua",
-        "tick = tick + 1",
-        "tick = tick + 0",
+        "lua/_prelude.lua",
+        "level * LEVEL + tick + 1, id)",
+        "level * LEVEL + tick - tick % TICKS_PER_MS, id)",
     ),
     Bug(
         "a paused queue is fetched from",

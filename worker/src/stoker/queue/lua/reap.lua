@@ -3,8 +3,8 @@
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors workers beats meta stats wake uniques claims
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
-local leases, owners, suspects, dead, cancelled, cancels, attempts = unpack(KEYS, 1, 7)
-local lost, levels, errors, workers, beats, meta, stats, wake, uniques, claims = unpack(KEYS, 8)
+local leases, owners, suspects, dead, cancelled, cancels, attempts, lost = unpack(KEYS, 1, 8)
+local levels, errors, workers, beats, meta, stats, wake, uniques, claims = unpack(KEYS, 9)
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local now = now_ms(meta)
