@@ -14,10 +14,10 @@ from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 _COLUMNS = (
     "QUEUE",
     "READY",
-    "PARKED",
     "RUNNING",
     "SCHEDULED",
     "DEAD",
+    "PARKED",
     "ENQUEUED",
     "SUCCEEDED",
     "RATE/S",
