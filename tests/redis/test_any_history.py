@@ -14,6 +14,7 @@ from line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
 
 from servers import Valkey
 from stoker.queue.broker import Delivery, Entry
+from stoker.queue.inbox import Inbox
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Transition
 from stoker.rules.unique import Claim, Until
@@ -94,6 +95,31 @@ class AnyHistory(RuleBasedStateMachine):
             self.until_started.add(task_id)
         if not delay:
             self.untouched.append(task_id)
+
+    @rule(data=st.data(), priority=st.sampled_from(PRIORITIES), delay=st.sampled_from(["0", "10"]))
+    def another_program_leaves_entries(self, data: st.DataObject, priority: int, delay: str) -> None:
+        """One new, one that is there already, one under a taken id, one malformed; two workers take them in at once."""
+        new = f"{self.number * 37 % 1000:03}"
+        self.number += 1
+        known = data.draw(st.sampled_from(sorted(self.places))) if self.places else new
+        fields = {"task": "add", "priority": str(priority), "delay": delay}
+        taken = {**fields, "id": known, "payload": '{"other": 1}'}
+        before = self.run(self.line.stats()).buried
+        for entry in ({**fields, "id": new}, {**fields, "id": known}, taken, {"id": "no task"}):
+            self.run(now(self.line.redis.xadd(self.line.keys.inbox, entry)))
+        self.run(self.take_in_twice())
+        self.places[new], self.priority[new] = "ready" if delay == "0" else "scheduled", priority
+        if delay == "0":
+            self.untouched.append(new)
+        assert self.run(self.line.stats()).buried == before + 2
+        assert self.run(now(self.line.redis.xlen(self.line.keys.inbox))) == 0
+        for task_id in self.members("dead") - set(self.places):
+            assert task_id.startswith("inbox-")
+            assert self.run(self.line.inspector.discard("emails", [task_id])) == [task_id]
+
+    async def take_in_twice(self) -> None:
+        inbox = Inbox(self.line.redis, self.line.keys)
+        await asyncio.gather(inbox.take_in(), inbox.take_in())
 
     @rule(room=st.integers(1, 4), worker=st.sampled_from(["one", "two"]))
     def fetch(self, room: int, worker: str) -> None:

@@ -77,6 +77,18 @@ async def test_a_worker_that_dies_first_takes_nothing_back(line: Line) -> None:
     assert (await line.status("a")).state == "cancelled"
 
 
+async def test_one_that_had_failed_before_leaves_nothing_behind(line: Line) -> None:
+    await line.enqueue("a", priority=3)
+    [first] = await line.fetch()
+    await line.settle(first, Retry(0, FAILURE))
+    await line.fetch()
+    await cancel(line, "a")
+    await line.pass_time(LEASE + 1)
+    await line.broker.reap()
+    assert (await line.status("a")).state == "cancelled"
+    await line.check()
+
+
 async def test_races_of_cancel_and_settle_have_one_end(line: Line) -> None:
     """Cancel and success at the same moment: the task is one or the other, and the answers agree with it."""
     await line.enqueue(*[f"t{n}" for n in range(RACES)])

@@ -15,6 +15,7 @@ from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
 from stoker.queue.health import check_server
+from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
 from stoker.rules.concurrency import Limit
@@ -38,8 +39,8 @@ class Role(NamedTuple):
 
 ROLES = {
     "worker": Role(
-        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task"},
-        {"sadd", "blpop", "info"},
+        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
+        {"sadd", "blpop", "info", "xrange"},
     ),
     "application": Role({"enqueue", "cancel", "task"}, {"sadd", "smembers"}),
     "gateway": Role(
@@ -127,6 +128,9 @@ async def as_worker(line: Visitor) -> None:
     for delivery, end in zip(deliveries, ends, strict=False):
         await line.settle(delivery, end, busy=1)
         await line.settle(delivery, end)
+    for entry in ({"task": "add", "delay": "5", "priority": "3"}, {"task": ""}):
+        await master.redis.xadd(line.keys.inbox, cast(Any, entry))
+    await Inbox(line.redis, line.keys).take_in()
     await master.pass_time(100)
     await line.broker.promote()
     await line.broker.reap()
@@ -160,6 +164,7 @@ async def as_gateway(line: Visitor) -> None:
         await master.enqueue(name, priority=9)
         [delivery] = await master.fetch(1)
         await master.settle(delivery, Bury(FAILURE))
+    await master.redis.xadd(line.keys.inbox, {"task": "add"})
     await inspector.stats([QUEUE], 10)
     for state in State:
         await inspector.tasks(QUEUE, state)
@@ -176,6 +181,7 @@ async def as_gateway(line: Visitor) -> None:
 async def as_operator(line: Visitor) -> None:
     await line.master.enqueue("a")
     await line.inspector.ping()
+    await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
 
 

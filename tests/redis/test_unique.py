@@ -6,6 +6,7 @@ import itertools
 import pytest
 from line import DONE, FAILURE, LEASE, Line, message, now
 
+from stoker.errors import Conflict
 from stoker.queue.broker import Entry, Receipt
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Transition
 from stoker.rules.states import State
@@ -54,7 +55,13 @@ async def test_a_second_one_is_the_first(line: Line, until: Until, delay: float)
 async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:
     await enqueue(line, "a")
     assert await enqueue(line, "a") == Receipt("a", None, duplicate=True)
+    with pytest.raises(Conflict):
+        await line.broker.enqueue([Entry(message("a", other=1), claim=Claim("kind", "done", TTL))])
     assert await kept_out_by(line, "a")
+    [first] = await line.fetch()
+    await line.settle(first, DONE)
+    await enqueue(line, "b")
+    assert await enqueue(line, "a") == Receipt("a", None, duplicate=True), "it was enqueued, and has run"
 
 
 async def test_within_one_batch_the_first_wins(line: Line) -> None:
@@ -123,6 +130,7 @@ async def test_cancel_and_purge_free_it(line: Line, delay: float) -> None:
     assert not await kept_out_by(line, "a")
     await enqueue(line, "b", delay=delay)
     assert sum([gone async for gone in line.inspector.purge("emails", state)]) == 1
+    await line.check()
     assert not await kept_out_by(line, "b")
 
 
@@ -173,10 +181,11 @@ async def test_the_doctor_frees_claims_that_nobody_needs(line: Line) -> None:
     await enqueue(line, "b", kind="other")
     await line.enqueue("c")
     await now(line.redis.hset(line.keys.uniques, "kind", "1900000000000 c"))
-    await now(line.redis.hset(line.keys.claims, "c", "d nothing"))
+    await now(line.redis.hset(line.keys.claims, "c", "d other"))
     assert {(finding.id, finding.trouble) for finding in await line.examine()} == {("a", "stray claim"), ("c", "stray claim")}
     await line.examine(mend=True)
     assert await line.examine() == []
+    assert (await enqueue(line, "d", kind="other")).id == "b", "what is sound stays"
     await now(line.redis.hdel(line.keys.uniques, "kind"))
     assert await kept_out_by(line, "none") is False
 

@@ -201,7 +201,7 @@ class Broker:
         """Give back what workers held that have been silent for longer than their lease."""
         k = self.keys
         keys = (
-            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.lost),
+            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost),
             *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready),
             *k.parking,
         )
@@ -291,12 +291,13 @@ def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict
         return Receipt(reply[0].decode(), None, duplicate=True)
     if reply in (b"ready", b"scheduled"):
         return Receipt(message.id, State(reply.decode()))
-    if not _same(message, reply):
+    if not same_as(message, reply):
         return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
     return Receipt(message.id, None, duplicate=True)
 
 
-def _same(message: Message, envelope: bytes) -> bool:
+def same_as(message: Message, envelope: bytes) -> bool:
+    """Whether this envelope asks for the same work; one that nobody can read does not."""
     try:
         return same_task(message, decode(envelope))
     except Invalid:

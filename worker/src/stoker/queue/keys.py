@@ -123,6 +123,10 @@ class Keys:
     def wake(self) -> str:  # LIST of at most one token; idle workers block on it
         return f"{self._base}:wake"
 
+    @property
+    def inbox(self) -> str:  # STREAM of tasks that other programs XADD: task, payload, id, priority, delay
+        return f"{self._base}:inbox"
+
 
 def catalogue(namespace: str) -> str:
     """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""

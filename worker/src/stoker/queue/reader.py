@@ -21,6 +21,7 @@ UNREADABLE = "(unreadable envelope)"
 class QueueStats(msgspec.Struct, frozen=True):
     """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
 
+    `ready` counts what still lies in the inbox as well.
     `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
     `parked` tasks wait for others with their concurrency key, and are not counted as ready.
     `throttled`: the rate limit holds back tasks that workers have room for. The last group counts since the queue began.
@@ -190,7 +191,8 @@ class Reader:
 
     def _stats_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
-        return (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled, k.stats, k.beats, k.meta, k.parked)
+        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked)
 
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)

@@ -17,6 +17,7 @@ from stoker.errors import RedisUnavailable, StokerError
 from stoker.queue.broker import Broker
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
 from stoker.queue.health import check_server
+from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -79,10 +80,9 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
             if await _passes(checked):
-                loops += [
-                    asyncio.create_task(each)
-                    for each in (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker))
-                ]
+                inbox = Inbox(redis, broker.keys)
+                chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                loops += [asyncio.create_task(chore) for chore in chores]
                 await _announce(broker)
                 heartbeat.start()
             await worker.run()

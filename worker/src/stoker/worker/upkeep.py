@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable
 from stoker.errors import StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
+from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
 from stoker.queue.scripts import Call, run_blocking
 from stoker.telemetry.metrics import WorkerMetrics
 
 STUCK_AFTER = 60.0
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
+INBOX_INTERVAL = 0.8
 _log = logging.getLogger("stoker.worker")
 
 
@@ -123,6 +125,19 @@ async def sweep(broker: Broker) -> None:
             pass
 
     await _every(UPKEEP_INTERVAL, once)
+
+
+async def take_in(inbox: Inbox) -> None:
+    """What other programs left in the inbox becomes tasks, and what cannot be one becomes a dead letter."""
+
+    async def once() -> None:
+        read = TAKEN_IN_AT_ONCE
+        while read == TAKEN_IN_AT_ONCE:
+            read, _, buried = await inbox.take_in()
+            if buried:
+                _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
+
+    await _every(INBOX_INTERVAL, once)
 
 
 async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:

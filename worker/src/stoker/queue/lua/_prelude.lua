@@ -25,6 +25,22 @@ local function now_ms(meta)
   return math.floor(logical)
 end
 
+-- The arrival that was given last: ticks are counted up within a millisecond, so that FIFO is exact for any id.
+local function last_tick(meta, now)
+  return math.max((now - EPOCH_MS) * TICKS_PER_MS, tonumber(redis.call('HGET', meta, 'arrival') or 0))
+end
+
+-- A new task takes its first place. Returns its state, and the tick that is now the last.
+local function take_place(ready, scheduled, levels, id, level, due, now, tick)
+  if due > now then
+    redis.call('ZADD', scheduled, due, id)
+    if level ~= 0 then redis.call('HSET', levels, id, level) end
+    return 'scheduled', tick
+  end
+  redis.call('ZADD', ready, level * LEVEL + tick + 1, id)
+  return 'ready', tick + 1
+end
+
 -- At most one token, so that one enqueue wakes one worker and idle queues collect nothing.
 local function wake_one(wake)
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end

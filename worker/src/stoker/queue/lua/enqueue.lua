@@ -11,9 +11,9 @@ local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
 local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
 
 local now = now_ms(meta)
-local last = tonumber(redis.call('HGET', meta, 'arrival') or 0)
-local tick = math.max((now - EPOCH_MS) * TICKS_PER_MS, last)
-local reply, added, held_back, woken, claim_of, limit_of = {}, 0, 0, false, {}, {}
+local first, state = last_tick(meta, now), nil
+local tick = first
+local reply, added, held_back, claim_of, limit_of = {}, 0, 0, {}, {}
 
 for at = 2, LIMITS - 1, CLAIM_FIELDS do
   claim_of[ARGV[at]] = {mode = ARGV[at + 1], digest = ARGV[at + 2], ttl = tonumber(ARGV[at + 3])}
@@ -49,16 +49,8 @@ for at = FIRST, #ARGV, FIELDS do
       redis.call('HSET', claims, id, claim.mode .. ' ' .. claim.digest)
     end
     if limit_of[id] then redis.call('HSET', limits, id, limit_of[id]) end
-    if due > now then
-      redis.call('ZADD', scheduled, due, id)
-      if level ~= 0 then redis.call('HSET', levels, id, level) end
-      reply[#reply + 1], added = 'scheduled', added + 1
-    else
-      -- Counting up within a tick keeps FIFO exact for any id.
-      tick = tick + 1
-      redis.call('ZADD', ready, level * LEVEL + tick, id)
-      reply[#reply + 1], added, woken = 'ready', added + 1, true
-    end
+    state, tick = take_place(ready, scheduled, levels, id, level, due, now, tick)
+    reply[#reply + 1], added = state, added + 1
   end
 end
 
@@ -67,5 +59,5 @@ if added > 0 then
   redis.call('HINCRBY', stats, 'enqueued', added)
 end
 if held_back > 0 then redis.call('HINCRBY', stats, 'deduplicated', held_back) end
-if woken then wake_one(wake) end
+if tick > first then wake_one(wake) end
 return reply

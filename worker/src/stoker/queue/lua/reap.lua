@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Give back what dead workers held. A task lost too often is buried: it may be what kills them.
--- KEYS: leases owners suspects dead cancelled cancels lost levels errors workers beats meta stats wake uniques claims ready
+-- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors workers beats meta stats wake uniques claims ready
 --       limits running_by parked parked_by
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
-local leases, owners, suspects, dead, cancelled, cancels, lost = unpack(KEYS, 1, 7)
-local levels, errors, workers, beats, meta, stats, wake, uniques, claims, ready = unpack(KEYS, 8, 17)
+local leases, owners, suspects, dead, cancelled, cancels, attempts, lost = unpack(KEYS, 1, 8)
+local levels, errors, workers, beats, meta, stats, wake, uniques, claims, ready = unpack(KEYS, 9, 18)
 local p = parking(KEYS)
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
@@ -19,7 +19,7 @@ for index, id in ipairs(ids) do
   if cancel_asked[index] then
     redis.call('HINCRBY', stats, 'stopped', 1)
     redis.call('ZADD', cancelled, now, id)
-    redis.call('HDEL', lost, id)
+    for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end
     over[#over + 1], stopped[#stopped + 1] = id, id
   elseif redis.call('HINCRBY', lost, id, 1) >= max_lost then
     redis.call('ZADD', dead, now, id)

@@ -17,7 +17,7 @@ for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
 local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local waiting, later, buried, failed, level_set, stopped, over = {}, {}, {}, {}, {}, {}, {}
+local waiting, later, buried, failed, level_set, stopped, hopeless = {}, {}, {}, {}, {}, {}, {}
 local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0, cancel = 0}, 0, {}
 
 local function push(list, a, b)
@@ -36,7 +36,6 @@ for index, id in ipairs(ids) do
     if cancel_asked[index] and verb ~= 'succeed' and verb ~= 'bury' then verb = 'cancel' end
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
-    if verb == 'succeed' or verb == 'bury' or verb == 'cancel' then over[#over + 1] = id end
     local level = level_of(place)
     if verb == 'succeed' then
       finished[#finished + 1] = id
@@ -52,7 +51,7 @@ for index, id in ipairs(ids) do
         push(failed, id, body)
         redis.call('HINCRBY', attempts, id, 1)
       end
-      if verb == 'bury' then push(buried, now, id)
+      if verb == 'bury' then push(buried, now, id) hopeless[#hopeless + 1] = id
       elseif delay > 0 then push(later, now + delay, id)
       else push(waiting, place_at(level, now), id) end
     end
@@ -68,7 +67,8 @@ call_with('HDEL', owners, ended)
 call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
-free_claims(uniques, claims, over)
+free_claims(uniques, claims, finished)
+free_claims(uniques, claims, hopeless)
 local limits = limits_of(p, ended)
 local unparked = make_way(p, limits, ended, ready, suspects, lost)
 if next(limits) ~= nil then call_with('HDEL', p.limits, finished) end

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
--- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta parked
+-- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in.
+-- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked
 -- ARGV: horizon_ms (how far ahead `due` looks)
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
 --          rate * 1000, now_ms,
 --          then the counters: name value ...}
-local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, parked = unpack(KEYS)
+local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked = unpack(KEYS)
 local THROTTLED_FOR_MS = 1000
 
 local now = now_ms(meta)
@@ -19,12 +20,18 @@ for _, line in ipairs({ready, suspects}) do
   end
 end
 
+local arriving = redis.call('XLEN', inbox)
+if arriving > 0 then
+  local since = tonumber(string.match(redis.call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
+  if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have made up the number of its entry
+end
+
 -- A worker with room watches the rate limit, or did so a moment ago.
 local watched = redis.call('HMGET', meta, 'watch_until')[1]
 local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
 
 local reply = {
-  redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
+  arriving + redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), redis.call('ZCOUNT', scheduled, '-inf', now + tonumber(ARGV[1])),
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
   redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked), math.floor(decayed_rate(stats, now) * 1000), now,

@@ -1,0 +1,202 @@
+"""What another program leaves in the inbox becomes a task exactly once, or a dead letter that says why."""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from line import DONE, QUEUE, Line, message, now
+from redis.asyncio import Redis
+
+from servers import running_valkey
+from stoker.errors import RedisFull
+from stoker.queue.broker import Entry
+from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox, TakenIn
+from stoker.rules.entry import KEPT_BYTES, MALFORMED
+from stoker.rules.message import MAX_PAYLOAD_BYTES
+from stoker.rules.states import State
+from stoker.taskqueue import Lease, Retention
+
+
+async def leave(line: Line, **fields: Any) -> str:
+    """The number of the new entry."""
+    return str((await now(line.redis.xadd(line.keys.inbox, fields))).decode())
+
+
+def inbox(line: Line) -> Inbox:
+    return Inbox(line.redis, line.keys)
+
+
+async def test_an_entry_becomes_a_task(line: Line) -> None:
+    entry = await leave(line, task="add", payload='{ "a": 1, "b": [2] }')
+    assert await inbox(line).take_in() == TakenIn(1, 1, [])
+    status = await line.status(f"inbox-{entry}")
+    assert (status.task, status.state, status.queue) == ("add", State.READY, QUEUE)
+    assert bytes(status.payload) == b'{"a":1,"b":[2]}'
+    assert abs(status.created / 1000 - time.time()) < 60
+    assert await inbox(line).take_in() == TakenIn(0, 0, [])
+    assert (await line.stats()).enqueued == 1
+
+
+async def test_an_entry_may_say_how(line: Line) -> None:
+    await leave(line, task="add", id="meek", priority="-5")
+    await leave(line, task="add", id="plain")
+    await leave(line, task="add", id="urgent", priority="+7")
+    await leave(line, task="add", id="later", priority="9", delay="2.5")
+    await inbox(line).take_in()
+    assert (await line.status("later")).state is State.SCHEDULED
+    assert await line.order() == ["urgent", "plain", "meek"]
+    await line.pass_time(2.6)
+    [later] = await line.fetch()
+    assert (later.id, (await line.status("later")).priority) == ("later", 9)
+
+
+async def test_a_worker_is_woken(line: Line) -> None:
+    await leave(line, task="add")
+    waiting = asyncio.create_task(line.broker.wait_for_work(5))
+    await inbox(line).take_in()
+    assert await waiting
+
+
+async def test_the_order_of_arrival_is_kept(line: Line) -> None:
+    ids = [f"t{number}" for number in range(TAKEN_IN_AT_ONCE + 10)]
+    for task_id in ids:
+        await leave(line, task="add", id=task_id)
+    assert (await inbox(line).take_in()).read == TAKEN_IN_AT_ONCE
+    await inbox(line).take_in()
+    assert await line.order() == ids
+
+
+async def test_what_lies_there_is_demand(line: Line) -> None:
+    """With no worker nobody takes it in: the autoscaler must see it, or none would ever come."""
+    await leave(line, task="add")
+    await leave(line, task="add")
+    await line.enqueue("a")
+    stats = await line.stats()
+    assert stats.ready == 3
+    await line.pass_time(60)
+    assert (await line.stats()).oldest_wait >= 59
+    await line.redis.delete(line.keys.inbox)
+    await line.redis.delete(line.keys.ready)
+    await now(line.redis.hdel(line.keys.tasks, "a"))
+    await now(line.redis.xadd(line.keys.inbox, {"task": "add"}, id="1-1"))
+    assert (await line.stats()).oldest_wait == 0, "a made-up number is no age"
+
+
+async def test_many_workers_take_it_in_once(line: Line) -> None:
+    for number in range(400):
+        await leave(line, task="add", **({"id": f"t{number}"} if number % 2 else {}))
+    found: list[TakenIn] = []
+
+    async def worker() -> None:
+        while (taken := await inbox(line).take_in()).read:
+            found.append(taken)
+
+    await asyncio.gather(*(worker() for _ in range(8)))
+    assert sum(taken.added for taken in found) == 400
+    assert (await line.stats()).ready == (await line.stats()).enqueued == 400
+
+
+async def test_taken_in_again_after_it_ran_it_does_not_run_again(line: Line) -> None:
+    """A worker that read the entry and stood still while another took it in finds it gone."""
+
+    class Slow(Inbox):
+        async def _move(self, arrivals: Any) -> dict[str, bytes]:
+            await inbox(line).take_in()
+            for delivery in await line.fetch():
+                await line.settle(delivery, DONE)
+            assert [gone async for gone in line.inspector.purge(QUEUE, State.SUCCEEDED)] == [1]
+            return await super()._move(arrivals)
+
+    await leave(line, task="add")
+    assert (await Slow(line.redis, line.keys).take_in()).added == 0
+    assert await line.fetch() == []
+
+
+async def test_the_same_task_under_its_id_is_enqueued_once(line: Line) -> None:
+    await line.broker.enqueue([Entry(message("mine", a=1))])
+    for payload in ('{"a":1}', '{ "a" : 1 }'):
+        await leave(line, task="add", id="mine", payload=payload)
+    assert await inbox(line).take_in() == TakenIn(2, 0, [])
+    assert await line.order() == ["mine"]
+
+
+async def test_another_task_under_a_taken_id_is_not_lost(line: Line) -> None:
+    await leave(line, task="add", id="mine", payload='{"a":1}')
+    entry = await leave(line, task="add", id="mine", payload='{"a":2}', priority="3")
+    [buried] = (await inbox(line).take_in()).buried
+    assert buried.startswith(f"inbox-{entry}-")
+    status = await line.status(buried)
+    assert (status.state, bytes(status.payload), status.priority) == (State.DEAD, b'{"a":2}', 3)
+    assert status.failure is not None
+    assert status.failure.type == "Conflict"
+    assert "'mine' was taken by another task" in status.failure.message
+    assert await line.inspector.redrive(QUEUE, [buried]) == [buried]
+    assert await line.order() == [buried, "mine"], "it may run after all"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param({"payload": "{}"}, "the field task is missing", id="no task"),
+        pytest.param({"task": "t" * 201}, "name has 201 characters", id="endless name"),
+        pytest.param({"task": b"\xff"}, "task is not UTF-8", id="name in Latin-1"),
+        pytest.param({"task": "t", "payload": "{bad"}, "payload is not JSON", id="bad JSON"),
+        pytest.param({"task": "t", "payload": b'{"a":"\xff"}'}, "payload", id="payload in Latin-1"),
+        pytest.param({"task": "t", "payload": "[1]"}, "must be a JSON object", id="a list"),
+        pytest.param({"task": "t", "payload": "[" * 5000}, "payload", id="brackets"),
+        pytest.param({"task": "t", "payload": " " * (MAX_PAYLOAD_BYTES + 1)}, f"has {MAX_PAYLOAD_BYTES + 1} bytes", id="too large"),
+        pytest.param({"task": "t", "id": "a b"}, "bad task id 'a b'", id="bad id"),
+        pytest.param({"task": "t", "priority": "high"}, "bad priority 'high'", id="priority in words"),
+        pytest.param({"task": "t", "priority": "101"}, "bad priority 101", id="priority too high"),
+        pytest.param({"task": "t", "delay": "-1"}, "bad delay in seconds '-1'", id="negative delay"),
+        pytest.param({"task": "t", "delay": "nan"}, "bad delay in seconds 'nan'", id="delay that is no number"),
+        pytest.param({"task": "t", "delay": "999999999999"}, "bad delay", id="delay of ages"),
+        pytest.param({"task": "t", "prioritiy": "1"}, "unknown fields prioritiy", id="misspelt"),
+        pytest.param({b"\xff": "t"}, "a field's name is not UTF-8", id="field in Latin-1"),
+    ],
+)
+async def test_a_malformed_entry_becomes_a_dead_letter(line: Line, fields: dict[Any, Any], reason: str) -> None:
+    entry = (await now(line.redis.xadd(line.keys.inbox, fields))).decode()
+    await leave(line, task="add", id="good")
+    assert await inbox(line).take_in() == TakenIn(2, 1, [f"inbox-{entry}"])
+    status = await line.status(f"inbox-{entry}")
+    assert (status.task, status.state) == (MALFORMED, State.DEAD)
+    assert status.failure is not None
+    assert status.failure.type == "MalformedEntry"
+    assert reason in status.failure.message
+    kept = msgspec.json.decode(status.payload)
+    assert len(kept) == len(fields)
+    for name, value in fields.items():
+        if isinstance(name, str) and isinstance(value, str):
+            assert kept[name] == value, "nothing is lost"
+    assert await line.order() == ["good"]
+
+
+async def test_of_an_enormous_field_the_beginning_is_kept(line: Line) -> None:
+    await leave(line, task="add", payload="x" * (KEPT_BYTES + 5))
+    [buried] = (await inbox(line).take_in()).buried
+    kept = msgspec.json.decode((await line.status(buried)).payload)["payload"]
+    assert kept == "x" * KEPT_BYTES + f"... ({KEPT_BYTES + 5} bytes)"
+
+
+async def test_a_dead_letter_finds_an_id_in_any_case(line: Line) -> None:
+    entry = await leave(line, task="")
+    await line.enqueue(f"inbox-{entry}")
+    [buried] = (await inbox(line).take_in()).buried
+    assert buried.startswith(f"inbox-{entry}-")
+
+
+async def test_a_full_server_keeps_the_entries_where_they_are() -> None:
+    with running_valkey("--maxmemory-policy", "noeviction") as server:
+        redis: Any = Redis.from_url(server.url)
+        line = Line(redis, Lease(), Retention())
+        await leave(line, task="add", id="a")
+        await redis.config_set("maxmemory", "1")
+        with pytest.raises(RedisFull):
+            await inbox(line).take_in()
+        await redis.config_set("maxmemory", "0")
+        assert (await inbox(line).take_in()).added == 1
+        await line.check()
+        await redis.aclose()

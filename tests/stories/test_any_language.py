@@ -1,0 +1,64 @@
+"""Tasks from programs that know nothing of Stoker: the lines of docs/how-to/any-language.md, as they stand there."""
+
+import asyncio
+import re
+from pathlib import Path
+
+from working import working
+
+from patience import until
+from servers import Server
+from stoker import Stoker
+from stoker.rules.states import State
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/any-language.md"
+
+
+async def shell(server: Server, commands: str) -> list[str]:
+    """What the commands answer, line by line. They must succeed."""
+    script = f'set -eu\nredis-cli() {{ command redis-cli -e -p {server.port} "$@"; }}\n{commands}'
+    process = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    return out.decode().split("\n")[:-1]
+
+
+async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
+    app = Stoker("shop", redis=own_valkey.url)
+    sent: list[str] = []
+
+    @app.task(queue="emails")
+    async def send_email(to: str) -> None:
+        sent.append(to.partition("@")[0])
+
+    tasks, malformed, rights = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    entries = await shell(own_valkey, tasks)
+    assert len(entries) == 3
+    assert await ready_is(app, 3), "they are demand, though no worker is there"
+    async with working(app, queue="emails", concurrency=1):
+        await until(lambda: {"ada", "bob"} <= set(sent))
+        assert sent[:2] == ["bob", "ada"], "the urgent one first"
+        assert (await app.client.status("emails", "order-42")).state in {State.RUNNING, State.SUCCEEDED}
+        await until(lambda: "cleo" in sent)
+        assert await until(lambda: has_ended(app, f"inbox-{entries[2]}"))
+
+        [entry] = await shell(own_valkey, malformed)
+        await until(lambda: ready_is(app, 0))
+        status = await app.client.status("emails", f"inbox-{entry}")
+        assert status.state is State.DEAD
+        assert status.failure is not None
+        assert "unknown fields tusk" in status.failure.message
+
+        await shell(own_valkey, rights)
+        await until(lambda: "dora" in sent)
+    assert sorted(sent) == ["ada", "bob", "cleo", "dora"], "each of them once"
+    await app.close()
+
+
+async def ready_is(app: Stoker, count: int) -> bool:
+    [stats] = await app.client.inspector.stats(["emails"])
+    return stats.ready == count
+
+
+async def has_ended(app: Stoker, task_id: str) -> bool:
+    return (await app.client.status("emails", task_id)).state is State.SUCCEEDED

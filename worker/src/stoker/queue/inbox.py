@@ -1,0 +1,84 @@
+"""The inbox of a queue: a stream to which any program may XADD a task, without a library.
+
+Every worker takes it in: entries are read and judged here, and moved by an atomic script, which
+finds each of them once, whoever calls it.
+"""
+
+import os
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from stoker.clock import Clock, milliseconds, system
+from stoker.queue import scripts
+from stoker.queue.broker import same_as
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import Argument, Call
+from stoker.rules.entry import Arrival, id_of_entry, read_entry
+from stoker.rules.message import encode
+from stoker.rules.settle import Failure
+
+TAKEN_IN_AT_ONCE = 50
+_WORDS = frozenset({b"ready", b"scheduled", b"dead", b"dropped", b"gone"})
+
+
+class TakenIn(NamedTuple):
+    """What was found in the inbox: entries read, those that became tasks, and those that became dead letters, by their ids."""
+
+    read: int
+    added: int
+    buried: list[str]
+
+
+class Inbox:
+    """The inbox of one queue. Raises RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: RedisClient, keys: Keys, clock: Clock = system) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._clock = clock
+
+    async def take_in(self) -> TakenIn:
+        """Move the oldest entries into the queue, at most TAKEN_IN_AT_ONCE."""
+        with errors_mapped():
+            found = await cast(Any, self._redis.xrange(self._keys.inbox, count=TAKEN_IN_AT_ONCE))
+        if not found:
+            return TakenIn(0, 0, [])
+        created = milliseconds(self._clock)
+        arrivals = {entry.decode(): read_entry(entry.decode(), fields, self._keys.queue, created) for entry, fields in found}
+        answers = await self._move({entry: (_verb(arrival), arrival) for entry, arrival in arrivals.items()})
+        taken = {entry: envelope for entry, envelope in answers.items() if envelope not in _WORDS}
+        if taken:
+            again = {entry: _second_thought(entry, arrivals[entry], envelope) for entry, envelope in taken.items()}
+            arrivals |= {entry: arrival for entry, (_, arrival) in again.items()}
+            answers |= await self._move(again)
+        added = sum(answer in (b"ready", b"scheduled") for answer in answers.values())
+        return TakenIn(len(found), added, [arrivals[entry].message.id for entry, answer in answers.items() if answer == b"dead"])
+
+    async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
+        k = self._keys
+        keys = (k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake)
+        fields = [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
+        [answers] = await scripts.run(self._redis, Call("intake", keys, fields))
+        return dict(zip(arrivals, answers, strict=True))
+
+
+def _verb(arrival: Arrival) -> str:
+    return "bury" if arrival.failure else "add"
+
+
+def _second_thought(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str, Arrival]:
+    """Its id was there already: the same task is enqueued once, another one must not be lost."""
+    message = arrival.message
+    if not arrival.failure and same_as(message, envelope):
+        return "drop", arrival
+    spare = msgspec.structs.replace(message, id=f"{id_of_entry(entry)}-{os.urandom(4).hex()}")
+    words = f"task id {message.id!r} was taken by another task when this one came through the inbox"
+    return "bury", Arrival(spare, failure=arrival.failure or Failure("Conflict", words))
+
+
+def _fields(entry: str, verb: str, arrival: Arrival) -> tuple[Argument, ...]:
+    message, failure = arrival.message, arrival.failure
+    why = msgspec.json.encode(failure) if failure else b""
+    return (entry, verb, message.id, encode(message), message.priority, round(arrival.delay * 1000), why)
