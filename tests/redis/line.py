@@ -12,13 +12,14 @@ from stoker.queue.connection import connect
 from stoker.queue.inspector import Finding, Inspector, QueueStats, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import run
+from stoker.rules.concurrency import Limit
 from stoker.rules.durations import Duration
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Succeed, Transition
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
 
 NAMESPACE, QUEUE = "test", "emails"
-PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
+PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled", "parked")
 LEASE = 30.0
 FAILURE = Failure("ValueError", "no")
 DONE = Succeed(b"null")
@@ -33,8 +34,10 @@ class Line:
         self.broker = Broker(redis, self.keys, lease, retention, rate_limit)
         self.inspector = Inspector(redis, NAMESPACE)
 
-    async def enqueue(self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0) -> list[Receipt]:
-        return await self.broker.enqueue([Entry(message(task_id, priority), delay, run_at) for task_id in ids])
+    async def enqueue(
+        self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0, limit: Limit | None = None
+    ) -> list[Receipt]:
+        return await self.broker.enqueue([Entry(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids])
 
     async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
         return (await self.look(room, worker, holds_suspect=holds_suspect)).deliveries
@@ -94,7 +97,25 @@ class Line:
         claims = {task_id: value[2:] for task_id, value in (await now(self.redis.hgetall(k.claims))).items()}
         assert {task_id: digest for digest, (_, task_id) in held.items()} == claims, "a claim and its holder know each other"
         assert set(claims) <= set(everywhere) - ended - places["dead"], "who has ended claims nothing"
+        await self._check_limits(places)
         assert await now(self.redis.llen(k.wake)) <= 1, "one enqueue wakes one worker"
+
+    async def _check_limits(self, places: dict[str, set[bytes]]) -> None:
+        """No key has more running than it may, each knows its own, and nobody is parked whose key has room."""
+        k = self.keys
+        limits = {task_id: text.split(b" ", 1) for task_id, text in (await now(self.redis.hgetall(k.limits))).items()}
+        assert not set(limits) & (places["done"] | places["cancelled"])
+        assert set(limits) <= set().union(*places.values())
+        running = {limits[task_id][1] + b"\x1f" + task_id for task_id in places["leases"] if task_id in limits}
+        assert await self._members(k.running_by) == running
+        assert places["parked"] <= set(limits)
+        turns = {tuple(turn.split(b"\x1f")[::2]) for turn in await self._members(k.parked_by)}
+        assert turns == {(limits[task_id][1], task_id) for task_id in places["parked"]}
+        for key in {key for _, key in limits.values()}:
+            most, mine = max(int(most) for most, its in limits.values() if its == key), {t for t in limits if limits[t][1] == key}
+            run, line = len(mine & places["leases"]), len(mine & (places["ready"] | places["suspects"]))
+            assert run <= most, f"{run} of {key!r} run, {most} may"
+            assert run + line >= most or not mine & places["parked"], f"{key!r} has room, and some are parked"
 
     async def _members(self, key: str) -> set[bytes]:
         return set(await now(self.redis.zrange(key, 0, -1)))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from itertools import product
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -14,6 +15,7 @@ from line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
 from servers import Valkey
 from stoker.queue.broker import Delivery, Entry
 from stoker.queue.inbox import Inbox
+from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Transition
 from stoker.rules.unique import Claim, Until
 
@@ -23,6 +25,10 @@ PRIORITIES = (-100, 0, 3)
 MAX_LOST = 2
 ALIVE = {"ready", "suspects", "scheduled", "leases"}
 FOR_EVER = 1e9
+
+
+LINES = ("ready", "suspects")
+KEYED = Limit("a customer", 2)
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -44,6 +50,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.untouched: list[str] = []  # ready and never handed out: their order is known
         self.claims: dict[str, str] = {}  # kind -> who holds it
         self.until_started: set[str] = set()
+        self.keyed: set[str] = set()
         self.held: list[Delivery] = []
         self.stale: list[Delivery] = []
 
@@ -55,15 +62,22 @@ class AnyHistory(RuleBasedStateMachine):
             self.run(self.stack.aclose())
             self.runner.close()
 
-    @rule(count=st.integers(1, 4), priority=st.sampled_from(PRIORITIES), delay=st.sampled_from([0.0, 0.0, 10.0]))
-    def enqueue(self, count: int, priority: int, delay: float) -> None:
+    @rule(
+        count=st.integers(1, 4),
+        priority=st.sampled_from(PRIORITIES),
+        delay=st.sampled_from([0.0, 0.0, 10.0]),
+        limit=st.sampled_from([None, None, KEYED]),
+    )
+    def enqueue(self, count: int, priority: int, delay: float, limit: Limit | None) -> None:
         ids = [f"{(self.number + offset) * 37 % 1000:03}" for offset in range(count)]
         self.number += count
         new = [task_id for task_id in ids if task_id not in self.places]
-        self.run(self.line.broker.enqueue([Entry(message(task_id, priority), delay) for task_id in ids]))
+        self.run(self.line.broker.enqueue([Entry(message(task_id, priority), delay, limit=limit) for task_id in ids]))
         for task_id in new:
             self.places[task_id] = "scheduled" if delay else "ready"
             self.priority[task_id] = priority
+            if limit:
+                self.keyed.add(task_id)
             if not delay:
                 self.untouched.append(task_id)
 
@@ -124,13 +138,22 @@ class AnyHistory(RuleBasedStateMachine):
             self.places[delivery.id] = "leases"
             if delivery.id in self.until_started:
                 self.give_up_claim(delivery.id)
-        ready = [self.priority[task_id] for task_id, place in self.places.items() if place == "ready"]
-        assert len(taken) == min(room, len(left) + eligible)
+        room_for_keyed = sum(self.places[task_id] == "leases" for task_id in self.keyed) < KEYED.most
+        may_run = [
+            task_id for task_id, place in self.places.items() if place == "ready" and (room_for_keyed or task_id not in self.keyed)
+        ]
+        ready = [self.priority[task_id] for task_id in may_run]
+        if not self.keyed:
+            assert len(taken) == min(room, len(left) + eligible)
+        assert len(taken) == room or not may_run
         if taken and ready:
             assert max(ready) <= priorities[-1], "nobody more urgent was left behind"
-        for priority in PRIORITIES:
-            fresh = [delivery.id for delivery in taken if self.priority[delivery.id] == priority and delivery.id in self.untouched]
-            assert fresh == [task_id for task_id in self.untouched if self.priority[task_id] == priority][: len(fresh)]
+        for priority, keyed in product(PRIORITIES, (True, False)):
+            line = [
+                task_id for task_id in self.untouched if self.priority[task_id] == priority and (task_id in self.keyed) == keyed
+            ]
+            fresh = [delivery.id for delivery in taken if delivery.id in line]
+            assert fresh == line[: len(fresh)]
         self.untouched = [task_id for task_id in self.untouched if self.places[task_id] == "ready"]
         self.held += taken
 
@@ -250,8 +273,10 @@ class AnyHistory(RuleBasedStateMachine):
                 self.give_up_claim(task_id)
         assert self.holders() == set(self.claims.values())
         self.run(self.line.check())
-        for place in PLACES:
-            assert self.members(place) == {task_id for task_id, at in self.places.items() if at == place}, place
+        parked = {place: {task_id for task_id in self.members("parked") if self.line_of(task_id) == place} for place in LINES}
+        for place in set(PLACES) - {"parked"}:
+            here = {task_id for task_id, at in self.places.items() if at == place}
+            assert self.members(place) | parked.get(place, set()) == here, place
 
     def give_up_claim(self, task_id: str) -> None:
         self.claims = {kind: holder for kind, holder in self.claims.items() if holder != task_id}
@@ -265,7 +290,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def observe_promotions(self, fetched: set[str]) -> None:
         """Scheduled tasks become ready when they are due; when that was is the server's to say."""
-        for task_id in self.members("ready") | self.members("suspects") | fetched:
+        for task_id in self.members("ready") | self.members("suspects") | self.members("parked") | fetched:
             if self.places[task_id] == "scheduled":
                 self.places[task_id] = self.line_of(task_id)
 

@@ -18,6 +18,7 @@ from stoker.queue.health import check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
@@ -52,7 +53,7 @@ ROLES = {
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote"))
+    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote", "parking"))
     functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
@@ -133,7 +134,9 @@ async def as_worker(line: Visitor) -> None:
     await master.pass_time(100)
     await line.broker.promote()
     await line.broker.reap()
-    await line.fetch(100, worker="other")
+    await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
+    first, *_ = await line.fetch(100, worker="other")
+    await line.settle(first, DONE)
     await line.broker.sweep()
     await line.status("00")
     await line.broker.leave("w")
@@ -149,6 +152,8 @@ async def as_application(line: Visitor) -> None:
     await line.inspector.find("a")
     await line.master.fetch(1)
     await Inspector(line.redis, NAMESPACE).cancel(QUEUE, ["a", "b", "nobody"])
+    await line.enqueue("k", limit=Limit("a customer", 1))
+    await line.inspector.cancel(QUEUE, ["k"])
 
 
 async def as_gateway(line: Visitor) -> None:

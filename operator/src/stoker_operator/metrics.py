@@ -64,6 +64,7 @@ def _desired(entry: Entry) -> int:
 def _states(stats: QueueStats) -> dict[str, int]:
     return {
         "ready": stats.ready,
+        "parked": stats.parked,
         "running": stats.running,
         "scheduled": stats.scheduled,
         "dead": stats.dead,

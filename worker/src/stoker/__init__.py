@@ -17,11 +17,13 @@ from stoker.errors import (
     StokerError,
     TaskFailed,
 )
+from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 
 __all__ = [
+    "Concurrency",
     "Conflict",
     "Context",
     "Dead",

@@ -10,6 +10,7 @@ from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
+from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_priority, check_queue, check_timeout
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
@@ -45,14 +46,16 @@ class Stoker:
         timeout: float | None = None,
         retry: Retry | None = None,
         unique: Unique | None = None,
+        concurrency: Concurrency | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
-        With `unique`, of all that would do the same only one waits (or runs) at a time.
+        With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
+        run at a time.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
         limit = None if timeout is None else check_timeout(timeout)
-        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique)
+        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)

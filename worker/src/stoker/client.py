@@ -18,6 +18,7 @@ from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
+from stoker.rules.concurrency import Limit
 from stoker.rules.message import (
     IdFactory,
     Message,
@@ -47,6 +48,7 @@ class TaskCall(Struct, frozen=True):
 
     An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
+    With a `limit` it runs only beside so many tasks of the same key.
     """
 
     task: str
@@ -60,6 +62,7 @@ class TaskCall(Struct, frozen=True):
     timeout: float | None = None
     idempotency_key: str | None = None
     claim: Claim | None = None
+    limit: Limit | None = None
     durability: Durability = Durability.MEMORY
 
     @property
@@ -173,7 +176,7 @@ class Client:
             max_retries=call.max_retries,
             timeout=call.timeout,
         )
-        return Entry(message, call.delay, call.run_at, call.claim)
+        return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 
 
 def _outcome(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:

@@ -13,6 +13,7 @@ from stoker.context import Context
 from stoker.errors import Invalid
 from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
+from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
@@ -40,13 +41,14 @@ class Policy(msgspec.Struct, frozen=True):
     timeout: float | None = None
     retry: Retry | None = None
     unique: Unique | None = None
+    concurrency: Concurrency | None = None
 
 
 class Options(TypedDict, total=False):
     """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
 
     An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
-    `unique` None: whatever the task's declaration says, this one is not unique.
+    `unique` None: whatever the task's declaration says, this one is not unique; `concurrency` None: no key holds it back.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Options(TypedDict, total=False):
     timeout: float
     idempotency_key: str
     unique: Unique | None
+    concurrency: Concurrency | None
     durability: Literal["memory", "replicated", "fsynced"]
 
 
@@ -150,6 +153,7 @@ class Task(Generic[P, R]):
             raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
+        concurrency = options.get("concurrency", self.policy.concurrency)
         return TaskCall(
             task=self.name,
             queue=options.get("queue", self.policy.queue),
@@ -162,6 +166,7 @@ class Task(Generic[P, R]):
             timeout=options.get("timeout"),
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
+            limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
             durability=check_durability(options.get("durability", "memory")),
         )
 
@@ -187,6 +192,10 @@ class Task(Generic[P, R]):
         ]
         shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         return msgspec.json.Decoder(shape)
+
+    def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
+        defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
+        return {**defaults, **bound}
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if self.context_parameter is None:

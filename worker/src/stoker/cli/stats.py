@@ -11,7 +11,20 @@ from stoker.client import Client
 from stoker.queue.inspector import QueueStats
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
-_COLUMNS = ("QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD", "ENQUEUED", "SUCCEEDED", "RATE/S", "OLDEST WAIT", "WORKERS", "HELD")
+_COLUMNS = (
+    "QUEUE",
+    "READY",
+    "RUNNING",
+    "SCHEDULED",
+    "DEAD",
+    "PARKED",
+    "ENQUEUED",
+    "SUCCEEDED",
+    "RATE/S",
+    "OLDEST WAIT",
+    "WORKERS",
+    "HELD",
+)
 
 
 def stats(
@@ -35,6 +48,6 @@ def stats(
 def _row(q: QueueStats) -> tuple[object, ...]:
     rate, held = f"{q.completion_rate:.1f}", "paused" if q.paused else "rate limit" if q.throttled else "no"
     return (
-        *(q.queue, q.ready, q.running, q.scheduled, q.dead, q.enqueued, q.succeeded),
+        *(q.queue, q.ready, q.running, q.scheduled, q.dead, q.parked, q.enqueued, q.succeeded),
         *(rate, seconds(q.oldest_wait), q.workers, held),
     )

@@ -87,6 +87,8 @@ def print_task(status: TaskStatus) -> None:
     ]
     if status.at is not None and status.state in _WHEN:
         fields.append((_WHEN[status.state], since(status.at)))
+    if status.parked is not None:
+        fields.append(("waits for others of", status.parked))
     if status.worker:
         fields.append(("worker", status.worker))
     if status.failure:

@@ -13,6 +13,7 @@ from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
+from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, Success, decode, encode, same_task
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
@@ -33,13 +34,14 @@ _json = msgspec.json.Encoder().encode
 class Entry(NamedTuple):
     """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
 
-    With a `claim` only where no other task holds the same one.
+    With a `claim` only where no other task holds the same one. With a `limit` it runs only beside so many of its key.
     """
 
     message: Message
     delay: float = 0.0
     run_at: float = 0.0
     claim: Claim | None = None
+    limit: Limit | None = None
 
 
 class Receipt(NamedTuple):
@@ -133,9 +135,9 @@ class Broker:
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims)
+        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits)
         calls = [
-            Call("enqueue", keys, [*_claims(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
+            Call("enqueue", keys, [*_claims(chunk), *_limits(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
             for chunk in chunks(entries, ENQUEUED_AT_ONCE)
         ]
         if calls and durability is not Durability.MEMORY:
@@ -200,7 +202,8 @@ class Broker:
         k = self.keys
         keys = (
             *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost),
-            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims),
+            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready),
+            *k.parking,
         )
         failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
         [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
@@ -209,7 +212,7 @@ class Broker:
     async def sweep(self) -> tuple[int, int]:
         """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
         k, keep = self.keys, self._retention
-        keys = (k.done, k.cancelled, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta)
+        keys = (k.done, k.cancelled, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.limits)
         bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
         call = Call("sweep", keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
@@ -228,6 +231,7 @@ class Broker:
         keys = (
             *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
             *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
+            *k.parking,
         )
         arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
         for settlement in settlements:
@@ -239,6 +243,7 @@ class Broker:
         keys = (
             *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
             *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims),
+            *k.parking,
         )
         return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace])
 
@@ -264,6 +269,11 @@ def _claims(entries: Sequence[Entry]) -> list[Argument]:
     claims = [(entry.message.id, entry.claim) for entry in entries if entry.claim]
     fields = [field for task_id, claim in claims for field in (task_id, claim.until[0], claim.digest, _ms(claim.ttl))]
     return [len(claims), *fields]
+
+
+def _limits(entries: Sequence[Entry]) -> list[Argument]:
+    limits = [(entry.message.id, entry.limit) for entry in entries if entry.limit]
+    return [len(limits), *(field for task_id, limit in limits for field in (task_id, limit.most, limit.key))]
 
 
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:

@@ -50,11 +50,12 @@ async def _ids(redis: RedisClient, keys: Keys) -> AsyncIterator[bytes]:
         keys.results,
         keys.cancels,
         keys.claims,
+        keys.limits,
     ):
         with errors_mapped():
             async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
                 yield task_id
-    for key in (keys.ready, keys.suspects, keys.scheduled, keys.leases, keys.dead, keys.done, keys.cancelled):
+    for key in (keys.ready, keys.suspects, keys.scheduled, keys.leases, keys.dead, keys.done, keys.cancelled, keys.parked):
         with errors_mapped():
             async for task_id, _ in cast(Any, redis.zscan_iter(key, count=STEP)):
                 yield task_id
@@ -66,6 +67,8 @@ async def _judge(redis: RedisClient, keys: Keys, ids: list[bytes], *, mend: bool
     k = keys
     places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
     columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
-    call = Call("examine", (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims), [int(mend), *ids])
+    call = Call(
+        "examine", (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.parking), [int(mend), *ids]
+    )
     [troubles] = await scripts.run(redis, call)
     return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]

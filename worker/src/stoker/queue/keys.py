@@ -83,6 +83,27 @@ class Keys:
         return f"{self._base}:claims"
 
     @property
+    def limits(self) -> str:  # HASH id -> how many with its concurrency key may run at a time, a blank, the key
+        return f"{self._base}:limits"
+
+    @property
+    def running_by(self) -> str:  # ZSET of concurrency key US id, of running tasks that have one
+        return f"{self._base}:running_by"
+
+    @property
+    def parked(self) -> str:  # ZSET id -> place in line, of ready tasks whose concurrency key has no room
+        return f"{self._base}:parked"
+
+    @property
+    def parked_by(self) -> str:  # ZSET of concurrency key US place US id, of parked tasks: each key's own line
+        return f"{self._base}:parked_by"
+
+    @property
+    def parking(self) -> tuple[str, str, str, str]:
+        """What the scripts that know concurrency keys get last."""
+        return self.limits, self.running_by, self.parked, self.parked_by
+
+    @property
     def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival
         return f"{self._base}:meta"
 

@@ -23,6 +23,7 @@ class QueueStats(msgspec.Struct, frozen=True):
 
     `ready` counts what still lies in the inbox as well.
     `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
+    `parked` tasks wait for others with their concurrency key, and are not counted as ready.
     `throttled`: the rate limit holds back tasks that workers have room for. The last group counts since the queue began.
     """
 
@@ -39,6 +40,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     paused: bool
     completion_rate: float
     throttled: bool = False
+    parked: int = 0
 
     enqueued: int = 0
     succeeded: int = 0
@@ -64,7 +66,10 @@ class QueueStats(msgspec.Struct, frozen=True):
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
-    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready."""
+    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
+
+    `parked` is the concurrency key whose other tasks a ready one waits for.
+    """
 
     id: str
     task: str
@@ -79,6 +84,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     worker: str | None = None
     failure: Failure | None = None
     result: Success | None = None
+    parked: str | None = None
 
 
 class Page(NamedTuple):
@@ -96,7 +102,7 @@ _STATES = {
     "succeeded": State.SUCCEEDED,
     "cancelled": State.CANCELLED,
 }
-_COUNTERS = frozenset(QueueStats.__struct_fields__[13:])
+_COUNTERS = frozenset(QueueStats.__struct_fields__[14:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 
@@ -172,7 +178,7 @@ class Reader:
         """The sorted sets whose members are in this state."""
         k = self._keys(queue)
         return {
-            State.READY: (k.suspects, k.ready),
+            State.READY: (k.suspects, k.ready, k.parked),
             State.RUNNING: (k.leases,),
             State.SCHEDULED: (k.scheduled,),
             State.DEAD: (k.dead,),
@@ -185,24 +191,27 @@ class Reader:
 
     def _stats_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
-        return (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled, k.stats, k.beats, k.meta, k.inbox)
+        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked)
 
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.parking)
 
 
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, rate, _now, *counters = reply
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, rate, _now, *counters = (
+        reply
+    )
     pairs = zip(counters[::2], counters[1::2], strict=True)
     known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
     numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
-    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), **known)
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, **known)
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result = reply
+    envelope, state, at, fence, failures, losses, failure, result, parked = reply
     if state == b"nowhere":
         raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
@@ -224,4 +233,5 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         worker=fence.decode().split(":", 2)[1] if fence else None,
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
+        parked=parked.decode() or None,
     )

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Remove dead tasks for good.
--- KEYS: dead tasks attempts lost levels errors
+-- KEYS: dead tasks attempts lost levels errors limits
 -- ARGV: ids
 -- Returns the ids that were dead
 local dead, found = KEYS[1], {}

@@ -1,21 +1,24 @@
 -- Add tasks, each ready or scheduled. An id that exists already is left as it is; so is a task whose kind another one claims.
--- KEYS: tasks ready scheduled levels meta stats wake uniques claims
+-- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits
 -- ARGV: how many tasks claim to be the only one of their kind; for each of those: id mode (s until started, d until done)
---       digest ttl_ms; then for each task: id envelope priority delay_ms due_ms
+--       digest ttl_ms; how many have a concurrency key; for each of those: id limit key;
+--       then for each task: id envelope priority delay_ms due_ms
 --       (delay_ms counts from Redis' now; due_ms is absolute; both 0 = ready at once)
 -- Returns for each task: 'ready' | 'scheduled' | the envelope that has the id already | {the id that holds its claim}
-local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims = unpack(KEYS)
-local FIELDS, CLAIM_FIELDS = 5, 4
-local FIRST = 2 + ARGV[1] * CLAIM_FIELDS
+local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims, limits = unpack(KEYS)
+local FIELDS, CLAIM_FIELDS, LIMIT_FIELDS = 5, 4, 3
+local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
+local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
 
 local now = now_ms(meta)
 local first, state = last_tick(meta, now), nil
 local tick = first
-local reply, added, held_back, claim_of = {}, 0, 0, {}
+local reply, added, held_back, claim_of, limit_of = {}, 0, 0, {}, {}
 
-for at = 2, FIRST - 1, CLAIM_FIELDS do
+for at = 2, LIMITS - 1, CLAIM_FIELDS do
   claim_of[ARGV[at]] = {mode = ARGV[at + 1], digest = ARGV[at + 2], ttl = tonumber(ARGV[at + 3])}
 end
+for at = LIMITS + 1, FIRST - 1, LIMIT_FIELDS do limit_of[ARGV[at]] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] end
 
 -- Who holds it, while its time lasts and it has not ended; else it is free, and a stale holder forgets it.
 local function holder_of(digest)
@@ -45,6 +48,7 @@ for at = FIRST, #ARGV, FIELDS do
       redis.call('HSET', uniques, claim.digest, string.format('%.0f ', math.max(due, now) + claim.ttl) .. id)
       redis.call('HSET', claims, id, claim.mode .. ' ' .. claim.digest)
     end
+    if limit_of[id] then redis.call('HSET', limits, id, limit_of[id]) end
     state, tick = take_place(ready, scheduled, levels, id, level, due, now, tick)
     reply[#reply + 1], added = state, added + 1
   end

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
 -- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
-local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS)
+local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS, 1, 14)
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
-local PROMOTED_AT_ONCE, BATCHES_A_SECOND = 100, 100
+local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
+local p = parking(KEYS)
 
 local now = now_ms(meta)
 if redis.call('HGET', meta, 'paused') then return {now, -1, 1, 0} end
@@ -44,23 +45,46 @@ if allowed == 0 then
   return reply
 end
 
--- The first suspect comes along where its place in line is among the first `allowed`.
-local suspect = holds_suspect and {} or redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES')
-if suspect[1] and redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2]) >= allowed then suspect = {} end
-local popped = allowed > #suspect / 2 and redis.call('ZPOPMIN', ready, allowed - #suspect / 2) or {}
-if suspect[1] then redis.call('ZREM', suspects, suspect[1]) end
+-- The next tasks in line, up to so many. The first suspect comes along where its place is among theirs.
+local function next_in_line(most, takes_suspect)
+  local suspect = takes_suspect and redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES') or {}
+  if suspect[1] and redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2]) >= most then suspect = {} end
+  local popped = most > #suspect / 2 and redis.call('ZPOPMIN', ready, most - #suspect / 2) or {}
+  if not suspect[1] then return popped end
 
-local ids, places = {}, {}
-local function take(id, place) ids[#ids + 1], places[#places + 1] = id, place end
-for at = 1, #popped, 2 do
-  if suspect[1] and tonumber(suspect[2]) < tonumber(popped[at + 1]) then
-    take(suspect[1], suspect[2])
-    suspect = {}
-  end
-  take(popped[at], popped[at + 1])
+  redis.call('ZREM', suspects, suspect[1])
+  local line, at = {}, 1
+  while popped[at] and tonumber(popped[at + 1]) <= tonumber(suspect[2]) do at = at + 2 end
+  for index = 1, at - 1 do line[index] = popped[index] end
+  line[at], line[at + 1] = suspect[1], suspect[2]
+  for index = at, #popped do line[index + 2] = popped[index] end
+  return line
 end
-if suspect[1] then take(suspect[1], suspect[2]) end
-if #ids == 0 then return reply end
+
+local ids, places, parked, suspected = {}, {}, 0, false
+repeat
+  local line, found = next_in_line(allowed - #ids, not holds_suspect and not suspected), {}
+  for at = 1, #line, 2 do found[#found + 1] = line[at] end
+  local limits = limits_of(p, found)
+  local keyed = next(limits) ~= nil
+  local suspicious = keyed and columns(lost, found) or {}
+  for index, id in ipairs(found) do
+    local limit, place = limits[id], line[index * 2]
+    if limit and not is_free(p, limit) then
+      park(p, limit, tonumber(place), id)
+      parked = parked + 1
+    else
+      if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', p.running, 0, slot_of(limit, id)) end
+      ids[#ids + 1], places[#places + 1] = id, place
+      suspected = suspected or suspicious[index]
+    end
+  end
+-- Parked ones leave room for others.
+until not keyed or #ids == allowed or #found == 0 or parked >= PARKED_AT_ONCE
+if #ids == 0 then
+  if parked >= PARKED_AT_ONCE then wake_one(wake) end
+  return reply
+end
 
 local envelopes, failures, losses = columns(tasks, ids), columns(attempts, ids), columns(lost, ids)
 local last = redis.call('HINCRBY', meta, 'fence', #ids)

@@ -1,12 +1,19 @@
 #!lua flags=allow-oom
 -- Remove tasks that are not running, for good: the first `limit` of one place.
--- KEYS: uniques claims place tasks attempts lost levels errors results
+-- KEYS: place ready suspects wake uniques claims tasks attempts lost levels errors results
+--       limits running_by parked parked_by
 -- ARGV: limit
 -- Returns how many went
-local uniques, claims, place, FIRST_COLUMN = KEYS[1], KEYS[2], KEYS[3], 4
+local place, ready, suspects, wake, uniques, claims, FIRST_COLUMN, LAST_COLUMN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 7, 13
+local p, lost = parking(KEYS), KEYS[9]
 
 local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
+local limits = limits_of(p, ids)
 free_claims(uniques, claims, ids)
+if place == p.places then
+  for id, limit in pairs(limits) do leave_parking(p, limit, tonumber(redis.call('ZSCORE', place, id)), id) end
+end
 call_with('ZREM', place, ids)
-for at = FIRST_COLUMN, #KEYS do call_with('HDEL', KEYS[at], ids) end
+if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 then wake_one(wake) end
+for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
 return #ids

@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
+--       limits running_by parked parked_by
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
-local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10)
+local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10, 20)
+local p = parking(KEYS)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
 
 local now, ids = now_ms(meta), {}
@@ -67,6 +69,9 @@ for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, f
 call_with('HDEL', tasks, dropped)
 free_claims(uniques, claims, finished)
 free_claims(uniques, claims, hopeless)
+local limits = limits_of(p, ended)
+local unparked = make_way(p, limits, ended, ready, suspects, lost)
+if next(limits) ~= nil then call_with('HDEL', p.limits, finished) end
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
 line_up(ready, suspects, lost, waiting)
@@ -75,7 +80,7 @@ call_with('ZADD', scheduled, later)
 call_with('ZADD', dead, buried)
 call_with('HSET', errors, failed)
 call_with('HSET', levels, level_set)
-if #waiting > 0 then wake_one(wake) end
+if #waiting + unparked > 0 then wake_one(wake) end
 
 local function tally(field, by)
   if by > 0 then redis.call('HINCRBY', stats, field, by) end

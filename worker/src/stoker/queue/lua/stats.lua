@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
 -- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in.
--- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox
+-- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked
 -- ARGV: horizon_ms (how far ahead `due` looks)
--- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, rate * 1000, now_ms,
+-- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
+--          rate * 1000, now_ms,
 --          then the counters: name value ...}
-local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox = unpack(KEYS)
+local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked = unpack(KEYS)
 local THROTTLED_FOR_MS = 1000
 
 local now = now_ms(meta)
@@ -33,7 +34,7 @@ local reply = {
   arriving + redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), redis.call('ZCOUNT', scheduled, '-inf', now + tonumber(ARGV[1])),
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
-  redis.call('HEXISTS', meta, 'paused'), throttled, math.floor(decayed_rate(stats, now) * 1000), now,
+  redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked), math.floor(decayed_rate(stats, now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply

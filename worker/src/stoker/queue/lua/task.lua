@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- All that is known of one task.
 -- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results
+--       limits running_by parked parked_by
 -- ARGV: id
--- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result}
+-- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or ''}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
 local tasks, ready, suspects, leases, scheduled, dead, done, cancelled = unpack(KEYS, 1, 8)
-local owners, attempts, lost, errors, results = unpack(KEYS, 9)
+local owners, attempts, lost, errors, results = unpack(KEYS, 9, 13)
+local p = parking(KEYS)
 local id = ARGV[1]
 
 local envelope = redis.call('HGET', tasks, id)
@@ -17,9 +19,12 @@ for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, su
   if score then state, at = name, tonumber(score) end
 end
 if redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id) then state = 'ready' end
+local parked = redis.call('ZSCORE', p.places, id) and limits_of(p, {id})[id]
+if parked then state = 'ready' end
 local owner = redis.call('HGET', owners, id)
 return {
   envelope, state, at, owner and string.match(owner, '^(%S+)') or '',
   redis.call('HGET', attempts, id) or 0, redis.call('HGET', lost, id) or 0,
   redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
+  parked and parked.key or '',
 }

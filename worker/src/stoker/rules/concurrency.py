@@ -1,0 +1,46 @@
+"""Concurrency keys: at most so many tasks with the same key run at a time in a queue; the others are parked until one ends.
+
+What the key of a task is becomes a text here; who may run is decided in Redis, by `fetch.lua`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from stoker.errors import Invalid
+from stoker.rules.message import check_key
+
+MOST = 1000
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """What one task carries: its key, and how many with that key may run at a time."""
+
+    key: str
+    most: int
+
+
+class Concurrency(msgspec.Struct, frozen=True):
+    """How many tasks of one key may run at a time. Raises Invalid for values out of range.
+
+    `key` is a text, where `{name}` stands for the task's argument of that name, or a function of its arguments. Whatever has
+    the same key in a queue counts together, also tasks of other names.
+    """
+
+    key: str | Callable[..., str]
+    limit: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limit, int) or not 1 <= self.limit <= MOST:
+            raise Invalid(f"bad limit {self.limit!r} of a concurrency key: use a whole number within 1..{MOST}")
+        if not callable(self.key):
+            check_key(self.key)
+
+    def of(self, named: Mapping[str, object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Limit:
+        """For a task with these arguments: by name, and as they were given, for a `key` that is a function."""
+        if callable(self.key):
+            return Limit(check_key(self.key(*args, **(kwargs or {}))), self.limit)
+        try:
+            return Limit(check_key(self.key.format_map(named)), self.limit)
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            raise Invalid(f"the concurrency key {self.key!r} does not fit the arguments: {error!r}") from error
