@@ -146,8 +146,8 @@ BUGS = (
     Bug(
         "a worker gets a second suspect",
         "lua/fetch.lua",
-        "local suspect = holds_suspect and {} or",
-        "local suspect =",
+        "not holds_suspect and not suspected)",
+        "not suspected)",
     ),
     Bug(
         "a claim outlives the task that held it",
@@ -182,8 +182,8 @@ BUGS = (
     Bug(
         "a purge leaves the envelopes",
         "lua/purge.lua",
-        "for at = FIRST_COLUMN, #KEYS do",
-        "for at = FIRST_COLUMN + 1, #KEYS do",
+        "for at = FIRST_COLUMN, LAST_COLUMN do",
+        "for at = FIRST_COLUMN + 1, LAST_COLUMN do",
     ),
     Bug(
         "the dead are forgotten too soon",
