@@ -69,7 +69,7 @@ def take_turn(world: World, worker: Worker, settlements: list[Settlement], room:
         _fetched(world, turn, room, holds_suspect=holds)
         world.ledger.touched(*(delivery.id for delivery in turn.deliveries))
     if settlements:
-        _settled(world, settlements, turn)
+        _settled(world, settlements, turn, alone=not room)
     if room and not fetched_first:
         _fetched(world, turn, room, holds_suspect=holds)
         line = [task_id.decode() for task_id in world.picture.zset(world.keys.ready)]
@@ -81,10 +81,10 @@ def take_turn(world: World, worker: Worker, settlements: list[Settlement], room:
         worker.held = left + turn.deliveries
 
 
-def _settled(world: World, settlements: list[Settlement], turn: Turn) -> None:
+def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: bool) -> None:
     ends = [as_end(settlement) for settlement in settlements]
     accepted = world.model.settle(ends, world.now)
-    if not any(accepted) and not turn.deliveries:
+    if alone and not any(accepted):  # a fetch beside them promotes what is due, though it may take nothing
         world.nothing_changed()
     answers([each not in turn.refused for each in settlements], accepted)
     for end in (end for end, ok in zip(ends, accepted, strict=True) if ok):
