@@ -83,7 +83,9 @@ async def test_a_demoted_master_takes_nothing_that_would_be_lost():
                 await asyncio.sleep(0.01)
             await following
             await until_it_works(lambda: line.enqueue("last"))
-            assert await line.order(5000) == [*taken, "last"]
+            # The last one may have been taken though its answer was lost: nobody was told that it was.
+            in_doubt = f"t{len(taken):04}"
+            assert [task_id for task_id in await line.order(5000) if task_id != in_doubt] == [*taken, "last"]
 
 
 def ask_sentinel(port: int, command: str) -> None:
