@@ -16,6 +16,7 @@ from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
+from stoker.queue.health import check_layout
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.concurrency import Limit
@@ -160,6 +161,7 @@ class Client:
     async def _door(self, queue: str, durability: Durability) -> Gathering:
         if (queue, durability) not in self._doors:
             broker = Broker(self._redis, Keys(self._namespace, queue))
+            await check_layout(self._redis, broker.keys)
             await broker.register()
             self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
         return self._doors[queue, durability]
