@@ -8,6 +8,7 @@ import msgspec
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
+from stoker.queue.cluster import Cluster
 from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
@@ -172,7 +173,12 @@ class Broker:
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
         with errors_mapped():
-            return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            if isinstance(self._redis, Cluster):
+                return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            [token] = await self._redis.alone([("BLPOP", self.keys.wake, timeout)], blocks=timeout)
+        if isinstance(token, Exception):
+            raise mapped(token) from token
+        return token is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
