@@ -74,9 +74,10 @@ class Stoker:
     def client(self) -> Client:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
-        return self._clients[loop]
+        if client := self._clients.get(loop):
+            return client
+        client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
+        return client
 
     async def close(self) -> None:
         """Give the running loop's connections back."""
