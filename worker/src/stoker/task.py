@@ -223,7 +223,7 @@ class Task(Generic[P, R]):
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
-        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than all the rest."""
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
         each = self._called.parameters
         positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
         required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
