@@ -10,7 +10,7 @@ follows the plan, and closes what it opened in reverse order before its outcome 
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -20,7 +20,6 @@ from stoker.context import Context
 from stoker.errors import Invalid
 
 T = TypeVar("T")
-R = TypeVar("R")
 Factory = Callable[..., Any]
 CONTEXT, STATE = 0, 1
 """Where a run's values begin: the Context and what the lifespan yields; then one value for each step."""
@@ -119,113 +118,6 @@ def plan(function: Factory, *, on_loop: bool, overrides: Mapping[Factory, Factor
     return drawing.plan({name: drawing.source(wish, (function,)) for name, wish in wishes.items()}) if wishes else None
 
 
-async def run_with(steps: Sequence[Step], values: list[Any], call: Callable[[], Awaitable[R]]) -> R:
-    """Open these on the event loop, call, and close them in reverse order. `values` grows by one for each.
-
-    An error reaches every dependency that was opened. It may raise another instead, but none can make it unseen.
-    """
-    opened: list[Any] = []
-    try:
-        for step in steps:
-            values.append(await _open(step, values, opened))
-        result = await call()
-    except BaseException as error:
-        raised = await _close(opened, error) or error
-        if raised is error:
-            raise
-        raise raised  # noqa: B904 (it has the error as its context by itself)
-    if failure := await _close(opened, None):
-        raise failure
-    return result
-
-
-def run_here_with(steps: Sequence[Step], values: list[Any], call: Callable[[], R]) -> R:
-    """The same for plain dependencies, in whatever thread this is."""
-    opened: list[Any] = []
-    try:
-        for step in steps:
-            values.append(_open_here(step, values, opened))
-        result = call()
-    except BaseException as error:
-        raised = _close_here(opened, error) or error
-        if raised is error:
-            raise
-        raise raised  # noqa: B904 (it has the error as its context by itself)
-    if failure := _close_here(opened, None):
-        raise failure
-    return result
-
-
-async def _open(step: Step, values: Sequence[Any], opened: list[Any]) -> Any:
-    if not step.kind.needs_the_loop:
-        return _open_here(step, values, opened)
-    made = step.factory(**{name: values[at] for name, at in step.arguments})
-    if step.kind is Kind.AWAITED:
-        return await made
-    value = await anext(made, _NOTHING)
-    if value is _NOTHING:
-        raise RuntimeError(f"dependency {_name(step.factory)} yielded nothing")
-    opened.append(made)
-    return value
-
-
-def _open_here(step: Step, values: Sequence[Any], opened: list[Any]) -> Any:
-    made = step.factory(**{name: values[at] for name, at in step.arguments})
-    if step.kind is Kind.PLAIN:
-        return made
-    value = next(made, _NOTHING)
-    if value is _NOTHING:
-        raise RuntimeError(f"dependency {_name(step.factory)} yielded nothing")
-    opened.append(made)
-    return value
-
-
-async def _close(opened: list[Any], error: BaseException | None) -> BaseException | None:
-    """The error that counts in the end: the one given, or the last that closing raised."""
-    while opened:
-        generator = opened.pop()
-        if not inspect.isasyncgen(generator):
-            error = _close_here([generator], error)
-            continue
-        try:
-            await (generator.athrow(error) if error else anext(generator))
-        except StopAsyncIteration:
-            continue
-        except BaseException as raised:
-            error = _later(error, raised)
-        else:
-            error = await _too_much(generator)
-    return error
-
-
-def _close_here(opened: list[Any], error: BaseException | None) -> BaseException | None:
-    while opened:
-        generator = opened.pop()
-        try:
-            generator.throw(error) if error else next(generator)
-        except StopIteration:
-            continue
-        except BaseException as raised:
-            error = _later(error, raised)
-        else:
-            generator.close()
-            error = RuntimeError(f"dependency {generator.__qualname__} yields more than once")
-    return error
-
-
-def _later(error: BaseException | None, raised: BaseException) -> BaseException:
-    # Python wraps a StopIteration that leaves a generator: that is still the same error.
-    return error if error and raised.__cause__ is error else raised
-
-
-async def _too_much(generator: Any) -> BaseException:
-    await generator.aclose()
-    return RuntimeError(f"dependency {generator.__qualname__} yields more than once")
-
-
-_NOTHING: Any = object()
-
-
 class _State(NamedTuple):
     """A parameter that wants what the lifespan yields."""
 
@@ -289,7 +181,7 @@ class _Drawing:
             return CONTEXT
         factory = self.overrides.get(wish.factory, wish.factory)
         if factory in path:
-            raise Invalid(f"dependency {' -> '.join(map(_name, (*path, factory)))} goes round in a circle")
+            raise Invalid(f"dependency {' -> '.join(map(name_of, (*path, factory)))} goes round in a circle")
         if wish.once and factory in self._known:
             return self._known[factory]
         node = _Node(factory, _kind(factory), self._arguments(factory, (*path, factory)))
@@ -319,10 +211,10 @@ class _Drawing:
         try:
             wishes, parameters = _wishes(factory, _hints(factory)), inspect.signature(factory).parameters
         except (TypeError, ValueError, NameError) as error:
-            raise Invalid(f"dependency {_name(factory)} cannot be read: {error}") from error
+            raise Invalid(f"dependency {name_of(factory)} cannot be read: {error}") from error
         for name, each in parameters.items():
             if name not in wishes and each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-                wanted = f"dependency {_name(factory)} wants {each}, which nobody gives"
+                wanted = f"dependency {name_of(factory)} wants {each}, which nobody gives"
                 raise Invalid(f"{wanted}: make it a dependency, State or Context, or give it a default")
         return {name: self.source(wish, path) for name, wish in wishes.items()}
 
@@ -349,5 +241,6 @@ def _kind(factory: Factory) -> Kind:
     return Kind.GENERATOR if inspect.isgeneratorfunction(function) else Kind.PLAIN
 
 
-def _name(factory: Factory) -> str:
+def name_of(factory: Factory) -> str:
+    """How people know it."""
     return getattr(factory, "__qualname__", None) or repr(factory)

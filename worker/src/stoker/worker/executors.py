@@ -14,7 +14,7 @@ import msgspec
 from stoker.app import Stoker
 from stoker.context import Context
 from stoker.errors import Dead, Invalid
-from stoker.injection import Plan, run_here_with, run_with
+from stoker.injection import Plan
 from stoker.middleware import onion
 from stoker.queue.broker import Delivery
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
@@ -22,6 +22,7 @@ from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Un
 from stoker.task import Task
 from stoker.telemetry.logs import TaskLog, running, task_fields
 from stoker.worker.deadline import Deadline
+from stoker.worker.opening import run_here_with, run_with
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
