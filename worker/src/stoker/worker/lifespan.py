@@ -28,6 +28,11 @@ class Lifespan:
         self._over = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has begun to enter it."""
+        return self._life is not None
+
     async def start(self) -> None:
         """Returns when it is entered. Raises Invalid where it fails, or yields what is no fit State for a task."""
         entered = asyncio.get_running_loop().create_future()

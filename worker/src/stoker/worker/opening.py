@@ -1,4 +1,4 @@
-"""Open what a plan of injection says, run the task within, and close it before the outcome counts: on the loop, or in its thread."""
+"""Open what a plan of injection says, run the task within, close it before the outcome counts: on the loop or in its thread."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence

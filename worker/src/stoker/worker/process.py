@@ -61,7 +61,9 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
     def ready() -> str | None:
-        return worker.trouble if starting.done() else "waiting for Redis and the application's lifespan"
+        if starting.done():
+            return worker.trouble
+        return "waiting for the application's lifespan" if lifespan.begun else "waiting for Redis"
 
     with (
         HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
