@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -102,16 +102,11 @@ class Client:
         """
         return taken(await self.offer(calls))
 
-    async def offer(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt | Conflict]]:
         """The same, for those who want to know of every call: a Conflict is returned in its place, not raised."""
         for call in calls:
             _check(call)
-        if len(calls) == 1:
-            return await self._offer_to(calls)
-        outcomes: list[Receipt | Conflict] = []
-        for _, run in groupby(calls, key=lambda call: (call.queue, call.durability)):
-            outcomes += await self._offer_to(list(run))
-        return outcomes
+        return self._offer_to(calls) if len(calls) == 1 else self._offer_all(calls)
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
@@ -137,6 +132,12 @@ class Client:
             reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
+
+    async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        outcomes: list[Receipt | Conflict] = []
+        for _, run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(list(run))
+        return outcomes
 
     async def _offer_to(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         """All of them for one queue, at one durability."""
