@@ -3,7 +3,7 @@
     python tests/compat/record.py 0.1.0        writes tests/compat/records/0.1.0/: the wheel, and queue.json
 
 queue.json is a queue in the middle of its work, as commands could write it into any server: two workers were killed with kill -9,
-and there is a task in every state that there is. The recording server's clock stands in RECORDED_AT's time, so that a test may go on
+and there is a task in every state that there is. The server keeps RECORDED_AT's time, so that a test may go on
 where the record ends.
 """
 
