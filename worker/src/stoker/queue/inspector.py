@@ -10,10 +10,11 @@ from stoker.queue import scripts
 from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
+from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
 
-__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "TaskStatus"]
+__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "ScheduleStatus", "Schedules", "TaskStatus"]
 
 PURGED_AT_ONCE = 200
 
@@ -95,6 +96,10 @@ class Inspector(Reader):
     def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
         """What is wrong in a queue, if anything: see `doctor`."""
         return examine(self._redis, self._keys(queue), mend=mend)
+
+    def schedules(self, queue: str) -> Schedules:
+        """The schedules of a queue: to read, to declare, and to start what is due."""
+        return Schedules(self._redis, self._keys(queue))
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         k = self._keys(queue)

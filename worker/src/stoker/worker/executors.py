@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -89,7 +90,8 @@ class Executor:
 def _context(delivery: Delivery, message: Message) -> Context:
     fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
     log = TaskLog(_log, fields)
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
+    moment = None if message.scheduled_for is None else datetime.fromtimestamp(message.scheduled_for / 1000, UTC)
+    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log, message.schedule, moment)
 
 
 def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

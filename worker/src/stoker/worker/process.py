@@ -19,6 +19,7 @@ from stoker.queue.connection import RedisClient, ThreadClient, connect, without_
 from stoker.queue.health import check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.schedules import Schedules
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -81,7 +82,10 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         try:
             if await _passes(checked):
                 inbox = Inbox(redis, broker.keys)
-                chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                chores = [upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox)]
+                schedules = Schedules(redis, broker.keys)
+                declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
+                chores += (upkeep.start_runs(schedules), upkeep.declare(schedules, f"code:{app.name}", declared))
                 loops += [asyncio.create_task(chore) for chore in chores]
                 await _announce(broker)
                 heartbeat.start()
