@@ -31,6 +31,7 @@ from stoker.rules.message import (
     check_timeout,
     id_of_key,
 )
+from stoker.rules.partitions import place_of
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
@@ -76,6 +77,7 @@ class Client:
 
     def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
         self.inspector = Inspector(redis, namespace)
+        self._partitions = self.inspector.partitions
         self._redis = redis
         self._namespace = namespace
         self._tracing = tracing or Tracing()
@@ -150,19 +152,33 @@ class Client:
         until = time.monotonic() + TRY_AGAIN_WITHIN
         for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
             try:
-                return await (await self._door(queue, durability)).offer(entries), tries
+                return await self._hand_in(queue, entries, durability), tries
             except RedisUnavailable:
                 if time.monotonic() + pause > until:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await (await self._door(queue, durability)).offer(entries), len(TRY_AGAIN_AFTER) + 1
+        return await self._hand_in(queue, entries, durability), len(TRY_AGAIN_AFTER) + 1
 
-    async def _door(self, queue: str, durability: Durability) -> Gathering:
-        if (queue, durability) not in self._doors:
-            broker = Broker(self._redis, Keys(self._namespace, queue))
+    async def _hand_in(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        places = self._partitions.remembered(queue) or await self._partitions.places(queue)
+        if len(places) == 1:
+            return await (await self._door(queue, durability)).offer(entries)
+        parts: dict[str, list[int]] = {}
+        for at, entry in enumerate(entries):
+            parts.setdefault(place_of(entry.kind, places), []).append(at)
+        doors = [await self._door(place, durability) for place in parts]
+        answers = await asyncio.gather(
+            *(door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
+        )
+        found = {at: outcome for part, answer in zip(parts.values(), answers, strict=True) for at, outcome in zip(part, answer, strict=True)}
+        return [found[at] for at in range(len(entries))]
+
+    async def _door(self, place: str, durability: Durability) -> Gathering:
+        if (place, durability) not in self._doors:
+            broker = Broker(self._redis, Keys(self._namespace, place))
             await broker.register()
-            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
-        return self._doors[queue, durability]
+            self._doors[place, durability] = Gathering(partial(broker.offer, durability=durability))
+        return self._doors[place, durability]
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(

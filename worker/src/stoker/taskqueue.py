@@ -13,7 +13,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from stoker.errors import Invalid
-from stoker.rules import retry
+from stoker.rules import partitions, retry
 from stoker.rules.durations import Duration, parse_duration
 from stoker.rules.message import check_queue
 
@@ -36,9 +36,10 @@ class Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 
 class Queue(Spec, frozen=True):
-    """Which queue in Redis. An empty name means the resource's own."""
+    """Which queue in Redis, and over how many slots it is spread. An empty name means the resource's own."""
 
     name: str = ""
+    partitions: Annotated[int, Meta(ge=1, le=partitions.MOST)] = 1
 
 
 class SecretKey(Spec, frozen=True):
@@ -175,6 +176,11 @@ class TaskQueue(Struct, frozen=True):
     def queue(self) -> str:
         """The name of the queue in Redis."""
         return self.spec.queue.name or self.name
+
+    @property
+    def places(self) -> list[str]:
+        """All its partitions, as the keys in Redis know them."""
+        return partitions.places(self.queue, self.spec.queue.partitions)
 
 
 def parse(document: Mapping[str, Any]) -> TaskQueue:
