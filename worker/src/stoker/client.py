@@ -167,10 +167,10 @@ class Client:
         for at, entry in enumerate(entries):
             parts.setdefault(place_of(entry.kind, places), []).append(at)
         doors = [await self._door(place, durability) for place in parts]
-        answers = await asyncio.gather(
-            *(door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
-        )
-        found = {at: outcome for part, answer in zip(parts.values(), answers, strict=True) for at, outcome in zip(part, answer, strict=True)}
+        offers = (door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
+        found: dict[int, Receipt | Conflict] = {}
+        for part, outcomes in zip(parts.values(), await asyncio.gather(*offers), strict=True):
+            found.update(zip(part, outcomes, strict=True))
         return [found[at] for at in range(len(entries))]
 
     async def _door(self, place: str, durability: Durability) -> Gathering:

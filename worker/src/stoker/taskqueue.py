@@ -13,9 +13,10 @@ import yaml
 from msgspec import Meta, Struct
 
 from stoker.errors import Invalid
-from stoker.rules import partitions, retry
+from stoker.rules import retry
 from stoker.rules.durations import Duration, parse_duration
 from stoker.rules.message import check_queue
+from stoker.rules.partitions import MOST, places
 
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
 DEFAULT_ROUNDS = 4
@@ -39,7 +40,7 @@ class Queue(Spec, frozen=True):
     """Which queue in Redis, and over how many slots it is spread. An empty name means the resource's own."""
 
     name: str = ""
-    partitions: Annotated[int, Meta(ge=1, le=partitions.MOST)] = 1
+    partitions: Annotated[int, Meta(ge=1, le=MOST)] = 1
 
 
 class SecretKey(Spec, frozen=True):
@@ -180,7 +181,7 @@ class TaskQueue(Struct, frozen=True):
     @property
     def places(self) -> list[str]:
         """All its partitions, as the keys in Redis know them."""
-        return partitions.places(self.queue, self.spec.queue.partitions)
+        return places(self.queue, self.spec.queue.partitions)
 
 
 def parse(document: Mapping[str, Any]) -> TaskQueue:

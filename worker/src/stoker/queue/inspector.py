@@ -47,9 +47,14 @@ class Inspector(Reader):
         At most `per_second` (0 = as fast as it goes). Those that die again meanwhile are not taken a second time.
         Yields the ids as they go.
         """
-        left, wanted = limit, [
-            task_id for place in await self.partitions.places(queue) for task_id in await self._dead_matching(place, task, failure)
-        ]
+        left, wanted = (
+            limit,
+            [
+                task_id
+                for place in await self.partitions.places(queue)
+                for task_id in await self._dead_matching(place, task, failure)
+            ],
+        )
         for at in range(0, len(wanted), PAGE):
             page = wanted[at : at + PAGE] if left is None else wanted[at : at + min(PAGE, left)]
             if not page:
@@ -76,9 +81,7 @@ class Inspector(Reader):
             keys = self._cancel_keys(place)
             replies = await scripts.run(self._redis, *(Call("cancel", keys, page) for page in pages))
             words = [Cancellation(word.decode()) for reply in replies for word in reply]
-            answers = [
-                before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)
-            ]
+            answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
         return answers
 
     async def pause(self, queue: str) -> bool:

@@ -14,18 +14,17 @@ from prometheus_client import CollectorRegistry
 
 from stoker.app import Stoker
 from stoker.errors import RedisUnavailable, StokerError
-from stoker.queue.broker import Broker
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
 from stoker.queue.health import check_server
 from stoker.queue.inbox import Inbox
-from stoker.queue.keys import Keys
+from stoker.queue.partitions import Partitions
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker import upkeep
+from stoker.worker.crew import Crew
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
-from stoker.worker.run import Worker
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
@@ -41,34 +40,28 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
-    broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention, settings.rate_limit)
-    worker = Worker(process_name(settings), app.tasks, settings, broker, metrics, app.tracing)
+    crew = Crew(process_name(settings), app, settings, redis, metrics)
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()
     heartbeat = upkeep.Heartbeat(
-        ThreadClient(settings.redis_url),
-        settings.lease.duration / BEATS_PER_LEASE,
-        watch,
-        worker.heartbeat_call,
-        lambda answer: loop.call_soon_threadsafe(worker.hear, answer),
+        ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-
-    checked = loop.create_task(_fit(redis))
+    found = loop.create_task(_places(redis, settings))
 
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
     def ready() -> str | None:
-        return worker.trouble if checked.done() else "waiting for Redis"
+        return crew.trouble if found.done() else "waiting for Redis"
 
     with (
         HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
-        _signals(worker, checked),
+        _signals(crew, found),
     ):
         _log.info(
             "worker started",
             extra={
-                "worker": worker.name,
+                "worker": crew.name,
                 "version": VERSION,
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
@@ -79,21 +72,23 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         )
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
-            if await _passes(checked):
-                inbox = Inbox(redis, broker.keys)
-                chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
-                loops += [asyncio.create_task(chore) for chore in chores]
-                await _announce(broker)
+            await asyncio.wait([found])
+            if not found.cancelled():  # or it was told to leave before Redis ever answered
+                crew.muster(found.result())
+                for broker in crew.brokers:
+                    inbox = Inbox(redis, broker.keys)
+                    chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                    loops += [asyncio.create_task(chore) for chore in chores]
                 heartbeat.start()
-            await worker.run()
+            await crew.run()
         finally:
-            await end(*loops, checked)
+            await end(*loops, found)
             await asyncio.to_thread(heartbeat.stop)
-            await _say_goodbye(broker, worker.name)
+            await _say_goodbye(crew)
             await app.close()
             await redis.aclose()
             app.tracing.close()
-    _log.info("worker stopped", extra={"worker": worker.name})
+    _log.info("worker stopped", extra={"worker": crew.name})
 
 
 def process_name(settings: WorkerSettings) -> str:
@@ -102,12 +97,14 @@ def process_name(settings: WorkerSettings) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
-async def _fit(redis: RedisClient) -> None:
-    """Ends when Redis has answered and is fit for tasks."""
+async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
+    """The places of the queue, once Redis answers and is fit for tasks: as many as the settings say, and those it had before."""
+    partitions = Partitions(redis, settings.namespace)
     waiting = False
     while True:
         try:
-            return await check_server(redis)
+            await check_server(redis)
+            return await partitions.register(settings.queue, settings.partitions)
         except RedisUnavailable as error:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
@@ -115,26 +112,14 @@ async def _fit(redis: RedisClient) -> None:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def _passes(checked: asyncio.Task[None]) -> bool:
-    """False when the worker was told to leave before Redis ever answered."""
-    await asyncio.wait([checked])
-    return not checked.cancelled() and checked.result() is None
-
-
 @contextlib.contextmanager
-def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
+def _signals(crew: Crew, found: asyncio.Task[list[str]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    asked = 0
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
-        nonlocal asked
-        asked += 1
-        ending.append(loop.create_task(end(checked)))
-        if asked == 1:
-            worker.drain()
-        else:
-            worker.release()
+        ending.append(loop.create_task(end(found)))
+        crew.leave()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
@@ -145,14 +130,9 @@ def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _announce(broker: Broker) -> None:
-    # Only for those who list queues; whoever enqueues does it too.
-    with suppress(StokerError):
-        await broker.register()
-
-
-async def _say_goodbye(broker: Broker, name: str) -> None:
+async def _say_goodbye(crew: Crew) -> None:
     # Only a courtesy: without it the worker is forgotten when its lease ends.
     with suppress(StokerError, TimeoutError):
         async with asyncio.timeout(GOODBYE_LIMIT):
-            await broker.leave(name)
+            for broker in crew.brokers:
+                await broker.leave(crew.name)
