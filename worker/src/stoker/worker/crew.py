@@ -48,7 +48,7 @@ class Crew:
             keys = Keys(settings.namespace, place)
             broker = Broker(self._redis, keys, settings.lease, settings.retention, settings.rate_limit)
             self.brokers.append(broker)
-            self.workers.append(Worker(self.name, self._app.tasks, settings, broker, self._metrics, self._app.tracing))
+            self.workers.append(Worker(self.name, self._app, settings, broker, self._metrics))
         orders, self._orders = self._orders, 0
         for _ in range(orders):
             self.leave()

@@ -25,6 +25,7 @@ from stoker.worker import upkeep
 from stoker.worker.crew import Crew
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
+from stoker.worker.lifespan import Lifespan
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
@@ -46,17 +47,20 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     heartbeat = upkeep.Heartbeat(
         ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-    found = loop.create_task(_places(redis, settings))
+    lifespan = Lifespan(app)
+    starting = loop.create_task(_start(redis, settings, lifespan))
 
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
     def ready() -> str | None:
-        return crew.trouble if found.done() else "waiting for Redis"
+        if starting.done():
+            return crew.trouble
+        return "waiting for the application's lifespan" if lifespan.begun else "waiting for Redis"
 
     with (
         HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
-        _signals(crew, found),
+        _signals(crew, starting),
     ):
         _log.info(
             "worker started",
@@ -72,19 +76,20 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         )
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
-            await asyncio.wait([found])
-            if not found.cancelled():  # or it was told to leave before Redis ever answered
-                crew.muster(found.result())
+            await asyncio.wait([starting])
+            if not starting.cancelled():  # or it was told to leave before all was there
+                crew.muster(starting.result())
                 for broker in crew.brokers:
                     inbox = Inbox(redis, broker.keys)
                     chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
                     loops += [asyncio.create_task(chore) for chore in chores]
                 heartbeat.start()
-            await crew.run()
+            await lifespan.beside(crew.run())
         finally:
-            await end(*loops, found)
+            await end(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
             await _say_goodbye(crew)
+            await lifespan.stop()
             await app.close()
             await redis.aclose()
             app.tracing.close()
@@ -95,6 +100,13 @@ def process_name(settings: WorkerSettings) -> str:
     """A name that no other process has, now or later: its leases are told apart by it."""
     host = settings.name or os.environ.get("POD_NAME") or socket.gethostname()
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:
+    """The places of the queue, once there is a Redis, and all that the application wants beside it."""
+    places = await _places(redis, settings)
+    await lifespan.start()
+    return places
 
 
 async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
@@ -113,12 +125,12 @@ async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _signals(crew: Crew, found: asyncio.Task[list[str]]) -> Iterator[None]:
+def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
-        ending.append(loop.create_task(end(found)))
+        ending.append(loop.create_task(end(starting)))
         crew.leave()
 
     for number in (signal.SIGTERM, signal.SIGINT):
