@@ -16,6 +16,7 @@ from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
+from stoker.queue.health import check_layout
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.concurrency import Limit
@@ -182,6 +183,7 @@ class Client:
 
     async def _open_door(self, place: str, durability: Durability) -> Gathering:
         broker = Broker(self._redis, Keys(self._namespace, place))
+        await check_layout(self._redis, broker.keys)
         await broker.register()
         return self._doors.setdefault((place, durability), Gathering(partial(broker.offer, durability=durability)))
 

@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from stoker.app import Stoker
 from stoker.errors import RedisUnavailable, StokerError
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
+from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -110,12 +111,15 @@ async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespa
 
 
 async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
-    """The places of the queue, once Redis answers and is fit for tasks: as many as the settings say, and those it had before."""
+    """The places of the queue, as many as the settings say and those it had before, once Redis answers, is fit for tasks,
+    and holds a queue that this version understands.
+    """
     partitions = Partitions(redis, settings.namespace)
     waiting = False
     while True:
         try:
             await check_server(redis)
+            await check_layout(redis, Keys(settings.namespace, settings.queue))
             return await partitions.register(settings.queue, settings.partitions)
         except RedisUnavailable as error:
             if not waiting:
