@@ -12,6 +12,7 @@ from stoker.cli.options import LogFormatOption, LogLevelOption, duration, variab
 from stoker.errors import Invalid
 from stoker.rules.durations import Duration
 from stoker.rules.message import check_queue
+from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
 from stoker.settings import DEFAULT_WORKER_PORT, WorkerSettings
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
@@ -41,6 +42,9 @@ def worker(
     queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
     redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
     namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: what the application says.")] = "",
+    partitions: Annotated[
+        int, option("--partitions", min=1, max=MOST, help="Over how many Redis slots the queue is spread; it can only grow.")
+    ] = _defaults.partitions,
     concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at a time.")] = _defaults.concurrency,
     task_timeout: Annotated[float, time_option("--task-timeout", help="For tasks that set none.")] = _defaults.task_timeout,
     drain_timeout: Annotated[
@@ -96,6 +100,7 @@ def worker(
         queue=check_queue(queue),
         redis_url=application.redis_url,
         namespace=application.namespace,
+        partitions=partitions,
         concurrency=concurrency,
         task_timeout=task_timeout,
         drain_timeout=drain_timeout,
