@@ -42,6 +42,7 @@ class Policy(msgspec.Struct, frozen=True):
     retry: Retry | None = None
     unique: Unique | None = None
     concurrency: Concurrency | None = None
+    executor: Literal["thread", "process"] | None = None
 
 
 class Options(TypedDict, total=False):
@@ -101,6 +102,7 @@ class Task(Generic[P, R]):
         self.policy = policy
         self._signature = inspect.signature(function)
         self._refuse_star_parameters()
+        self._check_executor()
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -125,6 +127,11 @@ class Task(Generic[P, R]):
     def is_async(self) -> bool:
         """True for `async def`; other functions run in a thread."""
         return inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def executor(self) -> Literal["loop", "thread", "process"]:
+        """Where it runs: async functions on the event loop, others in a thread unless they asked for a process."""
+        return "loop" if self.is_async else self.policy.executor or "thread"
 
     @cached_property
     def context_parameter(self) -> str | None:
@@ -202,6 +209,15 @@ class Task(Generic[P, R]):
             return self._signature.bind(*args, **kwargs).arguments
         parameters = [p for name, p in self._signature.parameters.items() if name != self.context_parameter]
         return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
+
+    def _check_executor(self) -> None:
+        wanted = self.policy.executor
+        if wanted not in {None, "thread", "process"}:
+            raise Invalid(f'task {self.name}: bad executor {wanted!r}: use "thread" or "process"')
+        if wanted and self.is_async:
+            raise Invalid(
+                f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
+            )
 
     def _refuse_star_parameters(self) -> None:
         for parameter in self._signature.parameters.values():

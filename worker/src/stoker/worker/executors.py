@@ -1,41 +1,37 @@
-"""Run one delivery's function and say how it ended. Async functions on the loop, plain ones in threads."""
+"""Run one delivery's function and say how it ended: async functions on the loop, plain ones in threads or in child processes."""
 
 import asyncio
 import contextvars
-import logging
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
-
-from stoker.context import Context
-from stoker.errors import Dead, Invalid
+from stoker.errors import Invalid
 from stoker.queue.broker import Delivery
-from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
-from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
+from stoker.rules.message import Message
+from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Unknown
+from stoker.settings import WorkerSettings
 from stoker.task import Task
-from stoker.telemetry.logs import TaskLog
+from stoker.telemetry.tracing import carried
 from stoker.worker.deadline import Deadline
-
-TRACEBACK_CHARACTERS = 4000
-MESSAGE_CHARACTERS = 1000
-_log = logging.getLogger("stoker.task")
-_encode = msgspec.json.Encoder().encode
+from stoker.worker.pool import NotStarted, ProcessPool
+from stoker.worker.running import context_of
+from stoker.worker.verdict import called, raised, returned
 
 
 class Executor:
-    """Runs the tasks of one application, `slots` threads for the plain functions among them."""
+    """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], timeout: float, slots: int) -> None:
+    def __init__(self, tasks: Mapping[str, Task[..., Any]], settings: WorkerSettings) -> None:
         self._tasks = tasks
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="stoker-task")
+        self._timeout = settings.task_timeout
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
+        self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
-    def close(self) -> None:
-        """Take no more. A thread that still runs cannot be stopped from outside; nobody waits for it."""
+    async def close(self) -> None:
+        """Take no more. A thread that still runs cannot be stopped from outside, and nobody waits for it; children end now."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._processes.close()
 
     async def run(self, delivery: Delivery, message: Message) -> Outcome:
         """The outcome of one run. Raises CancelledError only when the run itself is cancelled."""
@@ -43,77 +39,52 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        if task.executor == "process":
+            return await self._in_process(task, delivery, message)
         try:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
         if task.context_parameter:
-            arguments[task.context_parameter] = _context(delivery, message)
-        return await self._call(task, arguments, self._limit(task, message))
+            arguments[task.context_parameter] = context_of(delivery, message)
+        return await self._here(task, arguments, self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
         """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
-        if not task.is_async:
+        if task.executor == "thread":
             return None
         return message.timeout or task.policy.timeout or self._timeout
 
-    async def _call(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
+    async def _here(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
         deadline = Deadline(limit)
         try:
             with deadline:
                 value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
-        except Dead as reason:
-            return Hopeless(Failure("Dead", _words(reason)))
-        except TimeoutError as error:
-            if deadline.expired:
-                return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
-            return Raised(failure_of(error))
-        except (Exception, SystemExit) as error:
-            return Raised(failure_of(error))
-        try:
-            result = _encode(value)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-            # Its work is done: running it again would do it twice for the same complaint.
-            return Hopeless(Failure("ResultNotJSON", f"{task.name} returned what JSON cannot carry: {error}"))
-        if len(result) > MAX_PAYLOAD_BYTES:
-            size = f"{task.name} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
-            return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
-        return Returned(result)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
+            return _too_late(limit) if isinstance(error, TimeoutError) and deadline.expired else raised(error)
+        return returned(task.name, value)
 
     async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_called, task.function, arguments))
+        return await loop.run_in_executor(self._threads, lambda: context.run(called, task.function, arguments))
+
+    async def _in_process(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
+        limit = self._limit(task, message)
+        deadline = Deadline(limit)
+        try:
+            async with self._processes.child() as child:
+                with deadline:  # the start of a child is not the task's time
+                    return await child.run(delivery, carried())
+        except NotStarted as error:
+            return Raised(Failure("ProcessNotStarted", str(error)))
+        except TimeoutError:
+            if deadline.expired:
+                return _too_late(limit)
+            raise
 
 
-def _context(delivery: Delivery, message: Message) -> Context:
-    fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
-    log = TaskLog(_log, fields)
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
-
-
-def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        return function(**arguments)
-    except StopIteration as error:
-        # No future can carry this one: whoever waited for it would wait for ever.
-        raise RuntimeError("the task raised StopIteration") from error
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception."""
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, _words(error), _unicode(text))
-
-
-def _words(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # an exception may be too broken to say what it is
-        text = "(its text could not be made)"
-    return _unicode(text[:MESSAGE_CHARACTERS])
-
-
-def _unicode(text: str) -> str:
-    # Names of files may hold bytes that are no text; JSON could not carry them.
-    return text.encode(errors="backslashreplace").decode()
+def _too_late(limit: float | None) -> Outcome:
+    return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
