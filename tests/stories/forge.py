@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from opentelemetry import trace
 
-from stoker import Context, Dead, Stoker
+from stoker import Context, Dead, Depends, Stoker
 
 app = Stoker("forge")
 
@@ -102,6 +102,19 @@ _FAILURES: dict[str, Callable[[], Any]] = {
     "a result too large": lambda: "x" * (1 << 20),
     "no end of calls": _no_end,
 }
+
+
+def anvil(ctx: Context) -> Iterator[str]:
+    """A dependency that is opened where the work is done."""
+    ctx.log.warning("anvil up")
+    yield f"anvil of {os.getpid()}"
+    ctx.log.warning("anvil down")
+
+
+@app.task(executor="process")
+def strike(anvil: Annotated[str, Depends(anvil)]) -> bool:
+    """Whether the anvil is here."""
+    return anvil == f"anvil of {os.getpid()}"
 
 
 @app.task(executor="process")

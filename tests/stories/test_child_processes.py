@@ -8,7 +8,7 @@ import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import forge
 import pytest
@@ -16,8 +16,11 @@ from test_one_machine import living, processes
 from working import worker_process, working
 
 from patience import until
-from stoker import Invalid, Stoker, TaskFailed
+from stoker import Context, Depends, Invalid, Stoker, TaskFailed
+from stoker import State as Given
 from stoker.client import TaskCall
+from stoker.middleware import RunNext
+from stoker.rules.message import check_payload
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.states import State
 from stoker.settings import ChildLimits
@@ -158,7 +161,7 @@ async def test_the_traceback_comes_along(app: Stoker) -> None:
 
 async def test_wrong_arguments_are_buried_at_once_by_name(app: Stoker) -> None:
     async with forging():
-        call = TaskCall("hammer", "default", payload=b'{"seconds": "many"}', id="wrong")
+        call = TaskCall("hammer", "default", payload=check_payload(b'{"seconds": "many"}'), id="wrong")
         await app.enqueue_many([call])
         await until(lambda: is_dead(app))
     status = await app.client.status("default", "wrong")
@@ -196,6 +199,61 @@ async def test_what_it_logs_is_the_workers_log(app: Stoker) -> None:
     assert lines["by the context"]["iron"] == 7
     assert lines["by a logger of its own: hot"]["level"] == "warning"
     assert "ValueError: too cold" in lines["with a traceback"]["exception"]
+
+
+async def test_its_dependencies_are_opened_in_the_child(app: Stoker, caplog: pytest.LogCaptureFixture) -> None:
+    async with forging():
+        assert await (await forge.strike.enqueue()).result(timeout=START)
+    assert [record.message for record in caplog.records if "anvil" in record.message] == ["anvil up", "anvil down"]
+
+
+def test_what_a_child_cannot_have_is_refused_when_the_application_is_loaded() -> None:
+    app = Stoker("x")
+
+    async def session() -> str:
+        return "on the loop"
+
+    @app.task(executor="process")
+    def cast(mould: Annotated[str, Depends(session)]) -> None: ...
+
+    @app.task(executor="process")
+    def pour(shop: Given[str]) -> None: ...
+
+    with pytest.raises(Invalid, match=r"task cast: dependency .*session needs the event loop, and a child process has none"):
+        cast.check()
+    with pytest.raises(Invalid, match="task pour: State is the worker's own"):
+        pour.check()
+
+
+async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: Stoker) -> None:
+    seen: list[str] = []
+
+    async def watch(ctx: Context, call_next: RunNext) -> Any:
+        try:
+            value = await call_next(ctx)
+        except Exception as error:
+            seen.append(str(error))
+            raise
+        seen.append(f"{ctx.task}: {value}")
+        return [value, "and more"]
+
+    app.middleware("run")(watch)
+    try:
+        async with forging(retry=ONCE):
+            handle = await forge.strike.enqueue()
+            await until(lambda: seen, START)
+            status = await until(lambda: succeeded(handle))
+            with pytest.raises(TaskFailed, match="LookupError: no such mould"):
+                await (await forge.fail.enqueue("an exception")).result(timeout=START)
+    finally:
+        app.run_layers.clear()
+    assert seen == ["strike: True", "LookupError: no such mould"]
+    assert bytes(status.result.value) == b'[true,"and more"]'
+
+
+async def succeeded(handle: Any) -> Any:
+    status = await handle.status()
+    return status if status.state is State.SUCCEEDED else None
 
 
 async def test_the_copy_that_a_fork_made_does_not_answer(app: Stoker) -> None:

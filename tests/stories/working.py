@@ -43,7 +43,7 @@ async def working(app: Stoker, /, **settings: Any) -> AsyncIterator[asyncio.Task
 class WorkerProcess:
     """`stoker worker` as a process."""
 
-    def __init__(self, url: str, log: Path, app: str, *flags: str) -> None:
+    def __init__(self, url: str, log: Path, *flags: str, app: str = "bakery:app") -> None:
         self._log = log
         command = [sys.executable, "-m", "stoker", "worker", app, "--port", "0", "--lease", "1s", "--log-format", "json"]
         environment = {
@@ -71,7 +71,7 @@ class WorkerProcess:
 @contextmanager
 def worker_process(url: str, folder: Path, *flags: str, name: str = "worker", app: str = "bakery:app") -> Iterator[WorkerProcess]:
     """A worker process that does not outlive the test."""
-    worker = WorkerProcess(url, folder / f"{name}.log", app, *flags)
+    worker = WorkerProcess(url, folder / f"{name}.log", *flags, app=app)
     try:
         yield worker
     finally:

@@ -1,7 +1,7 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
@@ -9,8 +9,9 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVa
 import msgspec
 
 from stoker.client import Client, TaskCall
-from stoker.context import Context
 from stoker.errors import Invalid
+from stoker.injection import Factory, Plan, fits, injected, name_of, placeholders, plan
+from stoker.queue.broker import Receipt
 from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
@@ -27,9 +28,16 @@ _ABSENT: Any = msgspec.UNSET
 class Application(Protocol):
     """What a task wants of the application it belongs to."""
 
+    name: str
+    dependency_overrides: dict[Factory, Factory]
+
     @property
     def client(self) -> Client:
         """The running event loop's client."""
+        ...
+
+    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
+        """Enqueue in order, through the application's middleware."""
         ...
 
 
@@ -109,7 +117,14 @@ class Task(Generic[P, R]):
         return f"<Task {self.name} on {self.policy.queue}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now, with no queue."""
+        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+
+        Raises TypeError where a parameter with `Depends(...)` as its default is left out.
+        """
+        if self._placeholders:
+            given = self._signature.bind(*args, **kwargs).arguments
+            if left_out := self._placeholders - given.keys():
+                raise TypeError(f"{self.name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -133,10 +148,11 @@ class Task(Generic[P, R]):
         """Where it runs: async functions on the event loop, others in a thread unless they asked for a process."""
         return "loop" if self.is_async else self.policy.executor or "thread"
 
-    @cached_property
-    def context_parameter(self) -> str | None:
-        """The parameter that is given the Context, if the function has one."""
-        return next((name for name, hint in self._hints.items() if hint is Context and name != "return"), None)
+    @property
+    def plan(self) -> Plan | None:
+        """What the function is given besides its arguments; None where it wants nothing else."""
+        overrides = self.app.dependency_overrides
+        return plan(self.function, on_loop=self.is_async, overrides=overrides) if overrides else self._plan
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
@@ -183,6 +199,36 @@ class Task(Generic[P, R]):
             _ = self._arguments
         except (NameError, TypeError) as error:
             raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
+        try:
+            wanted = self._plan
+        except Invalid as error:
+            raise Invalid(f"task {self.name}: {error}") from error
+        if self.executor == "process" and wanted and (wanted.outer or wanted.states):
+            what = (
+                f"dependency {name_of(wanted.outer[0].factory)} needs the event loop"
+                if wanted.outer
+                else "State is the worker's own"
+            )
+            raise Invalid(f"task {self.name}: {what}, and a child process has none: open what it needs within the child")
+
+    def check_state(self, state: object) -> None:
+        """Raises Invalid where what the lifespan yields is not what the function wants of it."""
+        for expected in self.plan.states if self.plan else ():
+            if not fits(state, expected):
+                wanted = f"task {self.name} wants State[{getattr(expected, '__name__', expected)}]"
+                raise Invalid(f"{wanted}, and the lifespan of {self.app.name} yields {type(state).__name__}")
+
+    @cached_property
+    def _plan(self) -> Plan | None:
+        return plan(self.function, on_loop=self.is_async, overrides={})
+
+    @cached_property
+    def _injected(self) -> frozenset[str]:
+        return injected(self.function, self._hints)
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        return placeholders(self._signature)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -195,19 +241,19 @@ class Task(Generic[P, R]):
             if parameter.default is parameter.empty
             else (name, self._hints.get(name, Any), _ABSENT)
             for name, parameter in self._signature.parameters.items()
-            if name != self.context_parameter
+            if name not in self._injected
         ]
         shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         return msgspec.json.Decoder(shape)
 
     def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
         defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
-        return {**defaults, **bound}
+        return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self.context_parameter is None:
+        if not self._injected:
             return self._signature.bind(*args, **kwargs).arguments
-        parameters = [p for name, p in self._signature.parameters.items() if name != self.context_parameter]
+        parameters = [p for name, p in self._signature.parameters.items() if name not in self._injected]
         return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
 
     def _check_executor(self) -> None:
@@ -237,7 +283,7 @@ class Call(Generic[P, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         call = self.prepare(*args, **kwargs)
-        [receipt] = await self._task.app.client.send([call])
+        [receipt] = await self._task.app.send([call])
         return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:

@@ -11,16 +11,19 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from stoker.app import Stoker
 from stoker.errors import Invalid
 from stoker.rules.message import decode
 from stoker.rules.settle import Failure, Hopeless, Outcome, Unknown
+from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Teller, frame, to_child
 from stoker.worker.loading import load_app
 from stoker.worker.memory import resident
+from stoker.worker.opening import run_here_with
 from stoker.worker.running import context_of
 from stoker.worker.verdict import called, raised, returned
 
@@ -64,7 +67,9 @@ def main() -> None:
     if not isinstance(begin, Begin):
         return
     sys.path[:] = begin.path
-    logging.basicConfig(level=begin.level, handlers=[Teller(channel.send)], force=True)
+    teller = Teller(channel.send)
+    teller.addFilter(TaskIds())
+    logging.basicConfig(level=begin.level, handlers=[teller], force=True)
     try:
         app = load_app(begin.app)
         app.tracing = Tracing.from_environment("stoker-worker")
@@ -91,11 +96,15 @@ def run(app: Stoker, request: Run) -> Outcome:
         arguments = task.decode_arguments(bytes(message.payload))
     except Invalid as error:
         return Hopeless(Failure("InvalidArguments", str(error)))
-    if task.context_parameter:
-        arguments[task.context_parameter] = context_of(delivery, message)
+    running.set((message, delivery))
+    plan, values = task.plan, [context_of(delivery, message), None]
+
+    def call() -> Any:
+        return task.function(**arguments, **(plan.given(values) if plan else {}))
+
     try:
         with attached(request.trace):
-            value = called(task.function, arguments)
+            value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
     except BaseException as error:  # sys.exit() too: the next task wants this process
         return raised(error)
     return returned(task.name, value)

@@ -2,28 +2,40 @@
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+import msgspec
+
+from stoker.app import Stoker
+from stoker.context import Context
 from stoker.errors import Invalid
+from stoker.injection import Plan
+from stoker.middleware import onion
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
-from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Unknown
+from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.settings import WorkerSettings
 from stoker.task import Task
+from stoker.telemetry.logs import running
 from stoker.telemetry.tracing import carried
 from stoker.worker.deadline import Deadline
-from stoker.worker.pool import NotStarted, ProcessPool
+from stoker.worker.opening import run_here_with, run_with
+from stoker.worker.pool import Child, NotStarted, ProcessPool
 from stoker.worker.running import context_of
-from stoker.worker.verdict import called, raised, returned
+from stoker.worker.verdict import ChildFailed, called, raised, returned
+
+Call = Callable[[], Awaitable[Any]]
 
 
 class Executor:
     """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], settings: WorkerSettings) -> None:
-        self._tasks = tasks
+    def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
+        self._app = app
+        self._tasks = app.tasks
         self._timeout = settings.task_timeout
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
@@ -39,15 +51,14 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        running.set((message, delivery))
         if task.executor == "process":
-            return await self._in_process(task, delivery, message)
+            return await self._with_child(task, delivery, message)
         try:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
-        if task.context_parameter:
-            arguments[task.context_parameter] = context_of(delivery, message)
-        return await self._here(task, arguments, self._limit(task, message))
+        return await self._call(task, partial(self._started, task, arguments, delivery, message), self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
         """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
@@ -55,36 +66,61 @@ class Executor:
             return None
         return message.timeout or task.policy.timeout or self._timeout
 
-    async def _here(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
+    def _started(self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message) -> Awaitable[Any]:
+        """The function within its dependencies within the middleware. What is not there costs nothing."""
+        plan, layers = task.plan, self._app.run_layers
+        if plan is None and not layers:
+            return self._bare(task, arguments)
+        call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
+        started: Awaitable[Any] = onion(layers, call)(context_of(delivery, message))
+        return started
+
+    def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+        function = task.function
+        return function(**arguments) if task.is_async else self._in_thread(lambda: function(**arguments))
+
+    def _injected(self, task: Task[..., Any], plan: Plan, arguments: dict[str, Any], context: Context) -> Awaitable[Any]:
+        values: list[Any] = [context, self._app.state]
+
+        def call() -> Any:
+            return task.function(**arguments, **plan.given(values))
+
+        here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call))
+        return run_with(plan.outer, values, here) if plan.outer else here()
+
+    async def _call(self, task: Task[..., Any], call: Call, limit: float | None) -> Outcome:
         deadline = Deadline(limit)
         try:
             with deadline:
-                value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
+                value = await call()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
-            return _too_late(limit) if isinstance(error, TimeoutError) and deadline.expired else raised(error)
-        return returned(task.name, value)
+            if isinstance(error, TimeoutError) and deadline.expired:
+                return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
+            return raised(error)
+        return value if isinstance(value, Returned) else returned(task.name, value)
 
-    async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(called, task.function, arguments))
+        return await loop.run_in_executor(self._threads, lambda: context.run(called, function))
 
-    async def _in_process(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
-        limit = self._limit(task, message)
-        deadline = Deadline(limit)
+    async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
         try:
-            async with self._processes.child() as child:
-                with deadline:  # the start of a child is not the task's time
-                    return await child.run(delivery, carried())
+            async with self._processes.child() as child:  # its start is not the task's time
+                return await self._call(task, partial(self._in_child, child, delivery, message), self._limit(task, message))
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
-        except TimeoutError:
-            if deadline.expired:
-                return _too_late(limit)
-            raise
 
+    async def _in_child(self, child: Child, delivery: Delivery, message: Message) -> Any:
+        """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
+        layers = self._app.run_layers
 
-def _too_late(limit: float | None) -> Outcome:
-    return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
+        async def call(_: Context) -> Any:
+            outcome = await child.run(delivery, carried())
+            if not isinstance(outcome, Returned):
+                raise ChildFailed(outcome)
+            return msgspec.json.decode(outcome.value) if layers else outcome
+
+        return await onion(layers, call)(context_of(delivery, message))

@@ -5,12 +5,12 @@ import logging
 from stoker.context import Context
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
-from stoker.telemetry.logs import TaskLog
+from stoker.telemetry.logs import TaskLog, task_fields
 
 _log = logging.getLogger("stoker.task")
 
 
 def context_of(delivery: Delivery, message: Message) -> Context:
     """The Context of this delivery's run."""
-    fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, TaskLog(_log, fields))
+    log = TaskLog(_log, task_fields(message, delivery))
+    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)

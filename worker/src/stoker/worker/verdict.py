@@ -15,6 +15,15 @@ MESSAGE_CHARACTERS = 1000
 _encode = msgspec.json.Encoder().encode
 
 
+class ChildFailed(Exception):
+    """What a child process reported, for the middleware around its run to see as an exception."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        failure = getattr(outcome, "failure", None)
+        super().__init__(f"{failure.type}: {failure.message}" if failure else repr(outcome))
+        self.outcome = outcome
+
+
 def returned(task: str, value: Any) -> Outcome:
     """What becomes of a return value: kept as JSON, or the complaint that it cannot be."""
     try:
@@ -30,6 +39,8 @@ def returned(task: str, value: Any) -> Outcome:
 
 def raised(error: BaseException) -> Outcome:
     """What an exception out of a task means."""
+    if isinstance(error, ChildFailed):
+        return error.outcome
     if isinstance(error, Dead):
         return Hopeless(Failure("Dead", _words(error)))
     return Raised(failure_of(error))
@@ -41,10 +52,10 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type(error).__name__, _words(error), _unicode(text))
 
 
-def called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def called(function: Callable[[], Any]) -> Any:
     """Call a plain function where a future waits for it."""
     try:
-        return function(**arguments)
+        return function()
     except StopIteration as error:
         # No future can carry this one: whoever waited for it would wait for ever.
         raise RuntimeError("the task raised StopIteration") from error
