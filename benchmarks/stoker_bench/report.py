@@ -180,9 +180,7 @@ def _million(found: dict[str, Data]) -> Iterator[str]:
         return
     server = next(iter(found["drain"]["facts"]["servers"]))
     drains = chosen(found["drain"]["rows"], server=server, peer=STOKER)
-    bulk, gather, single = (
-        chosen(found["enqueue"]["rows"], server=server, peer=STOKER, way=way) for way in ("bulk", "gather", "single")
-    )
+    sends = chosen(found["enqueue"]["rows"], server=server, peer=STOKER)
     rows = [
         ("servers: enqueue", spread(drains, "server_enqueue_cpu_us")),
         ("servers: fetch and settle", spread(drains, "server_cpu_us")),
