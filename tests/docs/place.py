@@ -21,7 +21,7 @@ from servers import Server, free_port
 from stoker import Stoker
 
 SHELL_LIMIT = 30.0
-_STAYS = re.compile(r"stoker (worker|up|gateway|top)\b(?!.* --(check|help))")
+STAYS = re.compile(r"([A-Z_]+=\S* )*stoker (worker|up|gateway|top)\b(?!.* --(check|help))")
 ELSEWHERE = ("docker", "helm", "kubectl", "make", "pip")
 """Programs that act on a cluster or on the whole machine: what they are told is checked, and that is all."""
 _WRAPPED = """set -euo pipefail
@@ -101,7 +101,7 @@ class Place:
         for words in commands(block.text):
             if words[0] in ELSEWHERE:
                 check(words, self.folder)
-        if _STAYS.match(block.text):
+        if STAYS.match(block.text):
             await self._stay(block.text)
             return ""
         elsewhere = "\n".join(f"{program}() {{ :; }}" for program in ELSEWHERE)
@@ -134,10 +134,9 @@ class Place:
         return port
 
     async def _stay(self, text: str) -> None:
-        [words] = commands(text)
         log = self.folder / f"log.{len(self._running)}"
         self._worked = True
-        self._start(*words, log=log)
+        self._start("bash", "-c", text, log=log)
         await until(lambda: any(word in log.read_text() for word in ("worker started", "gateway listening")), SHELL_LIMIT)
 
     def _start(self, *command: str, log: Path | None = None) -> None:

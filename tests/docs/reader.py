@@ -9,8 +9,8 @@ import httpx
 import snippets
 from commands import check, commands, is_command
 from manifests import check_manifests
-from pages import INDENTED, Block
-from place import Place
+from pages import INDENTED, ROOT, Block
+from place import STAYS, Place
 
 from stoker.rules.message import decode, encode
 
@@ -53,6 +53,8 @@ class Reader:
             case "console":
                 self._side()
                 await self._console(block)
+            case "dockerfile":
+                _image(block.text)
             case "redis":
                 lines = block.text.replace("\\\n", " ").splitlines()
                 await self._place.shell(block._replace(text="\n".join(f"redis-cli {line}" for line in lines if line)))
@@ -63,7 +65,9 @@ class Reader:
             case language if language == INDENTED:
                 self._indented(block)
             case language if language not in DRAWN:
-                raise AssertionError(f"{block.where}: what is ```{language}? Take python, sh, console, redis, yaml, json or text")
+                raise AssertionError(
+                    f"{block.where}: what is ```{language}? Take python, sh, console, redis, dockerfile, yaml, json or text"
+                )
 
     async def _python(self, block: Block) -> None:
         if name := snippets.file_of(block):
@@ -85,7 +89,7 @@ class Reader:
         return self._names
 
     def _side(self) -> None:
-        own = any(block.language == "sh" and block.text.startswith(("stoker worker", "stoker up")) for block in self._page)
+        own = any(block.language == "sh" and STAYS.match(block.text) for block in self._page)
         if not own:
             self._place.work()
 
@@ -114,3 +118,11 @@ class Reader:
             said = await self._place.shell(block._replace(text=command))
             same = doctest.OutputChecker().check_output(expected, said, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
             assert same, f"{command} said:\n{said}"
+
+
+def _image(text: str) -> None:
+    """The base is one of ours, or what ours is made of, and it does not run as root."""
+    [base] = re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
+    ours = (ROOT / "Dockerfile.worker").read_text()
+    assert base in ours, f"{base} is not built here"
+    assert "USER root" not in text or text.rindex("USER 65532:65532") > text.rindex("USER root")

@@ -41,7 +41,7 @@ _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", 
 
 
 class Answer(TypedDict):
-    """What the server said. The headers' names are in lower case; `body` is text, of which the worker keeps so much (`truncated`)."""
+    """What the server said. The headers' names are in lower case; `body` is text, of which it keeps so much (`truncated`)."""
 
     status: int
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""Which addresses a task may call, and what an answer means for it. A payload says where to; what is allowed, whoever runs the worker.
+"""Which addresses a task may call, and what an answer means for it. A payload says where to; the worker, what is allowed.
 
 Two checks, and both must pass: the URL's scheme, host and port are on the list, and every address that the name stands for
 is a public one (or on a list of its own), so that nobody reaches the cloud's metadata or the cluster's inside by a name of his.
@@ -68,7 +68,8 @@ class Allowed(Struct, frozen=True):
     def check_address(self, address: Address, host: str) -> None:
         """Raises Invalid for an address inside the machine, the cluster or the cloud, unless its network is allowed."""
         real = _real(address)
-        if not real.is_global and not any(real in network for network in self.networks if network.version == real.version):
+        public = real.is_global and not real.is_multicast
+        if not public and not any(real in network for network in self.networks if network.version == real.version):
             raise Invalid(f"{host} is {real}, which is not a public address: this worker may not call it")
 
 

@@ -1,0 +1,163 @@
+"""The ready-made command application: a TaskQueue that runs programs of its image, and only those that are named."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from working import working
+
+from patience import until
+from stoker import TaskFailed
+from stoker.apps.command import ALLOW, ALLOW_ENV, KEPT, app, run
+from stoker.rules.states import State
+
+
+@pytest.fixture
+async def allowed(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """It may run a few programs, one of which is the test's own. Yields where that is."""
+    own = tmp_path / "own"
+    monkeypatch.setattr(app, "redis_url", redis_url)
+    monkeypatch.setenv(ALLOW, f"cat,printf env,{own}")
+    monkeypatch.setenv(ALLOW_ENV, "COLOUR")
+    monkeypatch.setenv("STOKER_REDIS_URL", redis_url)
+    yield own
+    await app.close()
+
+
+def program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+async def death_of(argv: list[str], **options: Any) -> str:
+    """Why this run is buried, at once."""
+    handle = await run.options(max_retries=0).enqueue(argv, **options)
+    with pytest.raises(TaskFailed) as failed:
+        await handle.result(timeout=10)
+    return str(failed.value)
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_program_runs_and_what_it_says_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    async with working(app):
+        with caplog.at_level("INFO", "stoker"):
+            ended = await (await run.enqueue(["printf", "%s\n", "tea for two; rm -rf $HOME", "`id`"])).result(timeout=10)
+        assert (ended["code"], ended["stdout"], ended["stderr"]) == (0, "tea for two; rm -rf $HOME\n`id`\n", "")
+        ended = await (await run.enqueue(["cat"], stdin="ä\n" * 20_000)).result(timeout=10)
+        assert ended["stdout"] == ("ä\n" * 20_000).encode()[-KEPT:].decode(errors="replace"), "the end of it"
+    assert "tea for two; rm -rf $HOME" in caplog.messages
+
+
+async def test_an_exit_code_is_a_success_a_failure_or_the_end(allowed: Path, tmp_path: Path) -> None:
+    busy = program(
+        allowed, f'echo x >> {tmp_path}/runs; echo "no room" >&2; [ $(wc -l < {tmp_path}/runs) -gt 2 ] || exit 75; exit 3'
+    )
+    async with working(app):
+        ended = await (await run.enqueue([busy], success=[0, 3])).result(timeout=10)
+        assert (ended["code"], ended["stderr"]) == (3, "no room\n")
+        assert (tmp_path / "runs").read_text() == "x\n" * 3, "75 was tried again"
+        handle = await run.enqueue([busy], dead=[3])
+        with pytest.raises(TaskFailed, match="ended with exit code 3: no room"):
+            await handle.result(timeout=10)
+        assert (tmp_path / "runs").read_text() == "x\n" * 4, "3 was not"
+
+
+async def test_too_long_is_the_end_of_it_and_of_its_children(allowed: Path, tmp_path: Path) -> None:
+    stubborn = program(allowed, f'trap "" TERM; sleep 600 & echo $! > {tmp_path}/child; while :; do wait; done')
+    async with working(app):
+        assert "has not ended within 0.3 s" in await death_of([stubborn], timeout=0.3)
+    await until(lambda: is_gone(int((tmp_path / "child").read_text())))
+
+
+async def test_a_cancelled_program_is_killed(allowed: Path, tmp_path: Path) -> None:
+    slow = program(allowed, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    async with working(app):
+        handle = await run.enqueue([slow])
+        await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        await handle.cancel()
+        await until(lambda: is_cancelled(handle.id))
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+async def test_what_it_leaves_behind_does_not_hold_the_task(allowed: Path, tmp_path: Path) -> None:
+    hasty = program(allowed, f"sleep 600 & echo $! > {tmp_path}/child; echo done")
+    async with working(app):
+        ended = await (await run.enqueue([hasty])).result(timeout=10)
+    assert ended["stdout"] == "done\n"
+    assert is_gone(int((tmp_path / "child").read_text()))
+
+
+async def test_a_flood_of_output_stays_small(allowed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flood = program(allowed, "yes | head -c 20000000; printf '%01000000d' 7")
+    async with working(app):
+        with caplog.at_level("INFO", "stoker"):
+            ended = await (await run.enqueue([flood])).result(timeout=20)
+    assert len(ended["stdout"]) == KEPT
+    assert ended["stdout"].endswith("7")
+    assert sum(message == "y" for message in caplog.messages) == 1000
+    assert "the rest of the output is not logged" in caplog.messages
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_nothing_else_can_be_run(allowed: Path, tmp_path: Path) -> None:
+    program(tmp_path / "cat", "echo stolen")
+    not_a_program = tmp_path / "own"
+    not_a_program.write_text("no right to run it")
+    async with working(app):
+        for argv in (
+            ["sh", "-c", "id"],
+            ["/bin/cat"],
+            ["../cat"],
+            [str(tmp_path / "cat")],
+            ["cat /etc/passwd"],
+            ["Cat"],
+            ["", "cat"],
+        ):
+            assert "not among the programs" in await death_of(argv), argv
+        for argv in ([], ["cat", "a\0b"]):
+            assert "must be a list of words" in await death_of(argv)
+        assert "there is no program" in await death_of([str(allowed)])
+        for name in ("PATH", "LD_PRELOAD", "BASH_ENV", "STOKER_REDIS_URL", ""):
+            assert "not among those that a payload may set" in await death_of(["cat"], env={name: "x"}), name
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_program_learns_nothing_of_stoker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "backups")
+    async with working(app):
+        ended = await (await run.enqueue(["env"], env={"COLOUR": "blue"})).result(timeout=10)
+    variables = dict(line.partition("=")[::2] for line in ended["stdout"].splitlines())
+    assert (variables["COLOUR"], variables["BUCKET"]) == ("blue", "backups")
+    assert not [name for name in variables if name.startswith("STOKER_")], "where Redis is, above all"
+
+
+async def test_a_signal_is_named(allowed: Path) -> None:
+    async with working(app):
+        assert "ended with SIGKILL" in await death_of([program(allowed, "kill -9 $$")])
+
+
+def test_without_a_list_it_does_not_start(redis_url: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    command = [sys.executable, "-m", "stoker", "worker", "stoker.apps.command:app", "--port", "0", "--redis-url", redis_url]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "STOKER_COMMAND_ALLOW is not set: name the programs" in ended.stderr
+
+
+def is_gone(pid: int) -> bool:
+    """No process has this number, or only one that nobody has waited for yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+
+
+async def is_cancelled(task_id: str) -> bool:
+    return (await app.client.status("default", task_id)).state is State.CANCELLED

@@ -1,0 +1,225 @@
+"""The ready-made HTTP application: a TaskQueue that calls endpoints, and that nobody can send where it must not go."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from working import working
+
+from patience import until
+from stoker import TaskFailed
+from stoker.apps.http import ALLOW, ALLOW_NETWORKS, MAX_RESPONSE, app, request
+from stoker.rules.states import State
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Endpoint:
+    """A real server on loopback. Each path has a handler; what came is kept."""
+
+    def __init__(self) -> None:
+        self.heard: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.handlers: dict[str, Handler] = {}
+        self.port = 0
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    async def answer(self, asked: web.Request) -> web.StreamResponse:
+        self.heard.append(asked)
+        self.bodies.append(await asked.read())
+        handler = self.handlers.get(asked.path)
+        return await handler(asked) if handler else web.json_response({"hello": asked.path})
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    endpoint = Endpoint()
+    server = web.AppRunner(web.Application(), shutdown_timeout=0)
+    server.app.router.add_route("*", "/{path:.*}", endpoint.answer)
+    await server.setup()
+    site = web.TCPSite(server, "127.0.0.1", 0)
+    await site.start()
+    endpoint.port = server.addresses[0][1]
+    yield endpoint
+    await server.cleanup()
+
+
+@pytest.fixture
+async def allowed(endpoint: Endpoint, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
+    """The application may call the endpoint by its address, and nothing else."""
+    monkeypatch.setattr(app, "redis_url", redis_url)
+    monkeypatch.setenv(ALLOW, f"http://127.0.0.1:{endpoint.port}")
+    monkeypatch.setenv(ALLOW_NETWORKS, "127.0.0.0/8")
+    yield monkeypatch
+    await app.close()
+
+
+async def death_of(*arguments: Any, **options: Any) -> str:
+    """Why this request is buried, at once."""
+    handle = await request.options(max_retries=0).enqueue(*arguments, **options)
+    with pytest.raises(TaskFailed) as failed:
+        await handle.result(timeout=10)
+    return str(failed.value)
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_an_endpoint_is_called_and_its_answer_kept(endpoint: Endpoint) -> None:
+    async with working(app):
+        handle = await request.options(id="order-42").enqueue(
+            endpoint.url("/orders"), headers={"X-Shop": "tea"}, json={"order": 42, "lines": [None, "ä"]}
+        )
+        answer = await handle.result(timeout=10)
+    [asked] = endpoint.heard
+    assert (asked.method, asked.headers["Idempotency-Key"], asked.headers["X-Shop"]) == ("POST", "order-42", "tea")
+    assert endpoint.bodies == [b'{"order": 42, "lines": [null, "\\u00e4"]}']
+    assert (answer["status"], answer["body"], answer["truncated"]) == (200, '{"hello": "/orders"}', False)
+    assert answer["headers"]["content-type"] == "application/json; charset=utf-8"
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_trouble_of_the_server_is_tried_again_under_the_same_key(endpoint: Endpoint) -> None:
+    statuses = iter((503, 429, 204))
+
+    async def busy(_: web.Request) -> web.Response:
+        return web.Response(status=next(statuses))
+
+    endpoint.handlers["/busy"] = busy
+    async with working(app):
+        handle = await request.enqueue(endpoint.url("/busy"), method="PUT", body="hello")
+        assert (await handle.result(timeout=10))["status"] == 204
+    assert {asked.headers["Idempotency-Key"] for asked in endpoint.heard} == {handle.id}
+    assert endpoint.bodies == [b"hello"] * 3
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_what_the_server_will_never_take_is_buried_with_its_words(endpoint: Endpoint) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=422, text="no such order")
+
+    endpoint.handlers["/refuse"] = refuse
+    async with working(app):
+        handle = await request.enqueue(endpoint.url("/refuse"), method="PATCH")
+        with pytest.raises(TaskFailed, match="PATCH answered 422: no such order"):
+            await handle.result(timeout=10)
+        expected = await request.enqueue(endpoint.url("/refuse"), method="GET", expect=[200, 422])
+        assert (await expected.result(timeout=10))["status"] == 422
+    assert len(endpoint.heard) == 2
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_no_answer_is_a_failure_and_no_more(endpoint: Endpoint) -> None:
+    async def dawdle(asked: web.Request) -> web.Response:
+        await until(lambda: asked.transport is None or asked.transport.is_closing())
+        return web.Response()
+
+    endpoint.handlers["/dawdle"] = dawdle
+    async with working(app):
+        assert "no answer within 0.2 s" in await death_of(endpoint.url("/dawdle"), timeout=0.2)
+
+
+async def test_redirects_stay_within_the_host(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
+    async def elsewhere(asked: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": asked.query["to"]})
+
+    async def round_and_round(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "/round"})
+
+    endpoint.handlers |= {"/moved": elsewhere, "/round": round_and_round}
+    allowed.setenv(ALLOW, f"http://127.0.0.1:{endpoint.port},http://localhost:{endpoint.port}")
+    async with working(app):
+        handle = await request.enqueue(endpoint.url("/moved?to=/new"), body="kept")
+        assert (await handle.result(timeout=10))["body"] == '{"hello": "/new"}'
+        assert endpoint.bodies == [b"kept", b"kept"]
+        other = endpoint.url("/moved?to=" + endpoint.url("/secret", host="localhost"))
+        assert "redirected to another host" in await death_of(other)
+        assert "redirected more than 5 times" in await death_of(endpoint.url("/round"), method="GET")
+    assert not any(asked.path == "/secret" for asked in endpoint.heard)
+
+
+async def test_an_answer_takes_no_more_memory_than_is_kept(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
+    sent = 0
+
+    async def endless(asked: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        stream = web.StreamResponse(headers={"Content-Type": "text/plain; charset=nonsense"})
+        await stream.prepare(asked)
+        while True:
+            await stream.write(b"x" * 65536)
+            sent += 65536
+
+    endpoint.handlers["/endless"] = endless
+    allowed.setenv(MAX_RESPONSE, "1000")
+    async with working(app):
+        answer = await (await request.enqueue(endpoint.url("/endless"), method="GET")).result(timeout=10)
+    assert answer["body"] == "x" * 1000
+    assert answer["truncated"]
+    assert sent < 64 * 1024 * 1024, "it is not read to its end"
+
+
+async def test_nobody_is_sent_where_it_is_not_allowed(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
+    """Every host name is on the list, and the endpoint is inside: by whatever name, it is not reached."""
+    allowed.setenv(ALLOW, f"http://*:{endpoint.port} http://* *")
+    allowed.setenv(ALLOW_NETWORKS, "")
+    async with working(app):
+        for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST"):
+            assert "not a public address" in await death_of(endpoint.url("/secret", host=host)), host
+        for host in ("127.1", "2130706433", "0x7f000001", "0"):
+            assert "Dead: " in await death_of(endpoint.url("/secret", host=host)), host
+        assert "not a public address" in await death_of("http://169.254.169.254/latest/meta-data/")
+        assert "not sent" in await death_of(f"http://api.example.org@127.0.0.1:{endpoint.port}/secret")
+        for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "//127.0.0.1/", "", "http://", "http://[::1"):
+            assert "Dead" in await death_of(url), url
+    assert not endpoint.heard
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_payload_cannot_smuggle_a_second_request(endpoint: Endpoint) -> None:
+    async with working(app):
+        lines = ({"X": "a\r\nHost: b"}, {"X\r\nY": "a"})
+        for headers in (*lines, {"Content-Length": "0"}, {"transfer-encoding": "chunked"}, {"Host": "b"}):
+            assert "Dead" in await death_of(endpoint.url("/"), headers=headers), headers
+        assert "Dead" in await death_of(endpoint.url("/"), method="GET / HTTP/1.1\r\nHost: b\r\n\r\nGET")
+        assert "Dead" in await death_of(endpoint.url("/"), json=1, body="1")
+        handle = await request.enqueue(endpoint.url("/a b\r\nX: y"), method="GET")
+        assert (await handle.result(timeout=10))["status"] == 200
+    [asked] = endpoint.heard
+    assert "X" not in asked.headers
+
+
+def test_without_a_list_it_does_not_start(redis_url: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    command = [sys.executable, "-m", "stoker", "worker", "stoker.apps.http:app", "--port", "0", "--redis-url", redis_url]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "STOKER_HTTP_ALLOW is not set: name the hosts" in ended.stderr
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_cancelled_request_is_given_up(endpoint: Endpoint) -> None:
+    gone = asyncio.Event()
+
+    async def dawdle(asked: web.Request) -> web.Response:
+        assert asked.transport
+        await until(lambda: asked.transport is None or asked.transport.is_closing())
+        gone.set()
+        return web.Response()
+
+    endpoint.handlers["/dawdle"] = dawdle
+    async with working(app):
+        handle = await request.enqueue(endpoint.url("/dawdle"))
+        await until(lambda: endpoint.heard)
+        await handle.cancel()
+        await asyncio.wait_for(gone.wait(), 10)
+        await until(lambda: is_cancelled(handle.id))
+
+
+async def is_cancelled(task_id: str) -> bool:
+    return (await app.client.status("default", task_id)).state is State.CANCELLED
