@@ -7,7 +7,7 @@ does nothing.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from actions import answers, beat_with, cancel_one, ended, offer, reap_all, take_turn
+from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, take_turn
 from ledger import Broken, hold
 from line import QUEUE, message
 from redis.exceptions import RedisError
@@ -15,6 +15,7 @@ from world import Pick, Step, Worker, World, worker_of
 
 from stoker.errors import StokerError
 from stoker.queue.broker import Entry
+from stoker.queue.events import attend
 from stoker.queue.inspector import Inspector
 from stoker.rules.states import State
 from stoker.rules.unique import Claim, Until
@@ -193,6 +194,17 @@ def reap(world: World, pick: Pick) -> None:
 
 
 @step(3)
+def a_pod_is_seen_to_end(world: World, pick: Pick) -> None:
+    """The operator has what its worker held given back at once. It may be wrong, and the worker write on."""
+    worker = pick(world.workers)
+    if pick((True, True, False)):
+        world.polling = world.polling or worker.woken
+        world.retire(*worker.held)
+        worker.held, worker.woken = [], False
+    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"))
+
+
+@step(3)
 def promote(world: World, pick: Pick) -> None:
     moved, _ = world.call(world.line.broker.promote())
     answers(moved, world.model.promote(world.now))
@@ -223,6 +235,11 @@ def pause(world: World, pick: Pick) -> None:
     else:
         world.call(world.line.inspector.pause(QUEUE))
         world.model.paused = True
+
+
+@step(2)
+def somebody_watches(world: World, pick: Pick) -> None:
+    world.call(attend(world.client, world.keys))
 
 
 @step(1)

@@ -9,11 +9,15 @@ from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
+from stoker.queue.broker import Reaped
+from stoker.queue.events import follow, latest
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
+from stoker.queue.reaping import reap_host
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
+from stoker.rules.story import Event
 
-__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "TaskStatus"]
+__all__ = ["PAGE", "Cancellation", "Event", "Finding", "Inspector", "Page", "QueueStats", "Reaped", "TaskStatus"]
 
 PURGED_AT_ONCE = 200
 
@@ -33,7 +37,7 @@ class Inspector(Reader):
     async def redrive(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Give dead tasks another life. Returns those that were dead."""
         k = self._keys(queue)
-        return await self._dead_call("redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake), ids)
+        return await self._dead_call("redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake, k.events), ids)
 
     async def redrive_all(
         self, queue: str, *, task: str = "", failure: str = "", per_second: float = 0.0, limit: int | None = None
@@ -58,16 +62,25 @@ class Inspector(Reader):
     async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Remove dead tasks for good. Returns those that were dead."""
         k = self._keys(queue)
-        return await self._dead_call("discard", (k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits), ids)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits, *k.story)
+        return await self._dead_call("discard", (k.dead, *columns, k.meta, k.events), ids)
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        keys = (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims, k.wake, *k.parking)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims)
+        keys = (*places, *columns, k.wake, k.events, *k.parking)
         calls = [Call("cancel", keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [Cancellation(word.decode()) for reply in replies for word in reply]
+
+    async def reap_worker(self, queue: str, host: str, max_lost: int) -> Reaped:
+        """Give back at once what the worker processes of a pod (or machine) held. Only for one that was seen to end.
+
+        Each of its deliveries counts as lost; a task lost `max_lost` times is buried.
+        """
+        return await reap_host(self._redis, self._keys(queue), host, max_lost)
 
     async def pause(self, queue: str) -> bool:
         """Let workers fetch nothing more; what runs goes on. Returns whether that is news."""
@@ -87,10 +100,18 @@ class Inspector(Reader):
         k = self._keys(queue)
         for place in reversed(self._places(queue, state)):  # parked ones first, or they would come back in line
             line = (k.ready, k.suspects, k.wake)
-            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
-            call = Call("purge", (place, *line, k.uniques, k.claims, *columns, *k.parking), [PURGED_AT_ONCE])
+            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, *k.story)
+            call = Call("purge", (place, *line, k.uniques, k.claims, k.meta, k.events, *columns, *k.parking), [PURGED_AT_ONCE])
             while gone := (await scripts.run(self._redis, call))[0]:
                 yield gone
+
+    def events(self, queue: str, after: str | None = None) -> AsyncIterator[Event]:
+        """What happens in a queue from now on, or after an event's `position`, until the caller has had enough."""
+        return follow(self._redis, self._keys(queue), after)
+
+    async def latest_events(self, queue: str, limit: int = PAGE) -> list[Event]:
+        """What happened last, oldest first, as far as somebody watched then."""
+        return await latest(self._redis, self._keys(queue), limit)
 
     def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
         """What is wrong in a queue, if anything: see `doctor`."""
@@ -98,7 +119,7 @@ class Inspector(Reader):
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         k = self._keys(queue)
-        call = Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake), [int(paused)])
+        call = Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake, k.events), [int(paused)])
         return bool((await scripts.run(self._redis, call))[0])
 
     async def _newest_death(self, queue: str) -> float:

@@ -29,6 +29,10 @@ _old: WeakSet[RedisClient] = WeakSet()
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
+PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_story", "_reclaim")
+"""What stands before every script, in this order."""
+
+
 class Script(NamedTuple):
     """One script: its whole text and the SHA-1 that EVALSHA wants."""
 
@@ -58,7 +62,7 @@ def load(name: str, *, old: bool = False) -> Script:
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking"))
+    prelude = "".join((folder / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + prelude + rest

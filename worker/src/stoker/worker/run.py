@@ -23,6 +23,8 @@ from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 
 ASK_AGAIN = 5.0
+MOST_NAMES = 200
+"""A worker of more tasks does not say which they are."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -66,7 +68,10 @@ class Worker:
 
     def heartbeat_call(self) -> Call:
         """What the heartbeat's thread sends: this worker lives and holds these."""
-        info = msgspec.json.encode({"slots": self._settings.concurrency, "busy": self.busy, "draining": self._draining})
+        known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
+        info = msgspec.json.encode(
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._draining, "tasks": known}
+        )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
     def hear(self, answer: Pulse) -> None:
