@@ -1,8 +1,6 @@
 """A real kube-apiserver with its etcd and nothing else: what it is told is checked and stored, and no pod ever runs."""
 
-import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 import time
@@ -13,20 +11,12 @@ from typing import Any
 
 import yaml
 
+from programs import binary
 from servers import free_port
 
 STARTS_WITHIN = 60.0
 ENDS_WITHIN = 10.0
 PAUSE = 0.1
-
-
-def binary(name: str) -> str:
-    """A program of the cluster build, or one on PATH. Raises FileNotFoundError: a test without it fails, it is not skipped."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    built = Path(os.environ.get("CLUSTER_CACHE") or cache_home / "stoker-cluster") / "bin"
-    if found := shutil.which(name, path=str(built)) or shutil.which(name):
-        return found
-    raise FileNotFoundError(f"there is no {name}, neither in {built} nor on PATH: `tests/cluster/node/node build` makes it")
 
 
 class ApiServer:

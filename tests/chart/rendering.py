@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubeapi import binary
+
+from programs import binary
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "stoker"
@@ -52,28 +53,6 @@ def refusal(values: Object) -> str:
 def of_kind(objects: list[Object], kind: str) -> dict[str, Object]:
     """The objects of a kind, by name."""
     return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
-
-
-def crd() -> Object:
-    """The CustomResourceDefinition as the chart holds it."""
-    return dict(yaml.safe_load((CHART / "files" / "crd.yaml").read_text()))
-
-
-def schema() -> Object:
-    """The TaskQueue's OpenAPI schema."""
-    return dict(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-
-
-def strict(node: Object) -> Object:
-    """The same schema for jsonschema: closed where an API server with strict decoding is closed."""
-    closed = {key: value for key, value in node.items() if not key.startswith("x-kubernetes")}
-    if "properties" in node:
-        closed["properties"] = {name: strict(child) for name, child in node["properties"].items()}
-        if not node.get("x-kubernetes-preserve-unknown-fields"):
-            closed["additionalProperties"] = False
-    if "items" in node:
-        closed["items"] = strict(node["items"])
-    return closed
 
 
 def defaulted(value: Any, node: Object) -> Any:

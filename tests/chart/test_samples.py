@@ -5,8 +5,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from rendering import SAMPLES, schema, strict
+from rendering import SAMPLES
 
+from crd import schema, strict
 from stoker.taskqueue import load
 
 

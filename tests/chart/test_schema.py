@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rendering import Object, crd, defaulted, schema, strict
+from rendering import Object, defaulted
 
+from crd import crd, schema, strict
 from stoker import taskqueue
 from stoker.errors import Invalid
 from stoker.rules.durations import parse_duration

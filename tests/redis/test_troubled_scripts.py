@@ -10,6 +10,7 @@ from servers import Valkey, running_valkey
 from stoker.errors import Invalid, RedisFull, RedisUnavailable
 from stoker.queue.broker import Entry, Settlement
 from stoker.queue.connection import connect, without_password
+from stoker.queue.scripts import load
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import State
 
@@ -26,6 +27,13 @@ async def test_scripts_that_the_server_forgot_are_sent_again(line: Line) -> None
         await line.settle(turn.deliveries[0], DONE)
         await line.redis.script_flush()
         assert (await line.stats()).succeeded == 201 * (step + 1)
+
+
+async def test_a_server_that_can_fetch_can_settle(line: Line) -> None:
+    """A turn does both in one round trip, and a fetch that ran alone would not see what was settled with it."""
+    await line.redis.script_flush()
+    await line.fetch()
+    assert await now(line.redis.script_exists(load("settle").sha, load("settle", old=True).sha)) != [False, False]
 
 
 async def test_scripts_flushed_again_and_again_while_in_use(line: Line) -> None:

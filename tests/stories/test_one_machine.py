@@ -1,5 +1,6 @@
 """`stoker up`: the same manifest on one machine, with processes for pods."""
 
+import asyncio
 import os
 import re
 import signal
@@ -19,7 +20,10 @@ from working import HERE
 
 from patience import until
 from servers import free_port
+from stoker.local.supervisor import Supervisor
+from stoker.queue.inspector import Inspector
 from stoker.rules.states import State
+from stoker.taskqueue import load
 
 STARTS_WITHIN = 20.0
 
@@ -156,6 +160,31 @@ async def test_a_killed_worker_is_replaced_and_its_task_runs_again(redis: Redis,
         assert await handle.result(timeout=STARTS_WITHIN) == 2
         assert running.workers() != [worker]
         await bakery.close()
+
+
+async def test_a_bug_in_one_reading_does_not_end_the_scaling(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is shown and logged, and the next step goes on."""
+    stats, failures = Inspector.stats, iter([ZeroDivisionError("planted")])
+
+    async def faulty(inspector: Inspector, *arguments: Any) -> Any:
+        for error in failures:
+            raise error
+        return await stats(inspector, *arguments)
+
+    inspector = Inspector.at(redis_url, "stoker")
+    supervisor = Supervisor(load(manifest(tmp_path)), inspector, {}, tmp_path)
+    monkeypatch.setattr(Inspector, "stats", faulty)
+    running = asyncio.create_task(supervisor.run())
+    try:
+        shown = await until(lambda: supervisor.scenes.get("default"))
+        assert shown.trouble == "ZeroDivisionError: planted"
+        await until(lambda: not supervisor.scenes["default"].trouble)
+    finally:
+        supervisor.leave()
+        await running
+        await inspector.close()
 
 
 async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:

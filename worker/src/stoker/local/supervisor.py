@@ -1,6 +1,7 @@
 """The operator's part on one machine: read the demand, decide, scale, once a second."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from stoker.queue.inspector import Inspector, QueueStats
 from stoker.taskqueue import TaskQueue
 
 INTERVAL = 0.5
+_log = logging.getLogger("stoker.local")
 
 
 class Scene(Struct, frozen=True):
-    """What one TaskQueue looks like now. `stats` and `decision` are None until they are known."""
+    """What one TaskQueue looks like now. `stats` and `decision` are None where they are not known."""
 
     name: str
     working: int
@@ -63,18 +65,30 @@ class Supervisor:
         trouble = ""
         try:
             readings = await self._inspector.stats([queue.queue for queue in self._queues])
-        except StokerError as error:
-            readings, trouble = [None] * len(self._queues), str(error)
+        except Exception as error:
+            readings, trouble = [None] * len(self._queues), _complaint(error)
         for queue, stats in zip(self._queues, readings, strict=True):
             fleet = self.fleets[queue.name]
-            decision = self._decide(queue, stats, fleet, now)
-            await fleet.scale(decision.replicas, now)
-            self.scenes[queue.name] = Scene(
-                queue.name, len(fleet.working), fleet.leaving, stats, decision, trouble or fleet.trouble
-            )
+            decision: Decision | None = None
+            own_trouble = ""
+            try:
+                decision = self._decide(queue, stats, fleet, now)
+                await fleet.scale(decision.replicas, now)
+            except Exception as error:  # no more processes or files, perhaps: the next step tries again
+                own_trouble = _complaint(error)
+            said = trouble or own_trouble or fleet.trouble
+            self.scenes[queue.name] = Scene(queue.name, len(fleet.working), fleet.leaving, stats, decision, said)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
         demand = demand_of(stats) if stats else None
         decision = decide(demand, policy_of(queue.spec), fleet.replicas, self._memories.get(queue.name), now)
         self._memories[queue.name] = decision.memory
         return decision
+
+
+def _complaint(error: Exception) -> str:
+    """What people are shown. Whatever Stoker did not foresee is told in full in the log as well."""
+    if isinstance(error, StokerError):
+        return str(error)
+    _log.error("local scaling met a bug, and goes on", exc_info=error)
+    return f"{type(error).__name__}: {error}"

@@ -118,6 +118,7 @@ class Broker:
         self._lease = lease
         self._retention = retention
         self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
+        self._nothing_ended = self._settle_call([])
 
     async def register(self) -> None:
         """Make the queue known to those who list queues."""
@@ -240,7 +241,8 @@ class Broker:
             *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
             *k.parking,
         )
-        return Call("fetch", keys, [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace])
+        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]
+        return Call("fetch", keys, arguments, before=self._nothing_ended)
 
 
 def reclaim_keys(k: Keys) -> tuple[str, ...]:

@@ -41,11 +41,16 @@ class Script(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a script by name. All its keys lie in one slot."""
+    """One call of a script by name. All its keys lie in one slot.
+
+    `before` is a call that does nothing, of a script that is to be known wherever this one is: of two in one round trip, the
+    second must not run alone because the first one was forgotten.
+    """
 
     script: str
     keys: Sequence[str]
     arguments: Sequence[Argument]
+    before: "Call | None" = None
 
     def by_hash(self, *, old: bool = False) -> tuple[Argument, ...]:
         """The command that runs it where the server knows it."""
@@ -133,6 +138,8 @@ async def _reply(connection: AbstractConnection) -> Any:
 
 async def _teach(redis: RedisClient, call: Call) -> Any:
     """Run a script that the server does not know yet, by its text."""
+    if call.before:
+        await _teach(redis, call.before)
     [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=redis in _old))])
     if isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply):
         _old.add(redis)

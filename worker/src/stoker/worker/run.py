@@ -53,7 +53,6 @@ class Worker:
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
-        self._draining = False
         self._released = False
 
     @property
@@ -70,7 +69,7 @@ class Worker:
         """What the heartbeat's thread sends: this worker lives and holds these."""
         known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
         info = msgspec.json.encode(
-            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._draining, "tasks": known}
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving, "tasks": known}
         )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
@@ -87,15 +86,13 @@ class Worker:
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
-        if not self._draining:
-            self._draining = True
+        if not self._turns.leaving:
             _log.info("draining", extra={"running": self.busy, "timeout": self._settings.drain_timeout})
             asyncio.get_running_loop().call_later(self._settings.drain_timeout, self.release)
             self._turns.drain()
 
     def release(self) -> None:
         """Give the running tasks back at once, no attempt charged."""
-        self._draining = True
         if not self._released:
             self._released = True
             if self._jobs:

@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from enum import IntEnum
 
 from stoker.errors import StokerError
 from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
@@ -24,6 +25,14 @@ WORTH_ANOTHER = 32
 """So many ended tasks send a second turn on its way."""
 RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
 _log = logging.getLogger("stoker.worker")
+
+
+class Stage(IntEnum):
+    """How far a worker is on its way out. It never goes back."""
+
+    TAKING = 0
+    LEAVING = 1  # ends when all that was taken is settled
+    HURRYING = 2  # and does not wait for a Redis that is away
 
 
 class Turns:
@@ -54,13 +63,17 @@ class Turns:
         self._asked = 0  # room that turns under way may still fill
         self._alarm: asyncio.TimerHandle | None = None
         self._troubles = 0
-        self._draining = False
-        self._hurried = False
+        self._stage = Stage.TAKING
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to end."""
+        return self._stage >= Stage.LEAVING
 
     @property
     def trouble(self) -> str | None:
         """Why no tasks are taken; None while they are."""
-        if self._draining:
+        if self.leaving:
             return "draining"
         return "Redis does not answer" if self._troubles else None
 
@@ -71,26 +84,32 @@ class Turns:
 
     def drain(self) -> None:
         """Take no more; `run` ends when all that was taken is settled."""
-        self._draining = True
-        self._stir.set()
+        self._advance(Stage.LEAVING)
 
     def hurry(self) -> None:
         """Do not wait for a Redis that is away: what cannot be settled comes back when its lease ends."""
-        self._hurried = True
-        self.drain()
+        self._advance(Stage.HURRYING)
 
     async def run(self) -> None:
         """Make turns until drained."""
         waiting = asyncio.create_task(self._wake_when_work_comes())
         self._stir.set()
         try:
-            while not self._draining:
+            while not self.leaving:
                 await self._step()
             await self._stop_waiting(waiting)
             while (self._busy() or self._ended or self._under_way) and not (self._hurried and self._troubles):
                 await self._step()
         finally:
             await end(waiting, *self._under_way)
+
+    @property
+    def _hurried(self) -> bool:
+        return self._stage >= Stage.HURRYING
+
+    def _advance(self, stage: Stage) -> None:
+        self._stage = max(self._stage, stage)
+        self._stir.set()
 
     async def _step(self) -> None:
         await self._stir.wait()
@@ -104,7 +123,7 @@ class Turns:
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
             return room_for_one and len(self._ended) >= WORTH_ANOTHER
-        return bool(self._ended) or (self._look and not self._draining)
+        return bool(self._ended) or (self._look and not self.leaving)
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
         self._under_way.discard(turn)
@@ -114,7 +133,7 @@ class Turns:
 
     async def _turn(self) -> None:
         settlements, self._ended = self._ended, []
-        room = 0 if self._draining else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
+        room = 0 if self.leaving else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
         # Nobody knows what a fetch under way brings: a suspect perhaps.
         fetching = self._asked > 0
         suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
@@ -122,7 +141,8 @@ class Turns:
         self._asked += room
         try:
             turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
-        except StokerError as error:
+        except Exception as error:
+            # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
             self._look = True
             await self._wait_out(error)
@@ -147,7 +167,7 @@ class Turns:
         self._metrics.slots(self._busy())
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
-        if room > len(turn.deliveries) and not self._draining:
+        if room > len(turn.deliveries) and not self.leaving:
             self._has_room.set()
         elif room == FETCHED_AT_ONCE:
             self._look = True
@@ -159,7 +179,7 @@ class Turns:
             self._has_room.clear()
             try:
                 await self._broker.wait_for_work(LONGEST_WAIT)
-            except StokerError as error:
+            except Exception as error:
                 await self._wait_out(error)
             self._look_now()
 
@@ -179,9 +199,11 @@ class Turns:
             self._alarm.cancel()
         self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._look_now)
 
-    async def _wait_out(self, error: StokerError) -> None:
+    async def _wait_out(self, error: Exception) -> None:
         self._troubles += 1
-        if self._troubles == 1:
+        if not isinstance(error, StokerError):
+            _log.critical("a bug in the worker: trying again", exc_info=error)
+        elif self._troubles == 1:
             _log.warning("Redis is in trouble: running tasks go on, no new ones are taken", extra={"error": str(error)})
         pause = backoff(RECONNECT, self._troubles, lambda: random.uniform(0.5, 1))
         await asyncio.sleep(min(pause, FLUSH_LIMIT) if self._hurried else pause)

@@ -1,0 +1,36 @@
+"""YAML on a page: a TaskQueue (whole, or only its spec), values of the chart, or another object with kind and name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from pages import ROOT
+
+from crd import schema, strict
+from stoker.taskqueue import parse
+
+TASKQUEUE = {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "emails"}}
+SMALLEST: dict[str, Any] = {"worker": {"image": "registry.example.org/shop:1.4"}}
+
+
+def check_manifests(text: str) -> None:
+    """Raises what is wrong with one of the documents."""
+    documents = list(yaml.safe_load_all(text))
+    assert documents, "no document"
+    for document in documents:
+        _check(document)
+
+
+def _check(document: dict[str, Any]) -> None:
+    if document.keys() == {"spec"}:
+        document = {**TASKQUEUE, "spec": {**SMALLEST, **document["spec"]}}
+    if document.get("kind") == "TaskQueue":
+        jsonschema.validate(document, strict(schema()))
+        parse(document)
+    elif "kind" not in document:
+        jsonschema.validate(document, json.loads(Path(ROOT / "charts/stoker/values.schema.json").read_text()))
+    else:
+        assert document["apiVersion"], "an object without apiVersion"
+        assert document["metadata"]["name"], "an object without a name"

@@ -1,0 +1,112 @@
+"""Reads a page from top to bottom and does what it says, block by block."""
+
+import doctest
+import json
+import re
+from typing import Any
+
+import httpx
+import snippets
+from commands import check, commands, is_command
+from manifests import check_manifests
+from pages import INDENTED, Block
+from place import Place
+
+DRAWN = frozenset({"mermaid", "text"})
+
+
+class Reader:
+    """Reads a page from top to bottom and does what it says."""
+
+    def __init__(self, place: Place, page: list[Block]) -> None:
+        self._place = place
+        self._page = page
+        self._names: dict[str, Any] | None = None
+
+    async def read(self) -> None:
+        try:
+            written: set[str] = set()
+            for block in self._page:
+                name = snippets.file_of(block)
+                if name and name not in written:
+                    written.add(name)
+                    self._place.write(name, block.text)
+            for block in self._page:
+                try:
+                    await self._try(block)
+                except Exception as error:
+                    error.add_note(f"{block.where}:\n{block.text}")
+                    raise
+        finally:
+            for app in self._place.applications.values():
+                await app.close()
+
+    async def _try(self, block: Block) -> None:
+        match block.language:
+            case "python":
+                await self._python(block)
+            case "sh":
+                self._side()
+                await self._place.shell(block)
+            case "console":
+                self._side()
+                await self._console(block)
+            case "redis":
+                lines = block.text.replace("\\\n", " ").splitlines()
+                await self._place.shell(block._replace(text="\n".join(f"redis-cli {line}" for line in lines if line)))
+            case "yaml":
+                check_manifests(block.text)
+            case "json":
+                await self._json(block)
+            case language if language == INDENTED:
+                self._indented(block)
+            case language if language not in DRAWN:
+                raise AssertionError(f"{block.where}: what is ```{language}? Take python, sh, console, redis, yaml, json or text")
+
+    async def _python(self, block: Block) -> None:
+        if name := snippets.file_of(block):
+            if (self._place.folder / name).read_text() != block.text:
+                self._place.write(name, block.text)
+            self._place.module(name.removesuffix(".py").replace("/", "."))
+        elif snippets.defines(block):
+            self._module()
+        else:
+            names = self._module()
+            self._side()
+            await snippets.run(block, names)
+
+    def _module(self) -> dict[str, Any]:
+        if self._names is None:
+            definitions = [b for b in self._page if b.language == "python" and not snippets.file_of(b) and snippets.defines(b)]
+            self._place.write("page.py", snippets.as_module(definitions))
+            self._names = vars(self._place.module("page"))
+        return self._names
+
+    def _side(self) -> None:
+        own = any(block.language == "sh" and block.text.startswith(("stoker worker", "stoker up")) for block in self._page)
+        if not own:
+            self._place.work()
+
+    async def _json(self, block: Block) -> None:
+        body = json.loads(block.text)
+        if "task" in body:
+            async with httpx.AsyncClient() as http:
+                answer = await http.post(f"http://127.0.0.1:{await self._place.gateway()}/tasks", json=body)
+            assert answer.is_success, f"{block.where}: {answer.text}"
+
+    def _indented(self, block: Block) -> None:
+        if is_command(block.text):
+            for words in commands(block.text):
+                check(words, self._place.folder)
+        else:
+            first = block.text.lstrip()
+            assert not first.startswith(("@", "await ", "from ", "import ", "spec:", "apiVersion:", "{")), (
+                f"{block.where}: fence it as ```python, ```yaml or ```json, so that it is tried"
+            )
+
+    async def _console(self, block: Block) -> None:
+        for talk in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, expected = talk.partition("\n")
+            said = await self._place.shell(block._replace(text=command))
+            same = doctest.OutputChecker().check_output(expected, said, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+            assert same, f"{command} said:\n{said}"
