@@ -28,7 +28,7 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
         pytest.param(facts(ahead=3), [Cause.IN_LINE], "3 tasks are before it", id="behind others"),
         pytest.param(facts(ahead=1), [Cause.IN_LINE], "1 task is before it", id="behind another"),
         pytest.param(facts(hands=(BUSY,)), [Cause.SLOTS_BUSY, Cause.NEXT], "all 4 slots of 1 worker are busy", id="no slot"),
-        pytest.param(facts(paused=True), [Cause.PAUSED, Cause.NEXT], "stoker resume emails", id="paused"),
+        pytest.param(facts(paused=True), [Cause.PAUSED, Cause.NEXT], "stoker resume -q emails", id="paused"),
         pytest.param(facts(workers=0, hands=()), [Cause.NO_WORKERS, Cause.NEXT], "no worker of queue emails is alive", id="nobody"),
         pytest.param(
             facts(workers=1, hands=(Hand(slots=4, draining=True),)), [Cause.NO_WORKERS, Cause.NEXT], "are leaving", id="all leave"
@@ -46,7 +46,10 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
             id="known to one",
         ),
         pytest.param(
-            facts(workers=2, hands=(Hand(4, 0, tasks=frozenset({"resize"})), Hand(4, 0))), [Cause.NEXT], "next", id="one does not say"
+            facts(workers=2, hands=(Hand(4, 0, tasks=frozenset({"resize"})), Hand(4, 0))),
+            [Cause.NEXT],
+            "next",
+            id="one does not say",
         ),
         pytest.param(
             facts(workers=200, hands=(Hand(4, 0, tasks=frozenset({"resize"})),)), [Cause.NEXT], "next", id="most were not asked"
@@ -57,7 +60,9 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
             "2 of 2 tasks with concurrency key 'customer:7' run already: a, b; 1 task is of that key before it",
             id="parked",
         ),
-        pytest.param(facts(back_at=NOW + 300), [Cause.RATE_LIMIT, Cause.NEXT], "rate limit lets the next task go in 0.3 s", id="throttled"),
+        pytest.param(
+            facts(back_at=NOW + 300), [Cause.RATE_LIMIT, Cause.NEXT], "rate limit lets the next task go in 0.3 s", id="throttled"
+        ),
         pytest.param(facts(suspect=True, losses=2), [Cause.SUSPECT, Cause.NEXT], "lost with its worker 2 times", id="a suspect"),
         pytest.param(facts(State.SCHEDULED, at=NOW + 9_000), [Cause.NOT_DUE], "due in 9.0 s", id="not due"),
         pytest.param(
@@ -68,10 +73,15 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
         ),
         pytest.param(facts(State.SCHEDULED, at=NOW - 1, overdue=3), [Cause.OVERDUE], "it is due, with 2 others", id="overdue"),
         pytest.param(
-            facts(State.SCHEDULED, at=NOW + 9_000, workers=0, hands=()), [Cause.NO_WORKERS, Cause.NOT_DUE], "no worker", id="due to nobody"
+            facts(State.SCHEDULED, at=NOW + 9_000, workers=0, hands=()),
+            [Cause.NO_WORKERS, Cause.NOT_DUE],
+            "no worker",
+            id="due to nobody",
         ),
         pytest.param(facts(State.RUNNING, at=NOW + 1, worker="pod-1"), [Cause.RUNNING], "runs on worker pod-1", id="running"),
-        pytest.param(facts(State.RUNNING, at=NOW - 1, worker="pod-1"), [Cause.LEASE_OVER], "has not renewed its lease", id="lease over"),
+        pytest.param(
+            facts(State.RUNNING, at=NOW - 1, worker="pod-1"), [Cause.LEASE_OVER], "has not renewed its lease", id="lease over"
+        ),
         pytest.param(
             facts(State.RUNNING, at=NOW + 1, worker="pod-1", cancel_at=NOW - 2_000),
             [Cause.CANCEL_REQUESTED, Cause.RUNNING],

@@ -350,7 +350,7 @@ def _work(envelope: bytes) -> tuple[object, object]:
 
 
 def worker_of(fence: str) -> str:
-    return (fence.split(":") + [""])[1]
+    return fence.partition(":")[2].partition(":")[0]
 
 
 def arrived(place: float) -> int:

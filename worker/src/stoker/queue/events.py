@@ -66,9 +66,17 @@ async def _next(redis: RedisClient, keys: Keys, position: str) -> list[Event]:
     try:
         await asyncio.wait({reading})  # unlike redis-py before Python 3.12, this never loses a cancellation
     finally:
-        reading.cancel()
+        if not reading.done():
+            reading.cancel()
+            reading.add_done_callback(_seen)
+            await asyncio.wait({reading}, timeout=LONGEST_WAIT)  # the connection is free again when we are gone
     found = reading.result()
     return await _named(redis, keys, [_event(*entry) for _, entries in found or () for entry in entries])
+
+
+def _seen(reading: "asyncio.Future[Any]") -> None:
+    if not reading.cancelled():
+        reading.exception()  # or asyncio complains that nobody looked
 
 
 async def _named(redis: RedisClient, keys: Keys, events: Sequence[Event]) -> list[Event]:

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
+from stoker.queue.broker import Reaped
 from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
-from stoker.queue.broker import Reaped
 from stoker.queue.events import follow, latest
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
 from stoker.queue.reaping import reap_host
@@ -37,7 +37,9 @@ class Inspector(Reader):
     async def redrive(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Give dead tasks another life. Returns those that were dead."""
         k = self._keys(queue)
-        return await self._dead_call("redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake, k.events), ids)
+        return await self._dead_call(
+            "redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake, k.events), ids
+        )
 
     async def redrive_all(
         self, queue: str, *, task: str = "", failure: str = "", per_second: float = 0.0, limit: int | None = None

@@ -33,4 +33,4 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
 
 
 def _worker_of(fence: str) -> str:
-    return (fence.split(":") + [""])[1]
+    return fence.partition(":")[2].partition(":")[0]

@@ -154,7 +154,7 @@ def _running(facts: Facts) -> Iterator[tuple[Cause, str]]:
 def _held_back(facts: Facts) -> Iterator[tuple[Cause, str]]:
     """What holds back every task of the queue, or of this name."""
     if facts.paused:
-        yield Cause.PAUSED, f"queue {facts.queue} is paused: stoker resume {facts.queue}"
+        yield Cause.PAUSED, f"queue {facts.queue} is paused: stoker resume -q {facts.queue}"
     if facts.workers == 0:
         yield Cause.NO_WORKERS, f"no worker of queue {facts.queue} is alive"
     elif facts.hands and all(hand.draining for hand in facts.hands) and len(facts.hands) == facts.workers:
