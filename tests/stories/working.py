@@ -43,9 +43,9 @@ async def working(app: Stoker, **settings: Any) -> AsyncIterator[asyncio.Task[No
 class WorkerProcess:
     """`stoker worker bakery:app` as a process."""
 
-    def __init__(self, url: str, log: Path, *flags: str) -> None:
+    def __init__(self, url: str, log: Path, *flags: str, app: str = "bakery:app") -> None:
         self._log = log
-        command = [sys.executable, "-m", "stoker", "worker", "bakery:app", "--port", "0", "--lease", "1s", "--log-format", "json"]
+        command = [sys.executable, "-m", "stoker", "worker", app, "--port", "0", "--lease", "1s", "--log-format", "json"]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),

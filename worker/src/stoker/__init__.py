@@ -17,6 +17,7 @@ from stoker.errors import (
     StokerError,
     TaskFailed,
 )
+from stoker.injection import Depends, State
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.unique import Unique
@@ -27,6 +28,7 @@ __all__ = [
     "Conflict",
     "Context",
     "Dead",
+    "Depends",
     "Handle",
     "Invalid",
     "Jitter",
@@ -36,6 +38,7 @@ __all__ = [
     "RedisUnavailable",
     "ResultPending",
     "Retry",
+    "State",
     "Stoker",
     "StokerError",
     "Task",

@@ -1,7 +1,7 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
@@ -9,9 +9,10 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVa
 import msgspec
 
 from stoker.client import Client, TaskCall
-from stoker.context import Context
 from stoker.errors import Invalid
-from stoker.queue.durability import check_durability
+from stoker.injection import Factory, Plan, fits, injected, placeholders, plan
+from stoker.queue.broker import Receipt
+from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
@@ -28,9 +29,16 @@ _ABSENT: Any = msgspec.UNSET
 class Application(Protocol):
     """What a task wants of the application it belongs to."""
 
+    name: str
+    dependency_overrides: dict[Factory, Factory]
+
     @property
     def client(self) -> Client:
         """The running event loop's client."""
+        ...
+
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the application's middleware."""
         ...
 
 
@@ -112,7 +120,14 @@ class Task(Generic[P, R]):
         return f"<Task {self.name} on {self.policy.queue}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now, with no queue."""
+        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+
+        Raises TypeError where a parameter with `Depends(...)` as its default is left out.
+        """
+        if self._placeholders:
+            given = self._signature.bind(*args, **kwargs).arguments
+            if left_out := self._placeholders - given.keys():
+                raise TypeError(f"{self.name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -120,7 +135,7 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await Call(self, {}).enqueue(*args, **kwargs)
+        return await self.send(self.call({}, *args, **kwargs))
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
@@ -131,10 +146,11 @@ class Task(Generic[P, R]):
         """True for `async def`; other functions run in a thread."""
         return inspect.iscoroutinefunction(self.function)
 
-    @cached_property
-    def context_parameter(self) -> str | None:
-        """The parameter that is given the Context, if the function has one."""
-        return next((name for name, hint in self._hints.items() if hint is Context and name != "return"), None)
+    @property
+    def plan(self) -> Plan | None:
+        """What the function is given besides its arguments; None where it wants nothing else."""
+        overrides = self.app.dependency_overrides
+        return plan(self.function, on_loop=self.is_async, overrides=overrides) if overrides else self._plan
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
@@ -159,6 +175,7 @@ class Task(Generic[P, R]):
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
+        durability = options.get("durability")
         return TaskCall(
             task=self.name,
             queue=options.get("queue", self.policy.queue),
@@ -172,8 +189,13 @@ class Task(Generic[P, R]):
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
             limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
-            durability=check_durability(options.get("durability", "memory")),
+            durability=check_durability(durability) if durability else Durability.MEMORY,
         )
+
+    async def send(self, call: TaskCall) -> Handle[R]:
+        """Send one of its calls, which `call` has made."""
+        [receipt] = await self.app.send([call])
+        return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
@@ -181,6 +203,29 @@ class Task(Generic[P, R]):
             _ = self._arguments
         except (NameError, TypeError) as error:
             raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
+        try:
+            _ = self._plan
+        except Invalid as error:
+            raise Invalid(f"task {self.name}: {error}") from error
+
+    def check_state(self, state: object) -> None:
+        """Raises Invalid where what the lifespan yields is not what the function wants of it."""
+        for expected in self.plan.states if self.plan else ():
+            if not fits(state, expected):
+                wanted = f"task {self.name} wants State[{getattr(expected, '__name__', expected)}]"
+                raise Invalid(f"{wanted}, and the lifespan of {self.app.name} yields {type(state).__name__}")
+
+    @cached_property
+    def _plan(self) -> Plan | None:
+        return plan(self.function, on_loop=self.is_async, overrides={})
+
+    @cached_property
+    def _injected(self) -> frozenset[str]:
+        return injected(self.function, self._hints)
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        return placeholders(self._signature)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -193,20 +238,38 @@ class Task(Generic[P, R]):
             if parameter.default is parameter.empty
             else (name, self._hints.get(name, Any), _ABSENT)
             for name, parameter in self._signature.parameters.items()
-            if name != self.context_parameter
+            if name not in self._injected
         ]
         shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         return msgspec.json.Decoder(shape)
 
     def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
         defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
-        return {**defaults, **bound}
+        return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self.context_parameter is None:
-            return self._signature.bind(*args, **kwargs).arguments
-        parameters = [p for name, p in self._signature.parameters.items() if name != self.context_parameter]
-        return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
+        positional, required, known = self._names
+        if len(args) <= len(positional):
+            arguments = dict(zip(positional, args, strict=False))
+            if arguments.keys().isdisjoint(kwargs):
+                arguments |= kwargs
+                if required <= arguments.keys() <= known:
+                    return arguments
+        return self._called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+
+    @cached_property
+    def _called(self) -> inspect.Signature:
+        """What a caller sees: without what the worker gives."""
+        parameters = [each for name, each in self._signature.parameters.items() if name not in self._injected]
+        return self._signature.replace(parameters=parameters)
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        each = self._called.parameters
+        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
+        return positional, required, frozenset(each)
 
     def _refuse_star_parameters(self) -> None:
         for parameter in self._signature.parameters.values():
@@ -225,9 +288,7 @@ class Call(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
-        call = self.prepare(*args, **kwargs)
-        [receipt] = await self._task.app.client.send([call])
-        return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
+        return await self._task.send(self.prepare(*args, **kwargs))
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """What would be sent, for `Stoker.enqueue_many`."""

@@ -11,13 +11,12 @@ from importlib import resources
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stoker.errors import RedisUnavailable
 from stoker.queue.cluster import Cluster, Routed
 from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
+from stoker.queue.durability import PATIENCE
 from stoker.queue.failures import mapped
 
 Argument = str | bytes | int | float
@@ -94,46 +93,45 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
 async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
     """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
 
-    Returns their replies and its answer, which may be an error. A script that the server did not know makes it a second
-    trip, on which the first one's tasks are there already: the first trip's replies are the true ones.
+    Returns their replies and its answer, which may be an error. Where the server does not know a script, all are sent again by
+    their texts, with the question: it is about the writes of its own connection, and knows nothing of those of another.
     """
-    key = calls[0].keys[0]
-    old = redis in _old
     with errors_mapped():
-        *replies, answer = await send(
-            redis, [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
-        )
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        replies = await run(redis, *calls)
-        _, answer = await run_and_ask(redis, calls, question)
+        *replies, answer = await _asked(redis, [call.by_hash(old=redis in _old) for call in calls], calls, question)
+        for _ in range(2):
+            if not any(map(_not_run, replies)):
+                break
+            if any(map(_unreadable, replies)):
+                _old.add(redis)
+            *again, answer = await _asked(redis, [call.by_text(old=redis in _old) for call in calls], calls, question)
+            replies = [new if _not_run(was) else was for was, new in zip(replies, again, strict=True)]
     for reply in replies:
         if isinstance(reply, Exception):
             raise mapped(reply) from reply
     return replies, answer
 
 
+async def _asked(
+    redis: RedisClient, commands: Sequence[tuple[Argument, ...]], calls: Sequence[Call], question: tuple[Argument, ...]
+) -> list[Any]:
+    if isinstance(redis, Cluster):
+        routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
+        return await redis.round_trip([*routed, Routed(calls[0].keys[0], question)])
+    return await redis.alone([*commands, question], blocks=PATIENCE)
+
+
+def _not_run(reply: Any) -> bool:
+    return isinstance(reply, NoScriptError) or _unreadable(reply)
+
+
+def _unreadable(reply: Any) -> bool:
+    """Whether the server cannot read a script's `#!lua` line."""
+    return isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply)
+
+
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
     """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
-    if isinstance(redis, Cluster):
-        return await redis.round_trip(commands)
-    connection: AbstractConnection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        # Packed by hiredis and written at once: redis-py's own pipeline spends more on a task than the rest of the worker.
-        await connection.send_packed_command(b"".join([pack_command(each.command) for each in commands]))
-        return [await _reply(connection) for _ in commands]
-    except BaseException:
-        # Whoever was cut off here has replies under way that nobody will read.
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        await redis.connection_pool.release(connection)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+    return await redis.round_trip(commands)
 
 
 async def _teach(redis: RedisClient, call: Call) -> Any:
@@ -141,7 +139,7 @@ async def _teach(redis: RedisClient, call: Call) -> Any:
     if call.before:
         await _teach(redis, call.before)
     [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=redis in _old))])
-    if isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply):
+    if _unreadable(reply):
         _old.add(redis)
         [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
     if isinstance(reply, RedisError):

@@ -4,32 +4,39 @@ import asyncio
 import contextvars
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from stoker.app import Stoker
 from stoker.context import Context
 from stoker.errors import Dead, Invalid
+from stoker.injection import Plan
+from stoker.middleware import onion
 from stoker.queue.broker import Delivery
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.task import Task
-from stoker.telemetry.logs import TaskLog
+from stoker.telemetry.logs import TaskLog, running, task_fields
 from stoker.worker.deadline import Deadline
+from stoker.worker.opening import run_here_with, run_with
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
 _log = logging.getLogger("stoker.task")
+Call = Callable[[], Awaitable[Any]]
 _encode = msgspec.json.Encoder().encode
 
 
 class Executor:
     """Runs the tasks of one application, `slots` threads for the plain functions among them."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], timeout: float, slots: int) -> None:
-        self._tasks = tasks
+    def __init__(self, app: Stoker, timeout: float, slots: int) -> None:
+        self._app = app
+        self._tasks = app.tasks
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="stoker-task")
 
@@ -47,9 +54,8 @@ class Executor:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
-        if task.context_parameter:
-            arguments[task.context_parameter] = _context(delivery, message)
-        return await self._call(task, arguments, self._limit(task, message))
+        running.set((message, delivery))
+        return await self._call(task, partial(self._started, task, arguments, delivery, message), self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
         """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
@@ -57,11 +63,33 @@ class Executor:
             return None
         return message.timeout or task.policy.timeout or self._timeout
 
-    async def _call(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
+    def _started(self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message) -> Awaitable[Any]:
+        """The function within its dependencies within the middleware. What is not there costs nothing."""
+        plan, layers = task.plan, self._app.run_layers
+        if plan is None and not layers:
+            return self._bare(task, arguments)
+        call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
+        started: Awaitable[Any] = onion(layers, call)(_context(delivery, message))
+        return started
+
+    def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+        function = task.function
+        return function(**arguments) if task.is_async else self._in_thread(lambda: function(**arguments))
+
+    def _injected(self, task: Task[..., Any], plan: Plan, arguments: dict[str, Any], context: Context) -> Awaitable[Any]:
+        values: list[Any] = [context, self._app.state]
+
+        def call() -> Any:
+            return task.function(**arguments, **plan.given(values))
+
+        here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call))
+        return run_with(plan.outer, values, here) if plan.outer else here()
+
+    async def _call(self, task: Task[..., Any], call: Call, limit: float | None) -> Outcome:
         deadline = Deadline(limit)
         try:
             with deadline:
-                value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
+                value = await call()
         except Dead as reason:
             return Hopeless(Failure("Dead", _words(reason)))
         except TimeoutError as error:
@@ -80,21 +108,20 @@ class Executor:
             return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
         return Returned(result)
 
-    async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_called, task.function, arguments))
+        return await loop.run_in_executor(self._threads, lambda: context.run(_called, function))
 
 
 def _context(delivery: Delivery, message: Message) -> Context:
-    fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
-    log = TaskLog(_log, fields)
+    log = TaskLog(_log, task_fields(message, delivery))
     return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
 
 
-def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def _called(function: Callable[[], Any]) -> Any:
     try:
-        return function(**arguments)
+        return function()
     except StopIteration as error:
         # No future can carry this one: whoever waited for it would wait for ever.
         raise RuntimeError("the task raised StopIteration") from error

@@ -25,6 +25,7 @@ from stoker.version import VERSION
 from stoker.worker import upkeep
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
+from stoker.worker.lifespan import Lifespan
 from stoker.worker.run import Worker
 
 BEATS_PER_LEASE = 3
@@ -42,7 +43,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
     broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention, settings.rate_limit)
-    worker = Worker(process_name(settings), app.tasks, settings, broker, metrics, app.tracing)
+    worker = Worker(process_name(settings), app, settings, broker, metrics)
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()
     heartbeat = upkeep.Heartbeat(
@@ -53,17 +54,20 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         lambda answer: loop.call_soon_threadsafe(worker.hear, answer),
     )
 
-    checked = loop.create_task(_fit(redis))
+    lifespan = Lifespan(app)
+    starting = loop.create_task(_start(redis, lifespan))
 
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
     def ready() -> str | None:
-        return worker.trouble if checked.done() else "waiting for Redis"
+        if starting.done():
+            return worker.trouble
+        return "waiting for the application's lifespan" if lifespan.begun else "waiting for Redis"
 
     with (
         HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
-        _signals(worker, checked),
+        _signals(worker, starting),
     ):
         _log.info(
             "worker started",
@@ -79,17 +83,18 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         )
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
-            if await _passes(checked):
+            if await _passes(starting):
                 inbox = Inbox(redis, broker.keys)
                 chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
                 loops += [asyncio.create_task(chore) for chore in chores]
                 await _announce(broker)
                 heartbeat.start()
-            await worker.run()
+            await lifespan.beside(worker.run())
         finally:
-            await end(*loops, checked)
+            await end(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
             await _say_goodbye(broker, worker.name)
+            await lifespan.stop()
             await app.close()
             await redis.aclose()
             app.tracing.close()
@@ -100,6 +105,12 @@ def process_name(settings: WorkerSettings) -> str:
     """A name that no other process has, now or later: its leases are told apart by it."""
     host = settings.name or os.environ.get("POD_NAME") or socket.gethostname()
     return names.process_name(host, os.getpid(), os.urandom(3))
+
+
+async def _start(redis: RedisClient, lifespan: Lifespan) -> None:
+    """Ends when there is a Redis, and all that the application wants beside it."""
+    await _fit(redis)
+    await lifespan.start()
 
 
 async def _fit(redis: RedisClient) -> None:
@@ -115,14 +126,14 @@ async def _fit(redis: RedisClient) -> None:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def _passes(checked: asyncio.Task[None]) -> bool:
-    """False when the worker was told to leave before Redis ever answered."""
-    await asyncio.wait([checked])
-    return not checked.cancelled() and checked.result() is None
+async def _passes(starting: asyncio.Task[None]) -> bool:
+    """False when the worker was told to leave before all was there."""
+    await asyncio.wait([starting])
+    return not starting.cancelled() and starting.result() is None
 
 
 @contextlib.contextmanager
-def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
+def _signals(worker: Worker, starting: asyncio.Task[None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     asked = 0
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
@@ -130,7 +141,7 @@ def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
     def leave() -> None:
         nonlocal asked
         asked += 1
-        ending.append(loop.create_task(end(checked)))
+        ending.append(loop.create_task(end(starting)))
         if asked == 1:
             worker.drain()
         else:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import random
 from functools import partial
-from typing import Any
 
 import msgspec
 
+from stoker.app import Stoker
 from stoker.clock import Clock, system
 from stoker.errors import Invalid
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
@@ -15,9 +15,7 @@ from stoker.queue.scripts import Call
 from stoker.rules.message import Message, decode
 from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
 from stoker.settings import WorkerSettings
-from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.telemetry.tracing import Tracing
 from stoker.worker.executors import Executor, failure_of
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
@@ -34,22 +32,21 @@ class Worker:
     def __init__(
         self,
         name: str,
-        tasks: dict[str, Task[..., Any]],
+        app: Stoker,
         settings: WorkerSettings,
         broker: Broker,
         metrics: WorkerMetrics,
-        tracing: Tracing,
         clock: Clock = system,
     ) -> None:
         self.name = name
-        self._tasks = tasks
+        self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
-        self._tracing = tracing
+        self._tracing = app.tracing
         self._clock = clock
-        self._report = Reporter(metrics.tasks, tasks)
-        self._executor = Executor(tasks, settings.task_timeout, settings.concurrency)
+        self._report = Reporter(metrics.tasks, app.tasks)
+        self._executor = Executor(app, settings.task_timeout, settings.concurrency)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
