@@ -4,7 +4,8 @@ import json
 
 from line import DONE, QUEUE, Line
 
-from stoker.queue.broker import Delivery, Reaped, lost_too_often, reclaim_keys
+from stoker.queue.broker import Delivery
+from stoker.queue.reaping import Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Call, run
 from stoker.rules.states import State
 

@@ -15,7 +15,7 @@ from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
 from stoker.queue.events import attend
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
@@ -42,12 +42,12 @@ class Role(NamedTuple):
 ROLES = {
     "worker": Role(
         {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
-        {"sadd", "blpop", "info", "xrange"},
+        {"sadd", "hget", "hset", "blpop", "info", "xrange"},
     ),
-    "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "smembers"}),
+    "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers"}),
     "gateway": Role(
         {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "attend"},
-        {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
+        {"sadd", "hget", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
     ),
     "operator": Role({"stats", "reap_worker"}, {"hkeys", "hscan"}),
 }
@@ -72,7 +72,7 @@ def needed(role: str) -> set[str]:
 def line_for(role: str) -> str:
     """The line that the page must have."""
     rights = " ".join(f"+{command}" for command in sorted(needed(role)))
-    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:queues' {rights}"
+    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -102,7 +102,7 @@ class Visitor(Line):
 async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
     """A line for somebody with the page's rights, less one."""
     rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
-    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
     rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
@@ -119,6 +119,7 @@ async def as_worker(line: Visitor) -> None:
     master = line.master
     await attend(master.redis, master.keys)
     await check_server(line.redis)
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     for attempt in range(2):
@@ -148,6 +149,7 @@ async def as_worker(line: Visitor) -> None:
 
 async def as_application(line: Visitor) -> None:
     await attend(line.master.redis, line.keys)
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     await line.enqueue("a", "b", "c", priority=3)
@@ -242,7 +244,7 @@ async def test_in_a_cluster_three_more():
     rights = [f"+{command}" for command in sorted(needed("worker"))]
     with running_cluster(Kind.REDIS_7) as cluster:
         for node in cluster.masters:
-            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
             ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
         everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
         try:

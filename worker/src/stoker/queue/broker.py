@@ -13,10 +13,12 @@ from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, Success, decode, encode, same_task
-from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.partitions import Kind
+from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.taskqueue import Lease, RateLimit, Retention
@@ -25,7 +27,6 @@ T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
 SETTLED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
-REAPED_AT_ONCE = 100
 PROMOTED_AT_ONCE = 100
 
 
@@ -44,6 +45,11 @@ class Entry(NamedTuple):
     run_at: float = 0.0
     claim: Claim | None = None
     limit: Limit | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What decides in which partition it lies."""
+        return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
 class Receipt(NamedTuple):
@@ -96,14 +102,6 @@ class Pulse(NamedTuple):
     cancelled: list[str]
 
 
-class Reaped(NamedTuple):
-    """What was taken back from the dead."""
-
-    given_back: int
-    buried: int
-    forgotten: int
-
-
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
@@ -123,7 +121,7 @@ class Broker:
         self._nothing_ended = self._settle_call([])
 
     async def register(self) -> None:
-        """Make the queue known to those who list queues."""
+        """Make this place of a queue known to those who list queues."""
         with errors_mapped():
             await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
 
@@ -247,18 +245,6 @@ class Broker:
         )
         arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]
         return Call("fetch", keys, arguments, before=self._nothing_ended)
-
-
-def reclaim_keys(k: Keys) -> tuple[str, ...]:
-    """What the scripts get that take back what dead workers held."""
-    places = (k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels, k.errors)
-    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.workers, k.beats)
-    return (*places, *rest, *k.parking)
-
-
-def lost_too_often(max_lost: int) -> bytes:
-    """The failure of a task that was lost `max_lost` times."""
-    return _json(Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it; it may be what kills them"))
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:

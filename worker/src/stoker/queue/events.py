@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 from stoker.errors import Invalid
@@ -24,7 +24,31 @@ LONGEST_WAIT = 1.0
 BEGINNING = "0-0"
 
 
-async def follow(redis: RedisClient, keys: Keys, after: str | None = None) -> AsyncIterator[Event]:
+async def follow_all(redis: RedisClient, places: Sequence[Keys], after: str | None = None) -> AsyncGenerator[Event, None]:
+    """Events of a queue with all its partitions. Those of one partition come in order; positions are moments, so they fit all."""
+    heard: asyncio.Queue[Event | BaseException] = asyncio.Queue(AT_ONCE)
+
+    async def listen(keys: Keys) -> None:
+        try:
+            async for event in follow(redis, keys, after):
+                await heard.put(event)
+        except Exception as error:
+            await heard.put(error)
+
+    listeners = [asyncio.create_task(listen(keys)) for keys in places]
+    try:
+        while True:
+            item = await heard.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        for listener in listeners:
+            listener.cancel()
+        await asyncio.wait(listeners, timeout=2 * LONGEST_WAIT)
+
+
+async def follow(redis: RedisClient, keys: Keys, after: str | None = None) -> AsyncGenerator[Event, None]:
     """Events as they come, for ever: those after the one at position `after`, or from now on.
 
     Whoever takes longer than AUDIENCE for one event misses what happens meanwhile.

@@ -1,15 +1,28 @@
-"""Take back at once what a worker held whose end somebody saw, instead of waiting for its leases to end."""
+"""Take back what dead workers held: what the reaper, which comes when leases have ended (`Broker.reap`), has in common with
+whoever saw a worker end and does not wait for that.
+"""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+
+import msgspec
 
 from stoker.queue import scripts
-from stoker.queue.broker import REAPED_AT_ONCE, Reaped, chunks, lost_too_often, reclaim_keys
 from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
 from stoker.rules.names import runs_on
+from stoker.rules.settle import Failure
 
 STEP = 500
+REAPED_AT_ONCE = 100
+
+
+class Reaped(NamedTuple):
+    """What was taken back from the dead."""
+
+    given_back: int
+    buried: int
+    forgotten: int
 
 
 async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) -> Reaped:
@@ -23,13 +36,31 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
             if runs_on(_worker_of(fence), host):
                 held.append((task_id, fence))
     total = Reaped(0, 0, 0)
-    parts = list(chunks(held, REAPED_AT_ONCE)) or ([[]] if gone else [])
-    for part in parts:
-        pairs = [field for pair in part for field in pair]
+    for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
+        pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]
         arguments = [max_lost, lost_too_often(max_lost), len(gone), *gone, *pairs]
         [reply] = await scripts.run(redis, Call("reap_worker", reclaim_keys(keys), arguments))
-        total = Reaped(*(sum(each) for each in zip(total, reply, strict=True)))
+        total = added(total, Reaped(*reply))
     return total
+
+
+def added(a: Reaped, b: Reaped) -> Reaped:
+    """Both together."""
+    return Reaped(a.given_back + b.given_back, a.buried + b.buried, max(a.forgotten, b.forgotten))
+
+
+def reclaim_keys(k: Keys) -> tuple[str, ...]:
+    """What the scripts get that take back what dead workers held."""
+    places = (k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels, k.errors)
+    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.workers, k.beats)
+    return (*places, *rest, *k.parking)
+
+
+def lost_too_often(max_lost: int) -> bytes:
+    """The failure of a task that was lost `max_lost` times."""
+    return msgspec.json.encode(
+        Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it; it may be what kills them")
+    )
 
 
 def _worker_of(fence: str) -> str:
