@@ -175,7 +175,7 @@ def some_workers_die(world: World, pick: Pick) -> None:
 @step(2)
 def wake(world: World, pick: Pick) -> None:
     """A worker that waits takes the wake token."""
-    if world.client.round_trip([("LPOP", world.keys.wake)])[0]:
+    if world.client.exchange([("LPOP", world.keys.wake)])[0]:
         pick(world.workers).woken = True
     world.look()
 
@@ -290,7 +290,7 @@ def an_hour_back(world: World, pick: Pick) -> None:
 
 @step(1)
 def forget_scripts(world: World, pick: Pick) -> None:
-    world.client.round_trip([("SCRIPT", "FLUSH")])
+    world.client.exchange([("SCRIPT", "FLUSH")])
 
 
 @step(1)
@@ -316,7 +316,7 @@ def fail_over(world: World, pick: Pick) -> None:
     """To a replica without the last writes: fences, counters and the clock's mark roll back; workers believe what they did."""
     if world.saved:
         world.go_back(world.saved)
-        world.client.round_trip([("SCRIPT", "FLUSH")])
+        world.client.exchange([("SCRIPT", "FLUSH")])
         world.polling = True
 
 

@@ -103,7 +103,7 @@ class World:
         """An empty queue at new year."""
         self.rules = rules
         self.clock.now = NEW_YEAR_2027
-        self.client.round_trip([("FLUSHALL",)])
+        self.client.exchange([("FLUSHALL",)])
         lease = Lease(Duration(rules.lease / 1000), rules.max_lost)
         retention = Retention(
             Keep(Duration(rules.keep / 1000), rules.keep_count), Keep(Duration(rules.keep_dead / 1000), rules.keep_dead_count)

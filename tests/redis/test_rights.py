@@ -19,8 +19,10 @@ from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE
 from stoker.rules.concurrency import Limit
+from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
@@ -39,17 +41,19 @@ class Role(NamedTuple):
     commands: set[str]
 
 
+CLOCK = {"schedules", "timetable", "start_runs"}
 ROLES = {
     "worker": Role(
-        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
+        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"} | CLOCK,
         {"sadd", "hget", "hset", "blpop", "info", "xrange"},
     ),
     "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "attend"},
-        {"sadd", "hget", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
+        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
+        | CLOCK,
+        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
     ),
-    "operator": Role({"stats", "reap_worker"}, {"hkeys", "hscan"}),
+    "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
 }
 
 
@@ -143,6 +147,7 @@ async def as_worker(line: Visitor) -> None:
     await line.settle(first, DONE)
     await line.broker.sweep()
     await line.status("00")
+    await by_the_clock(line, "code:shop")
     await line.broker.leave("w")
     await line.broker.pass_on()
 
@@ -188,6 +193,13 @@ async def as_gateway(line: Visitor) -> None:
     await inspector.resume(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, State.READY)]
     assert [finding async for finding in inspector.examine(QUEUE)] == []
+    await by_the_clock(line, TASKQUEUE)
+    schedules = inspector.schedules(QUEUE)
+    await schedules.run_now("hourly")
+    await schedules.pause("hourly")
+    await schedules.resume("hourly")
+    await schedules.remove("hourly")
+    assert await schedules.all() == []
 
 
 async def as_operator(line: Visitor) -> None:
@@ -202,6 +214,19 @@ async def as_operator(line: Visitor) -> None:
         await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
+    await by_the_clock(line, TASKQUEUE)
+
+
+async def by_the_clock(line: Visitor, source: str) -> None:
+    schedules, hourly = line.inspector.schedules(QUEUE), Definition("hourly", cron("@hourly"), "add", limit=Limit("a customer", 1))
+    await schedules.register(source, 1, [hourly, Definition("gone", cron("@hourly"), "add")])
+    for late in (3601, 3601):
+        await line.master.pass_time(late)
+        await line.master.redis.delete(line.keys.wake)
+        await schedules.look()
+    await line.master.inspector.cancel(QUEUE, [(await line.master.inspector.schedules(QUEUE).all())[1].last_run or ""])
+    await schedules.look()
+    await schedules.register(source, 2, [hourly])
 
 
 SCENES: dict[str, Callable[[Visitor], Awaitable[None]]] = {

@@ -14,11 +14,24 @@ from stoker.queue.events import follow_all, latest
 from stoker.queue.keys import Keys
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
 from stoker.queue.reaping import Reaped, added, reap_host
+from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
 from stoker.rules.story import Event
 
-__all__ = ["PAGE", "Cancellation", "Event", "Finding", "Inspector", "Page", "QueueStats", "Reaped", "TaskStatus"]
+__all__ = [
+    "PAGE",
+    "Cancellation",
+    "Event",
+    "Finding",
+    "Inspector",
+    "Page",
+    "QueueStats",
+    "Reaped",
+    "ScheduleStatus",
+    "Schedules",
+    "TaskStatus",
+]
 
 PURGED_AT_ONCE = 200
 
@@ -141,6 +154,10 @@ class Inspector(Reader):
         for place in await self.partitions.places(queue):
             async for finding in examine(self._redis, self._keys(place), mend=mend):
                 yield finding
+
+    def schedules(self, queue: str) -> Schedules:
+        """The schedules of a queue: to read, to declare, and to start what is due."""
+        return Schedules(self._redis, self._keys(queue))
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         places = [self._keys(place) for place in await self.partitions.places(queue)]

@@ -28,7 +28,7 @@ _old: WeakSet[RedisClient] = WeakSet()
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
-PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_story", "_reclaim")
+PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim")
 """What stands before every script, in this order."""
 
 
