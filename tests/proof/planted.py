@@ -50,8 +50,8 @@ BUGS = (
     Bug(
         "a delay is counted by the client's clock",
         "broker.py",
-        "_ms(entry.delay), _ms(entry.run_at))",
-        '0, _ms(__import__("time").time() + entry.delay if entry.delay else entry.run_at))',
+        "_ms(delay), _ms(run_at))",
+        '0, _ms(__import__("time").time() + delay if delay else run_at))',
     ),
     Bug(
         "time goes back with the server's clock",
