@@ -14,7 +14,7 @@ from servers import Kind, Server, running_valkey
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
@@ -116,6 +116,7 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
 async def as_worker(line: Visitor) -> None:
     master = line.master
     await check_server(line.redis)
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     for attempt in range(2):
@@ -144,6 +145,7 @@ async def as_worker(line: Visitor) -> None:
 
 
 async def as_application(line: Visitor) -> None:
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     await line.enqueue("a", "b", "c", priority=3)

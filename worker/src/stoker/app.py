@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, Protocol, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
@@ -126,19 +126,20 @@ class Stoker:
         """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
         return await self.send(list(calls))
 
-    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
         """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
         if self.enqueue_layers:
-            return await send_through(self.enqueue_layers, calls, self.client.send)
-        return await self.client.send(calls)
+            return send_through(self.enqueue_layers, calls, self.client.send)
+        return self.client.send(calls)
 
     @property
     def client(self) -> Client:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
-        return self._clients[loop]
+        if client := self._clients.get(loop):
+            return client
+        client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
+        return client
 
     async def close(self) -> None:
         """Give the running loop's connections back."""

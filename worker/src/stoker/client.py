@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -16,6 +16,7 @@ from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
+from stoker.queue.health import check_layout
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.keys import Keys
 from stoker.rules.concurrency import Limit
@@ -102,14 +103,11 @@ class Client:
         """
         return taken(await self.offer(calls))
 
-    async def offer(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt | Conflict]]:
         """The same, for those who want to know of every call: a Conflict is returned in its place, not raised."""
         for call in calls:
             _check(call)
-        outcomes: list[Receipt | Conflict] = []
-        for (queue, durability), run in groupby(calls, key=lambda call: (call.queue, call.durability)):
-            outcomes += await self._offer_to(queue, list(run), durability)
-        return outcomes
+        return self._offer_to(calls) if len(calls) == 1 else self._offer_all(calls)
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
@@ -136,33 +134,40 @@ class Client:
             raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
         return status
 
-    async def _offer_to(self, queue: str, calls: Sequence[TaskCall], durability: Durability) -> list[Receipt | Conflict]:
+    async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        outcomes: list[Receipt | Conflict] = []
+        for _, run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(list(run))
+        return outcomes
+
+    async def _offer_to(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        """All of them for one queue, at one durability."""
+        queue, durability = calls[0].queue, calls[0].durability
+        until, pauses = time.monotonic() + TRY_AGAIN_WITHIN, iter(TRY_AGAIN_AFTER)
+        tries = 1
         with self._tracing.sending(queue, len(calls)) as trace:
             entries = [self._entry(call, trace) for call in calls]
-            outcomes, tries = await self._insist(queue, entries, durability)
+            while True:
+                try:
+                    door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
+                    outcomes = await door.offer(entries)
+                    break
+                except RedisUnavailable:
+                    pause = next(pauses, math.inf)
+                    if time.monotonic() + pause > until:
+                        raise
+                    await asyncio.sleep(pause * random.uniform(0.5, 1))
+                    tries += 1
         return [
-            _outcome(call, entry, outcome, tries, self._clock())
+            outcome if type(outcome) is Receipt and not outcome.duplicate else _seen_by(call, entry, outcome, tries, self._clock())
             for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
         ]
 
-    async def _insist(self, queue: str, entries: Sequence[Entry], durability: Durability) -> tuple[list[Receipt | Conflict], int]:
-        """The outcomes, and how many tries they took."""
-        until = time.monotonic() + TRY_AGAIN_WITHIN
-        for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
-            try:
-                return await (await self._door(queue, durability)).offer(entries), tries
-            except RedisUnavailable:
-                if time.monotonic() + pause > until:
-                    raise
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await (await self._door(queue, durability)).offer(entries), len(TRY_AGAIN_AFTER) + 1
-
-    async def _door(self, queue: str, durability: Durability) -> Gathering:
-        if (queue, durability) not in self._doors:
-            broker = Broker(self._redis, Keys(self._namespace, queue))
-            await broker.register()
-            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
-        return self._doors[queue, durability]
+    async def _open_door(self, queue: str, durability: Durability) -> Gathering:
+        broker = Broker(self._redis, Keys(self._namespace, queue))
+        await check_layout(self._redis, broker.keys)
+        await broker.register()
+        return self._doors.setdefault((queue, durability), Gathering(partial(broker.offer, durability=durability)))
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(
@@ -179,7 +184,7 @@ class Client:
         return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 
 
-def _outcome(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
+def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
     """What the caller is to know: nothing of ids that it did not choose."""
     if isinstance(outcome, Conflict):
         if call.idempotency_key is None:

@@ -1,7 +1,7 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
@@ -12,7 +12,7 @@ from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Factory, Plan, fits, injected, placeholders, plan
 from stoker.queue.broker import Receipt
-from stoker.queue.durability import check_durability
+from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
@@ -36,7 +36,7 @@ class Application(Protocol):
         """The running event loop's client."""
         ...
 
-    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
         """Enqueue in order, through the application's middleware."""
         ...
 
@@ -130,7 +130,7 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await Call(self, {}).enqueue(*args, **kwargs)
+        return await self.send(self.call({}, *args, **kwargs))
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
@@ -170,6 +170,7 @@ class Task(Generic[P, R]):
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
+        durability = options.get("durability")
         return TaskCall(
             task=self.name,
             queue=options.get("queue", self.policy.queue),
@@ -183,8 +184,13 @@ class Task(Generic[P, R]):
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
             limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
-            durability=check_durability(options.get("durability", "memory")),
+            durability=check_durability(durability) if durability else Durability.MEMORY,
         )
+
+    async def send(self, call: TaskCall) -> Handle[R]:
+        """Send one of its calls, which `call` has made."""
+        [receipt] = await self.app.send([call])
+        return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
@@ -237,10 +243,28 @@ class Task(Generic[P, R]):
         return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if not self._injected:
-            return self._signature.bind(*args, **kwargs).arguments
-        parameters = [p for name, p in self._signature.parameters.items() if name not in self._injected]
-        return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
+        positional, required, known = self._names
+        if len(args) <= len(positional):
+            arguments = dict(zip(positional, args, strict=False))
+            if arguments.keys().isdisjoint(kwargs):
+                arguments |= kwargs
+                if required <= arguments.keys() <= known:
+                    return arguments
+        return self._called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+
+    @cached_property
+    def _called(self) -> inspect.Signature:
+        """What a caller sees: without what the worker gives."""
+        parameters = [each for name, each in self._signature.parameters.items() if name not in self._injected]
+        return self._signature.replace(parameters=parameters)
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        each = self._called.parameters
+        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
+        return positional, required, frozenset(each)
 
     def _refuse_star_parameters(self) -> None:
         for parameter in self._signature.parameters.values():
@@ -259,9 +283,7 @@ class Call(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
-        call = self.prepare(*args, **kwargs)
-        [receipt] = await self._task.app.send([call])
-        return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
+        return await self._task.send(self.prepare(*args, **kwargs))
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """What would be sent, for `Stoker.enqueue_many`."""

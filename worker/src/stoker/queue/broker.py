@@ -8,6 +8,7 @@ import msgspec
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
+from stoker.queue.cluster import Cluster
 from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
@@ -29,6 +30,7 @@ PROMOTED_AT_ONCE = 100
 
 
 _json = msgspec.json.Encoder().encode
+_TAKEN = {b"ready": State.READY, b"scheduled": State.SCHEDULED}
 
 
 class Entry(NamedTuple):
@@ -137,10 +139,7 @@ class Broker:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits)
-        calls = [
-            Call("enqueue", keys, [*_claims(chunk), *_limits(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
-            for chunk in chunks(entries, ENQUEUED_AT_ONCE)
-        ]
+        calls = [Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE)]
         if calls and durability is not Durability.MEMORY:
             parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
         else:
@@ -172,7 +171,12 @@ class Broker:
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
         with errors_mapped():
-            return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            if isinstance(self._redis, Cluster):
+                return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            [token] = await self._redis.alone([("BLPOP", self.keys.wake, timeout)], blocks=timeout)
+        if isinstance(token, Exception):
+            raise mapped(token) from token
+        return token is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
@@ -262,9 +266,11 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
-    message = entry.message
-    return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
+def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
+    fields = [*_claims(entries), *_limits(entries)]
+    for message, delay, run_at, *_ in entries:
+        fields += (message.id, encode(message), message.priority, _ms(delay), _ms(run_at))
+    return fields
 
 
 def _claims(entries: Sequence[Entry]) -> list[Argument]:
@@ -291,8 +297,8 @@ def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
 def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict:
     if isinstance(reply, list):
         return Receipt(reply[0].decode(), None, duplicate=True)
-    if reply in (b"ready", b"scheduled"):
-        return Receipt(message.id, State(reply.decode()))
+    if state := _TAKEN.get(reply):
+        return Receipt(message.id, state)
     if not same_as(message, reply):
         return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
     return Receipt(message.id, None, duplicate=True)
@@ -334,4 +340,4 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
 
 
 def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    return round(seconds * 1000) if seconds else 0

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+LAYOUT = 1
+"""What the keys below hold, as one number. It grows only with a change that older versions would damage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -104,7 +107,7 @@ class Keys:
         return self.limits, self.running_by, self.parked, self.parked_by
 
     @property
-    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival
+    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout
         return f"{self._base}:meta"
 
     @property

@@ -6,7 +6,7 @@ The consumer *links* to it instead of being its child: a task may run days later
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
 from opentelemetry import trace
@@ -93,12 +93,12 @@ class Tracing:
         if isinstance(self._provider, TracerProvider):
             self._provider.shutdown()
 
+    def sending(self, queue: str, count: int) -> AbstractContextManager[dict[str, str]]:
+        """The producer's span around an enqueue of `count` tasks. Gives the context for their envelopes."""
+        return nullcontext({}) if self._tracer is None else self._sending(self._tracer, queue, count)
+
     @contextmanager
-    def sending(self, queue: str, count: int) -> Iterator[dict[str, str]]:
-        """The producer's span around an enqueue of `count` tasks. Yields the context for their envelopes."""
-        if self._tracer is None:
-            yield {}
-            return
+    def _sending(self, tracer: trace.Tracer, queue: str, count: int) -> Iterator[dict[str, str]]:
         attributes: dict[str, str | int] = {
             "messaging.system": "stoker",
             "messaging.operation.type": "send",
@@ -107,7 +107,7 @@ class Tracing:
         }
         if count > 1:
             attributes["messaging.batch.message_count"] = count
-        with self._tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
+        with tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
             carrier: dict[str, str] = {}
             _propagator.inject(carrier)
             yield carrier

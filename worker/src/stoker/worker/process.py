@@ -16,7 +16,7 @@ from stoker.app import Stoker
 from stoker.errors import RedisUnavailable, StokerError
 from stoker.queue.broker import Broker
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.settings import WorkerSettings
@@ -55,7 +55,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     )
 
     lifespan = Lifespan(app)
-    starting = loop.create_task(_start(redis, lifespan))
+    starting = loop.create_task(_start(redis, broker.keys, lifespan))
 
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
@@ -107,18 +107,19 @@ def process_name(settings: WorkerSettings) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
-async def _start(redis: RedisClient, lifespan: Lifespan) -> None:
+async def _start(redis: RedisClient, keys: Keys, lifespan: Lifespan) -> None:
     """Ends when there is a Redis, and all that the application wants beside it."""
-    await _fit(redis)
+    await _fit(redis, keys)
     await lifespan.start()
 
 
-async def _fit(redis: RedisClient) -> None:
-    """Ends when Redis has answered and is fit for tasks."""
+async def _fit(redis: RedisClient, keys: Keys) -> None:
+    """Ends when Redis has answered and is fit for tasks, and the queue one that this version understands."""
     waiting = False
     while True:
         try:
-            return await check_server(redis)
+            await check_server(redis)
+            return await check_layout(redis, keys)
         except RedisUnavailable as error:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
