@@ -40,12 +40,12 @@ class Role(NamedTuple):
 ROLES = {
     "worker": Role(
         {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
-        {"sadd", "blpop", "info", "xrange"},
+        {"sadd", "hget", "hset", "blpop", "info", "xrange"},
     ),
-    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "smembers"}),
+    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "hget", "smembers"}),
     "gateway": Role(
         {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
-        {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan"},
+        {"sadd", "hget", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
     ),
     "operator": Role({"stats"}, set()),
 }
@@ -70,7 +70,7 @@ def needed(role: str) -> set[str]:
 def line_for(role: str) -> str:
     """The line that the page must have."""
     rights = " ".join(f"+{command}" for command in sorted(needed(role)))
-    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:queues' {rights}"
+    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -100,7 +100,7 @@ class Visitor(Line):
 async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
     """A line for somebody with the page's rights, less one."""
     rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
-    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
     rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
@@ -227,7 +227,7 @@ async def test_in_a_cluster_three_more():
     rights = [f"+{command}" for command in sorted(needed("worker"))]
     with running_cluster(Kind.REDIS_7) as cluster:
         for node in cluster.masters:
-            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
             ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
         everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
         try:

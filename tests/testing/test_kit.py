@@ -1,6 +1,7 @@
 """The testing kit, as the authors of applications use it: real scripts, a real worker, a clock that the test moves."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
+import oven
 import pytest
 
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, testing
@@ -322,6 +324,15 @@ async def test_plain_tasks_run_in_threads_as_ever(app: Stoker, kit: testing.Kit)
     handle = await knead.enqueue(0.02)
     await kit.run_until_idle()
     assert kit.assert_succeeded(handle) == "dough"
+
+
+async def test_process_tasks_run_in_processes_where_they_find_the_application(server: testing.Server) -> None:
+    async with testing.run(oven.app, server) as kit:
+        handle = await oven.bake.enqueue(3)
+        await kit.run_until_idle()
+        number, pid = kit.assert_succeeded(handle)
+    assert number == 3
+    assert pid != os.getpid()
 
 
 async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> None:

@@ -69,15 +69,16 @@ class Stoker:
         retry: Retry | None = None,
         unique: Unique | None = None,
         concurrency: Concurrency | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
-        run at a time.
+        run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
         limit = None if timeout is None else check_timeout(timeout)
-        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency)
+        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency, executor)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)

@@ -10,7 +10,7 @@ import msgspec
 
 from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
-from stoker.injection import Factory, Plan, fits, injected, placeholders, plan
+from stoker.injection import Factory, Plan, fits, injected, name_of, placeholders, plan
 from stoker.queue.broker import Receipt
 from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
@@ -50,6 +50,7 @@ class Policy(msgspec.Struct, frozen=True):
     retry: Retry | None = None
     unique: Unique | None = None
     concurrency: Concurrency | None = None
+    executor: Literal["thread", "process"] | None = None
 
 
 class Options(TypedDict, total=False):
@@ -109,6 +110,7 @@ class Task(Generic[P, R]):
         self.policy = policy
         self._signature = inspect.signature(function)
         self._refuse_star_parameters()
+        self._check_executor()
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -140,6 +142,11 @@ class Task(Generic[P, R]):
     def is_async(self) -> bool:
         """True for `async def`; other functions run in a thread."""
         return inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def executor(self) -> Literal["loop", "thread", "process"]:
+        """Where it runs: async functions on the event loop, others in a thread unless they asked for a process."""
+        return "loop" if self.is_async else self.policy.executor or "thread"
 
     @property
     def plan(self) -> Plan | None:
@@ -199,9 +206,16 @@ class Task(Generic[P, R]):
         except (NameError, TypeError) as error:
             raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
         try:
-            _ = self._plan
+            wanted = self._plan
         except Invalid as error:
             raise Invalid(f"task {self.name}: {error}") from error
+        if self.executor == "process" and wanted and (wanted.outer or wanted.states):
+            what = (
+                f"dependency {name_of(wanted.outer[0].factory)} needs the event loop"
+                if wanted.outer
+                else "State is the worker's own"
+            )
+            raise Invalid(f"task {self.name}: {what}, and a child process has none: open what it needs within the child")
 
     def check_state(self, state: object) -> None:
         """Raises Invalid where what the lifespan yields is not what the function wants of it."""
@@ -265,6 +279,15 @@ class Task(Generic[P, R]):
         positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
         required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
         return positional, required, frozenset(each)
+
+    def _check_executor(self) -> None:
+        wanted = self.policy.executor
+        if wanted not in {None, "thread", "process"}:
+            raise Invalid(f'task {self.name}: bad executor {wanted!r}: use "thread" or "process"')
+        if wanted and self.is_async:
+            raise Invalid(
+                f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
+            )
 
     def _refuse_star_parameters(self) -> None:
         for parameter in self._signature.parameters.values():

@@ -16,6 +16,7 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, Success, decode, encode, same_task
+from stoker.rules.partitions import Kind
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
@@ -44,6 +45,11 @@ class Entry(NamedTuple):
     run_at: float = 0.0
     claim: Claim | None = None
     limit: Limit | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What decides in which partition it lies."""
+        return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
 class Receipt(NamedTuple):
@@ -123,7 +129,7 @@ class Broker:
         self._nothing_ended = self._settle_call([])
 
     async def register(self) -> None:
-        """Make the queue known to those who list queues."""
+        """Make this place of a queue known to those who list queues."""
         with errors_mapped():
             await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
 

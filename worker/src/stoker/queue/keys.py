@@ -8,7 +8,7 @@ LAYOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one queue. The comment says the type and what a member or field holds."""
+    """The keys of one place of a queue (see rules/partitions.py). The comment says the type and what a member or field holds."""
 
     namespace: str
     queue: str
@@ -134,3 +134,8 @@ class Keys:
 def catalogue(namespace: str) -> str:
     """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""
     return f"{{{namespace}}}:queues"
+
+
+def partition_counts(namespace: str) -> str:
+    """HASH queue -> how many partitions it has; absent = 1. In the slot of the catalogue."""
+    return f"{{{namespace}}}:partitions"

@@ -20,39 +20,40 @@ class Failure(msgspec.Struct, frozen=True):
     traceback: str = ""
 
 
-class Returned(msgspec.Struct, frozen=True):
+class Returned(msgspec.Struct, frozen=True, tag=True):
     """The function returned; `value` is its result as JSON."""
 
     value: bytes
 
 
-class Raised(msgspec.Struct, frozen=True):
+class Raised(msgspec.Struct, frozen=True, tag=True):
     """The function raised, or ran out of time."""
 
     failure: Failure
 
 
-class Hopeless(msgspec.Struct, frozen=True):
+class Hopeless(msgspec.Struct, frozen=True, tag=True):
     """It can never succeed: the task said so, or its arguments do not fit."""
 
     failure: Failure
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, tag=True):
     """This worker has no function of that name. During a rollout another one may."""
 
     failure: Failure
 
 
-class Interrupted(msgspec.Struct, frozen=True):
+class Interrupted(msgspec.Struct, frozen=True, tag=True):
     """The worker is leaving and gave the task up unfinished."""
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, tag=True):
     """Somebody cancelled the task while it ran."""
 
 
 Outcome = Returned | Raised | Hopeless | Unknown | Interrupted | Stopped
+"""Tagged, since some are told by a child process."""
 
 
 class Succeed(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -31,6 +31,23 @@ class Processed(Protocol):
     def attempt(self) -> int: ...
     @property
     def fence(self) -> str: ...
+
+
+def carried() -> dict[str, str]:
+    """The current trace context, for another process."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier
+
+
+@contextmanager
+def attached(carrier: dict[str, str]) -> Iterator[None]:
+    """Within another process' trace context: log lines and spans belong to its span."""
+    token = context.attach(_propagator.extract(carrier))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 class ProcessSpan:

@@ -1,6 +1,7 @@
 """The kit that a test works with: an application whose queues are the test's own."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -167,7 +168,7 @@ class Kit:
             running = [job for stepper in steppers for job in stepper.worker.running]
             if running:
                 await asyncio.wait(running, timeout=PACE, return_when=asyncio.FIRST_COMPLETED)
-            elif not moved:
+            elif not moved and not any(stepper.worker.held for stepper in steppers):  # one may have ended while others moved
                 break
             if asyncio.get_running_loop().time() > until:
                 for stepper in steppers:
@@ -188,7 +189,8 @@ class Kit:
         return self._steppers[queue]
 
     def _new_stepper(self, queue: str, name: str) -> Stepper:
-        settings = WorkerSettings(queue, self.app.redis_url, self.app.namespace, **self._settings)
+        app = self.app
+        settings = WorkerSettings(queue=queue, app=_path(app), redis_url=app.redis_url, namespace=app.namespace, **self._settings)
         return Stepper(f"{name}-{next(self._names)}", self.app, settings, self._redis, self.clock, self.runs)
 
     async def _queues(self) -> list[str]:
@@ -254,6 +256,13 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
             await redis.aclose()
             await app.close()
             app.redis_url, app.namespace = elsewhere
+
+
+def _path(app: Stoker) -> str:
+    """Where processes of the kit's worker find the application: in a module of one of its tasks. Empty where it is in none."""
+    modules = {task.function.__module__ for task in app.tasks.values()}
+    paths = (f"{module}:{name}" for module in sorted(modules) for name, value in vars(sys.modules[module]).items() if value is app)
+    return next(paths, "")
 
 
 async def _queues(app: Stoker, inspector: Inspector) -> list[str]:

@@ -61,4 +61,4 @@ class Stepper:
         """Give up what runs; nobody hears of it."""
         self.worker.release()
         await end(*self.worker.running)
-        self.worker.close()
+        await self.worker.close()

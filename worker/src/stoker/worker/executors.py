@@ -1,9 +1,7 @@
-"""Run one delivery's function and say how it ended. Async functions on the loop, plain ones in threads."""
+"""Run one delivery's function and say how it ended: async functions on the loop, plain ones in threads or in child processes."""
 
 import asyncio
 import contextvars
-import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,36 +11,39 @@ import msgspec
 
 from stoker.app import Stoker
 from stoker.context import Context
-from stoker.errors import Dead, Invalid
+from stoker.errors import Invalid
 from stoker.injection import Plan
 from stoker.middleware import onion
 from stoker.queue.broker import Delivery
-from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
+from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
+from stoker.settings import WorkerSettings
 from stoker.task import Task
-from stoker.telemetry.logs import TaskLog, running, task_fields
+from stoker.telemetry.logs import running
+from stoker.telemetry.tracing import carried
 from stoker.worker.deadline import Deadline
 from stoker.worker.opening import run_here_with, run_with
+from stoker.worker.pool import Child, NotStarted, ProcessPool
+from stoker.worker.running import context_of
+from stoker.worker.verdict import ChildFailed, called, raised, returned
 
-TRACEBACK_CHARACTERS = 4000
-MESSAGE_CHARACTERS = 1000
-_log = logging.getLogger("stoker.task")
 Call = Callable[[], Awaitable[Any]]
-_encode = msgspec.json.Encoder().encode
 
 
 class Executor:
-    """Runs the tasks of one application, `slots` threads for the plain functions among them."""
+    """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
 
-    def __init__(self, app: Stoker, timeout: float, slots: int) -> None:
+    def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
         self._app = app
         self._tasks = app.tasks
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="stoker-task")
+        self._timeout = settings.task_timeout
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
+        self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
-    def close(self) -> None:
-        """Take no more. A thread that still runs cannot be stopped from outside; nobody waits for it."""
+    async def close(self) -> None:
+        """Take no more. A thread that still runs cannot be stopped from outside, and nobody waits for it; children end now."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._processes.close()
 
     async def run(self, delivery: Delivery, message: Message) -> Outcome:
         """The outcome of one run. Raises CancelledError only when the run itself is cancelled."""
@@ -50,16 +51,18 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        running.set((message, delivery))
+        if task.executor == "process":
+            return await self._with_child(task, delivery, message)
         try:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
-        running.set((message, delivery))
         return await self._call(task, partial(self._started, task, arguments, delivery, message), self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
         """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
-        if not task.is_async:
+        if task.executor == "thread":
             return None
         return message.timeout or task.policy.timeout or self._timeout
 
@@ -69,7 +72,7 @@ class Executor:
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
-        started: Awaitable[Any] = onion(layers, call)(_context(delivery, message))
+        started: Awaitable[Any] = onion(layers, call)(context_of(delivery, message))
         return started
 
     def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
@@ -90,57 +93,34 @@ class Executor:
         try:
             with deadline:
                 value = await call()
-        except Dead as reason:
-            return Hopeless(Failure("Dead", _words(reason)))
-        except TimeoutError as error:
-            if deadline.expired:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
+            if isinstance(error, TimeoutError) and deadline.expired:
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
-            return Raised(failure_of(error))
-        except (Exception, SystemExit) as error:
-            return Raised(failure_of(error))
-        try:
-            result = _encode(value)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-            # Its work is done: running it again would do it twice for the same complaint.
-            return Hopeless(Failure("ResultNotJSON", f"{task.name} returned what JSON cannot carry: {error}"))
-        if len(result) > MAX_PAYLOAD_BYTES:
-            size = f"{task.name} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
-            return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
-        return Returned(result)
+            return raised(error)
+        return value if isinstance(value, Returned) else returned(task.name, value)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_called, function))
+        return await loop.run_in_executor(self._threads, lambda: context.run(called, function))
 
+    async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
+        try:
+            async with self._processes.child() as child:  # its start is not the task's time
+                return await self._call(task, partial(self._in_child, child, delivery, message), self._limit(task, message))
+        except NotStarted as error:
+            return Raised(Failure("ProcessNotStarted", str(error)))
 
-def _context(delivery: Delivery, message: Message) -> Context:
-    log = TaskLog(_log, task_fields(message, delivery))
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
+    async def _in_child(self, child: Child, delivery: Delivery, message: Message) -> Any:
+        """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
+        layers = self._app.run_layers
 
+        async def call(_: Context) -> Any:
+            outcome = await child.run(delivery, carried())
+            if not isinstance(outcome, Returned):
+                raise ChildFailed(outcome)
+            return msgspec.json.decode(outcome.value) if layers else outcome
 
-def _called(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except StopIteration as error:
-        # No future can carry this one: whoever waited for it would wait for ever.
-        raise RuntimeError("the task raised StopIteration") from error
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception."""
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, _words(error), _unicode(text))
-
-
-def _words(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # an exception may be too broken to say what it is
-        text = "(its text could not be made)"
-    return _unicode(text[:MESSAGE_CHARACTERS])
-
-
-def _unicode(text: str) -> str:
-    # Names of files may hold bytes that are no text; JSON could not carry them.
-    return text.encode(errors="backslashreplace").decode()
+        return await onion(layers, call)(context_of(delivery, message))

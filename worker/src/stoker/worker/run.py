@@ -16,9 +16,10 @@ from stoker.rules.message import Message, decode
 from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.executors import Executor, failure_of
+from stoker.worker.executors import Executor
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
+from stoker.worker.verdict import failure_of
 
 ASK_AGAIN = 5.0
 _log = logging.getLogger("stoker.worker")
@@ -45,7 +46,7 @@ class Worker:
         self._tracing = app.tracing
         self._clock = clock
         self._report = report or Reporter(metrics.tasks, app.tasks)
-        self._executor = Executor(app, settings.task_timeout, settings.concurrency)
+        self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
@@ -105,7 +106,7 @@ class Worker:
         try:
             await self._turns.run()
         finally:
-            self.close()
+            await self.close()
 
     async def turn(self) -> int:
         """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
@@ -121,9 +122,9 @@ class Worker:
         """The ids of the tasks that are not settled yet."""
         return list(self._turns.held.values())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Run nothing more."""
-        self._executor.close()
+        await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))
