@@ -66,7 +66,7 @@ def load(name: str, *, old: bool = False) -> Script:
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking"))
+    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking", "_schedules"))
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + prelude.replace(REDIS_TIME, _time) + rest

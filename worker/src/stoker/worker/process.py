@@ -19,6 +19,7 @@ from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
+from stoker.queue.schedules import Schedules
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -84,6 +85,10 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
                     inbox = Inbox(redis, broker.keys)
                     chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
                     loops += [asyncio.create_task(chore) for chore in chores]
+                schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
+                declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
+                loops += [asyncio.create_task(upkeep.start_runs(schedules))]
+                loops += [asyncio.create_task(upkeep.declare(schedules, f"code:{app.name}", declared))]
                 heartbeat.start()
             await lifespan.beside(crew.run())
         finally:
