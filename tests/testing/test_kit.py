@@ -12,7 +12,7 @@ from uuid import UUID
 import oven
 import pytest
 
-from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, testing
+from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, cron, every, testing
 from stoker.client import TaskCall
 from stoker.rules import states
 from stoker.rules.durations import Duration
@@ -302,6 +302,31 @@ async def test_urgent_tasks_go_first(app: Stoker, kit: testing.Kit) -> None:
     await mail.enqueue("plain")
     await mail.options(priority=9).enqueue("urgent")
     assert [run.arguments["name"] for run in await kit.run_until_idle()] == ["urgent", "plain"]
+
+
+async def test_schedules_go_by_the_tests_clock(app: Stoker, server: testing.Server) -> None:
+    @app.task(schedule=cron("0 3 * * *"))
+    async def nightly() -> None: ...
+
+    async with testing.run(app, server) as kit:
+        kit.clock.move_to(datetime(2031, 5, 1, 2, 59, tzinfo=UTC))
+        await kit.run_until_idle()
+        ran = kit.runs.copy()
+        kit.clock.advance(60)
+        assert [run.task for run in await kit.run_until_idle()] == ["nightly"]
+        assert await kit.run_until_idle() == []
+        kit.clock.advance(timedelta(days=1))
+        assert [run.task for run in await kit.run_until_idle()] == ["nightly"]
+    assert len(ran) <= 1  # of the years between
+
+
+async def test_a_schedule_counts_from_the_beginning_of_the_test(app: Stoker, server: testing.Server) -> None:
+    @app.task(schedule=every(3600))
+    async def hourly() -> None: ...
+
+    async with testing.run(app, server) as kit:
+        kit.clock.advance(3601)
+        assert [run.task for run in await kit.run_until_idle()] == ["hourly"]
 
 
 async def test_a_paused_queue_stays_as_it_is(app: Stoker, kit: testing.Kit) -> None:

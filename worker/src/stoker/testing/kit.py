@@ -136,6 +136,12 @@ class Kit:
             overrides.clear()
             overrides.update(before)
 
+    async def declare_schedules(self) -> None:
+        """Make the application's schedules known, from this moment of the clock on: done at the beginning, and before every run."""
+        for queue in {schedule.queue for schedule in self.app.schedules.values()}:
+            wanted = [each.definition for each in self.app.schedules.values() if each.queue == queue]
+            await self._stepper(queue).declare(wanted)
+
     async def close(self) -> None:
         """Give up what runs, and leave the application's lifespan."""
         for stepper in self._steppers.values():
@@ -162,6 +168,7 @@ class Kit:
     async def _run_all(self, within: float) -> bool:
         """Whether it took too long."""
         until = asyncio.get_running_loop().time() + within
+        await self.declare_schedules()
         while True:
             steppers = [self._stepper(queue) for queue in await self._queues()]
             moved = sum([await stepper.step() for stepper in steppers])
@@ -250,6 +257,7 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
         redis = connect(server.url)
         kit = Kit(app, server, redis, settings)
         try:
+            await kit.declare_schedules()
             yield kit
         finally:
             await kit.close()
@@ -266,7 +274,7 @@ def _path(app: Stoker) -> str:
 
 
 async def _queues(app: Stoker, inspector: Inspector) -> list[str]:
-    declared = {task.policy.queue for task in app.tasks.values()}
+    declared = {task.policy.queue for task in app.tasks.values()} | {each.queue for each in app.schedules.values()}
     return sorted(declared.union(await inspector.queues()))
 
 

@@ -1,6 +1,7 @@
 """A worker that goes step by step, for one queue: the real one, with somebody else at its crank."""
 
 import asyncio
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +12,8 @@ from stoker.queue.broker import Broker, pulse
 from stoker.queue.connection import RedisClient
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.schedules import Schedules
+from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.testing.record import Run, Witness
@@ -26,9 +29,15 @@ class Stepper:
         self._redis = redis
         self._broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
         self._inbox = Inbox(redis, keys, clock)
+        self._schedules = Schedules(redis, keys, clock)
+        self._source = f"code:{app.name}"
         metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
         report = Witness(metrics.tasks, app, runs)
         self.worker = Worker(name, app, settings, self._broker, metrics, clock, report)
+
+    async def declare(self, definitions: Sequence[Definition]) -> None:
+        """Make these schedules known, as every worker does with those of its application."""
+        await self._schedules.register(self._source, await self._schedules.now(), definitions)
 
     async def step(self) -> int:
         """All that is due now: heartbeat, upkeep, settling, taking. Returns how much of it there was."""
@@ -55,7 +64,8 @@ class Stepper:
     async def _upkeep(self) -> int:
         reaped = await self._broker.reap()
         taken_in, _, _ = await self._inbox.take_in()
-        return reaped.given_back + reaped.buried + taken_in
+        looked = await self._schedules.look()
+        return reaped.given_back + reaped.buried + taken_in + looked.moved
 
     async def end(self) -> None:
         """Give up what runs; nobody hears of it."""
