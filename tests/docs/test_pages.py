@@ -19,6 +19,7 @@ MOST_SKIPPED = 6
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 async def test_a_page_does_what_it_says(page: Path, tmp_path: Path, own_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, value in {"STOKER_REDIS_URL": own_valkey.url, "STOKER_NAMESPACE": "stoker"}.items():
         monkeypatch.setenv(name, value)
     with Place(tmp_path, own_valkey) as place:

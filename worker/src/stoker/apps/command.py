@@ -10,8 +10,9 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import TypedDict
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from tempfile import TemporaryFile
+from typing import BinaryIO, TypedDict
 
 from msgspec import Struct
 
@@ -100,28 +101,30 @@ async def run(
         raise Dead("argv must be a list of words, the first of which names a program")
     command, environment = [programs.path_of(argv[0]), *argv[1:]], programs.with_variables(env or {})
     started = time.monotonic()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a group of its own, which can be killed as a whole
-        )
-    except (OSError, ValueError) as error:  # no right to run it, a variable that cannot be one
-        raise Dead(f"{argv[0]} cannot be run: {error}") from error
-    streams = Streams(process, ctx)
-    try:
-        async with asyncio.timeout(timeout):
-            code = await streams.talk(stdin.encode())
-    except TimeoutError as error:
-        await _end(process)
-        raise ExitError(f"{argv[0]} has not ended within {timeout:g} s{streams.last_words}") from error
-    finally:
-        # Also what it left running behind it, and all of it when the task is cancelled.
-        _signal(process, signal.SIGKILL)
-        await streams.close()
+    streams = Streams(ctx)
+    async with streams.open(stdin) as (told, out, err):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=environment,
+                stdin=told,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,  # a group of its own, which can be killed as a whole
+            )
+        except (OSError, ValueError) as error:  # no right to run it, a variable that cannot be one
+            raise Dead(f"{argv[0]} cannot be run: {error}") from error
+        finally:
+            streams.hand_over()
+        try:
+            async with asyncio.timeout(timeout):
+                code = await process.wait()
+        except TimeoutError as error:
+            await _end(process)
+            raise ExitError(f"{argv[0]} has not ended within {timeout:g} s{streams.last_words}") from error
+        finally:
+            # Also what it left running behind it, and all of it when the task is cancelled.
+            _signal(process, signal.SIGKILL)
     finished = Finished(code=code, stdout=streams.out.text, stderr=streams.err.text, seconds=round(time.monotonic() - started, 3))
     ctx.log.info("ended", extra={"program": argv[0], "code": code, "seconds": finished["seconds"]})
     if code in (success or [0]):
@@ -146,26 +149,44 @@ class Tail:
 
 
 class Streams:
-    """What a program is told and says. Lines are logged as they come; memory does not grow with them."""
+    """What a program is told and says. Lines are logged as they come; memory does not grow with them.
 
-    def __init__(self, process: asyncio.subprocess.Process, ctx: Context) -> None:
+    The pipes are our own: asyncio's would let the program end only when all its children have closed theirs.
+    """
+
+    def __init__(self, ctx: Context) -> None:
         self.out, self.err = Tail(), Tail()
-        self._process = process
         self._ctx = ctx
         self._left = LOGGED_LINES
-        self._readers = [
-            asyncio.create_task(self._read(stream, tail, name))
-            for stream, tail, name in ((process.stdout, self.out, "stdout"), (process.stderr, self.err, "stderr"))
-        ]
+        self._handed: list[int] = []
 
-    async def talk(self, stdin: bytes) -> int:
-        """Say it, listen, and wait for the end. Returns the exit code, or the negative number of the signal."""
-        assert self._process.stdin  # noqa: S101 (for the type checker: it is a pipe)
-        with suppress(BrokenPipeError, ConnectionResetError):  # it does not want to hear all of it
-            self._process.stdin.write(stdin)
-            await self._process.stdin.drain()
-        self._process.stdin.close()
-        return await self._process.wait()
+    @asynccontextmanager
+    async def open(self, stdin: str) -> AsyncIterator[tuple[BinaryIO, int, int]]:
+        """The program's three ends. At exit the rest is heard; of a child that left the group, for no more than a moment."""
+        async with AsyncExitStack() as stack:
+            told = stack.enter_context(_in_memory())  # not a pipe: nobody need read it
+            told.write(stdin.encode())
+            told.seek(0)
+            readers = [await self._listen(stack, tail, name) for tail, name in ((self.out, "stdout"), (self.err, "stderr"))]
+            stack.callback(self.hand_over)
+            yield told, self._handed[0], self._handed[1]
+            _, deaf = await asyncio.wait(readers, timeout=STREAMS_END_WITHIN)
+            for reader in deaf:
+                reader.cancel()
+
+    def hand_over(self) -> None:
+        """The program has its ends: close ours of them, or the streams never end."""
+        while self._handed:
+            os.close(self._handed.pop())
+
+    async def _listen(self, stack: AsyncExitStack, tail: Tail, name: str) -> asyncio.Task[None]:
+        ours, its = os.pipe()
+        self._handed.append(its)
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(ours, "rb", 0))
+        stack.callback(transport.close)
+        return asyncio.create_task(self._read(stream, tail, name))
 
     @property
     def last_words(self) -> str:
@@ -173,14 +194,7 @@ class Streams:
         words = (self.err.text.strip() or self.out.text.strip())[-SHOWN:]
         return f": {words}" if words else ""
 
-    async def close(self) -> None:
-        """Hear the rest. A child that left the group may keep a stream open for ever: it is not waited for."""
-        _, deaf = await asyncio.wait(self._readers, timeout=STREAMS_END_WITHIN)
-        for reader in deaf:
-            reader.cancel()
-
-    async def _read(self, stream: asyncio.StreamReader | None, tail: Tail, name: str) -> None:
-        assert stream  # noqa: S101 (for the type checker: it is a pipe)
+    async def _read(self, stream: asyncio.StreamReader, tail: Tail, name: str) -> None:
         line = bytearray()
         while data := await stream.read(16 * 1024):
             tail.add(data)
@@ -200,6 +214,11 @@ class Streams:
             self._ctx.log.info(line.decode(errors="replace"), extra={"stream": name})
         if self._left == 0:
             self._ctx.log.warning("the rest of the output is not logged", extra={"lines": LOGGED_LINES})
+
+
+def _in_memory() -> BinaryIO:
+    """A file that needs no disk, where there may be none that can be written to."""
+    return os.fdopen(os.memfd_create("stdin"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
