@@ -38,6 +38,8 @@ class Worker:
         clock: Clock = system,
     ) -> None:
         self.name = name
+        self.runs = 0
+        self.recycling = False
         self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
@@ -76,6 +78,27 @@ class Worker:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
                 job.cancel()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
+        return self._turns.empty
+
+    @property
+    def resting(self) -> bool:
+        """Whether no more tasks are taken."""
+        return self._turns.resting
+
+    def rest(self) -> None:
+        """Take no more tasks, and stay."""
+        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
+        self._turns.rest()
+
+    def recycle(self) -> None:
+        """Drain, and ask for another process in this one's place."""
+        if not self._turns.leaving:
+            self.recycling = True
+            self.drain()
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
@@ -125,6 +148,7 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
+        self.runs += 1
         del self._jobs[delivery.fence]
         self._cancelled.discard(delivery.fence)
         self._turns.settle(settlement)

@@ -31,8 +31,9 @@ class Stage(IntEnum):
     """How far a worker is on its way out. It never goes back."""
 
     TAKING = 0
-    LEAVING = 1  # ends when all that was taken is settled
-    HURRYING = 2  # and does not wait for a Redis that is away
+    RESTING = 1  # takes no more, and stays
+    LEAVING = 2  # ends when all that was taken is settled
+    HURRYING = 3  # and does not wait for a Redis that is away
 
 
 class Turns:
@@ -71,9 +72,19 @@ class Turns:
         return self._stage >= Stage.LEAVING
 
     @property
+    def resting(self) -> bool:
+        """Whether no more is taken."""
+        return not self._taking
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes."""
+        return not self.held and not self._under_way
+
+    @property
     def trouble(self) -> str | None:
         """Why no tasks are taken; None while they are."""
-        if self.leaving:
+        if not self._taking:
             return "draining"
         return "Redis does not answer" if self._troubles else None
 
@@ -81,6 +92,10 @@ class Turns:
         """Let the next turn carry it."""
         self._ended.append(settlement)
         self._stir.set()
+
+    def rest(self) -> None:
+        """Take no more."""
+        self._advance(Stage.RESTING)
 
     def drain(self) -> None:
         """Take no more; `run` ends when all that was taken is settled."""
@@ -104,6 +119,10 @@ class Turns:
             await end(waiting, *self._under_way)
 
     @property
+    def _taking(self) -> bool:
+        return self._stage == Stage.TAKING
+
+    @property
     def _hurried(self) -> bool:
         return self._stage >= Stage.HURRYING
 
@@ -123,7 +142,7 @@ class Turns:
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
             return room_for_one and len(self._ended) >= WORTH_ANOTHER
-        return bool(self._ended) or (self._look and not self.leaving)
+        return bool(self._ended) or (self._look and self._taking)
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
         self._under_way.discard(turn)
@@ -133,7 +152,7 @@ class Turns:
 
     async def _turn(self) -> None:
         settlements, self._ended = self._ended, []
-        room = 0 if self.leaving else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
+        room = min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE) if self._taking else 0
         # Nobody knows what a fetch under way brings: a suspect perhaps.
         fetching = self._asked > 0
         suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
@@ -167,7 +186,7 @@ class Turns:
         self._metrics.slots(self._busy())
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
-        if room > len(turn.deliveries) and not self.leaving:
+        if room > len(turn.deliveries) and self._taking:
             self._has_room.set()
         elif room == FETCHED_AT_ONCE:
             self._look = True
@@ -181,11 +200,16 @@ class Turns:
                 await self._broker.wait_for_work(LONGEST_WAIT)
             except Exception as error:
                 await self._wait_out(error)
+            if not self._taking:
+                await self._pass_on()
             self._look_now()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
         await end(waiting)
-        # It may just have taken the only wake token, for work that is not ours any more.
+        await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        # We may just have taken the only wake token, for work that is not ours any more.
         with suppress(StokerError):
             await self._broker.pass_on()
 

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from stoker.errors import StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
@@ -17,12 +18,22 @@ from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
 from stoker.queue.scripts import Call, run_blocking
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.memory import resident
 
 STUCK_AFTER = 60.0
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
+MEMORY_INTERVAL = 1.0
 _log = logging.getLogger("stoker.worker")
+
+
+class Recyclable(Protocol):
+    """A worker that can be replaced."""
+
+    @property
+    def runs(self) -> int: ...
+    def recycle(self) -> None: ...
 
 
 class LoopWatch:
@@ -138,6 +149,16 @@ async def take_in(inbox: Inbox) -> None:
                 _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
 
     await _every(INBOX_INTERVAL, once)
+
+
+async def keep_small(worker: Recyclable, limit: int) -> None:
+    """Have the worker replaced once it takes more than `limit` bytes, and has done something for it."""
+    taken = 0
+    while taken <= limit:
+        await asyncio.sleep(MEMORY_INTERVAL)
+        taken = resident() if worker.runs else 0
+    _log.warning("over the memory limit: draining, to start anew", extra={"memory": taken, "limit": limit, "runs": worker.runs})
+    worker.recycle()
 
 
 async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:
