@@ -14,11 +14,15 @@ from servers import Kind, Server, running_valkey
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
+from stoker.queue.events import attend
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.queue.schedules import TASKQUEUE
+from stoker.queue.scripts import PRELUDE
 from stoker.rules.concurrency import Limit
+from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
@@ -37,23 +41,25 @@ class Role(NamedTuple):
     commands: set[str]
 
 
+CLOCK = {"schedules", "timetable", "start_runs"}
 ROLES = {
     "worker": Role(
-        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
-        {"sadd", "blpop", "info", "xrange"},
+        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"} | CLOCK,
+        {"sadd", "hget", "hset", "blpop", "info", "xrange"},
     ),
-    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "smembers"}),
+    "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
-        {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan"},
+        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
+        | CLOCK,
+        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
     ),
-    "operator": Role({"stats"}, set()),
+    "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
 }
 
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote", "parking"))
+    prelude = "".join((LUA / f"{part}.lua").read_text() for part in PRELUDE)
     functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
@@ -70,7 +76,7 @@ def needed(role: str) -> set[str]:
 def line_for(role: str) -> str:
     """The line that the page must have."""
     rights = " ".join(f"+{command}" for command in sorted(needed(role)))
-    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:queues' {rights}"
+    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -100,7 +106,7 @@ class Visitor(Line):
 async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
     """A line for somebody with the page's rights, less one."""
     rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
-    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
     rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
@@ -115,6 +121,7 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
 
 async def as_worker(line: Visitor) -> None:
     master = line.master
+    await attend(master.redis, master.keys)
     await check_server(line.redis)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
@@ -140,11 +147,13 @@ async def as_worker(line: Visitor) -> None:
     await line.settle(first, DONE)
     await line.broker.sweep()
     await line.status("00")
+    await by_the_clock(line, "code:shop")
     await line.broker.leave("w")
     await line.broker.pass_on()
 
 
 async def as_application(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
@@ -152,10 +161,13 @@ async def as_application(line: Visitor) -> None:
     await line.enqueue("a", "later", priority=3, delay=5)
     await line.status("a")
     await line.inspector.find("a")
+    await line.inspector.explain(QUEUE, "b")
     await line.master.fetch(1)
     await Inspector(line.redis, NAMESPACE).cancel(QUEUE, ["a", "b", "nobody"])
-    await line.enqueue("k", limit=Limit("a customer", 1))
-    await line.inspector.cancel(QUEUE, ["k"])
+    await line.enqueue("k", "l", limit=Limit("a customer", 1))
+    await line.master.fetch(5)
+    await line.inspector.explain(QUEUE, "l")
+    await line.inspector.cancel(QUEUE, ["k", "l"])
 
 
 async def as_gateway(line: Visitor) -> None:
@@ -167,6 +179,9 @@ async def as_gateway(line: Visitor) -> None:
         [delivery] = await master.fetch(1)
         await master.settle(delivery, Bury(FAILURE))
     await master.redis.xadd(line.keys.inbox, {"task": "add"})
+    async for event in inspector.events(QUEUE, after="0-0"):
+        assert event.id
+        break
     await inspector.stats([QUEUE], 10)
     for state in State:
         await inspector.tasks(QUEUE, state)
@@ -178,13 +193,40 @@ async def as_gateway(line: Visitor) -> None:
     await inspector.resume(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, State.READY)]
     assert [finding async for finding in inspector.examine(QUEUE)] == []
+    await by_the_clock(line, TASKQUEUE)
+    schedules = inspector.schedules(QUEUE)
+    await schedules.run_now("hourly")
+    await schedules.pause("hourly")
+    await schedules.resume("hourly")
+    await schedules.remove("hourly")
+    assert await schedules.all() == []
 
 
 async def as_operator(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
+    await line.master.enqueue("k1", "k2", limit=Limit("a customer", 1), priority=3)
     await line.master.enqueue("a")
     await line.inspector.ping()
+    for _ in range(2):
+        held = await line.master.fetch(worker="pod-1-7-abcdef")
+        await line.master.beat(*held, worker="pod-1-7-abcdef")
+        await line.master.broker.wait_for_work(1)
+        await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
+    await by_the_clock(line, TASKQUEUE)
+
+
+async def by_the_clock(line: Visitor, source: str) -> None:
+    schedules, hourly = line.inspector.schedules(QUEUE), Definition("hourly", cron("@hourly"), "add", limit=Limit("a customer", 1))
+    await schedules.register(source, 1, [hourly, Definition("gone", cron("@hourly"), "add")])
+    for late in (3601, 3601):
+        await line.master.pass_time(late)
+        await line.master.redis.delete(line.keys.wake)
+        await schedules.look()
+    await line.master.inspector.cancel(QUEUE, [(await line.master.inspector.schedules(QUEUE).all())[1].last_run or ""])
+    await schedules.look()
+    await schedules.register(source, 2, [hourly])
 
 
 SCENES: dict[str, Callable[[Visitor], Awaitable[None]]] = {
@@ -227,7 +269,7 @@ async def test_in_a_cluster_three_more():
     rights = [f"+{command}" for command in sorted(needed("worker"))]
     with running_cluster(Kind.REDIS_7) as cluster:
         for node in cluster.masters:
-            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
             ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
         everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
         try:

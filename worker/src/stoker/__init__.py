@@ -20,6 +20,7 @@ from stoker.errors import (
 from stoker.injection import Depends, State
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 
@@ -44,4 +45,6 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unique",
+    "cron",
+    "every",
 ]

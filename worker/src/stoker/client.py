@@ -32,6 +32,7 @@ from stoker.rules.message import (
     check_timeout,
     id_of_key,
 )
+from stoker.rules.partitions import place_of
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
@@ -77,6 +78,7 @@ class Client:
 
     def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
         self.inspector = Inspector(redis, namespace)
+        self._partitions = self.inspector.partitions
         self._redis = redis
         self._namespace = namespace
         self._tracing = tracing or Tracing()
@@ -149,8 +151,12 @@ class Client:
             entries = [self._entry(call, trace) for call in calls]
             while True:
                 try:
-                    door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
-                    outcomes = await door.offer(entries)
+                    places = self._partitions.remembered(queue) or await self._partitions.places(queue)
+                    if len(places) > 1:
+                        outcomes = await self._spread(places, entries, durability)
+                    else:
+                        door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
+                        outcomes = await door.offer(entries)
                     break
                 except RedisUnavailable:
                     pause = next(pauses, math.inf)
@@ -163,11 +169,23 @@ class Client:
             for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
         ]
 
-    async def _open_door(self, queue: str, durability: Durability) -> Gathering:
-        broker = Broker(self._redis, Keys(self._namespace, queue))
+    async def _spread(self, places: Sequence[str], entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        """Each to its partition, in order there."""
+        parts: dict[str, list[int]] = {}
+        for at, entry in enumerate(entries):
+            parts.setdefault(place_of(entry.kind, places), []).append(at)
+        doors = [self._doors.get((place, durability)) or await self._open_door(place, durability) for place in parts]
+        offers = (door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
+        found: dict[int, Receipt | Conflict] = {}
+        for part, outcomes in zip(parts.values(), await asyncio.gather(*offers), strict=True):
+            found.update(zip(part, outcomes, strict=True))
+        return [found[at] for at in range(len(entries))]
+
+    async def _open_door(self, place: str, durability: Durability) -> Gathering:
+        broker = Broker(self._redis, Keys(self._namespace, place))
         await check_layout(self._redis, broker.keys)
         await broker.register()
-        return self._doors.setdefault((queue, durability), Gathering(partial(broker.offer, durability=durability)))
+        return self._doors.setdefault((place, durability), Gathering(partial(broker.offer, durability=durability)))
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = Message(

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,7 @@ class Context:
 
     `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text:
     keep the highest seen beside your own data, and refuse writes that carry a lower one.
+    A run of a schedule knows its name and the moment that it stands for, in UTC; it may have started later.
     """
 
     id: str
@@ -18,3 +20,5 @@ class Context:
     attempt: int
     fence: str
     log: logging.LoggerAdapter[logging.Logger]
+    schedule: str | None = None
+    scheduled_for: datetime | None = None

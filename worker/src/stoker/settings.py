@@ -43,6 +43,7 @@ class WorkerSettings(Struct, frozen=True):
     app: str = ""
     redis_url: str = DEFAULT_REDIS_URL
     namespace: str = DEFAULT_NAMESPACE
+    partitions: int = 1
     concurrency: int = 16
     task_timeout: float = 600.0
     drain_timeout: float = 660.0
@@ -65,6 +66,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "APP": spec.worker.app,
         "NAMESPACE": namespace,
         "QUEUE": queue.queue,
+        "PARTITIONS": spec.queue.partitions,
         "PROCESSES": spec.worker.processes,
         "CONCURRENCY": spec.worker.concurrency,
         "TASK_TIMEOUT": format_duration(spec.worker.task_timeout),

@@ -12,6 +12,7 @@ from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, 
 from stoker.errors import Invalid
 from stoker.rules.durations import Duration
 from stoker.rules.message import check_queue
+from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
@@ -47,6 +48,9 @@ def worker(
     queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
     redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
     namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: what the application says.")] = "",
+    partitions: Annotated[
+        int, option("--partitions", min=1, max=MOST, help="Over how many Redis slots the queue is spread; it can only grow.")
+    ] = _defaults.partitions,
     processes: Annotated[
         int, option("--processes", min=1, max=64, help="Worker processes, each with its own --concurrency, behind one page.")
     ] = 1,
@@ -127,6 +131,7 @@ def worker(
         app=app,
         redis_url=application.redis_url,
         namespace=application.namespace,
+        partitions=partitions,
         concurrency=concurrency,
         task_timeout=task_timeout,
         drain_timeout=drain_timeout,

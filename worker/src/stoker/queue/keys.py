@@ -8,7 +8,7 @@ LAYOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one queue. The comment says the type and what a member or field holds."""
+    """The keys of one place of a queue (see rules/partitions.py). The comment says the type and what a member or field holds."""
 
     namespace: str
     queue: str
@@ -107,7 +107,40 @@ class Keys:
         return self.limits, self.running_by, self.parked, self.parked_by
 
     @property
-    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout
+    def history(self) -> str:  # HASH id -> its last failures in short (JSON), a line each, newest last
+        return f"{self._base}:history"
+
+    @property
+    def progress(self) -> str:  # HASH id -> fence, a blank, how far the delivery has come (JSON)
+        return f"{self._base}:progress"
+
+    @property
+    def logs(self) -> str:  # HASH id -> the last lines that it logged
+        return f"{self._base}:logs"
+
+    @property
+    def story(self) -> tuple[str, str, str]:
+        """What is kept of a task's past until it is forgotten."""
+        return self.history, self.progress, self.logs
+
+    @property
+    def events(self) -> str:  # STREAM of what happens to tasks, while somebody watches
+        return f"{self._base}:events"
+
+    @property
+    def schedules(self) -> str:  # HASH of "column name" for each schedule, and "source ..." for who declares them
+        return f"{self._base}:schedules"
+
+    @property
+    def upcoming(self) -> str:  # ZSET name of a schedule -> when its next run is due, ms
+        return f"{self._base}:upcoming"
+
+    @property
+    def runs(self) -> str:  # HASH name of a schedule -> id of its last run, until somebody has noted how it ended
+        return f"{self._base}:runs"
+
+    @property
+    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout, until when there is an audience
         return f"{self._base}:meta"
 
     @property
@@ -134,3 +167,8 @@ class Keys:
 def catalogue(namespace: str) -> str:
     """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""
     return f"{{{namespace}}}:queues"
+
+
+def partition_counts(namespace: str) -> str:
+    """HASH queue -> how many partitions it has; absent = 1. In the slot of the catalogue."""
+    return f"{{{namespace}}}:partitions"

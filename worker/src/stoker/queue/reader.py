@@ -9,10 +9,14 @@ from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
 from stoker.queue.connection import RedisClient, connect, errors_mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import Call
+from stoker.queue.why import why_call, with_circumstances
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.settle import Failure
 from stoker.rules.states import State
+from stoker.rules.story import PastFailure
+from stoker.rules.why import Explanation, Facts, explain
 
 PAGE = 50
 UNREADABLE = "(unreadable envelope)"
@@ -22,9 +26,10 @@ class QueueStats(msgspec.Struct, frozen=True):
     """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
 
     `ready` counts what still lies in the inbox as well.
-    `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
+    `due` are the scheduled tasks and the runs of schedules that fall due within the horizon asked for (0 = overdue already).
     `parked` tasks wait for others with their concurrency key, and are not counted as ready.
-    `throttled`: the rate limit holds back tasks that workers have room for. The last group counts since the queue began.
+    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first of them
+    in `next_run` seconds (below 0: it is due). The last group counts since the queue began.
     """
 
     queue: str
@@ -41,6 +46,8 @@ class QueueStats(msgspec.Struct, frozen=True):
     completion_rate: float
     throttled: bool = False
     parked: int = 0
+    schedules: int = 0
+    next_run: float | None = None
 
     enqueued: int = 0
     succeeded: int = 0
@@ -68,7 +75,8 @@ class QueueStats(msgspec.Struct, frozen=True):
 class TaskStatus(msgspec.Struct, frozen=True):
     """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
 
-    `parked` is the concurrency key whose other tasks a ready one waits for.
+    `parked` is the concurrency key whose other tasks a ready one waits for. `history` are its last failures, oldest first; they are
+    kept until the task is forgotten.
     """
 
     id: str
@@ -85,6 +93,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Success | None = None
     parked: str | None = None
+    history: list[PastFailure] = []
 
 
 class Page(NamedTuple):
@@ -102,15 +111,17 @@ _STATES = {
     "succeeded": State.SUCCEEDED,
     "cancelled": State.CANCELLED,
 }
-_COUNTERS = frozenset(QueueStats.__struct_fields__[14:])
+_COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
+_past = msgspec.json.Decoder(PastFailure)
 
 
 class Reader:
     """Reads the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
 
     def __init__(self, redis: RedisClient, namespace: str) -> None:
+        self.partitions = Partitions(redis, namespace)
         self._redis = redis
         self._namespace = namespace
 
@@ -140,21 +151,34 @@ class Reader:
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
+    async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
+        """Queues with all their partitions, each as one, in one round trip; a queue is given by its places."""
+        found = iter(await self.stats([place for places in queues for place in places], horizon))
+        return [together([next(found) for _ in places]) for places in queues]
+
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for an id that never was here, or whose retention is over."""
-        found = await self._tasks(queue, [task_id])
-        if not found:
-            raise NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")
-        return found[0]
+        found = await self._in_any(await self.partitions.places(queue), task_id)
+        if found is None:
+            raise _not_found(queue, task_id)
+        return found
 
     async def find(self, task_id: str) -> TaskStatus:
         """The task, in whichever queue it is."""
-        names = await self.queues()
-        calls = [Call("task", self._task_keys(name), [task_id]) for name in names]
-        for name, reply in zip(names, await scripts.run(self._redis, *calls) if calls else [], strict=True):
-            if reply:
-                return _status(name, task_id, reply)
-        raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        found = await self._in_any(await self.queues(), task_id)
+        if found is None:
+            raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        return found
+
+    async def explain(self, queue: str, task_id: str) -> Explanation:
+        """Why this task is where it is, and when it will have ended. Raises NotFound."""
+        places = await self.partitions.places(queue)
+        calls = [[Call("task", self._task_keys(place), [task_id]), why_call(self._keys(place), task_id)] for place in places]
+        replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
+        for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
+            if found:
+                return explain(with_circumstances(_facts(_status(place, task_id, found)), circumstances))
+        raise _not_found(queue, task_id)
 
     async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
         """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
@@ -168,6 +192,11 @@ class Reader:
             ids += found
         found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
+
+    async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
+        calls = [Call("task", self._task_keys(place), [task_id]) for place in places]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
         calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
@@ -192,26 +221,44 @@ class Reader:
     def _stats_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming)
 
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.parking)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, k.history, *k.parking)
+
+
+def together(parts: Sequence[QueueStats]) -> QueueStats:
+    """The partitions of one queue as the queue they are. A worker works on all of them."""
+    if len(parts) == 1:
+        return parts[0]
+    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:] if name != "next_run"}
+    return QueueStats(
+        **{
+            **sums,
+            "queue": parts[0].queue,
+            "oldest_wait": max(part.oldest_wait for part in parts),
+            "workers": max(part.workers for part in parts),
+            "paused": all(part.paused for part in parts),
+            "throttled": any(part.throttled for part in parts),
+            "next_run": min((part.next_run for part in parts if part.next_run is not None), default=None),
+        }
+    )
 
 
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, rate, _now, *counters = (
-        reply
-    )
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
+    schedules, next_run, rate, _now, *counters = rest
     pairs = zip(counters[::2], counters[1::2], strict=True)
     known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
     numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
-    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, **known)
+    soon = None if next_run == b"" else next_run / 1000
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, **known)
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result, parked = reply
+    envelope, state, at, fence, failures, losses, failure, result, parked, history = reply
     if state == b"nowhere":
         raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
@@ -234,4 +281,27 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
         parked=parked.decode() or None,
+        history=[_past.decode(line) for line in history.split(b"\n") if line],
     )
+
+
+def _facts(status: TaskStatus) -> Facts:
+    failure = status.failure
+    return Facts(
+        status.id,
+        status.task,
+        status.queue,
+        status.state,
+        now=0,
+        at=status.at,
+        parked=status.parked is not None,
+        worker=status.worker,
+        attempts=status.attempts,
+        losses=status.losses,
+        failure=f"{failure.type}: {failure.message}" if failure else None,
+        history=tuple(status.history),
+    )
+
+
+def _not_found(queue: str, task_id: str) -> NotFound:
+    return NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")

@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
-    that the task's own policy, then the queue's, decides.
+    that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
     """
 
     id: str
@@ -44,6 +44,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: dict[str, str] = {}
     max_retries: int | None = None
     timeout: float | None = None
+    schedule: str | None = None
+    scheduled_for: int | None = None
 
 
 class Success(msgspec.Struct, frozen=True):

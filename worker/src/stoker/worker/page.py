@@ -6,8 +6,8 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from stoker.worker.crew import Crew
 from stoker.worker.lifespan import Lifespan
-from stoker.worker.run import Worker
 from stoker.worker.upkeep import LoopWatch
 
 LOOK_EVERY = 0.05
@@ -18,16 +18,16 @@ class WorkerPage:
 
     def __init__(
         self,
-        worker: Worker,
+        crew: Crew,
         patience: float,
         registry: CollectorRegistry,
         watch: LoopWatch,
         lifespan: Lifespan,
         starting: "asyncio.Task[None]",
     ) -> None:
-        self.name = worker.name
+        self.name = crew.name
         self.patience = patience
-        self._worker = worker
+        self._crew = crew
         self._registry = registry
         self._watch = watch
         self._lifespan = lifespan
@@ -42,7 +42,7 @@ class WorkerPage:
     def ready(self) -> str | None:
         """It takes tasks."""
         if self._starting.done():
-            return "recycling" if self._worker.recycling else self._worker.trouble
+            return "recycling" if self._crew.recycling else self._crew.trouble
         return "waiting for the application's lifespan" if self._lifespan.begun else "waiting for Redis"
 
     def metrics(self) -> bytes:
@@ -58,10 +58,10 @@ class WorkerPage:
 
     def drain(self, patience: float) -> str | None:
         """Rest, until SIGTERM comes, and wait here for what runs."""
-        self._loop.call_soon_threadsafe(self._worker.rest)
+        self._loop.call_soon_threadsafe(self._crew.rest)
         give_up = time.monotonic() + patience
-        while not (self._worker.resting and self._worker.empty):
+        while not self._crew.rested:
             if time.monotonic() > give_up:
-                return f"{self._worker.busy} tasks still run"
+                return f"{self._crew.busy} tasks still run"
             time.sleep(LOOK_EVERY)
         return None

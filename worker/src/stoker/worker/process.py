@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,21 +13,23 @@ from prometheus_client import CollectorRegistry
 
 from stoker.app import Stoker
 from stoker.errors import Invalid, RedisUnavailable, StokerError
-from stoker.queue.broker import Broker
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.partitions import Partitions
+from stoker.queue.schedules import Schedules
+from stoker.rules import names
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker import upkeep
+from stoker.worker.crew import Crew
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
 from stoker.worker.lifespan import Lifespan
 from stoker.worker.memory import resident
 from stoker.worker.page import WorkerPage
-from stoker.worker.run import Worker
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
@@ -48,30 +49,24 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
-    broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention, settings.rate_limit)
-    worker = Worker(process_name(settings), app, settings, broker, metrics)
+    crew = Crew(process_name(settings), app, settings, redis, metrics)
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()
     heartbeat = upkeep.Heartbeat(
-        ThreadClient(settings.redis_url),
-        settings.lease.duration / BEATS_PER_LEASE,
-        watch,
-        worker.heartbeat_call,
-        lambda answer: loop.call_soon_threadsafe(worker.hear, answer),
+        ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-
     lifespan = Lifespan(app)
-    starting = loop.create_task(_start(redis, broker.keys, lifespan))
+    starting = loop.create_task(_start(redis, settings, lifespan))
 
-    page = WorkerPage(worker, settings.drain_timeout, registry, watch, lifespan, starting)
+    page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
     with (
         HealthServer(settings.host, settings.port, page, inherited=settings.listen_fd) as health,
-        _signals(worker, starting),
+        _signals(crew, starting),
     ):
         _log.info(
             "worker started",
             extra={
-                "worker": worker.name,
+                "worker": crew.name,
                 "version": VERSION,
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
@@ -82,27 +77,33 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
         )
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
-            if await _passes(starting):
-                inbox = Inbox(redis, broker.keys)
-                chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
-                loops += [asyncio.create_task(chore) for chore in chores]
+            await asyncio.wait([starting])
+            if not starting.cancelled():  # or it was told to leave before all was there
+                crew.muster(starting.result())
+                for broker in crew.brokers:
+                    inbox = Inbox(redis, broker.keys)
+                    chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                    loops += [asyncio.create_task(chore) for chore in chores]
+                schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
+                declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
+                loops += [asyncio.create_task(upkeep.start_runs(schedules))]
+                loops += [asyncio.create_task(upkeep.declare(schedules, f"code:{app.name}", declared))]
                 if settings.max_memory:
-                    loops.append(asyncio.create_task(upkeep.keep_small(worker, settings.max_memory)))
-                await _announce(broker)
+                    loops.append(asyncio.create_task(upkeep.keep_small(crew, settings.max_memory)))
                 heartbeat.start()
-            await lifespan.beside(worker.run())
-            if worker.recycling and settings.listen_fd is not None:
+            await lifespan.beside(crew.run())
+            if crew.recycling and settings.listen_fd is not None:
                 await page.read_once_more(LAST_LOOK)
         finally:
             await end(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
-            await _say_goodbye(broker, worker.name)
+            await _say_goodbye(crew)
             await lifespan.stop()
             await app.close()
             await redis.aclose()
             app.tracing.close()
-    _log.info("worker stopped", extra={"worker": worker.name, "recycling": worker.recycling})
-    return worker.recycling
+    _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
+    return crew.recycling
 
 
 def _check_memory(limit: int) -> None:
@@ -113,22 +114,27 @@ def _check_memory(limit: int) -> None:
 def process_name(settings: WorkerSettings) -> str:
     """A name that no other process has, now or later: its leases are told apart by it."""
     host = settings.name or os.environ.get("POD_NAME") or socket.gethostname()
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
+    return names.process_name(host, os.getpid(), os.urandom(3))
 
 
-async def _start(redis: RedisClient, keys: Keys, lifespan: Lifespan) -> None:
-    """Ends when there is a Redis, and all that the application wants beside it."""
-    await _fit(redis, keys)
+async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:
+    """The places of the queue, once there is a Redis, and all that the application wants beside it."""
+    places = await _places(redis, settings)
     await lifespan.start()
+    return places
 
 
-async def _fit(redis: RedisClient, keys: Keys) -> None:
-    """Ends when Redis has answered and is fit for tasks, and the queue one that this version understands."""
+async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
+    """The places of the queue, as many as the settings say and those it had before, once Redis answers, is fit for tasks,
+    and holds a queue that this version understands.
+    """
+    partitions = Partitions(redis, settings.namespace)
     waiting = False
     while True:
         try:
             await check_server(redis)
-            return await check_layout(redis, keys)
+            await check_layout(redis, Keys(settings.namespace, settings.queue))
+            return await partitions.register(settings.queue, settings.partitions)
         except RedisUnavailable as error:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
@@ -136,30 +142,17 @@ async def _fit(redis: RedisClient, keys: Keys) -> None:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def _passes(starting: asyncio.Task[None]) -> bool:
-    """False when the worker was told to leave before all was there."""
-    await asyncio.wait([starting])
-    return not starting.cancelled() and starting.result() is None
-
-
 @contextlib.contextmanager
-def _signals(worker: Worker, starting: asyncio.Task[None]) -> Iterator[None]:
+def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    asked = 0
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
-        nonlocal asked
-        asked += 1
-        worker.recycling = False
         ending.append(loop.create_task(end(starting)))
-        if asked == 1:
-            worker.drain()
-        else:
-            worker.release()
+        crew.leave()
 
     def leave_alone() -> None:
-        if not asked:  # it comes once for each thread of a parent that was killed
+        if not crew.told_to_leave:  # it comes once for each thread of a parent that was killed
             leave()
 
     handlers = {signal.SIGTERM: leave, signal.SIGINT: leave}
@@ -174,14 +167,9 @@ def _signals(worker: Worker, starting: asyncio.Task[None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _announce(broker: Broker) -> None:
-    # Only for those who list queues; whoever enqueues does it too.
-    with suppress(StokerError):
-        await broker.register()
-
-
-async def _say_goodbye(broker: Broker, name: str) -> None:
+async def _say_goodbye(crew: Crew) -> None:
     # Only a courtesy: without it the worker is forgotten when its lease ends.
     with suppress(StokerError, TimeoutError):
         async with asyncio.timeout(GOODBYE_LIMIT):
-            await broker.leave(name)
+            for broker in crew.brokers:
+                await broker.leave(crew.name)

@@ -118,6 +118,18 @@ class Turns:
         finally:
             await end(waiting, *self._under_way)
 
+    async def once(self) -> int:
+        """One turn now, for whoever steps by hand instead of letting it `run`. Returns how many were settled and taken.
+
+        Raises what the broker raises; what has ended is kept then.
+        """
+        settlements, room = self._ended.copy(), self._slots - self._busy()
+        suspected = not self._suspects <= {settlement.fence for settlement in settlements}
+        turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+        del self._ended[: len(settlements)]
+        self._take(turn, settlements, room)
+        return len(settlements) + len(turn.deliveries)
+
     @property
     def _taking(self) -> bool:
         return self._stage == Stage.TAKING
@@ -183,7 +195,7 @@ class Turns:
             if delivery.losses:
                 self._suspects.add(delivery.fence)
             self._start(delivery)
-        self._metrics.slots(self._busy())
+        self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
         if room > len(turn.deliveries) and self._taking:

@@ -9,14 +9,17 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from stoker.errors import StokerError
-from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
+from stoker.errors import RedisRefused, RedisUnavailable, StokerError
+from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.reaping import REAPED_AT_ONCE
+from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.scripts import Call, run_blocking
+from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.memory import resident
 
@@ -25,6 +28,8 @@ WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
 MEMORY_INTERVAL = 1.0
+LOOK_APART = 0.02
+RENEW_INTERVAL = HOLD / 4
 _log = logging.getLogger("stoker.worker")
 
 
@@ -60,6 +65,13 @@ class LoopWatch:
             self._seen = time.monotonic()
 
 
+class Heart(Protocol):
+    """A worker, as the heartbeat's thread sees it. `hear` is called on the event loop."""
+
+    def heartbeat_call(self) -> Call: ...
+    def hear(self, answer: Pulse) -> None: ...
+
+
 class Heartbeat(threading.Thread):
     """Renews the worker's leases from a thread of its own, so that a busy event loop does not lose them.
 
@@ -67,14 +79,14 @@ class Heartbeat(threading.Thread):
     """
 
     def __init__(
-        self, redis: ThreadClient, interval: float, watch: LoopWatch, call: Callable[[], Call], heard: Callable[[Pulse], object]
+        self, redis: ThreadClient, interval: float, watch: LoopWatch, hearts: Sequence[Heart], on_loop: Callable[..., object]
     ) -> None:
         super().__init__(name="stoker-heartbeat", daemon=True)
         self._redis = redis
         self._interval = interval
         self._watch = watch
-        self._call = call
-        self._heard = heard
+        self._hearts = hearts
+        self._on_loop = on_loop
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -87,13 +99,14 @@ class Heartbeat(threading.Thread):
             self._ended.wait(self._interval)
 
     def beat(self) -> None:
-        """One heartbeat. A failed one is only logged: the next may still come in time."""
-        try:
-            answer = pulse(run_blocking(self._redis, self._call()))
-        except StokerError as error:
-            _log.warning("heartbeat failed", extra={"error": str(error)})
-        else:
-            self._heard(answer)
+        """One heartbeat of each. A failed one is only logged: the next may still come in time."""
+        for heart in self._hearts:
+            try:
+                answer = pulse(run_blocking(self._redis, heart.heartbeat_call()))
+            except StokerError as error:
+                _log.warning("heartbeat failed", extra={"error": str(error)})
+            else:
+                self._on_loop(heart.hear, answer)
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -159,6 +172,44 @@ async def keep_small(worker: Recyclable, limit: int) -> None:
         taken = resident() if worker.runs else 0
     _log.warning("over the memory limit: draining, to start anew", extra={"memory": taken, "limit": limit, "runs": worker.runs})
     worker.recycle()
+
+
+async def start_runs(schedules: Schedules) -> None:
+    """Start the runs of schedules when they are due: whichever worker looks first."""
+    while True:
+        pause = UPKEEP_INTERVAL
+        try:
+            looked = await schedules.look()
+        except StokerError as error:
+            _log.debug("upkeep failed, trying again", extra={"error": str(error)})
+        else:
+            if looked.started:
+                _log.info("started by the clock", extra={"task_ids": looked.started})
+            if looked.moved:
+                continue
+            if looked.next_in:
+                # Not all at the same instant: all but one look in vain.
+                pause = min(pause, looked.next_in + random.uniform(0, LOOK_APART))
+        await asyncio.sleep(pause)
+
+
+async def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]) -> None:
+    """Make the schedules of the application known, and hold them against those of older versions that run still."""
+    version, unheard = 0, False
+    while True:
+        try:
+            version = version or await schedules.now()
+            answer = await schedules.register(source, version, definitions)
+        except (RedisUnavailable, RedisRefused) as error:
+            _log.debug("upkeep failed, trying again", extra={"error": str(error)})
+            await asyncio.sleep(UPKEEP_INTERVAL)
+            continue
+        if not answer.heard and not unheard:
+            _log.info("a newer version of the application declares the schedules", extra={"source": source})
+        if answer.taken:
+            _log.warning("schedules of these names are declared elsewhere, which wins", extra={"schedules": answer.taken})
+        unheard = not answer.heard
+        await asyncio.sleep(RENEW_INTERVAL * random.uniform(0.8, 1.2))
 
 
 async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:
