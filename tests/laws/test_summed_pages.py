@@ -15,7 +15,7 @@ def page(done: int, *, busy: int = 0, lag: float = 0.0) -> str:
     tally.succeeded = done
     for _ in range(done):
         tally.duration.observe(0.5)
-    metrics.slots(busy)
+    metrics.slots(busy, "emails")
     metrics.lag.set(lag)
     return generate_latest(registry).decode()
 

@@ -23,7 +23,7 @@ class WorkerPage:
         registry: CollectorRegistry,
         watch: LoopWatch,
         lifespan: Lifespan,
-        starting: "asyncio.Task[None]",
+        starting: "asyncio.Task[list[str]]",
     ) -> None:
         self.name = crew.name
         self.patience = patience
