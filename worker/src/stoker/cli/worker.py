@@ -150,14 +150,10 @@ def worker(
         max_memory=max_memory,
         listen_fd=listen_fd,
     )
-<<<<<<< HEAD
+    _collect_seldom()
     if _run(work(application, settings)):
         # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
-=======
-    _collect_seldom()
-    _run(work(application, settings))
->>>>>>> main
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
         # A thread that was given up cannot be stopped, and Python would wait for it for ever.
         sys.stdout.flush()
@@ -172,9 +168,6 @@ def _lease(duration_: float, max_lost: int) -> Lease:
         raise Invalid(f"--lease: {error}") from error
 
 
-<<<<<<< HEAD
-def _run(work: Any) -> bool:
-=======
 def _collect_seldom() -> None:
     """This process is the worker's own. Hundreds of tasks at a time would else set the garbage collector off every
     few round trips, to look through them and all modules in vain: a fifth of the CPU of short tasks. What is here now stays.
@@ -183,8 +176,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def _run(work: Any) -> None:
->>>>>>> main
+def _run(work: Any) -> bool:
     try:
         import uvloop
     except ImportError:

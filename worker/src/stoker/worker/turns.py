@@ -154,17 +154,13 @@ class Turns:
         looking = self._look and self._free > 0
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
-<<<<<<< HEAD
-            return room_for_one and len(self._ended) >= WORTH_ANOTHER
-        return bool(self._ended) or (self._look and self._taking)
-=======
             return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
         return bool(self._ended) or looking
 
     @property
     def _free(self) -> int:
         """Slots that nothing runs in and no turn under way may fill."""
-        return 0 if self.leaving else self._slots - self._busy() - self._asked
+        return self._slots - self._busy() - self._asked if self._taking else 0
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
@@ -178,7 +174,6 @@ class Turns:
         turn = asyncio.create_task(self._turn(settlements, room, takes_suspect=suspect))
         self._under_way.add(turn)
         turn.add_done_callback(self._landed)
->>>>>>> main
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
         self._under_way.discard(turn)
@@ -186,18 +181,7 @@ class Turns:
             _log.critical("a bug in the worker", exc_info=error)
         self._stir.set()
 
-<<<<<<< HEAD
-    async def _turn(self) -> None:
-        settlements, self._ended = self._ended, []
-        room = min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE) if self._taking else 0
-        # Nobody knows what a fetch under way brings: a suspect perhaps.
-        fetching = self._asked > 0
-        suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
-        self._look = False
-        self._asked += room
-=======
     async def _turn(self, settlements: list[Settlement], room: int, *, takes_suspect: bool) -> None:
->>>>>>> main
         try:
             turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=not takes_suspect)
         except Exception as error:
@@ -227,17 +211,11 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
-<<<<<<< HEAD
-        if room > len(turn.deliveries) and self._taking:
-            self._has_room.set()
-        elif room == FETCHED_AT_ONCE:
-=======
         if room > 0:
             self._plenty = len(turn.deliveries) == room
         if self._plenty:
->>>>>>> main
             self._look = True
-        elif room > 0 and not self.leaving:
+        elif room > 0 and self._taking:
             self._has_room.set()
 
     async def _wake_when_work_comes(self) -> None:
