@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -222,3 +223,37 @@ async def test_drain_counts_threads_too_and_is_posted(bakery: Stoker, redis_url:
         assert answer.splitlines()[0].split()[1] == b"200"
         assert await handle.result(timeout=1) == "dough"
         assert worker.process.poll() is None
+
+
+async def test_a_change_of_the_source_starts_the_worker_anew(redis_url: str, tmp_path: Path) -> None:
+    source = """from stoker import Stoker\napp = Stoker("draft")\n@app.task()\nasync def say() -> str:\n    return {!r}\n"""
+    module, log = tmp_path / "draft.py", tmp_path / "worker.log"
+    module.write_text(source.format("first"))
+    environment = {**os.environ, "STOKER_REDIS_URL": redis_url}
+    command = [sys.executable, "-m", "stoker", "worker", "draft:app", "--port", "0", "--lease", "1s", "--reload"]
+    with log.open("wb") as sink:
+        process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=environment, stdout=sink, stderr=sink)
+    try:
+        assert await said_by(redis_url) == "first"
+        module.write_text("a mistake that is no Python")
+        await until(lambda: b"waits for a change" in log.read_bytes(), STARTS_WITHIN)
+        module.write_text(source.format("second and longer"))
+        await until(lambda: log.read_bytes().count(b"worker started") == 2, STARTS_WITHIN)
+        assert await said_by(redis_url) == "second and longer"
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), ENDS_WITHIN) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def said_by(redis_url: str) -> str:
+    app = Stoker("draft", redis=redis_url)
+
+    @app.task()
+    async def say() -> str: ...
+
+    try:
+        return await (await say.enqueue()).result(timeout=STARTS_WITHIN)
+    finally:
+        await app.close()

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from working import AT_ONCE, working
@@ -169,6 +170,36 @@ async def test_an_unknown_task_is_handed_back_not_failed(app: Stoker) -> None:
 
 async def is_scheduled(app: Stoker, task_id: str) -> bool:
     return (await app.client.status("default", task_id)).state is State.SCHEDULED
+
+
+async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Stoker, redis_url: str) -> None:
+    """During a rollout both serve the queue. The new parameters would not fit, and a call that does not fit is buried."""
+    new = Stoker("shop", redis=redis_url)
+
+    @app.task(name="invoice", version=1)
+    async def old_invoice(order: int) -> str:
+        return "old"
+
+    @new.task(name="invoice", version=2)
+    async def invoice(order: int, currency: str = "EUR") -> str:
+        return currency
+
+    handle = await invoice.enqueue(7, currency="CHF")
+    async with working(app):
+        status = await until(lambda: postponed(handle))
+        assert (status.attempts, status.losses) == (0, 0)
+        assert await (await old_invoice.enqueue(7)).result(timeout=5) == "old"
+    earlier = await old_invoice.options(id="earlier").enqueue(8)
+    async with working(new):
+        assert await handle.result(timeout=10) == "CHF"
+        assert (await earlier.status()).task == "invoice"
+        assert await earlier.result(timeout=5) == "EUR"
+    await new.close()
+
+
+async def postponed(handle: Any) -> Any:
+    status = await handle.status()
+    return status if status.state is State.SCHEDULED else None
 
 
 async def test_a_task_that_nobody_knew_for_ten_minutes_is_buried(app: Stoker) -> None:

@@ -14,7 +14,7 @@ from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
-from stoker.rules.message import check_priority, check_queue, check_timeout
+from stoker.rules.message import check_priority, check_queue, check_timeout, check_version
 from stoker.rules.retry import Retry
 from stoker.rules.schedule import Definition, Timing
 from stoker.rules.unique import Unique
@@ -72,6 +72,7 @@ class Stoker:
         unique: Unique | None = None,
         concurrency: Concurrency | None = None,
         executor: Literal["thread", "process"] | None = None,
+        version: int = 0,
         schedule: Timing | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
@@ -79,10 +80,13 @@ class Stoker:
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
         With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
 
+        Raise `version` when its parameters change: during a rollout, workers that declare a lower one hand such tasks back.
+
         Raises Invalid for a name that is taken, and for values out of range.
         """
         limit = None if timeout is None else check_timeout(timeout)
-        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency, executor)
+        place = check_queue(queue), check_priority(priority)
+        policy = Policy(*place, limit, retry, unique, concurrency, executor, check_version(version))
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)

@@ -66,6 +66,7 @@ class TaskCall(Struct, frozen=True):
     claim: Claim | None = None
     limit: Limit | None = None
     durability: Durability = Durability.MEMORY
+    version: int = 0
 
     @property
     def own_id(self) -> str | None:
@@ -198,6 +199,7 @@ class Client:
             trace=trace,
             max_retries=call.max_retries,
             timeout=call.timeout,
+            version=call.version,
         )
         return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 

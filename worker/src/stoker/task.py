@@ -52,6 +52,7 @@ class Policy(msgspec.Struct, frozen=True):
     unique: Unique | None = None
     concurrency: Concurrency | None = None
     executor: Literal["thread", "process"] | None = None
+    version: int = 0
 
 
 class Options(TypedDict, total=False):
@@ -185,6 +186,7 @@ class Task(Generic[P, R]):
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
             limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
             durability=check_durability(durability) if durability else Durability.MEMORY,
+            version=self.policy.version,
         )
 
     async def send(self, call: TaskCall) -> Handle[R]:

@@ -107,6 +107,9 @@ def worker(
         int | None, option("--listen-fd", hidden=True, help="A socket that whoever started us listens on.")
     ] = None,
     name: Annotated[str, option("--name", help="Default: the host's name.")] = "",
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Start anew when a source file changes (development).")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, and end.")] = False,
     log_format: LogFormatOption = "auto",
     log_level: LogLevelOption = "info",
@@ -118,10 +121,10 @@ def worker(
     from stoker.worker.process import work
 
     configure(log_format, log_level)
-    if processes > 1 and not check:
+    if (processes > 1 or reload) and not check:
         from stoker.worker.group import run_group
 
-        asyncio.run(run_group(processes, drain_timeout, host, port))
+        asyncio.run(run_group(processes, drain_timeout, host, port, reload=reload))
         return
     application = load_app(app)
     if check:

@@ -33,6 +33,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
     that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
+    `version` is that of the task's declaration: a worker that declares a lower one hands the task back.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     schedule: str | None = None
     scheduled_for: int | None = None
+    version: int = 0
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -155,6 +157,13 @@ def check_retries(count: int) -> int:
     if not isinstance(count, int) or not 0 <= count <= MAX_RETRIES:
         raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}")
     return count
+
+
+def check_version(version: int) -> int:
+    """Raises Invalid unless it is a whole number, 0 or more."""
+    if not isinstance(version, int) or version < 0:
+        raise Invalid(f"bad version {version!r}: use a whole number, 0 or more")
+    return version
 
 
 class IdFactory:

@@ -76,11 +76,8 @@ def main() -> None:
         channel.send(Broken(str(error)))
         return
     channel.send(Ready())
-    me = os.getpid()
     while isinstance(request := channel.receive(), Run):
         outcome = run(app, request)
-        if os.getpid() != me:
-            os._exit(0)  # the task has forked, and this is the copy: its run is reported by the original
         channel.send(Ended(outcome, resident()))
 
 

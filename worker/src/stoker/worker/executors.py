@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,7 @@ from stoker.worker.deadline import Deadline
 from stoker.worker.opening import run_here_with, run_with
 from stoker.worker.pool import Child, NotStarted, ProcessPool
 from stoker.worker.running import context_of
-from stoker.worker.verdict import ChildFailed, called, raised, returned
+from stoker.worker.verdict import ChildFailed, called, leave_if_forked, raised, returned
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -36,6 +37,7 @@ class Executor:
     def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
         self._app = app
         self._tasks = app.tasks
+        self._process = os.getpid()
         self._timeout = settings.task_timeout
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
@@ -51,6 +53,9 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        if message.version > task.policy.version:
+            words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
+            return Unknown(Failure("NewerVersion", words))
         running.set((message, delivery))
         if task.executor == "process":
             return await self._with_child(task, delivery, message)
@@ -99,6 +104,8 @@ class Executor:
             if isinstance(error, TimeoutError) and deadline.expired:
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
             return raised(error)
+        finally:
+            leave_if_forked(self._process)
         return value if isinstance(value, Returned) else returned(task.name, value)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:

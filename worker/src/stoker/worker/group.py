@@ -12,15 +12,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from stoker.errors import Invalid
 from stoker.rules.durations import format_duration
 from stoker.rules.retry import Jitter, Retry, backoff
+from stoker.worker.changes import changes
 from stoker.worker.health import WORKER_HEADER, HealthServer
 from stoker.worker.spawned import Program
 from stoker.worker.sums import Sums
@@ -33,15 +35,20 @@ STUCK_LOOKS = 3
 YOUNG = 10.0
 """A process that ends by itself within this many seconds could not work."""
 CRASH_BACKOFF = Retry(initial_delay=1.0, multiplier=2, max_delay=30.0, jitter=Jitter.NONE)
+RELOAD_PATIENCE = 5.0
+"""Seconds that running tasks have when the source changes: somebody is waiting to see what it does."""
 GRACE = 15.0
 """Seconds beyond the drain timeout, until a process that does not leave is killed."""
 _log = logging.getLogger("stoker.worker")
 
 
-async def run_group(count: int, patience: float, host: str, port: int) -> None:
-    """Run so many workers like this one until told to leave. Raises Invalid when none of them could ever work."""
+async def run_group(count: int, patience: float, host: str, port: int, *, reload: bool) -> None:
+    """Run so many workers like this one until told to leave. With `reload`, start them anew when a source file changes.
+
+    Raises Invalid when none of them could ever work; with `reload`, they wait for a change instead.
+    """
     registry = CollectorRegistry()
-    group = Group(count, patience, registry)
+    group = Group(count, patience, registry, changes(Path.cwd()) if reload else None)
     with HealthServer(host, port, group) as health, _signals(group):
         _log.info("group started", extra={"processes": count, "port": health.port})
         await group.run()
@@ -53,8 +60,12 @@ class Group:
 
     name = "group"
 
-    def __init__(self, count: int, patience: float, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, count: int, patience: float, registry: CollectorRegistry, changes: AsyncIterator[Sequence[str]] | None = None
+    ) -> None:
         self.patience = patience
+        self.reloads = changes is not None
+        self._changes = changes
         self.leaving = asyncio.Event()
         self.has_worked = False
         self.failure: Invalid | None = None
@@ -68,11 +79,12 @@ class Group:
 
     async def run(self) -> None:
         """Keep all running until told to leave, and until they have left."""
-        counting = asyncio.create_task(self._keep_counting())
+        beside = [asyncio.create_task(self._keep_counting()), asyncio.create_task(self._reload())]
         try:
             await asyncio.gather(*(member.keep() for member in self._members))
         finally:
-            counting.cancel()
+            for task in beside:
+                task.cancel()
             for member in self._members:
                 member.close()
             self.threads.shutdown(wait=False, cancel_futures=True)
@@ -107,6 +119,14 @@ class Group:
         path = f"/drain?timeout={format_duration(patience)}"
         return _joined(self.threads.map(lambda member: member.ask(path, patience + ANSWERS_WITHIN), self._members))
 
+    async def _reload(self) -> None:
+        if self._changes is None:
+            return
+        async for files in self._changes:
+            _log.info("source files have changed: starting anew", extra={"files": files})
+            for member in self._members:
+                member.renew()
+
     async def count(self) -> None:
         """Take in what all have counted."""
         await asyncio.get_running_loop().run_in_executor(self.threads, self._gather)
@@ -139,6 +159,7 @@ class Member:
         self._group = group
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._program: Program | None = None
+        self._again = asyncio.Event()
 
     @property
     def present(self) -> bool:
@@ -149,6 +170,7 @@ class Member:
         """Start a process, and another whenever one ends, until told to leave. When none has ever worked, all give up."""
         crashes = 0
         while not self._group.leaving.is_set():
+            self._again.clear()
             self._program = program = await Program.start(
                 f"process {self.seat}", self._command(), descriptors=[self._listener.fileno()], orphaned=signal.SIGHUP
             )
@@ -158,6 +180,12 @@ class Member:
             self.trouble, self.stuck = "starting", None
             if self._group.leaving.is_set():
                 return
+            if program.asked_to_leave:
+                continue
+            if code and self._group.reloads:
+                _log.error("worker process ended, and waits for a change of its source", extra={"seat": self.seat, "code": code})
+                await self._again.wait()
+                continue
             if code and not self._group.has_worked:
                 self._group.failure = Invalid(f"a worker process ended with exit code {code} before any could work")
                 self._group.leave()
@@ -169,8 +197,16 @@ class Member:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._group.leaving.wait(), pause)
 
+    def renew(self) -> None:
+        """Let another take its place: what runs may end within a moment, or is given back."""
+        self._again.set()
+        if self._program:
+            self._program.ask_to_leave()
+            asyncio.get_running_loop().call_later(RELOAD_PATIENCE, self._program.ask_to_leave)
+
     def leave(self) -> None:
         """Pass the wish on."""
+        self._again.set()
         if self._program:
             self._program.ask_to_leave()
             asyncio.get_running_loop().call_later(self._group.patience + GRACE, self._program.kill)
@@ -225,7 +261,7 @@ class Member:
         return await asyncio.get_running_loop().run_in_executor(self._group.threads, self.ask, path, ANSWERS_WITHIN)
 
     def _command(self) -> Sequence[str]:
-        own = ["--processes", "1", "--listen-fd", str(self._listener.fileno())]
+        own = ["--processes", "1", "--no-reload", "--listen-fd", str(self._listener.fileno())]
         return [sys.executable, "-m", "stoker", *sys.argv[1:], *own]
 
 

@@ -1,5 +1,6 @@
 """What a function did, as an outcome: the same for the loop, for threads and for child processes."""
 
+import os
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -52,13 +53,22 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type(error).__name__, _words(error), _unicode(text))
 
 
+def leave_if_forked(process: int) -> None:
+    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run."""
+    if os.getpid() != process:
+        os._exit(0)
+
+
 def called(function: Callable[[], Any]) -> Any:
     """Call a plain function where a future waits for it."""
+    process = os.getpid()
     try:
         return function()
     except StopIteration as error:
         # No future can carry this one: whoever waited for it would wait for ever.
         raise RuntimeError("the task raised StopIteration") from error
+    finally:
+        leave_if_forked(process)
 
 
 def _words(error: BaseException) -> str:
