@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 import msgspec
 
 from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
-from stoker.injection import Factory, Plan, fits, injected, name_of, placeholders, plan
+from stoker.injection import Factory, Plan, fits, name_of, plan
 from stoker.queue.broker import Receipt
 from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
@@ -18,11 +18,12 @@ from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
+from stoker.rules.why import Explanation
+from stoker.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
-_ABSENT: Any = msgspec.UNSET
 
 
 class Application(Protocol):
@@ -89,6 +90,10 @@ class Handle(Generic[R]):
         """Where it is now. Raises NotFound once it is forgotten."""
         return await self._task.app.client.status(self.queue, self.id)
 
+    async def explain(self) -> Explanation:
+        """Why it is where it is: what stands before it, holds it back, went wrong. Raises NotFound once it is forgotten."""
+        return await self._task.app.client.inspector.explain(self.queue, self.id)
+
     async def cancel(self) -> Cancellation:
         """Cancel it: at once while it waits, with its worker's next heartbeat while it runs."""
         [answer] = await self._task.app.client.inspector.cancel(self.queue, [self.id])
@@ -108,8 +113,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.policy = policy
-        self._signature = inspect.signature(function)
-        self._refuse_star_parameters()
+        self.signature = Signature(name, function)
         self._check_executor()
         update_wrapper(self, function)
 
@@ -121,10 +125,7 @@ class Task(Generic[P, R]):
 
         Raises TypeError where a parameter with `Depends(...)` as its default is left out.
         """
-        if self._placeholders:
-            given = self._signature.bind(*args, **kwargs).arguments
-            if left_out := self._placeholders - given.keys():
-                raise TypeError(f"{self.name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
+        self.signature.check_plain_call(args, kwargs)
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -156,24 +157,16 @@ class Task(Generic[P, R]):
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
-        try:
-            arguments = self._arguments.decode(payload)
-        except msgspec.MsgspecError as error:
-            raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
-        return {name: getattr(arguments, name) for name in arguments.__struct_fields__ if getattr(arguments, name) is not _ABSENT}
+        return self.signature.decode(payload)
 
     def decode_result(self, value: bytes) -> R:
         """A result from JSON to the declared return type."""
-        hint = self._hints.get("return", Any)
-        result: R = msgspec.json.decode(value, type=hint, strict=False)
+        result: R = self.signature.decode_result(value)
         return result
 
     def call(self, options: Options, *args: Any, **kwargs: Any) -> TaskCall:
         """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
-        try:
-            bound = self._bind(args, kwargs)
-        except TypeError as error:
-            raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
+        bound = self.signature.bind(args, kwargs)
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
@@ -190,7 +183,7 @@ class Task(Generic[P, R]):
             timeout=options.get("timeout"),
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
-            limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
+            limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
             durability=check_durability(durability) if durability else Durability.MEMORY,
         )
 
@@ -201,10 +194,7 @@ class Task(Generic[P, R]):
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
-        try:
-            _ = self._arguments
-        except (NameError, TypeError) as error:
-            raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
+        self.signature.check()
         try:
             wanted = self._plan
         except Invalid as error:
@@ -228,58 +218,6 @@ class Task(Generic[P, R]):
     def _plan(self) -> Plan | None:
         return plan(self.function, on_loop=self.is_async, overrides={})
 
-    @cached_property
-    def _injected(self) -> frozenset[str]:
-        return injected(self.function, self._hints)
-
-    @cached_property
-    def _placeholders(self) -> frozenset[str]:
-        return placeholders(self._signature)
-
-    @cached_property
-    def _hints(self) -> dict[str, Any]:
-        return get_type_hints(self.function, include_extras=True)
-
-    @cached_property
-    def _arguments(self) -> msgspec.json.Decoder[Any]:
-        fields = [
-            (name, self._hints.get(name, Any))
-            if parameter.default is parameter.empty
-            else (name, self._hints.get(name, Any), _ABSENT)
-            for name, parameter in self._signature.parameters.items()
-            if name not in self._injected
-        ]
-        shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        return msgspec.json.Decoder(shape)
-
-    def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
-        defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
-        return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        positional, required, known = self._names
-        if len(args) <= len(positional):
-            arguments = dict(zip(positional, args, strict=False))
-            if arguments.keys().isdisjoint(kwargs):
-                arguments |= kwargs
-                if required <= arguments.keys() <= known:
-                    return arguments
-        return self._called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
-
-    @cached_property
-    def _called(self) -> inspect.Signature:
-        """What a caller sees: without what the worker gives."""
-        parameters = [each for name, each in self._signature.parameters.items() if name not in self._injected]
-        return self._signature.replace(parameters=parameters)
-
-    @cached_property
-    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
-        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
-        each = self._called.parameters
-        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
-        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
-        return positional, required, frozenset(each)
-
     def _check_executor(self) -> None:
         wanted = self.policy.executor
         if wanted not in {None, "thread", "process"}:
@@ -288,13 +226,6 @@ class Task(Generic[P, R]):
             raise Invalid(
                 f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
             )
-
-    def _refuse_star_parameters(self) -> None:
-        for parameter in self._signature.parameters.values():
-            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-                raise Invalid(
-                    f"task {self.name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict"
-                )
 
 
 class Call(Generic[P, R]):

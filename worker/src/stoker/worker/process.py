@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
+from stoker.rules import names
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -105,7 +105,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
 def process_name(settings: WorkerSettings) -> str:
     """A name that no other process has, now or later: its leases are told apart by it."""
     host = settings.name or os.environ.get("POD_NAME") or socket.gethostname()
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
+    return names.process_name(host, os.getpid(), os.urandom(3))
 
 
 async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:

@@ -22,6 +22,8 @@ from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
 
 ASK_AGAIN = 5.0
+MOST_NAMES = 200
+"""A worker of more tasks does not say which they are."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -36,6 +38,7 @@ class Worker:
         broker: Broker,
         metrics: WorkerMetrics,
         clock: Clock = system,
+        report: Reporter | None = None,
     ) -> None:
         self.name = name
         self._tasks = app.tasks
@@ -44,7 +47,7 @@ class Worker:
         self._metrics = metrics
         self._tracing = app.tracing
         self._clock = clock
-        self._report = Reporter(metrics.tasks, app.tasks)
+        self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
@@ -63,7 +66,10 @@ class Worker:
 
     def heartbeat_call(self) -> Call:
         """What the heartbeat's thread sends: this worker lives and holds these."""
-        info = msgspec.json.encode({"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving})
+        known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
+        info = msgspec.json.encode(
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving, "tasks": known}
+        )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
     def hear(self, answer: Pulse) -> None:
@@ -105,7 +111,25 @@ class Worker:
         try:
             await self._turns.run()
         finally:
-            await self._executor.close()
+            await self.close()
+
+    async def turn(self) -> int:
+        """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
+        return await self._turns.once()
+
+    @property
+    def running(self) -> list[asyncio.Task[Settlement]]:
+        """What runs now."""
+        return list(self._jobs.values())
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the tasks that are not settled yet."""
+        return list(self._turns.held.values())
+
+    async def close(self) -> None:
+        """Run nothing more."""
+        await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))

@@ -58,9 +58,11 @@ class Turns:
         self._suspects: set[str] = set()
         self._stir = asyncio.Event()
         self._look = True  # whether there may be something to fetch
+        self._plenty = False  # whether the last fetch brought all it had room for
         self._has_room = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self._asked = 0  # room that turns under way may still fill
+        self._suspect_asked_for = False  # by a turn under way: a second one might bring another
         self._alarm: asyncio.TimerHandle | None = None
         self._troubles = 0
         self._stage = Stage.TAKING
@@ -103,6 +105,18 @@ class Turns:
         finally:
             await end(waiting, *self._under_way)
 
+    async def once(self) -> int:
+        """One turn now, for whoever steps by hand instead of letting it `run`. Returns how many were settled and taken.
+
+        Raises what the broker raises; what has ended is kept then.
+        """
+        settlements, room = self._ended.copy(), self._slots - self._busy()
+        suspected = not self._suspects <= {settlement.fence for settlement in settlements}
+        turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+        del self._ended[: len(settlements)]
+        self._take(turn, settlements, room)
+        return len(settlements) + len(turn.deliveries)
+
     @property
     def _hurried(self) -> bool:
         return self._stage >= Stage.HURRYING
@@ -114,16 +128,33 @@ class Turns:
     async def _step(self) -> None:
         await self._stir.wait()
         self._stir.clear()
-        if self._due():
-            turn = asyncio.create_task(self._turn())
-            self._under_way.add(turn)
-            turn.add_done_callback(self._landed)
+        while self._due():
+            self._set_out()
 
     def _due(self) -> bool:
+        looking = self._look and self._free > 0
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
-            return room_for_one and len(self._ended) >= WORTH_ANOTHER
-        return bool(self._ended) or (self._look and not self.leaving)
+            return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
+        return bool(self._ended) or looking
+
+    @property
+    def _free(self) -> int:
+        """Slots that nothing runs in and no turn under way may fill."""
+        return 0 if self.leaving else self._slots - self._busy() - self._asked
+
+    def _set_out(self) -> None:
+        settlements, self._ended = self._ended, []
+        free = self._free
+        # A share of the slots: while one turn's tasks run, the other's are fetched.
+        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, self._slots // UNDER_WAY_AT_ONCE))
+        suspect = room > 0 and not self._suspect_asked_for and self._suspects <= {settlement.fence for settlement in settlements}
+        self._look = self._plenty and free > room
+        self._asked += room
+        self._suspect_asked_for = self._suspect_asked_for or suspect
+        turn = asyncio.create_task(self._turn(settlements, room, takes_suspect=suspect))
+        self._under_way.add(turn)
+        turn.add_done_callback(self._landed)
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
         self._under_way.discard(turn)
@@ -131,16 +162,9 @@ class Turns:
             _log.critical("a bug in the worker", exc_info=error)
         self._stir.set()
 
-    async def _turn(self) -> None:
-        settlements, self._ended = self._ended, []
-        room = 0 if self.leaving else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
-        # Nobody knows what a fetch under way brings: a suspect perhaps.
-        fetching = self._asked > 0
-        suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
-        self._look = False
-        self._asked += room
+    async def _turn(self, settlements: list[Settlement], room: int, *, takes_suspect: bool) -> None:
         try:
-            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=not takes_suspect)
         except Exception as error:
             # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
@@ -151,6 +175,7 @@ class Turns:
             self._take(turn, settlements, room)
         finally:
             self._asked -= room
+            self._suspect_asked_for = self._suspect_asked_for and not takes_suspect
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
         for settlement in settlements:
@@ -167,10 +192,12 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
-        if room > len(turn.deliveries) and not self.leaving:
-            self._has_room.set()
-        elif room == FETCHED_AT_ONCE:
+        if room > 0:
+            self._plenty = len(turn.deliveries) == room
+        if self._plenty:
             self._look = True
+        elif room > 0 and not self.leaving:
+            self._has_room.set()
 
     async def _wake_when_work_comes(self) -> None:
         """Block in Redis while there is room and nothing to do."""

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from stoker.errors import RedisRefused, RedisUnavailable, StokerError
-from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
+from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.scripts import Call, run_blocking
 from stoker.rules.schedule import Definition
