@@ -41,6 +41,7 @@ class Worker:
         report: Reporter | None = None,
     ) -> None:
         self.name = name
+        self.runs = 0
         self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
@@ -82,6 +83,21 @@ class Worker:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
                 job.cancel()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
+        return self._turns.empty
+
+    @property
+    def resting(self) -> bool:
+        """Whether no more tasks are taken."""
+        return self._turns.resting
+
+    def rest(self) -> None:
+        """Take no more tasks, and stay."""
+        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
+        self._turns.rest()
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
@@ -149,6 +165,7 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
+        self.runs += 1
         del self._jobs[delivery.fence]
         self._cancelled.discard(delivery.fence)
         self._turns.settle(settlement)
