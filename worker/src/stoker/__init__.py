@@ -14,8 +14,11 @@ from stoker.errors import (
     RedisRefused,
     RedisUnavailable,
     ResultPending,
+    Snooze,
+    SoftTimeout,
     StokerError,
     TaskFailed,
+    TryAgain,
 )
 from stoker.injection import Depends, State
 from stoker.rules.concurrency import Concurrency
@@ -39,11 +42,14 @@ __all__ = [
     "RedisUnavailable",
     "ResultPending",
     "Retry",
+    "Snooze",
+    "SoftTimeout",
     "State",
     "Stoker",
     "StokerError",
     "Task",
     "TaskFailed",
+    "TryAgain",
     "Unique",
     "cron",
     "every",

@@ -24,15 +24,17 @@ from stoker.rules.message import (
     IdFactory,
     Message,
     check_delay,
+    check_headers,
     check_id,
     check_key,
     check_priority,
     check_queue,
     check_retries,
-    check_timeout,
+    check_timeouts,
     id_of_key,
 )
 from stoker.rules.partitions import place_of
+from stoker.rules.retry import Backoff
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
@@ -51,6 +53,7 @@ class TaskCall(Struct, frozen=True):
     An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
     With a `limit` it runs only beside so many tasks of the same key.
+    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
     """
 
     task: str
@@ -61,7 +64,12 @@ class TaskCall(Struct, frozen=True):
     run_at: float = 0.0
     id: str | None = None
     max_retries: int | None = None
+    retry: Backoff | None = None
     timeout: float | None = None
+    soft_timeout: float | None = None
+    expires: float = 0.0
+    expires_at: float = 0.0
+    headers: dict[str, str] = {}
     idempotency_key: str | None = None
     claim: Claim | None = None
     limit: Limit | None = None
@@ -130,10 +138,13 @@ class Client:
         except NotFound as error:
             raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
         if status.state is State.CANCELLED:
-            raise TaskFailed(f"task {task_id} was cancelled")
+            raise TaskFailed(f"task {task_id} {'expired before it could run' if status.expired else 'was cancelled'}")
         if status.state is State.DEAD:
-            reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
-            raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
+            words = f"task {task_id} is in the dead letters"
+            if not (failure := status.failure):
+                raise TaskFailed(f"{words}: no reason kept")
+            text = f"{words}: {failure.type}: {failure.message}"
+            raise TaskFailed(text, type=failure.type, message=failure.message, traceback=failure.traceback)
         return status
 
     async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
@@ -198,8 +209,18 @@ class Client:
             trace=trace,
             max_retries=call.max_retries,
             timeout=call.timeout,
+            retry=call.retry,
+            soft_timeout=call.soft_timeout,
+            expires=self._expiry(call),
+            headers=call.headers,
         )
         return Entry(message, call.delay, call.run_at, call.claim, call.limit)
+
+    def _expiry(self, call: TaskCall) -> int | None:
+        """When no run may begin any more, in epoch milliseconds."""
+        if not call.expires and not call.expires_at:
+            return None
+        return round(1000 * (call.expires_at or self._clock() + call.expires))
 
 
 def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
@@ -228,10 +249,24 @@ def _check(call: TaskCall) -> None:
         raise Invalid("the task's name is missing")
     if call.max_retries is not None:
         check_retries(call.max_retries)
-    if call.timeout is not None:
-        check_timeout(call.timeout)
+    check_timeouts(call.soft_timeout, call.timeout)
+    if call.headers:
+        check_headers(call.headers)
+    _check_times(call)
+
+
+def _check_times(call: TaskCall) -> None:
     check_delay(call.delay)
     if not 0 <= call.run_at <= LAST_MOMENT:
         raise Invalid(f"task {call.task}: bad run_at {call.run_at!r}: use seconds since 1970")
     if call.delay and call.run_at:
         raise Invalid(f"task {call.task}: give either a delay or a run_at, not both")
+    if not call.expires and not call.expires_at:
+        return
+    check_delay(call.expires)
+    if call.expires and call.expires_at:
+        raise Invalid(f"task {call.task}: give either expires or expires_at, not both")
+    if not 0 <= call.expires_at <= LAST_MOMENT:
+        raise Invalid(f"task {call.task}: bad expires_at {call.expires_at!r}: use seconds since 1970")
+    if 0 < call.expires <= call.delay or 0 < call.expires_at <= call.run_at:
+        raise Invalid(f"task {call.task}: it would expire before it is due")

@@ -97,7 +97,7 @@ def run(app: Stoker, request: Run) -> Outcome:
     except Invalid as error:
         return Hopeless(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
-    plan, values = task.plan, [context_of(delivery, message), None]
+    plan, values = task.plan, [context_of(delivery, message, request.limit), None]
 
     def call() -> Any:
         return task.function(**arguments, **(plan.given(values) if plan else {}))
@@ -106,7 +106,7 @@ def run(app: Stoker, request: Run) -> Outcome:
         with attached(request.trace):
             value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
     except BaseException as error:  # sys.exit() too: the next task wants this process
-        return raised(error)
+        return raised(error, task.policy.retry)
     return returned(task.name, value)
 
 

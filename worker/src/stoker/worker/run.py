@@ -13,7 +13,22 @@ from stoker.errors import Invalid
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
 from stoker.queue.scripts import Call
 from stoker.rules.message import Message, decode
-from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
+from stoker.rules.retry import narrowed
+from stoker.rules.settle import (
+    Asked,
+    Bury,
+    Cancel,
+    Expired,
+    Failure,
+    Hopeless,
+    Interrupted,
+    Outcome,
+    Raised,
+    Release,
+    Stopped,
+    Transition,
+    settle,
+)
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.executors import Executor
@@ -138,8 +153,11 @@ class Worker:
         except Invalid as error:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
-            self._report.started(message, delivery)
-            transition = self._settle(delivery, message, await self._outcome(delivery, message))
+            if message.expires is not None and delivery.taken >= message.expires:
+                transition = self._settle(delivery, message, Expired())
+            else:
+                self._report.started(message, delivery)
+                transition = self._settle(delivery, message, await self._outcome(delivery, message))
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
         return Settlement(delivery.id, delivery.fence, transition, busy)
@@ -150,7 +168,7 @@ class Worker:
                 outcome = await self._executor.run(delivery, message)
             except asyncio.CancelledError:
                 outcome = self._interrupted(delivery)
-            if isinstance(outcome, Raised | Hopeless):
+            if isinstance(outcome, Raised | Hopeless | Asked):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome
 
@@ -165,8 +183,7 @@ class Worker:
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
-        policy = (task.policy.retry if task else None) or self._settings.retry
-        if message.max_retries is not None:
-            policy = msgspec.structs.replace(policy, max_retries=message.max_retries)
+        policy = narrowed(self._settings.retry, task.policy.retry if task else None)
+        policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
         age = self._clock() - message.created / 1000
         return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)
