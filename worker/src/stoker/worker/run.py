@@ -37,6 +37,8 @@ from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
 
 ASK_AGAIN = 5.0
+MOST_NAMES = 200
+"""A worker of more tasks does not say which they are."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -51,15 +53,17 @@ class Worker:
         broker: Broker,
         metrics: WorkerMetrics,
         clock: Clock = system,
+        report: Reporter | None = None,
     ) -> None:
         self.name = name
+        self.runs = 0
         self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
         self._tracing = app.tracing
         self._clock = clock
-        self._report = Reporter(metrics.tasks, app.tasks)
+        self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
@@ -78,7 +82,10 @@ class Worker:
 
     def heartbeat_call(self) -> Call:
         """What the heartbeat's thread sends: this worker lives and holds these."""
-        info = msgspec.json.encode({"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving})
+        known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
+        info = msgspec.json.encode(
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving, "tasks": known}
+        )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
     def hear(self, answer: Pulse) -> None:
@@ -91,6 +98,21 @@ class Worker:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
                 job.cancel()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
+        return self._turns.empty
+
+    @property
+    def resting(self) -> bool:
+        """Whether no more tasks are taken."""
+        return self._turns.resting
+
+    def rest(self) -> None:
+        """Take no more tasks, and stay."""
+        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
+        self._turns.rest()
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
@@ -120,7 +142,25 @@ class Worker:
         try:
             await self._turns.run()
         finally:
-            await self._executor.close()
+            await self.close()
+
+    async def turn(self) -> int:
+        """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
+        return await self._turns.once()
+
+    @property
+    def running(self) -> list[asyncio.Task[Settlement]]:
+        """What runs now."""
+        return list(self._jobs.values())
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the tasks that are not settled yet."""
+        return list(self._turns.held.values())
+
+    async def close(self) -> None:
+        """Run nothing more."""
+        await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))
@@ -140,6 +180,7 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
+        self.runs += 1
         del self._jobs[delivery.fence]
         self._cancelled.discard(delivery.fence)
         self._turns.settle(settlement)
