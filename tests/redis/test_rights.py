@@ -37,12 +37,14 @@ class Role(NamedTuple):
     commands: set[str]
 
 
+WORKFLOWS = {"launch", "relay", "missing"}
 ROLES = {
     "worker": Role(
-        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
-        {"sadd", "blpop", "info", "xrange"},
+        WORKFLOWS
+        | {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
+        {"sadd", "blpop", "info", "xrange", "xdel"},
     ),
-    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "smembers"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task"}, {"sadd", "smembers", "xrange", "xdel"}),
     "gateway": Role(
         {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
         {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan"},
@@ -53,14 +55,19 @@ ROLES = {
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote", "parking"))
-    functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
+    prelude = "".join(path.read_text() for path in sorted(LUA.glob("_*.lua")))
+    functions = dict(re.findall(r"^(?:local )?function ([\w.]+)(.*?)(?=^(?:local )?function |\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
-    while more := {name for name in functions if name not in used and re.search(rf"\b{name}\(", text)}:
+    while more := {name for name in functions if name not in used and _calls(text, name)}:
         used |= more
         text += "".join(functions[name] for name in more)
     return {command.lower() for command in re.findall(r"(?:redis\.call|call_with)\('(\w+)'", text)}
+
+
+def _calls(text: str, function: str) -> bool:
+    kind, _, name = function.rpartition(".")
+    return bool(re.search(rf"\b{kind}\[" if kind else rf"\b{name}\(", text))
 
 
 def needed(role: str) -> set[str]:

@@ -20,18 +20,23 @@ from stoker.errors import (
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.unique import Unique
-from stoker.task import Handle, Task
+from stoker.task import Handle, Prepared, Task
+from stoker.workflow import Chain, Group, chain, group
+from stoker.workflow_handle import WorkflowHandle
 
 __all__ = [
+    "Chain",
     "Concurrency",
     "Conflict",
     "Context",
     "Dead",
+    "Group",
     "Handle",
     "Invalid",
     "Jitter",
     "NotDurable",
     "NotFound",
+    "Prepared",
     "RedisRefused",
     "RedisUnavailable",
     "ResultPending",
@@ -41,4 +46,7 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unique",
+    "WorkflowHandle",
+    "chain",
+    "group",
 ]

@@ -1,7 +1,52 @@
 """What a running task may know of itself: ask for it by a parameter annotated `Context`."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stoker.errors import Invalid
+from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number
+
+
+class Workflow(Protocol):
+    """What can be enqueued: a prepared task, a chain, a group."""
+
+    @property
+    def steps(self) -> Chain:
+        """As it travels."""
+        ...
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the caller decides, of one task alone."""
+        ...
+
+
+class Children:
+    """What one run has sent. It is enqueued when the run succeeds, in the same step; otherwise it was never there."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._chains: list[Chain] = []
+        self._bytes = 0
+
+    def add(self, workflow: Workflow) -> str:
+        """Keep it. Returns the id of its first task; raises Invalid for too many or too large ones."""
+        steps = check_start(workflow.steps)
+        if len(self._chains) >= MAX_MEMBERS:
+            raise Invalid(f"a task may send at most {MAX_MEMBERS} others: let these send further ones")
+        root = f"{self._root}.c{len(self._chains) + 1}"
+        numbered = number(steps, root, first=workflow.own_id or root)
+        self._bytes += sum(len(bytes(link.message.payload)) for link in links_of([numbered]))
+        if self._bytes > MAX_PLAN_BYTES:
+            raise Invalid(f"what a task sends may have at most {MAX_PLAN_BYTES} bytes: pass references instead")
+        self._chains.append(numbered)
+        return next((link.message.id for link in links_of([numbered])), root)
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """All that was kept, in order."""
+        return tuple(self._chains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +63,12 @@ class Context:
     attempt: int
     fence: str
     log: logging.LoggerAdapter[logging.Logger]
+    children: Children = field(repr=False)
+
+    def enqueue(self, workflow: Workflow) -> str:
+        """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.
+
+        Returns the id of its first task. Where the run fails, is given back or has lost its lease, nothing is sent: the run
+        that counts sends its own, under the same ids. Raises Invalid for what cannot be sent, or is too much.
+        """
+        return self.children.add(workflow)

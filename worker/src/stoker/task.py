@@ -1,10 +1,10 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
@@ -15,11 +15,16 @@ from stoker.queue.durability import check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
+from stoker.rules.plan import Chain, Link
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
 _ABSENT: Any = msgspec.UNSET
 
@@ -117,6 +122,14 @@ class Task(Generic[P, R]):
         """
         return await Call(self, {}).enqueue(*args, **kwargs)
 
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> "Prepared[object, R]":
+        """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
+        return Call(self, {}).prepare(*args, **kwargs)
+
+    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> "Prepared[T, R]":
+        """The same for a link of a chain whose first parameter takes the result of what went before."""
+        return Call(self, {}).piped(*args, **kwargs)
+
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
         return Call(self, options)
@@ -145,16 +158,25 @@ class Task(Generic[P, R]):
         result: R = msgspec.json.decode(value, type=hint, strict=False)
         return result
 
-    def call(self, options: Options, *args: Any, **kwargs: Any) -> TaskCall:
-        """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
+    def receiver(self, given: Iterable[str]) -> str:
+        """The first parameter that is free. Raises Invalid where there is none."""
+        free = (name for name in self._signature.parameters if name != self.context_parameter and name not in given)
+        if (name := next(free, None)) is None:
+            raise Invalid(f"{self.name}{self._signature} has no parameter left that could take a result: prepare() it instead")
+        return name
+
+    def call(self, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any], into: str | None = None) -> "Prepared[Any, R]":
+        """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
         try:
-            bound = self._bind(args, kwargs)
+            bound = self._bind(args, kwargs, into)
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
-        return TaskCall(
+        return Prepared(
+            origin=self,
+            into=into,
             task=self.name,
             queue=options.get("queue", self.policy.queue),
             payload=payload,
@@ -197,10 +219,10 @@ class Task(Generic[P, R]):
         defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
         return {**defaults, **bound}
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self.context_parameter is None:
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], into: str | None) -> dict[str, Any]:
+        if self.context_parameter is None and into is None:
             return self._signature.bind(*args, **kwargs).arguments
-        parameters = [p for name, p in self._signature.parameters.items() if name != self.context_parameter]
+        parameters = [p for name, p in self._signature.parameters.items() if name not in (self.context_parameter, into)]
         return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
 
     def _refuse_star_parameters(self) -> None:
@@ -224,6 +246,22 @@ class Call(Generic[P, R]):
         [receipt] = await self._task.app.client.send([call])
         return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
 
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
-        """What would be sent, for `Stoker.enqueue_many`."""
-        return self._task.call(self._options, *args, **kwargs)
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> "Prepared[object, R]":
+        """See `Task.prepare`."""
+        return self._task.call(self._options, args, kwargs)
+
+    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> "Prepared[T, R]":
+        """See `Task.piped`."""
+        return self._task.call(self._options, args, kwargs, self._task.receiver(kwargs))
+
+
+class Prepared(TaskCall, Generic[T_contra, R_co], frozen=True, kw_only=True):
+    """A task with its arguments. It takes a T (any object, where it takes none) and results in an R."""
+
+    origin: Task[..., R_co]
+
+    @property
+    def steps(self) -> Chain:
+        """As a workflow of one task."""
+        self.check()
+        return (Link(self.message("", 0, {}), self.into, self.delay, self.run_at, self.claim, self.limit),)

@@ -58,13 +58,15 @@ class Inspector(Reader):
     async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Remove dead tasks for good. Returns those that were dead."""
         k = self._keys(queue)
-        return await self._dead_call("discard", (k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits), ids)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits)
+        return await self._dead_call("discard", (k.dead, k.members, k.outbox, *columns), ids)
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        keys = (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims, k.wake, *k.parking)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors)
+        keys = (*places, *columns, k.meta, k.stats, k.uniques, k.claims, k.wake, k.members, k.outbox, *k.parking)
         calls = [Call("cancel", keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [Cancellation(word.decode()) for reply in replies for word in reply]
@@ -88,7 +90,7 @@ class Inspector(Reader):
         for place in reversed(self._places(queue, state)):  # parked ones first, or they would come back in line
             line = (k.ready, k.suspects, k.wake)
             columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
-            call = Call("purge", (place, *line, k.uniques, k.claims, *columns, *k.parking), [PURGED_AT_ONCE])
+            call = Call("purge", (place, *line, k.uniques, k.claims, *columns, k.members, k.outbox, *k.parking), [PURGED_AT_ONCE])
             while gone := (await scripts.run(self._redis, call))[0]:
                 yield gone
 

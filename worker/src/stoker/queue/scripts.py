@@ -5,6 +5,7 @@ flushed server needs no ceremony; never FUNCTION LOAD, where one old pod would d
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -59,15 +60,23 @@ class Call(NamedTuple):
 
 @cache
 def load(name: str, *, old: bool = False) -> Script:
-    """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first; `old` servers get none."""
+    """The script `lua/<name>.lua` behind the prelude, and what it names in a line `-- With:`.
+
+    A `#!lua` line must stay the first; `old` servers get none.
+    """
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking"))
+    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking", *_wanted(rest)))
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + prelude + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _wanted(text: str) -> list[str]:
+    line = re.search(r"^-- With: (.+)$", text, re.MULTILINE)
+    return [f"_{part}" for part in line.group(1).split()] if line else []
 
 
 async def run(redis: RedisClient, *calls: Call) -> list[Any]:

@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
-    that the task's own policy, then the queue's, decides.
+    that the task's own policy, then the queue's, decides. `onward` is what follows its success, as `rules/plan.py` reads it.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: dict[str, str] = {}
     max_retries: int | None = None
     timeout: float | None = None
+    onward: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Success(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import assert_never
 
 import msgspec
 
+from stoker.rules.plan import Chain
 from stoker.rules.retry import Retry as RetryPolicy
 from stoker.rules.retry import backoff
 
@@ -21,9 +22,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The function returned; `value` is its result as JSON."""
+    """The function returned; `value` is its result as JSON, `children` are what it has sent meanwhile."""
 
     value: bytes
+    children: tuple[Chain, ...] = ()
 
 
 class Raised(msgspec.Struct, frozen=True):

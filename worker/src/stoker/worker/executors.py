@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from stoker.context import Context
+from stoker.context import Children, Context
 from stoker.errors import Dead, Invalid
 from stoker.queue.broker import Delivery
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
+from stoker.rules.plan import root_of
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
 from stoker.task import Task
 from stoker.telemetry.logs import TaskLog
@@ -48,7 +49,9 @@ class Executor:
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
         if task.context_parameter:
-            arguments[task.context_parameter] = _context(delivery, message)
+            context = arguments[task.context_parameter] = _context(delivery, message)
+            outcome = await self._call(task, arguments, self._limit(task, message))
+            return Returned(outcome.value, context.children.chains) if isinstance(outcome, Returned) else outcome
         return await self._call(task, arguments, self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
@@ -89,7 +92,8 @@ class Executor:
 def _context(delivery: Delivery, message: Message) -> Context:
     fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
     log = TaskLog(_log, fields)
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log)
+    children = Children(root_of(message.id, message.created))
+    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log, children)
 
 
 def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

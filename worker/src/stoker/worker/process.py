@@ -19,6 +19,7 @@ from stoker.queue.connection import RedisClient, ThreadClient, connect, without_
 from stoker.queue.health import check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -80,8 +81,11 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
             if await _passes(checked):
-                inbox = Inbox(redis, broker.keys)
-                chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
+                chores = (
+                    *(upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker)),
+                    *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
+                )
                 loops += [asyncio.create_task(chore) for chore in chores]
                 await _announce(broker)
                 heartbeat.start()

@@ -3,17 +3,33 @@
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, Raw
 
-from stoker.clock import Clock, system
+from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
 from stoker.queue.scripts import Call
-from stoker.rules.message import Message, decode
-from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
+from stoker.rules.message import Message, decode, digest
+from stoker.rules.plan import Item, Origin, fan_out, follow, read_onward
+from stoker.rules.settle import (
+    Bury,
+    Cancel,
+    Failure,
+    Hopeless,
+    Interrupted,
+    Outcome,
+    Raised,
+    Release,
+    Returned,
+    Stopped,
+    Transition,
+    settle,
+)
 from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
@@ -52,6 +68,11 @@ class Worker:
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
+
+    @property
+    def to_relay(self) -> asyncio.Event:
+        """Set when something that this worker has settled may go on in another queue."""
+        return self._turns.to_relay
 
     @property
     def busy(self) -> int:
@@ -135,26 +156,43 @@ class Worker:
         started = self._clock()
         message: Message | None = None
         transition: Transition
+        items: Sequence[Item] = ()
         try:
             message = decode(delivery.envelope)
         except Invalid as error:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
             self._report.started(message, delivery)
-            transition = self._settle(delivery, message, await self._outcome(delivery, message))
+            outcome, items = await self._outcome(delivery, message)
+            transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
-        return Settlement(delivery.id, delivery.fence, transition, busy)
+        return Settlement(delivery.id, delivery.fence, transition, busy, items)
 
-    async def _outcome(self, delivery: Delivery, message: Message) -> Outcome:
+    async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Item]]:
+        items: Sequence[Item] = ()
         with self._tracing.processing(message.queue, message.task, delivery, message.trace) as span:
             try:
                 outcome = await self._executor.run(delivery, message)
             except asyncio.CancelledError:
                 outcome = self._interrupted(delivery)
+            if isinstance(outcome, Returned) and (message.onward is not UNSET or outcome.children):
+                try:
+                    items = self._following(delivery, message, outcome)
+                except Invalid as error:
+                    outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
             if isinstance(outcome, Raised | Hopeless):
                 span.failed(outcome.failure.type, outcome.failure.message)
-        return outcome
+        return outcome, items
+
+    def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
+        """What this success sets off. Asked for within its span, which becomes the creation of what follows."""
+        origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
+        key = digest(delivery.fence)
+        items: list[Item] = []
+        if message.onward is not UNSET:
+            items += follow(message.queue, key, read_onward(message.onward), Raw(outcome.value), origin)
+        return items + fan_out(message.queue, f"{key}.c", outcome.children, origin)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
         if delivery.fence in self._cancelled:

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Give back what dead workers held. A task lost too often is buried: it may be what kills them.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors workers beats meta stats wake uniques claims ready
---       limits running_by parked parked_by
+--       members outbox limits running_by parked parked_by
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
 local leases, owners, suspects, dead, cancelled, cancels, attempts, lost = unpack(KEYS, 1, 8)
-local levels, errors, workers, beats, meta, stats, wake, uniques, claims, ready = unpack(KEYS, 9, 18)
+local levels, errors, workers, beats, meta, stats, wake, uniques, claims, ready, members, outbox = unpack(KEYS, 9, 20)
 local p = parking(KEYS)
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
@@ -37,6 +37,7 @@ call_with('ZADD', suspects, waiting)
 local unparked = make_way(p, limits_of(p, ids), ids, ready, suspects, lost)
 call_with('HDEL', p.limits, stopped)
 free_claims(uniques, claims, over)
+part_with(members, outbox, stopped, 'cancelled')
 if #ids > 0 then redis.call('HINCRBY', stats, 'lost', #ids) end
 if buried > 0 then redis.call('HINCRBY', stats, 'buried', buried) end
 if #waiting + unparked > 0 then wake_one(wake) end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first.
--- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits
+-- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first, and what was relayed long ago.
+-- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits members outbox relayed
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count
 -- Returns {finished and cancelled forgotten, dead forgotten}
-local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits = unpack(KEYS)
+local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits, members, outbox, relayed = unpack(KEYS)
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -20,4 +20,6 @@ for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) 
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results, limits}) do call_with('HDEL', column, ids) end
 end
+part_with(members, outbox, hopeless, 'forgotten')
+call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
 return {#old + #stopped, #hopeless}

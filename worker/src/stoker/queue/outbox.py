@@ -1,0 +1,106 @@
+"""The outbox of a queue: what follows from its tasks in other queues, or in more steps than one script may take.
+
+An entry comes with the settlement that sets it off, in one script. It is relayed by the worker that settled, at once, and by
+every worker's upkeep, in case that one died: first to where it belongs, where each item is performed once, and only then away.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from stoker.queue import scripts
+from stoker.queue.broker import chunks
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.items import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
+from stoker.queue.keys import Keys, catalogue
+from stoker.rules.plan import Item, Join, Start, begin, read_entry
+from stoker.rules.settle import Failure
+
+RELAYED_AT_ONCE = 50
+CALLS_AT_ONCE = 10
+_FATES = {
+    "cancelled": "was cancelled",
+    "discarded": "died and was discarded",
+    "purged": "was purged",
+    "forgotten": "died and was not redriven before its retention was over",
+}
+
+
+class Waiting(NamedTuple):
+    """An entry that was read and is to be relayed."""
+
+    number: str
+    fields: Mapping[bytes, bytes]
+
+
+class Homed(NamedTuple):
+    """An item and the queue it is for."""
+
+    queue: str
+    keyed: Keyed
+    is_join: bool = False
+
+
+class Outbox:
+    """The outbox of one queue. Raises RedisUnavailable or RedisRefused; what was not relayed stays."""
+
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._known: set[str] = set()
+
+    async def read(self) -> list[Waiting]:
+        """The oldest entries, at most RELAYED_AT_ONCE."""
+        with errors_mapped():
+            found = await cast(Any, self._redis.xrange(self._keys.outbox, count=RELAYED_AT_ONCE))
+        return [Waiting(number.decode(), fields) for number, fields in found]
+
+    async def relay(self, entries: Sequence[Waiting]) -> None:
+        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
+        for entry in entries:
+            items = _items(entry.fields)
+            await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
+            await self._perform([item for item in items if not item.is_join])
+        with errors_mapped():
+            await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+
+    async def _perform(self, items: Sequence[Homed]) -> None:
+        for some in chunks(list(_batches(items)), CALLS_AT_ONCE):
+            for queue, _ in some:
+                await self._register(queue)
+            await scripts.run(self._redis, *(relay_call(Keys(self._keys.namespace, queue), batch) for queue, batch in some))
+
+    async def _register(self, queue: str) -> None:
+        if queue not in self._known:
+            with errors_mapped():
+                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), queue))
+            self._known.add(queue)
+
+
+def _items(fields: Mapping[bytes, bytes]) -> list[Homed]:
+    if b"body" not in fields:
+        said = {name.decode(): value.decode() for name, value in fields.items()}
+        words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
+        return [Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))]
+    entry = read_entry(fields[b"body"])
+    items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key)
+    return [Homed(item.queue, Keyed(_key(entry.key, item), pack(item)), isinstance(item, Join)) for item in items]
+
+
+def _key(entry: str, item: Item) -> str:
+    """Under which it is performed once. Whoever arrives twice is counted once by the join."""
+    match item:
+        case Start(message):
+            return f"{entry} {message.id}"
+        case Join(standin):
+            return f"{entry} join {standin.id}"
+    return ""
+
+
+def _batches(items: Iterable[Homed]) -> Iterator[tuple[str, list[Keyed]]]:
+    """As many of one queue at a time as one script may take."""
+    by_queue: dict[str, list[Keyed]] = {}
+    for item in items:
+        by_queue.setdefault(item.queue, []).append(item.keyed)
+    for queue, keyed in by_queue.items():
+        for batch in chunks(keyed, PERFORMED_AT_ONCE):
+            yield queue, list(batch)
