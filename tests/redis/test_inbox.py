@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 from line import DONE, QUEUE, Line, message, now
-from redis.asyncio import Redis
 
 from servers import running_valkey
 from stoker.errors import RedisFull
 from stoker.queue.broker import Entry
+from stoker.queue.connection import connect
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox, TakenIn
 from stoker.rules.entry import KEPT_BYTES, MALFORMED
 from stoker.rules.message import MAX_PAYLOAD_BYTES
@@ -190,7 +190,7 @@ async def test_a_dead_letter_finds_an_id_in_any_case(line: Line) -> None:
 
 async def test_a_full_server_keeps_the_entries_where_they_are() -> None:
     with running_valkey("--maxmemory-policy", "noeviction") as server:
-        redis: Any = Redis.from_url(server.url)
+        redis: Any = connect(server.url)
         line = Line(redis, Lease(), Retention())
         await leave(line, task="add", id="a")
         await redis.config_set("maxmemory", "1")

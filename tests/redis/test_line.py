@@ -5,10 +5,10 @@ import time
 
 import pytest
 from line import DONE, Line, message, now
-from redis.asyncio import Redis
 
 from stoker.errors import Conflict
 from stoker.queue.broker import ENQUEUED_AT_ONCE, Entry
+from stoker.queue.connection import connect
 from stoker.rules.states import State
 
 
@@ -214,7 +214,7 @@ async def test_two_queues_do_not_meet(line: Line, redis_url: str) -> None:
     from stoker.queue.keys import Keys
 
     await line.enqueue("a")
-    async with Redis.from_url(redis_url) as redis:
+    async with connect(redis_url) as redis:
         other = Broker(redis, Keys("test", "sms"))
         await other.enqueue([Entry(message("a", x=1))])
         await other.register()

@@ -8,17 +8,23 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, message
+from msgspec import Raw
 from redis.asyncio import Redis
 
 from servers import Kind, Server, running_valkey
+from stoker.client import Client
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.rules.concurrency import Limit
+from stoker.rules.items import AT_ONCE
+from stoker.rules.message import Message
+from stoker.rules.plan import Group, Link, number
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
@@ -40,14 +46,13 @@ class Role(NamedTuple):
 WORKFLOWS = {"launch", "relay", "missing"}
 ROLES = {
     "worker": Role(
-        WORKFLOWS
-        | {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
-        {"sadd", "blpop", "info", "xrange", "xdel"},
+        WORKFLOWS | {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
+        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
-    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task"}, {"sadd", "smembers", "xrange", "xdel"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
         {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
-        {"sadd", "smembers", "zrange", "zrevrange", "zrangebyscore", "zcard", "info", "hscan", "zscan"},
+        {"sadd", "hget", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
     ),
     "operator": Role({"stats"}, set()),
 }
@@ -56,7 +61,9 @@ ROLES = {
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
     prelude = "".join(path.read_text() for path in sorted(LUA.glob("_*.lua")))
-    functions = dict(re.findall(r"^(?:local )?function ([\w.]+)(.*?)(?=^(?:local )?function |\Z)", prelude, re.MULTILINE | re.DOTALL))
+    functions = dict(
+        re.findall(r"^(?:local )?function ([\w.]+)(.*?)(?=^(?:local )?function |\Z)", prelude, re.MULTILINE | re.DOTALL)
+    )
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
     while more := {name for name in functions if name not in used and _calls(text, name)}:
@@ -77,7 +84,7 @@ def needed(role: str) -> set[str]:
 def line_for(role: str) -> str:
     """The line that the page must have."""
     rights = " ".join(f"+{command}" for command in sorted(needed(role)))
-    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:queues' {rights}"
+    return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -107,7 +114,7 @@ class Visitor(Line):
 async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
     """A line for somebody with the page's rights, less one."""
     rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
-    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
     rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
@@ -120,9 +127,19 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
         await everything.aclose()
 
 
+async def a_large_group(line: Line, queue: str = QUEUE) -> None:
+    """One that goes through the outbox."""
+    link = Link(Message("", "add", Raw(b"{}"), queue, 0))
+    group = Group(((link,),) * (AT_ONCE + 1))
+    await Client(line.redis, NAMESPACE).launch(number((group, link), "group"), "group")
+    outbox = Outbox(line.redis, line.keys)
+    await outbox.relay(await outbox.read())
+
+
 async def as_worker(line: Visitor) -> None:
     master = line.master
     await check_server(line.redis)
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     for attempt in range(2):
@@ -144,6 +161,7 @@ async def as_worker(line: Visitor) -> None:
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)
+    await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
     await line.broker.leave("w")
@@ -151,6 +169,13 @@ async def as_worker(line: Visitor) -> None:
 
 
 async def as_application(line: Visitor) -> None:
+    await as_sender(line)
+    await a_large_group(line)
+    await line.inspector.cancel(QUEUE, ["group.2"])
+
+
+async def as_sender(line: Visitor) -> None:
+    await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
     await line.enqueue("a", "b", "c", priority=3)
@@ -166,7 +191,9 @@ async def as_application(line: Visitor) -> None:
 async def as_gateway(line: Visitor) -> None:
     master, inspector = line.master, Inspector(line.redis, NAMESPACE)
     await check_server(line.redis)
-    await as_application(line)
+    await as_sender(line)
+    await a_large_group(master)
+    await inspector.cancel(QUEUE, ["group.2"])
     for name in ("x", "y"):
         await master.enqueue(name, priority=9)
         [delivery] = await master.fetch(1)
@@ -232,7 +259,7 @@ async def test_in_a_cluster_three_more():
     rights = [f"+{command}" for command in sorted(needed("worker"))]
     with running_cluster(Kind.REDIS_7) as cluster:
         for node in cluster.masters:
-            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:queues"]
+            keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
             ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
         everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
         try:

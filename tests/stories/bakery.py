@@ -34,6 +34,13 @@ async def bake_once(ctx: Context) -> int:
 
 
 @app.task()
+async def rise(seconds: float, ctx: Context) -> int:
+    """Take a while, and write nothing down."""
+    await asyncio.sleep(seconds)
+    return ctx.attempt
+
+
+@app.task()
 def knead(seconds: float) -> str:
     """Work with both hands: a plain function."""
     time.sleep(seconds)

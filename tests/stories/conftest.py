@@ -1,11 +1,14 @@
 """An application for every story, on an empty server."""
 
-from collections.abc import AsyncIterator
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
 
 from stoker import Stoker
+from stoker.telemetry.logs import JsonFormatter, TaskIds
 
 
 @pytest.fixture
@@ -21,3 +24,17 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """Redis itself, for what the stories' tasks write down."""
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What `stoker worker --log-format json` would write."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(stream), root.level
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(TaskIds())
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)

@@ -2,7 +2,7 @@
 
 from working import working
 
-from stoker import Context, Dead, Invalid, NotFound, Stoker, TaskFailed, chain, group
+from stoker import Stoker, chain, group
 from stoker.rules.states import State
 
 

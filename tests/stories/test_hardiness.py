@@ -1,12 +1,13 @@
 """What a worker survives: its own bugs, and tasks that do what no task should."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 from working import working
 
-from stoker import Stoker
+from stoker import Retry, Stoker, TaskFailed
 from stoker.queue.broker import Broker, Turn
 from stoker.rules.states import State
 
@@ -35,3 +36,31 @@ async def test_a_bug_in_a_turn_loses_no_outcome(
     status = await handle.status()
     assert (status.state, status.attempts, status.losses) == (State.SUCCEEDED, 0, 0)
     assert [record.exc_info[0] for record in caplog.records if record.levelno == logging.CRITICAL] == [ZeroDivisionError]
+
+
+async def test_a_task_in_a_thread_may_raise_anything(app: Stoker) -> None:
+    """What ends a program or a future elsewhere is one task's failure here."""
+
+    @app.task()
+    def crash(kind: str) -> None:
+        raise EXITS[kind]
+
+    await crashes(app, crash)
+
+
+async def test_an_async_task_may_raise_anything(app: Stoker) -> None:
+    @app.task()
+    async def crash(kind: str) -> None:
+        raise EXITS[kind]
+
+    await crashes(app, crash)
+
+
+EXITS = {error.__name__: error for error in (SystemExit, KeyboardInterrupt, StopIteration, GeneratorExit, asyncio.CancelledError)}
+
+
+async def crashes(app: Stoker, crash: Any) -> None:
+    async with working(app, retry=Retry(max_retries=0)):
+        for kind in EXITS:
+            with pytest.raises(TaskFailed, match=kind):
+                await (await crash.enqueue(kind)).result(timeout=5)

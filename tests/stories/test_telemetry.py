@@ -201,19 +201,6 @@ async def test_a_traceparent_from_outside_that_is_none_does_no_harm(app: Stoker,
     assert list(named(spans, "process default")[0].links) == []
 
 
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What `stoker worker --log-format json` would write."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(stream), root.level
-    handler.setFormatter(JsonFormatter())
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield stream
-    root.removeHandler(handler)
-    root.setLevel(level)
-
-
 def lines(log: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.getvalue().splitlines()]
 

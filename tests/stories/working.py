@@ -25,7 +25,7 @@ AT_ONCE = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.N
 
 
 @asynccontextmanager
-async def working(app: Stoker, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def working(app: Stoker, /, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
     """A worker on the app's `default` queue; it is told to leave at the end, and must."""
     defaults: dict[str, Any] = {"queue": "default", "retry": AT_ONCE, "lease": Lease(Duration(1)), "drain_timeout": 5.0, "port": 0}
     chosen = WorkerSettings(**{"redis_url": app.redis_url, "namespace": app.namespace, "host": "127.0.0.1", **defaults, **settings})
@@ -41,11 +41,11 @@ async def working(app: Stoker, **settings: Any) -> AsyncIterator[asyncio.Task[No
 
 
 class WorkerProcess:
-    """`stoker worker bakery:app` as a process."""
+    """`stoker worker` as a process."""
 
-    def __init__(self, url: str, log: Path, *flags: str) -> None:
+    def __init__(self, url: str, log: Path, *flags: str, app: str = "bakery:app") -> None:
         self._log = log
-        command = [sys.executable, "-m", "stoker", "worker", "bakery:app", "--port", "0", "--lease", "1s", "--log-format", "json"]
+        command = [sys.executable, "-m", "stoker", "worker", app, "--port", "0", "--lease", "1s", "--log-format", "json"]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
@@ -69,9 +69,9 @@ class WorkerProcess:
 
 
 @contextmanager
-def worker_process(url: str, folder: Path, *flags: str, name: str = "worker") -> Iterator[WorkerProcess]:
+def worker_process(url: str, folder: Path, *flags: str, name: str = "worker", app: str = "bakery:app") -> Iterator[WorkerProcess]:
     """A worker process that does not outlive the test."""
-    worker = WorkerProcess(url, folder / f"{name}.log", *flags)
+    worker = WorkerProcess(url, folder / f"{name}.log", *flags, app=app)
     try:
         yield worker
     finally:

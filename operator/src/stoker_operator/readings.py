@@ -18,8 +18,8 @@ class Readings:
         self._timeout = timeout
         self._inspectors: dict[str, Inspector] = {}
 
-    async def read(self, url: str, queues: Sequence[str]) -> list[Reading]:
-        """A reading per queue, in order. Never raises for what Redis or its URL may do."""
+    async def read(self, url: str, queues: Sequence[Sequence[str]]) -> list[Reading]:
+        """A reading per queue, each given by its places, in order. Never raises for what Redis or its URL may do."""
         try:
             inspector = self._inspectors.get(url) or Inspector.at(url, self._namespace)
             self._inspectors[url] = inspector
@@ -36,9 +36,9 @@ class Readings:
             trouble = Halt("RedisRefused", str(error))
         return [Reading(trouble=trouble)] * len(queues)
 
-    async def _stats(self, inspector: Inspector, queues: Sequence[str]) -> list[QueueStats]:
+    async def _stats(self, inspector: Inspector, queues: Sequence[Sequence[str]]) -> list[QueueStats]:
         async with asyncio.timeout(self._timeout):
-            return await inspector.stats(queues)
+            return await inspector.totals(queues)
 
     async def keep_only(self, urls: Collection[str]) -> None:
         """Hang up on every Redis that no queue needs any more."""

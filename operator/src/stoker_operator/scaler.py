@@ -72,7 +72,7 @@ class Autoscaler:
         """Read all queues of one Redis, then decide and act on each."""
         queues = [(entry, entry.findings.queue) for entry in entries]
         named = [(entry, queue) for entry, queue in queues if queue is not None]
-        readings = await self._readings.read(url, [queue.queue for _, queue in named])
+        readings = await self._readings.read(url, [queue.places for _, queue in named])
         work = [self._follow(entry, queue, reading) for (entry, queue), reading in zip(named, readings, strict=True)]
         await asyncio.gather(*work)
 

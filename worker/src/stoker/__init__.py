@@ -17,10 +17,12 @@ from stoker.errors import (
     StokerError,
     TaskFailed,
 )
+from stoker.injection import Depends, State
+from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.unique import Unique
-from stoker.task import Handle, Prepared, Task
+from stoker.task import Handle, Task
 from stoker.workflow import Chain, Group, chain, group
 from stoker.workflow_handle import WorkflowHandle
 
@@ -30,6 +32,7 @@ __all__ = [
     "Conflict",
     "Context",
     "Dead",
+    "Depends",
     "Group",
     "Handle",
     "Invalid",
@@ -41,6 +44,7 @@ __all__ = [
     "RedisUnavailable",
     "ResultPending",
     "Retry",
+    "State",
     "Stoker",
     "StokerError",
     "Task",

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, Protocol, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
+from stoker.injection import Factory
+from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
@@ -18,20 +21,39 @@ from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
 from stoker.task import AsyncFunction, P, Policy, R, Task
 from stoker.telemetry.tracing import Tracing
 
+Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
+"""What a worker process enters before its first task and leaves after its last."""
+RunLayerT = TypeVar("RunLayerT", bound=RunLayer)
+EnqueueLayerT = TypeVar("EnqueueLayerT", bound=EnqueueLayer)
+
 
 class Stoker:
     """A set of tasks.
 
     `redis` and `namespace` are for development: STOKER_REDIS_URL and STOKER_NAMESPACE win over them,
-    so that one image runs anywhere.
+    so that one image runs anywhere. `lifespan` is an async context manager that every worker process enters before its
+    first task and leaves after its last; `state` is what it yields meanwhile, and None otherwise.
+    `dependency_overrides` take the place of dependencies, as in FastAPI.
     """
 
-    def __init__(self, name: str, *, redis: str = DEFAULT_REDIS_URL, namespace: str = DEFAULT_NAMESPACE) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        redis: str = DEFAULT_REDIS_URL,
+        namespace: str = DEFAULT_NAMESPACE,
+        lifespan: Lifespan | None = None,
+    ) -> None:
         self.name = name
         self.redis_url = os.environ.get(PREFIX + "REDIS_URL", redis)
         self.namespace = os.environ.get(PREFIX + "NAMESPACE", namespace)
         self.tasks: dict[str, Task[..., Any]] = {}
         self.tracing = Tracing()
+        self.state: Any = None
+        self.dependency_overrides: dict[Factory, Factory] = {}
+        self.run_layers: list[RunLayer] = []
+        self.enqueue_layers: list[EnqueueLayer] = []
+        self._lifespan = lifespan
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -47,15 +69,16 @@ class Stoker:
         retry: Retry | None = None,
         unique: Unique | None = None,
         concurrency: Concurrency | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
-        run at a time.
+        run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
         limit = None if timeout is None else check_timeout(timeout)
-        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency)
+        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency, executor)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)
@@ -66,23 +89,69 @@ class Stoker:
 
         return cast(Decorator, register)
 
+    @overload
+    def middleware(self, around: Literal["run"]) -> Callable[[RunLayerT], RunLayerT]: ...
+    @overload
+    def middleware(self, around: Literal["enqueue"]) -> Callable[[EnqueueLayerT], EnqueueLayerT]: ...
+    def middleware(self, around: Literal["run", "enqueue"]) -> Callable[[Any], Any]:
+        """Wrap `async def layer(subject, call_next)` around every run (its subject is the Context) or every enqueue (the TaskCall).
+
+        The first that is added is the outermost. Raises Invalid for anything else to wrap.
+        """
+        layers: dict[str, list[Any]] = {"run": self.run_layers, "enqueue": self.enqueue_layers}
+        if around not in layers:
+            raise Invalid(f'no middleware around {around!r}: write middleware("run") or middleware("enqueue")')
+
+        def add(layer: Any) -> Any:
+            layers[around].append(layer)
+            return layer
+
+        return add
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Within this the lifespan is entered: for whoever runs tasks, as workers do.
+
+        Raises what the lifespan raises, and Invalid where what it yields is no fit State for one of the tasks.
+        """
+        lifespan = self._lifespan or _no_lifespan
+        async with lifespan(self) as self.state:
+            try:
+                for task in self.tasks.values():
+                    task.check_state(self.state)
+                yield
+            finally:
+                self.state = None
+
     async def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Receipt]:
         """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
-        return await self.client.send(list(calls))
+        return await self.send(list(calls))
+
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
+        if self.enqueue_layers:
+            return send_through(self.enqueue_layers, calls, self.client.send)
+        return self.client.send(calls)
 
     @property
     def client(self) -> Client:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
-        return self._clients[loop]
+        if client := self._clients.get(loop):
+            return client
+        client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
+        return client
 
     async def close(self) -> None:
         """Give the running loop's connections back."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client:
             await client.close()
+
+
+@asynccontextmanager
+async def _no_lifespan(_: Stoker) -> AsyncIterator[None]:
+    yield
 
 
 class Decorator(Protocol):

@@ -19,12 +19,15 @@ from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
+from stoker.queue.health import check_layout
 from stoker.queue.inspector import Inspector, TaskStatus
 from stoker.queue.items import Keyed, launch_call, pack
 from stoker.queue.joins import Joins
 from stoker.queue.keys import Keys
 from stoker.queue.outbox import Outbox
+from stoker.queue.partitions import located
 from stoker.rules.concurrency import Limit
+from stoker.rules.items import Send, follow, size_of
 from stoker.rules.message import (
     IdFactory,
     Message,
@@ -37,7 +40,8 @@ from stoker.rules.message import (
     check_timeout,
     id_of_key,
 )
-from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, Send, follow, home_of, size_of
+from stoker.rules.partitions import Kind, place_of
+from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, home_of
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
@@ -125,7 +129,8 @@ class Client:
 
     def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
         self.inspector = Inspector(redis, namespace)
-        self.joins = Joins(redis, namespace)
+        self.joins = Joins(redis, namespace, self.inspector.partitions)
+        self._partitions = self.inspector.partitions
         self._redis = redis
         self._namespace = namespace
         self._tracing = tracing or Tracing()
@@ -152,16 +157,13 @@ class Client:
         """
         return taken(await self.offer(calls))
 
-    async def offer(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt | Conflict]]:
         """The same, for those who want to know of every call: a Conflict is returned in its place, not raised."""
         for call in calls:
             call.check()
             if call.into is not None:
                 raise Invalid(f"task {call.task} waits for a result as its {call.into!r}: put it into a chain, behind another task")
-        outcomes: list[Receipt | Conflict] = []
-        for (queue, durability), run in groupby(calls, key=lambda call: (call.queue, call.durability)):
-            outcomes += await self._offer_to(queue, list(run), durability)
-        return outcomes
+        return self._offer_to(calls) if len(calls) == 1 else self._offer_all(calls)
 
     async def launch(self, steps: Chain, key: str) -> None:
         """Begin a workflow that begins with a group: all of it in one step, or as an entry of an outbox that is relayed at once.
@@ -169,16 +171,9 @@ class Client:
         Sent again as `send` does; `key` tells it from all others. Raises as `send`.
         """
         queue = home_of(steps)
-        keys = Keys(self._namespace, queue)
-        await Broker(self._redis, keys).register()
         with self._tracing.sending(queue, size_of(steps[:1])) as trace:
-            items = follow(queue, key, Onward(steps), NO_RESULT, Origin(milliseconds(self._clock), trace))
-            call = launch_call(keys, [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)])
-            await self._insist(lambda: scripts.run(self._redis, call))
-        if any(isinstance(item, Send) for item in items):
-            outbox = Outbox(self._redis, keys)
-            with suppress(StokerError):  # it is safe where it lies: any worker of this queue relays it
-                await outbox.relay(await outbox.read())
+            origin = Origin(milliseconds(self._clock), trace)
+            await self._insist(lambda: self._launch(queue, steps, key, origin))
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
@@ -217,44 +212,81 @@ class Client:
         await not_there()
         return None
 
-    async def _offer_to(self, queue: str, calls: Sequence[TaskCall], durability: Durability) -> list[Receipt | Conflict]:
-        with self._tracing.sending(queue, len(calls)) as trace:
-            entries = [self._entry(call, trace) for call in calls]
-
-            async def offer() -> list[Receipt | Conflict]:
-                return await (await self._door(queue, durability)).offer(entries)
-
-            outcomes, tries = await self._insist(offer)
-        return [
-            _outcome(call, entry, outcome, tries, self._clock())
-            for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
-        ]
+    async def _launch(self, queue: str, steps: Chain, key: str, origin: Origin) -> None:
+        where = await located(self._partitions, [steps])
+        place = where(queue, Kind(key))
+        keys = Keys(self._namespace, place)
+        await check_layout(self._redis, keys)
+        await Broker(self._redis, keys).register()
+        items = follow(place, key, Onward(steps), NO_RESULT, origin, where)
+        call = launch_call(keys, [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)])
+        await scripts.run(self._redis, call)
+        if any(isinstance(item, Send) for item in items):
+            outbox = Outbox(self._redis, keys)
+            with suppress(StokerError):  # it is safe where it lies: any worker of this queue relays it
+                await outbox.relay(await outbox.read())
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         """Its answer, and how many tries it took."""
-        until = time.monotonic() + TRY_AGAIN_WITHIN
-        for tries, pause in enumerate(TRY_AGAIN_AFTER, 1):
+        until, pauses, tries = time.monotonic() + TRY_AGAIN_WITHIN, iter(TRY_AGAIN_AFTER), 1
+        while True:
             try:
                 return await call(), tries
             except RedisUnavailable:
+                pause = next(pauses, math.inf)
                 if time.monotonic() + pause > until:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await call(), len(TRY_AGAIN_AFTER) + 1
+                tries += 1
 
-    async def _door(self, queue: str, durability: Durability) -> Gathering:
-        if (queue, durability) not in self._doors:
-            broker = Broker(self._redis, Keys(self._namespace, queue))
-            await broker.register()
-            self._doors[queue, durability] = Gathering(partial(broker.offer, durability=durability))
-        return self._doors[queue, durability]
+    async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        outcomes: list[Receipt | Conflict] = []
+        for _, run in groupby(calls, key=lambda call: (call.queue, call.durability)):
+            outcomes += await self._offer_to(list(run))
+        return outcomes
+
+    async def _offer_to(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
+        """All of them for one queue, at one durability."""
+        queue, durability = calls[0].queue, calls[0].durability
+        with self._tracing.sending(queue, len(calls)) as trace:
+            entries = [self._entry(call, trace) for call in calls]
+            outcomes, tries = await self._insist(lambda: self._offered(queue, entries, durability))
+        return [
+            outcome if type(outcome) is Receipt and not outcome.duplicate else _seen_by(call, entry, outcome, tries, self._clock())
+            for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
+        ]
+
+    async def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        places = self._partitions.remembered(queue) or await self._partitions.places(queue)
+        if len(places) > 1:
+            return await self._spread(places, entries, durability)
+        door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
+        return await door.offer(entries)
+
+    async def _spread(self, places: Sequence[str], entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        """Each to its partition, in order there."""
+        parts: dict[str, list[int]] = {}
+        for at, entry in enumerate(entries):
+            parts.setdefault(place_of(entry.kind, places), []).append(at)
+        doors = [self._doors.get((place, durability)) or await self._open_door(place, durability) for place in parts]
+        offers = (door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
+        found: dict[int, Receipt | Conflict] = {}
+        for part, outcomes in zip(parts.values(), await asyncio.gather(*offers), strict=True):
+            found.update(zip(part, outcomes, strict=True))
+        return [found[at] for at in range(len(entries))]
+
+    async def _open_door(self, place: str, durability: Durability) -> Gathering:
+        broker = Broker(self._redis, Keys(self._namespace, place))
+        await check_layout(self._redis, broker.keys)
+        await broker.register()
+        return self._doors.setdefault((place, durability), Gathering(partial(broker.offer, durability=durability)))
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
         message = call.message(call.own_id or self._new_id(), call.created or milliseconds(self._clock), trace)
         return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 
 
-def _outcome(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
+def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
     """What the caller is to know: nothing of ids that it did not choose."""
     if isinstance(outcome, Conflict):
         if call.idempotency_key is None:

@@ -2,10 +2,11 @@
 
 import logging
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from stoker.errors import Invalid
-from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number
+from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
 
 
 class Workflow(Protocol):
@@ -23,30 +24,41 @@ class Workflow(Protocol):
 
 
 class Children:
-    """What one run has sent. It is enqueued when the run succeeds, in the same step; otherwise it was never there."""
+    """What one run has sent. It is enqueued when the run succeeds, in the same step; otherwise it was never there.
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    Any thread may add.
+    """
+
+    def __init__(self, task_id: str, created: int) -> None:
+        self._parent = task_id, created
         self._chains: list[Chain] = []
+        self._numbers = count(1)
         self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._chains)
 
     def add(self, workflow: Workflow) -> str:
         """Keep it. Returns the id of its first task; raises Invalid for too many or too large ones."""
-        steps = check_start(workflow.steps)
         if len(self._chains) >= MAX_MEMBERS:
             raise Invalid(f"a task may send at most {MAX_MEMBERS} others: let these send further ones")
-        root = f"{self._root}.c{len(self._chains) + 1}"
-        numbered = number(steps, root, first=workflow.own_id or root)
-        self._bytes += sum(len(bytes(link.message.payload)) for link in links_of([numbered]))
+        root = f"{root_of(*self._parent)}.c{next(self._numbers)}"
+        steps = number(check_start(workflow.steps), root, first=workflow.own_id or root)
+        links = list(links_of([steps]))
+        self._bytes += sum(len(bytes(link.message.payload)) for link in links)
         if self._bytes > MAX_PLAN_BYTES:
             raise Invalid(f"what a task sends may have at most {MAX_PLAN_BYTES} bytes: pass references instead")
-        self._chains.append(numbered)
-        return next((link.message.id for link in links_of([numbered])), root)
+        self._chains.append(steps)
+        return links[0].message.id
 
-    @property
-    def chains(self) -> tuple[Chain, ...]:
-        """All that was kept, in order."""
-        return tuple(self._chains)
+    def written(self) -> bytes:
+        """All of it, for the worker."""
+        return write_chains(self._chains)
+
+    def read(self, written: bytes) -> None:
+        """What the same run has sent in a child process."""
+        if written:
+            self._chains += read_chains(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Context:
     attempt: int
     fence: str
     log: logging.LoggerAdapter[logging.Logger]
-    children: Children = field(repr=False)
+    children: Children = field(repr=False, default_factory=lambda: Children("", 0))
 
     def enqueue(self, workflow: Workflow) -> str:
         """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.

@@ -21,12 +21,26 @@ DEFAULT_GATEWAY_PORT = 8080
 LogFormat = Literal["auto", "json", "text"]
 
 
+class ChildLimits(Struct, frozen=True):
+    """A worker's child processes: at most `count` (0: as many as slots), each for so many runs and so many bytes (0: no limit)."""
+
+    count: int = 0
+    max_runs: int = 0
+    max_memory: int = 0
+
+    def worn(self, runs: int, memory: int) -> bool:
+        """Whether a child is to be replaced after its run."""
+        return 0 < self.max_runs <= runs or 0 < self.max_memory < memory
+
+
 class WorkerSettings(Struct, frozen=True):
-    """All that a worker process needs to know besides its application. Times in seconds."""
+    """All that a worker process needs to know. Times in seconds. `app` is where its children find the application."""
 
     queue: str
+    app: str = ""
     redis_url: str = DEFAULT_REDIS_URL
     namespace: str = DEFAULT_NAMESPACE
+    partitions: int = 1
     concurrency: int = 16
     task_timeout: float = 600.0
     drain_timeout: float = 660.0
@@ -37,6 +51,7 @@ class WorkerSettings(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = DEFAULT_WORKER_PORT
     name: str = ""
+    children: ChildLimits = ChildLimits()
 
 
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
@@ -46,6 +61,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "APP": spec.worker.app,
         "NAMESPACE": namespace,
         "QUEUE": queue.queue,
+        "PARTITIONS": spec.queue.partitions,
         "CONCURRENCY": spec.worker.concurrency,
         "TASK_TIMEOUT": format_duration(spec.worker.task_timeout),
         "DRAIN_TIMEOUT": format_duration(spec.worker.drain_timeout),

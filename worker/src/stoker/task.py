@@ -1,21 +1,21 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
 
-from stoker.client import Client, TaskCall
-from stoker.context import Context
+from stoker.client import TaskCall
 from stoker.errors import Invalid
-from stoker.queue.durability import check_durability
+from stoker.injection import Plan, fits, injected, name_of, placeholders, plan
+from stoker.prepared import Application, Prepared
+from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
-from stoker.rules.plan import Chain, Link
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
 
@@ -23,19 +23,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
 _ABSENT: Any = msgspec.UNSET
-
-
-class Application(Protocol):
-    """What a task wants of the application it belongs to."""
-
-    @property
-    def client(self) -> Client:
-        """The running event loop's client."""
-        ...
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -47,6 +36,7 @@ class Policy(msgspec.Struct, frozen=True):
     retry: Retry | None = None
     unique: Unique | None = None
     concurrency: Concurrency | None = None
+    executor: Literal["thread", "process"] | None = None
 
 
 class Options(TypedDict, total=False):
@@ -106,13 +96,21 @@ class Task(Generic[P, R]):
         self.policy = policy
         self._signature = inspect.signature(function)
         self._refuse_star_parameters()
+        self._check_executor()
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.policy.queue}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now, with no queue."""
+        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+
+        Raises TypeError where a parameter with `Depends(...)` as its default is left out.
+        """
+        if self._placeholders:
+            given = self._signature.bind(*args, **kwargs).arguments
+            if left_out := self._placeholders - given.keys():
+                raise TypeError(f"{self.name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -120,15 +118,15 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await Call(self, {}).enqueue(*args, **kwargs)
+        return await self.send(self.call({}, args, kwargs))
 
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> "Prepared[object, R]":
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
-        return Call(self, {}).prepare(*args, **kwargs)
+        return self.call({}, args, kwargs)
 
-    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> "Prepared[T, R]":
+    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """The same for a link of a chain whose first parameter takes the result of what went before."""
-        return Call(self, {}).piped(*args, **kwargs)
+        return self.call({}, args, kwargs, self.receiver(kwargs))
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
@@ -140,9 +138,15 @@ class Task(Generic[P, R]):
         return inspect.iscoroutinefunction(self.function)
 
     @cached_property
-    def context_parameter(self) -> str | None:
-        """The parameter that is given the Context, if the function has one."""
-        return next((name for name, hint in self._hints.items() if hint is Context and name != "return"), None)
+    def executor(self) -> Literal["loop", "thread", "process"]:
+        """Where it runs: async functions on the event loop, others in a thread unless they asked for a process."""
+        return "loop" if self.is_async else self.policy.executor or "thread"
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the function is given besides its arguments; None where it wants nothing else."""
+        overrides = self.app.dependency_overrides
+        return plan(self.function, on_loop=self.is_async, overrides=overrides) if overrides else self._plan
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
@@ -160,20 +164,20 @@ class Task(Generic[P, R]):
 
     def receiver(self, given: Iterable[str]) -> str:
         """The first parameter that is free. Raises Invalid where there is none."""
-        free = (name for name in self._signature.parameters if name != self.context_parameter and name not in given)
-        if (name := next(free, None)) is None:
+        if (name := next((name for name in self._called.parameters if name not in given), None)) is None:
             raise Invalid(f"{self.name}{self._signature} has no parameter left that could take a result: prepare() it instead")
         return name
 
-    def call(self, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any], into: str | None = None) -> "Prepared[Any, R]":
+    def call(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
         """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
         try:
-            bound = self._bind(args, kwargs, into)
+            bound = self._bind(args, kwargs) if into is None else self._without(into).bind(*args, **kwargs).arguments
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
+        durability = options.get("durability")
         return Prepared(
             origin=self,
             into=into,
@@ -189,8 +193,13 @@ class Task(Generic[P, R]):
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
             limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
-            durability=check_durability(options.get("durability", "memory")),
+            durability=check_durability(durability) if durability else Durability.MEMORY,
         )
+
+    async def send(self, call: TaskCall) -> Handle[R]:
+        """Send one of its calls, which `call` has made."""
+        [receipt] = await self.app.send([call])
+        return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
@@ -198,6 +207,36 @@ class Task(Generic[P, R]):
             _ = self._arguments
         except (NameError, TypeError) as error:
             raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
+        try:
+            wanted = self._plan
+        except Invalid as error:
+            raise Invalid(f"task {self.name}: {error}") from error
+        if self.executor == "process" and wanted and (wanted.outer or wanted.states):
+            what = (
+                f"dependency {name_of(wanted.outer[0].factory)} needs the event loop"
+                if wanted.outer
+                else "State is the worker's own"
+            )
+            raise Invalid(f"task {self.name}: {what}, and a child process has none: open what it needs within the child")
+
+    def check_state(self, state: object) -> None:
+        """Raises Invalid where what the lifespan yields is not what the function wants of it."""
+        for expected in self.plan.states if self.plan else ():
+            if not fits(state, expected):
+                wanted = f"task {self.name} wants State[{getattr(expected, '__name__', expected)}]"
+                raise Invalid(f"{wanted}, and the lifespan of {self.app.name} yields {type(state).__name__}")
+
+    @cached_property
+    def _plan(self) -> Plan | None:
+        return plan(self.function, on_loop=self.is_async, overrides={})
+
+    @cached_property
+    def _injected(self) -> frozenset[str]:
+        return injected(self.function, self._hints)
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        return placeholders(self._signature)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -210,20 +249,50 @@ class Task(Generic[P, R]):
             if parameter.default is parameter.empty
             else (name, self._hints.get(name, Any), _ABSENT)
             for name, parameter in self._signature.parameters.items()
-            if name != self.context_parameter
+            if name not in self._injected
         ]
         shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         return msgspec.json.Decoder(shape)
 
     def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
         defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
-        return {**defaults, **bound}
+        return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
 
-    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], into: str | None) -> dict[str, Any]:
-        if self.context_parameter is None and into is None:
-            return self._signature.bind(*args, **kwargs).arguments
-        parameters = [p for name, p in self._signature.parameters.items() if name not in (self.context_parameter, into)]
-        return self._signature.replace(parameters=parameters).bind(*args, **kwargs).arguments
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        positional, required, known = self._names
+        if len(args) <= len(positional):
+            arguments = dict(zip(positional, args, strict=False))
+            if arguments.keys().isdisjoint(kwargs):
+                arguments |= kwargs
+                if required <= arguments.keys() <= known:
+                    return arguments
+        return self._called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+
+    @cached_property
+    def _called(self) -> inspect.Signature:
+        """What a caller sees: without what the worker gives."""
+        parameters = [each for name, each in self._signature.parameters.items() if name not in self._injected]
+        return self._signature.replace(parameters=parameters)
+
+    def _without(self, name: str) -> inspect.Signature:
+        return self._called.replace(parameters=[each for each in self._called.parameters.values() if each.name != name])
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        each = self._called.parameters
+        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
+        return positional, required, frozenset(each)
+
+    def _check_executor(self) -> None:
+        wanted = self.policy.executor
+        if wanted not in {None, "thread", "process"}:
+            raise Invalid(f'task {self.name}: bad executor {wanted!r}: use "thread" or "process"')
+        if wanted and self.is_async:
+            raise Invalid(
+                f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
+            )
 
     def _refuse_star_parameters(self) -> None:
         for parameter in self._signature.parameters.values():
@@ -242,26 +311,12 @@ class Call(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
-        call = self.prepare(*args, **kwargs)
-        [receipt] = await self._task.app.client.send([call])
-        return Handle(self._task, call.queue, receipt.id, duplicate=receipt.duplicate)
+        return await self._task.send(self.prepare(*args, **kwargs))
 
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> "Prepared[object, R]":
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """See `Task.prepare`."""
         return self._task.call(self._options, args, kwargs)
 
-    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> "Prepared[T, R]":
+    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """See `Task.piped`."""
         return self._task.call(self._options, args, kwargs, self._task.receiver(kwargs))
-
-
-class Prepared(TaskCall, Generic[T_contra, R_co], frozen=True, kw_only=True):
-    """A task with its arguments. It takes a T (any object, where it takes none) and results in an R."""
-
-    origin: Task[..., R_co]
-
-    @property
-    def steps(self) -> Chain:
-        """As a workflow of one task."""
-        self.check()
-        return (Link(self.message("", 0, {}), self.into, self.delay, self.run_at, self.claim, self.limit),)

@@ -16,6 +16,7 @@ from stoker.errors import Invalid
 from stoker.rules import retry
 from stoker.rules.durations import Duration, parse_duration
 from stoker.rules.message import check_queue
+from stoker.rules.partitions import MOST, places
 
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
 DEFAULT_ROUNDS = 4
@@ -36,9 +37,10 @@ class Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 
 class Queue(Spec, frozen=True):
-    """Which queue in Redis. An empty name means the resource's own."""
+    """Which queue in Redis, and over how many slots it is spread. An empty name means the resource's own."""
 
     name: str = ""
+    partitions: Annotated[int, Meta(ge=1, le=MOST)] = 1
 
 
 class SecretKey(Spec, frozen=True):
@@ -175,6 +177,11 @@ class TaskQueue(Struct, frozen=True):
     def queue(self) -> str:
         """The name of the queue in Redis."""
         return self.spec.queue.name or self.name
+
+    @property
+    def places(self) -> list[str]:
+        """All its partitions, as the keys in Redis know them."""
+        return places(self.queue, self.spec.queue.partitions)
 
 
 def parse(document: Mapping[str, Any]) -> TaskQueue:

@@ -10,12 +10,13 @@ import msgspec
 
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
+from stoker.prepared import Origin, Prepared, R_co, T_contra
 from stoker.queue.durability import Durability
 from stoker.rules.message import IdFactory
 from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of
 from stoker.rules.plan import Chain as Steps
 from stoker.rules.plan import Group as GroupStep
-from stoker.task import Prepared, R, R_co, T, T_contra, Task
+from stoker.task import R, T
 from stoker.workflow_handle import WorkflowHandle
 
 R1 = TypeVar("R1")
@@ -105,22 +106,22 @@ def chain(*links: Flow[Any, Any]) -> Chain[Any, Any]:
 async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]:
     steps = check_start(workflow.steps)
     tasks = {task.name: task for task in _tasks(workflow)}
-    client = next(iter(tasks.values())).app.client
+    app = next(iter(tasks.values())).app
     head = next(_prepared(workflow))
     created = milliseconds(system)
     if not isinstance(steps[0], Link):
         root = _new_id()
         numbered = _bounded(number(steps, root))
-        await client.launch(numbered, root)
-        return WorkflowHandle(client, numbered, tasks)
+        await app.client.launch(numbered, root)
+        return WorkflowHandle(app, numbered, tasks)
 
     root = root_of(head.own_id, created) if head.own_id else _new_id()
     rest = onward_of(_bounded(number(steps, root))[1:])
-    [receipt] = await client.send([msgspec.structs.replace(head, onward=rest, created=created)])
+    [receipt] = await app.send([msgspec.structs.replace(head, onward=rest, created=created)])
     if receipt.duplicate:
         # The first one's chain goes on; what follows has ids that were made when it was enqueued.
-        root = root_of(receipt.id, (await client.status(head.queue, receipt.id)).created)
-    return WorkflowHandle(client, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
+        root = root_of(receipt.id, (await app.client.status(head.queue, receipt.id)).created)
+    return WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
 
 
 def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
@@ -149,7 +150,7 @@ def _prepared(flow: Flow[Any, Any]) -> Iterator[Prepared[Any, Any]]:
             yield from _prepared(part)
 
 
-def _tasks(flow: Flow[Any, Any]) -> Iterator[Task[..., Any]]:
+def _tasks(flow: Flow[Any, Any]) -> Iterator[Origin[Any]]:
     return (prepared.origin for prepared in _prepared(flow))
 
 

@@ -5,16 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Generic
 
-import msgspec
+from msgspec.structs import replace
 
 from stoker.client import Client
 from stoker.clock import milliseconds, system
 from stoker.errors import NotFound, TaskFailed
+from stoker.prepared import Application, Origin
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import Message
+from stoker.rules.partitions import Kind
 from stoker.rules.plan import Chain, Group, Link, links_of, tasks_of
 from stoker.rules.states import State
-from stoker.task import R, Task
+from stoker.task import R
 
 NAMED = 20
 """Of a group so many members are looked at that have not succeeded yet."""
@@ -29,17 +31,21 @@ class WorkflowHandle(Generic[R]):
     `duplicate`: its first task was there already, and this is the chain that began then.
     """
 
-    def __init__(self, client: Client, steps: Chain, tasks: Mapping[str, Task[..., Any]], *, duplicate: bool = False) -> None:
+    def __init__(self, app: Application, steps: Chain, tasks: Mapping[str, Origin[Any]], *, duplicate: bool = False) -> None:
         last = steps[-1]
         self.id = last.message.id if isinstance(last, Link) else last.id
         self.queue = last.message.queue if isinstance(last, Link) else last.queue
         self.duplicate = duplicate
-        self._client = client
+        self._app = app
         self._steps = steps
         self._tasks = tasks
 
     def __repr__(self) -> str:
         return f"<WorkflowHandle {self.id} in {self.queue}>"
+
+    @property
+    def _client(self) -> Client:
+        return self._app.client
 
     @property
     def ids(self) -> list[str]:
@@ -138,18 +144,18 @@ class WorkflowHandle(Generic[R]):
     async def _call_off(self, steps: Chain, answers: set[Cancellation]) -> None:
         """From the end to the beginning: what succeeds meanwhile finds its successor in its grave."""
         wanted = list(reversed(list(tasks_of(steps))))
-        for queue, run in groupby(wanted, key=lambda message: message.queue):
-            messages = list(run)
-            for at in range(0, len(messages), CANCELLED_AT_ONCE):
-                answers |= await self._cancel(queue, messages[at : at + CANCELLED_AT_ONCE])
+        for queue, run in groupby(wanted, key=lambda task: task[1].queue):
+            tasks = list(run)
+            for at in range(0, len(tasks), CANCELLED_AT_ONCE):
+                answers |= await self._cancel(queue, tasks[at : at + CANCELLED_AT_ONCE])
 
-    async def _cancel(self, queue: str, messages: Sequence[Message]) -> set[Cancellation]:
-        ids = [message.id for message in messages]
+    async def _cancel(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> set[Cancellation]:
+        ids = [message.id for _, message in tasks]
         found = dict(zip(ids, await self._client.inspector.cancel(queue, ids), strict=True))
         created = milliseconds(system)
-        coming = [msgspec.structs.replace(each, created=created) for each in messages if found[each.id] is Cancellation.UNKNOWN]
+        coming = [(kind, replace(task, created=created)) for kind, task in tasks if found[task.id] is Cancellation.UNKNOWN]
         if coming:
             await self._client.joins.entomb(queue, coming)
-            again = [message.id for message in coming]
+            again = [message.id for _, message in coming]
             found |= zip(again, await self._client.inspector.cancel(queue, again), strict=True)
         return set(found.values())

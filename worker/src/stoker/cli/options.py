@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from stoker.rules.durations import parse_duration
+from stoker.rules.sizes import parse_size
 from stoker.settings import PREFIX, LogFormat
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -25,6 +26,16 @@ def duration(text: str) -> float:
         return parse_duration(text if text[-1:].isalpha() else text + "s")
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a duration: write it like 30s, 10m, 1h30m, or a number of seconds") from None
+
+
+def size(text: str | int) -> int:
+    """Bytes of "512MiB". The parser for options that take an amount of memory; their defaults are numbers already."""
+    if isinstance(text, int):
+        return text
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def moment(text: str) -> datetime:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli.options import LogFormatOption, LogLevelOption, duration, variable
+from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, variable
 from stoker.errors import Invalid
 from stoker.rules.durations import Duration
 from stoker.rules.message import check_queue
+from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
-from stoker.settings import DEFAULT_WORKER_PORT, WorkerSettings
+from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
 
 
@@ -32,8 +33,14 @@ def _seconds(value: str | float) -> float:
     return duration(value) if isinstance(value, str) else value
 
 
+def size_option(*flags: str, **settings: Any) -> Any:
+    """A flag that takes an amount of memory such as 512MiB."""
+    return option(*flags, parser=size, metavar="SIZE", **settings)
+
+
 _defaults = WorkerSettings(queue="")
 RETRIES, KEEPING, PROBES = "Retries and lost workers", "What is kept of ended tasks", "Probes and metrics"
+CHILDREN = 'Child processes, for tasks with executor="process"'
 
 
 def worker(
@@ -41,6 +48,9 @@ def worker(
     queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
     redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
     namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: what the application says.")] = "",
+    partitions: Annotated[
+        int, option("--partitions", min=1, max=MOST, help="Over how many Redis slots the queue is spread; it can only grow.")
+    ] = _defaults.partitions,
     concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at a time.")] = _defaults.concurrency,
     task_timeout: Annotated[float, time_option("--task-timeout", help="For tasks that set none.")] = _defaults.task_timeout,
     drain_timeout: Annotated[
@@ -69,6 +79,16 @@ def worker(
     rate_burst: Annotated[
         int, option("--rate-burst", min=0, max=1_000_000, help="Tasks at once after a quiet time; 0 = one second's worth.")
     ] = 0,
+    task_processes: Annotated[
+        int, option("--task-processes", min=0, max=1000, rich_help_panel=CHILDREN, help="At most so many; 0 = as --concurrency.")
+    ] = _defaults.children.count,
+    task_process_runs: Annotated[
+        int, option("--task-process-runs", min=0, rich_help_panel=CHILDREN, help="Replace one after so many tasks; 0 = never.")
+    ] = _defaults.children.max_runs,
+    task_process_memory: Annotated[
+        int,
+        size_option("--task-process-memory", rich_help_panel=CHILDREN, help="Replace one that takes more than this; 0 = never."),
+    ] = _defaults.children.max_memory,
     host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
     port: Annotated[
         int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free one.")
@@ -94,8 +114,10 @@ def worker(
     application.tracing = Tracing.from_environment(f"stoker-worker-{queue}")
     settings = WorkerSettings(
         queue=check_queue(queue),
+        app=app,
         redis_url=application.redis_url,
         namespace=application.namespace,
+        partitions=partitions,
         concurrency=concurrency,
         task_timeout=task_timeout,
         drain_timeout=drain_timeout,
@@ -106,6 +128,7 @@ def worker(
         host=host,
         port=port,
         name=name,
+        children=ChildLimits(task_processes, task_process_runs, task_process_memory),
     )
     _run(work(application, settings))
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):

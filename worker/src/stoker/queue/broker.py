@@ -8,16 +8,19 @@ import msgspec
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
+from stoker.queue.cluster import Cluster
 from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import Argument, Call
 from stoker.queue.settlements import SETTLED_AT_ONCE as SETTLED_AT_ONCE
 from stoker.queue.settlements import Settlement as Settlement
 from stoker.queue.settlements import fills_outbox, portions, settle_call
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, decode, encode, same_task
+from stoker.rules.partitions import Kind
 from stoker.rules.settle import Failure
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
@@ -31,6 +34,7 @@ PROMOTED_AT_ONCE = 100
 
 
 _json = msgspec.json.Encoder().encode
+_TAKEN = {b"ready": State.READY, b"scheduled": State.SCHEDULED}
 
 
 class Entry(NamedTuple):
@@ -44,6 +48,11 @@ class Entry(NamedTuple):
     run_at: float = 0.0
     claim: Claim | None = None
     limit: Limit | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What decides in which partition it lies."""
+        return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
 class Receipt(NamedTuple):
@@ -111,6 +120,7 @@ class Broker:
         rate_limit: RateLimit | None = None,
     ) -> None:
         self.keys = keys
+        self.partitions = Partitions(redis, keys.namespace)
         self._redis = redis
         self._lease = lease
         self._retention = retention
@@ -118,7 +128,7 @@ class Broker:
         self._nothing_ended = settle_call(keys, [], 0)
 
     async def register(self) -> None:
-        """Make the queue known to those who list queues."""
+        """Make this place of a queue known to those who list queues."""
         with errors_mapped():
             await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
 
@@ -134,10 +144,7 @@ class Broker:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits)
-        calls = [
-            Call("enqueue", keys, [*_claims(chunk), *_limits(chunk), *(field for entry in chunk for field in _entry_fields(entry))])
-            for chunk in chunks(entries, ENQUEUED_AT_ONCE)
-        ]
+        calls = [Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE)]
         if calls and durability is not Durability.MEMORY:
             parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
         else:
@@ -170,7 +177,12 @@ class Broker:
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
         with errors_mapped():
-            return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            if isinstance(self._redis, Cluster):
+                return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
+            [token] = await self._redis.alone([("BLPOP", self.keys.wake, timeout)], blocks=timeout)
+        if isinstance(token, Exception):
+            raise mapped(token) from token
+        return token is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
@@ -249,9 +261,11 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _entry_fields(entry: Entry) -> tuple[Argument, ...]:
-    message = entry.message
-    return (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
+def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
+    fields = [*_claims(entries), *_limits(entries)]
+    for message, delay, run_at, *_ in entries:
+        fields += (message.id, encode(message), message.priority, _ms(delay), _ms(run_at))
+    return fields
 
 
 def _claims(entries: Sequence[Entry]) -> list[Argument]:
@@ -278,8 +292,8 @@ def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
 def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict:
     if isinstance(reply, list):
         return Receipt(reply[0].decode(), None, duplicate=True)
-    if reply in (b"ready", b"scheduled"):
-        return Receipt(message.id, State(reply.decode()))
+    if state := _TAKEN.get(reply):
+        return Receipt(message.id, state)
     if not same_as(message, reply):
         return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")
     return Receipt(message.id, None, duplicate=True)
@@ -302,4 +316,4 @@ def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> I
 
 
 def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    return round(seconds * 1000) if seconds else 0

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
@@ -27,12 +27,14 @@ from stoker.queue import address
 from stoker.queue.address import Master, Nodes, Options, without_password
 from stoker.queue.cluster import Cluster
 from stoker.queue.failures import code_of, mapped
+from stoker.queue.server import Server
+from stoker.queue.wire import NO_MASTER
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
 _NOT_LET_IN = (AuthenticationError, NoPermissionError)
 
-RedisClient = Redis | Cluster
+RedisClient = Server | Cluster
 T = TypeVar("T")
 
 __all__ = ["RedisClient", "ThreadClient", "connect", "errors_mapped", "mapped", "without_password"]
@@ -56,12 +58,10 @@ def connect(url: str, *, max_connections: int = 64) -> RedisClient:
     try:
         if isinstance(place, Nodes):
             return Cluster(startup_nodes=[ClusterNode(*host) for host in place.hosts], **options)
-        pool = _master_pool(place, options) if isinstance(place, Master) else _pool(options)
-        pool.connection_class(**pool.connection_kwargs)  # an option that redis-py does not know shows here, not at the first call
+        return Server(_master_pool(place, options) if isinstance(place, Master) else _pool(options))
     except TypeError as error:
         unknown = str(error).rpartition(" ")[2]
         raise Invalid(f"bad Redis URL {without_password(url)!r}: {unknown} is not an option of a connection") from error
-    return Redis.from_pool(pool)
 
 
 class ThreadClient:
@@ -91,16 +91,13 @@ def errors_mapped() -> Iterator[None]:
 
 
 class _LeavesReplicas:
-    """A connection whose server is no master any more is dropped, so that the next one finds the new master behind the name.
-
-    A master that has lost its replicas may be one whose successor is at work already.
-    """
+    """A connection whose server is no master any more is dropped, so that the next one finds the new master behind the name."""
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().read_response(*args, **kwargs)  # type: ignore[misc]
         except ResponseError as error:
-            if code_of(error) in {"READONLY", "NOREPLICAS", "MASTERDOWN"}:
+            if code_of(error) in NO_MASTER:
                 self.mark_for_reconnect()  # type: ignore[attr-defined]
             raise
 

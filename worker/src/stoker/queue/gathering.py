@@ -30,12 +30,16 @@ class Gathering:
         self._waiting: list[_Waiting] = []
         self._trips: set[asyncio.Task[None]] = set()
 
-    async def offer(self, entries: Sequence[Entry]) -> Outcomes:
-        """The outcomes of these entries, in order."""
-        if self._under_way >= UNDER_WAY_AT_ONCE or self._waiting:
-            waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
-            self._waiting.append(waiting)
-            return await waiting.outcomes
+    def offer(self, entries: Sequence[Entry]) -> Awaitable[Outcomes]:
+        """The outcomes of these entries, in order. To be awaited at once."""
+        if self._under_way < UNDER_WAY_AT_ONCE and not self._waiting:
+            return self._go(entries)
+        # No coroutine: of a thousand who wait each would be one more object for the garbage collector to look at.
+        waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        return waiting.outcomes
+
+    async def _go(self, entries: Sequence[Entry]) -> Outcomes:
         self._under_way += 1
         try:
             return await self._offer(entries)

@@ -1,11 +1,14 @@
-"""Whether a Redis can be trusted with tasks. Asked once, before the first task is taken or served."""
+"""Whether a Redis can be trusted with tasks, and a queue be understood. Asked once, before the first task is taken or served."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
-from stoker.errors import RedisRefused
+from stoker.errors import RedisFull, RedisRefused
 from stoker.queue.cluster import Cluster
 from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.keys import LAYOUT, Keys
+from stoker.version import VERSION
 
 OLDEST = (6, 2)
 Info = Mapping[str, object]
@@ -21,6 +24,23 @@ async def check_server(redis: RedisClient) -> None:
     for info in infos:
         if wrong := complaint(info, cluster=isinstance(redis, Cluster)):
             raise RedisRefused(wrong)
+
+
+async def check_layout(redis: RedisClient, keys: Keys) -> None:
+    """Raises RedisRefused for a queue that a newer version has laid out in a way that this one would damage.
+
+    A queue without a number gets this version's. A full server keeps its queues unnumbered until it has room.
+    """
+    with errors_mapped():
+        found = await cast(Any, redis.hget(keys.meta, "layout"))
+        if found is None:
+            with suppress(RedisFull), errors_mapped():
+                await cast(Any, redis.hsetnx(keys.meta, "layout", LAYOUT))
+        elif int(found) > LAYOUT:
+            raise RedisRefused(
+                f"queue {keys.queue} was laid out by a newer version of Stoker (layout {int(found)}); "
+                f"this is {VERSION}, which knows layout {LAYOUT}: upgrade this program, see docs/reference/wire-format.md"
+            )
 
 
 async def _of_masters(redis: Cluster) -> list[Info]:

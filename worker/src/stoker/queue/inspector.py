@@ -1,7 +1,7 @@
 """Every read of a queue, and what a person may do to it. Shared by gateway, command line and operator."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
 from typing import Any, cast
 
@@ -9,6 +9,7 @@ from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
+from stoker.queue.keys import Keys
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
@@ -32,8 +33,11 @@ class Inspector(Reader):
 
     async def redrive(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Give dead tasks another life. Returns those that were dead."""
-        k = self._keys(queue)
-        return await self._dead_call("redrive", (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake), ids)
+
+        def keys(k: Keys) -> Sequence[str]:
+            return (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake)
+
+        return await self._dead_call("redrive", queue, keys, ids)
 
     async def redrive_all(
         self, queue: str, *, task: str = "", failure: str = "", per_second: float = 0.0, limit: int | None = None
@@ -43,8 +47,14 @@ class Inspector(Reader):
         At most `per_second` (0 = as fast as it goes). Those that die again meanwhile are not taken a second time.
         Yields the ids as they go.
         """
-        until, left = await self._newest_death(queue), limit
-        wanted = await self._dead_matching(queue, task, failure, until)
+        left, wanted = (
+            limit,
+            [
+                task_id
+                for place in await self.partitions.places(queue)
+                for task_id in await self._dead_matching(place, task, failure)
+            ],
+        )
         for at in range(0, len(wanted), PAGE):
             page = wanted[at : at + PAGE] if left is None else wanted[at : at + min(PAGE, left)]
             if not page:
@@ -57,19 +67,22 @@ class Inspector(Reader):
 
     async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Remove dead tasks for good. Returns those that were dead."""
-        k = self._keys(queue)
-        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits)
-        return await self._dead_call("discard", (k.dead, k.members, k.outbox, *columns), ids)
+
+        def keys(k: Keys) -> Sequence[str]:
+            return (k.dead, k.members, k.outbox, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits)
+
+        return await self._dead_call("discard", queue, keys, ids)
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
-        k = self._keys(queue)
-        places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors)
-        keys = (*places, *columns, k.meta, k.stats, k.uniques, k.claims, k.wake, k.members, k.outbox, *k.parking)
-        calls = [Call("cancel", keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
-        replies = await scripts.run(self._redis, *calls) if calls else []
-        return [Cancellation(word.decode()) for reply in replies for word in reply]
+        pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
+        answers = [Cancellation.UNKNOWN] * len(ids)
+        for place in await self.partitions.places(queue) if ids else []:
+            keys = self._cancel_keys(place)
+            replies = await scripts.run(self._redis, *(Call("cancel", keys, page) for page in pages))
+            words = [Cancellation(word.decode()) for reply in replies for word in reply]
+            answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
+        return answers
 
     async def pause(self, queue: str) -> bool:
         """Let workers fetch nothing more; what runs goes on. Returns whether that is news."""
@@ -86,43 +99,51 @@ class Inspector(Reader):
         """
         if state is State.RUNNING:
             raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
-        k = self._keys(queue)
-        for place in reversed(self._places(queue, state)):  # parked ones first, or they would come back in line
-            line = (k.ready, k.suspects, k.wake)
-            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
-            call = Call("purge", (place, *line, k.uniques, k.claims, *columns, k.members, k.outbox, *k.parking), [PURGED_AT_ONCE])
-            while gone := (await scripts.run(self._redis, call))[0]:
-                yield gone
+        for partition in await self.partitions.places(queue):
+            k = self._keys(partition)
+            for place in reversed(self._places(partition, state)):  # parked ones first, or they would come back in line
+                line = (k.ready, k.suspects, k.wake)
+                columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
+                keys = (place, *line, k.uniques, k.claims, *columns, k.members, k.outbox, *k.parking)
+                call = Call("purge", keys, [PURGED_AT_ONCE])
+                while gone := (await scripts.run(self._redis, call))[0]:
+                    yield gone
 
-    def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
+    async def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
         """What is wrong in a queue, if anything: see `doctor`."""
-        return examine(self._redis, self._keys(queue), mend=mend)
+        for place in await self.partitions.places(queue):
+            async for finding in examine(self._redis, self._keys(place), mend=mend):
+                yield finding
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
-        k = self._keys(queue)
-        call = Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake), [int(paused)])
-        return bool((await scripts.run(self._redis, call))[0])
+        places = [self._keys(place) for place in await self.partitions.places(queue)]
+        calls = [Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake), [int(paused)]) for k in places]
+        before = await scripts.run(self._redis, *calls)
+        return all(before) if paused else any(before)
 
-    async def _newest_death(self, queue: str) -> float:
-        with errors_mapped():
-            newest = await cast(Any, self._redis.zrange(self._keys(queue).dead, 0, 0, desc=True, withscores=True))
-        return float(newest[0][1]) if newest else 0.0
+    def _cancel_keys(self, place: str) -> tuple[str, ...]:
+        k = self._keys(place)
+        places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors)
+        return (*places, *columns, k.meta, k.stats, k.uniques, k.claims, k.wake, k.members, k.outbox, *k.parking)
 
-    async def _dead_matching(self, queue: str, task: str, failure: str, until: float) -> list[str]:
+    async def _dead_matching(self, place: str, task: str, failure: str) -> list[str]:
         with errors_mapped():
-            ids = await cast(Any, self._redis.zrangebyscore(self._keys(queue).dead, "-inf", until))
+            ids = await cast(Any, self._redis.zrange(self._keys(place).dead, 0, -1))
         names = [task_id.decode() for task_id in ids]
         if not task and not failure:
             return names
         found: list[str] = []
         for at in range(0, len(names), PAGE):
-            for status in await self._tasks(queue, names[at : at + PAGE]):
+            for status in await self._tasks(place, names[at : at + PAGE]):
                 kind = status.failure.type if status.failure else ""
                 if status.state is State.DEAD and task in ("", status.task) and failure in ("", kind):
                     found.append(status.id)
         return found
 
-    async def _dead_call(self, script: str, keys: Sequence[str], ids: Sequence[str]) -> list[str]:
-        parts = [Call(script, keys, list(ids[at : at + PAGE])) for at in range(0, len(ids), PAGE)]
-        replies = await scripts.run(self._redis, *parts) if parts else []
+    async def _dead_call(self, script: str, queue: str, keys: Callable[[Keys], Sequence[str]], ids: Sequence[str]) -> list[str]:
+        places = await self.partitions.places(queue) if ids else []
+        pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
+        calls = [Call(script, keys(self._keys(place)), page) for place in places for page in pages]
+        replies = await scripts.run(self._redis, *calls) if calls else []
         return [task_id.decode() for reply in replies for task_id in reply]

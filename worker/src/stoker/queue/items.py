@@ -7,8 +7,9 @@ import msgspec
 
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, Call
+from stoker.rules.items import Arrive, Item, Join, Send, Start
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
-from stoker.rules.plan import Arrive, Item, Join, Member, Send, Start, write_entry
+from stoker.rules.plan import Member, write_entry
 from stoker.rules.settle import Failure
 
 US = b"\x1f"
@@ -27,14 +28,14 @@ class Keyed(NamedTuple):
 def pack(item: Item) -> bytes:
     """An item as one text."""
     match item:
-        case Start(message, delay, run_at, claim, limit, member):
+        case Start(_, message, delay, run_at, claim, limit, member):
             held = (claim.until[0], claim.digest, _ms(claim.ttl)) if claim else ("", "", "")
             most = f"{limit.most} {limit.key}" if limit else ""
             fields = (message.id, -message.priority, _ms(delay), _ms(run_at), *held, most, _place(member))
             return _join(b"task", *fields, encode(message))
         case Send(_, entry):
             return _join(b"send", write_entry(entry))
-        case Join(standin, total, following, member):
+        case Join(_, standin, total, following, member):
             row = (total, MAX_PAYLOAD_BYTES, _place(member), -standin.priority, encode(standin), pack(following))
             return _join(b"join", standin.id, *row)
         case Arrive(member, value):
@@ -80,7 +81,7 @@ def _join(*fields: str | bytes | int) -> bytes:
 
 
 def _place(member: Member | None) -> str:
-    return f"{member.queue} {member.join} {member.at}" if member else ""
+    return f"{member.place} {member.join} {member.at}" if member else ""
 
 
 def _ms(seconds: float) -> int:

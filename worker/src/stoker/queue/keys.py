@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+LAYOUT = 1
+"""What the keys below hold, as one number. It grows only with a change that older versions would damage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one queue. The comment says the type and what a member or field holds."""
+    """The keys of one place of a queue (see rules/partitions.py). The comment says the type and what a member or field holds."""
 
     namespace: str
     queue: str
@@ -130,7 +133,7 @@ class Keys:
         return self.limits, self.running_by, self.parked, self.parked_by
 
     @property
-    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival
+    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout
         return f"{self._base}:meta"
 
     @property
@@ -157,3 +160,8 @@ class Keys:
 def catalogue(namespace: str) -> str:
     """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""
     return f"{{{namespace}}}:queues"
+
+
+def partition_counts(namespace: str) -> str:
+    """HASH queue -> how many partitions it has; absent = 1. In the slot of the catalogue."""
+    return f"{{{namespace}}}:partitions"

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple, cast
 from stoker.queue import scripts
 from stoker.queue.broker import chunks
 from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.health import check_layout
 from stoker.queue.items import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
 from stoker.queue.keys import Keys, catalogue
-from stoker.rules.plan import Item, Join, Start, begin, read_entry
+from stoker.queue.partitions import Partitions, located
+from stoker.rules.items import Item, Join, Start, begin
+from stoker.rules.plan import read_entry
 from stoker.rules.settle import Failure
 
 RELAYED_AT_ONCE = 50
@@ -33,9 +36,9 @@ class Waiting(NamedTuple):
 
 
 class Homed(NamedTuple):
-    """An item and the queue it is for."""
+    """An item and the place it is for."""
 
-    queue: str
+    place: str
     keyed: Keyed
     is_join: bool = False
 
@@ -46,6 +49,7 @@ class Outbox:
     def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._partitions = Partitions(redis, keys.namespace)
         self._known: set[str] = set()
 
     async def read(self) -> list[Waiting]:
@@ -57,50 +61,55 @@ class Outbox:
     async def relay(self, entries: Sequence[Waiting]) -> None:
         """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
         for entry in entries:
-            items = _items(entry.fields)
+            items = await self._items(entry.fields)
             await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
             await self._perform([item for item in items if not item.is_join])
-        with errors_mapped():
-            await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+        if entries:
+            with errors_mapped():
+                await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+
+    async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
+        if b"body" not in fields:
+            return [_parted({name.decode(): value.decode() for name, value in fields.items()})]
+        entry = read_entry(fields[b"body"])
+        where = await located(self._partitions, [entry.steps])
+        items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, where)
+        return [Homed(item.place, Keyed(_key(entry.key, item), pack(item)), isinstance(item, Join)) for item in items]
 
     async def _perform(self, items: Sequence[Homed]) -> None:
         for some in chunks(list(_batches(items)), CALLS_AT_ONCE):
-            for queue, _ in some:
-                await self._register(queue)
-            await scripts.run(self._redis, *(relay_call(Keys(self._keys.namespace, queue), batch) for queue, batch in some))
+            for place, _ in some:
+                await self._register(place)
+            await scripts.run(self._redis, *(relay_call(Keys(self._keys.namespace, place), batch) for place, batch in some))
 
-    async def _register(self, queue: str) -> None:
-        if queue not in self._known:
+    async def _register(self, place: str) -> None:
+        if place not in self._known:
+            await check_layout(self._redis, Keys(self._keys.namespace, place))
             with errors_mapped():
-                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), queue))
-            self._known.add(queue)
+                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), place))
+            self._known.add(place)
 
 
-def _items(fields: Mapping[bytes, bytes]) -> list[Homed]:
-    if b"body" not in fields:
-        said = {name.decode(): value.decode() for name, value in fields.items()}
-        words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
-        return [Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))]
-    entry = read_entry(fields[b"body"])
-    items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key)
-    return [Homed(item.queue, Keyed(_key(entry.key, item), pack(item)), isinstance(item, Join)) for item in items]
+def _parted(said: Mapping[str, str]) -> Homed:
+    words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
+    return Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))
 
 
 def _key(entry: str, item: Item) -> str:
     """Under which it is performed once. Whoever arrives twice is counted once by the join."""
     match item:
-        case Start(message):
+        case Start(_, message):
             return f"{entry} {message.id}"
-        case Join(standin):
+        case Join(_, standin):
             return f"{entry} join {standin.id}"
     return ""
 
 
 def _batches(items: Iterable[Homed]) -> Iterator[tuple[str, list[Keyed]]]:
-    """As many of one queue at a time as one script may take."""
-    by_queue: dict[str, list[Keyed]] = {}
+    """As many of one place at a time as one script may take."""
+    by_place: dict[str, list[Keyed]] = {}
     for item in items:
-        by_queue.setdefault(item.queue, []).append(item.keyed)
-    for queue, keyed in by_queue.items():
+        by_place.setdefault(item.place, []).append(item.keyed)
+    for place, keyed in by_place.items():
         for batch in chunks(keyed, PERFORMED_AT_ONCE):
-            yield queue, list(batch)
+            yield place, list(batch)

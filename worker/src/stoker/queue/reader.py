@@ -9,6 +9,7 @@ from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
 from stoker.queue.connection import RedisClient, connect, errors_mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import Call
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.settle import Failure
@@ -111,6 +112,7 @@ class Reader:
     """Reads the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
 
     def __init__(self, redis: RedisClient, namespace: str) -> None:
+        self.partitions = Partitions(redis, namespace)
         self._redis = redis
         self._namespace = namespace
 
@@ -140,21 +142,24 @@ class Reader:
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
+    async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
+        """Queues with all their partitions, each as one, in one round trip; a queue is given by its places."""
+        found = iter(await self.stats([place for places in queues for place in places], horizon))
+        return [together([next(found) for _ in places]) for places in queues]
+
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for an id that never was here, or whose retention is over."""
-        found = await self._tasks(queue, [task_id])
-        if not found:
+        found = await self._in_any(await self.partitions.places(queue), task_id)
+        if found is None:
             raise NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")
-        return found[0]
+        return found
 
     async def find(self, task_id: str) -> TaskStatus:
         """The task, in whichever queue it is."""
-        names = await self.queues()
-        calls = [Call("task", self._task_keys(name), [task_id]) for name in names]
-        for name, reply in zip(names, await scripts.run(self._redis, *calls) if calls else [], strict=True):
-            if reply:
-                return _status(name, task_id, reply)
-        raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        found = await self._in_any(await self.queues(), task_id)
+        if found is None:
+            raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        return found
 
     async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
         """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
@@ -168,6 +173,11 @@ class Reader:
             ids += found
         found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
+
+    async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
+        calls = [Call("task", self._task_keys(place), [task_id]) for place in places]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
         calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
@@ -198,6 +208,23 @@ class Reader:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
         return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.parking)
+
+
+def together(parts: Sequence[QueueStats]) -> QueueStats:
+    """The partitions of one queue as the queue they are. A worker works on all of them."""
+    if len(parts) == 1:
+        return parts[0]
+    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:]}
+    return QueueStats(
+        **{
+            **sums,
+            "queue": parts[0].queue,
+            "oldest_wait": max(part.oldest_wait for part in parts),
+            "workers": max(part.workers for part in parts),
+            "paused": all(part.paused for part in parts),
+            "throttled": any(part.throttled for part in parts),
+        }
+    )
 
 
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:

@@ -12,13 +12,12 @@ from importlib import resources
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stoker.errors import RedisUnavailable
 from stoker.queue.cluster import Cluster, Routed
 from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
+from stoker.queue.durability import PATIENCE
 from stoker.queue.failures import mapped
 
 Argument = str | bytes | int | float
@@ -105,9 +104,11 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
     key = calls[0].keys[0]
     old = redis in _old
     with errors_mapped():
-        *replies, answer = await send(
-            redis, [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
-        )
+        commands = [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
+        if isinstance(redis, Cluster):
+            *replies, answer = await redis.round_trip(commands)
+        else:
+            *replies, answer = await redis.alone([each.command for each in commands], blocks=PATIENCE)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         replies = await run(redis, *calls)
         _, answer = await run_and_ask(redis, calls, question)
@@ -119,26 +120,7 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
 
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
     """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
-    if isinstance(redis, Cluster):
-        return await redis.round_trip(commands)
-    connection: AbstractConnection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        # Packed by hiredis and written at once: redis-py's own pipeline spends more on a task than the rest of the worker.
-        await connection.send_packed_command(b"".join([pack_command(each.command) for each in commands]))
-        return [await _reply(connection) for _ in commands]
-    except BaseException:
-        # Whoever was cut off here has replies under way that nobody will read.
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        await redis.connection_pool.release(connection)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+    return await redis.round_trip(commands)
 
 
 async def _teach(redis: RedisClient, call: Call) -> Any:

@@ -8,8 +8,8 @@ import msgspec
 from stoker.queue.items import pack
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, Call
+from stoker.rules.items import Arrive, Item, Send
 from stoker.rules.message import Success
-from stoker.rules.plan import Arrive, Item, Send
 from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
 
 SETTLED_AT_ONCE = 200

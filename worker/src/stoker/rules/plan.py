@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from stoker.errors import Invalid
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, digest
+from stoker.rules.partitions import Kind
 from stoker.rules.unique import Claim
 
 MAX_MEMBERS = 10_000
@@ -19,10 +20,6 @@ MAX_PLAN_BYTES = 8 * 1024 * 1024
 """Of one workflow, with all payloads, as JSON."""
 MAX_DEPTH = 20
 """Groups within groups."""
-AT_ONCE = 100
-"""So many tasks begin with the step before them; what is more goes through the outbox, in steps of its own."""
-SENT_AT_ONCE = 500
-"""So many chains go through the outbox in one entry."""
 NO_RESULT = Raw(b"null")
 HOLE = Raw(b"\x1e")
 """Stands where a join will put its members' results. JSON text never holds this byte as it is."""
@@ -31,9 +28,9 @@ STANDIN = "(group)"
 
 
 class Member(Struct, frozen=True, array_like=True):
-    """A place in a group: member number `at` of the join with this id, which is counted in that queue."""
+    """Member number `at` of the join with this id, which is counted in that place."""
 
-    queue: str
+    place: str
     join: str
     at: int
 
@@ -89,57 +86,10 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     value: Raw = NO_RESULT
 
 
-class Start(Struct, frozen=True):
-    """Item: a task is enqueued."""
-
-    message: Message
-    delay: float
-    run_at: float
-    claim: Claim | None
-    limit: Limit | None
-    member: Member | None
-
-    @property
-    def queue(self) -> str:
-        return self.message.queue
-
-
-class Send(Struct, frozen=True):
-    """Item: an entry goes into the queue's outbox."""
-
-    queue: str
-    entry: Entry
-
-
-class Join(Struct, frozen=True):
-    """Item: `item` shall follow when `total` members have arrived; if one never can, `standin` is buried in its place."""
-
-    standin: Message
-    total: int
-    item: Start | Send
-    member: Member | None
-
-    @property
-    def queue(self) -> str:
-        return self.standin.queue
-
-
-class Arrive(Struct, frozen=True):
-    """Item: a member has succeeded with this result."""
-
-    member: Member
-    value: Raw
-
-    @property
-    def queue(self) -> str:
-        return self.member.queue
-
-
-Item = Start | Send | Join | Arrive
-
 _encode = msgspec.json.Encoder().encode
 _onward = msgspec.json.Decoder(Onward)
 _entry = msgspec.json.Decoder(Entry)
+_chains = msgspec.json.Decoder(tuple[Chain, ...])
 
 
 def onward_of(steps: Chain, member: Member | None = None) -> Raw | UnsetType:
@@ -155,6 +105,19 @@ def read_onward(raw: bytes) -> Onward:
         raise Invalid(f"what is to follow cannot be read: {error}") from error
 
 
+def write_chains(chains: Sequence[Chain]) -> bytes:
+    """As a child process tells them to its worker."""
+    return _encode(chains)
+
+
+def read_chains(raw: bytes) -> tuple[Chain, ...]:
+    """Raises Invalid for what are none."""
+    try:
+        return _chains.decode(raw)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(f"what was sent cannot be read: {error}") from error
+
+
 def write_entry(entry: Entry) -> bytes:
     """As it lies in the outbox."""
     return _encode(entry)
@@ -168,76 +131,6 @@ def read_entry(body: bytes) -> Entry:
         raise Invalid(f"not an entry of an outbox: {error}") from error
 
 
-def begin(steps: Chain, member: Member | None, value: Raw, origin: Origin, key: str) -> Iterator[Item]:
-    """The items that begin a chain with this value, joins before their members. An empty chain's result is its value."""
-    if not steps:
-        if member:
-            yield Arrive(member, value)
-        return
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, Link):
-        yield _start(step, rest, member, value, origin)
-    elif not step.members:
-        yield from begin(rest, member, Raw(b"[]"), origin, key)
-    else:
-        joined = bool(rest or member)
-        if joined:
-            yield _join(step, rest, member, origin, key)
-        for at, chain in enumerate(step.members):
-            yield from begin(chain, Member(step.queue, step.id, at) if joined else None, value, origin, f"{key}.{at}")
-
-
-def follow(queue: str, key: str, onward: Onward, value: Raw, origin: Origin) -> list[Item]:
-    """The items for the queue of a task that has succeeded: all at once where it is little, else by the outbox."""
-    if size_of(onward.steps[:1]) <= AT_ONCE:
-        items = list(begin(onward.steps, onward.member, value, origin, key))
-        if all(item.queue == queue for item in items):
-            return items
-    return [Send(queue, Entry(key, origin, onward.steps, onward.member, value))]
-
-
-def fan_out(queue: str, key: str, chains: Sequence[Chain], origin: Origin) -> list[Item]:
-    """The items for the queue of a task that has sent these while it ran, and has succeeded."""
-    direct: list[Item] = []
-    others: list[Chain] = []
-    for number, chain in enumerate(chains):
-        items: list[Item] = []
-        if len(direct) + size_of(chain[:1]) <= AT_ONCE:
-            items = list(begin(chain, None, NO_RESULT, origin, f"{key}.{number}"))
-        if items and all(item.queue == queue for item in items):
-            direct += items
-        else:
-            others.append(chain)
-    for at in range(0, len(others), SENT_AT_ONCE):
-        group = Group(tuple(others[at : at + SENT_AT_ONCE]))
-        direct.append(Send(queue, Entry(f"{key}.s{at}", origin, (group,))))
-    return direct
-
-
-def _start(link: Link, rest: Chain, member: Member | None, value: Raw, origin: Origin) -> Start:
-    message = msgspec.structs.replace(
-        link.message,
-        payload=with_value(link.message.payload, link.into, value),
-        created=origin.created,
-        trace=origin.trace,
-        onward=onward_of(rest, member),
-    )
-    return Start(message, link.delay, link.run_at, link.claim, link.limit, member)
-
-
-def _join(group: Group, rest: Chain, member: Member | None, origin: Origin, key: str) -> Join:
-    following = rest[0] if rest else None
-    item: Start | Send
-    if isinstance(following, Link):
-        item = _start(following, rest[1:], member, HOLE, origin)
-        standin = msgspec.structs.replace(item.message, payload=following.message.payload)
-    else:
-        value = HOLE if takes_value(rest, member) else NO_RESULT
-        item = Send(group.queue, Entry(f"{key}.join", origin, rest, member, value))
-        standin = Message(group.id, STANDIN, Raw(b"{}"), group.queue, origin.created, onward=onward_of(rest, member))
-    return Join(standin, len(group.members), item, member)
-
-
 def takes_value(steps: Chain, member: Member | None) -> bool:
     """Whether anything at the beginning wants the result of what went before."""
     if not steps:
@@ -247,21 +140,9 @@ def takes_value(steps: Chain, member: Member | None) -> bool:
     return any(takes_value(chain, None) for chain in steps[0].members)
 
 
-def with_value(payload: bytes, into: str | None, value: bytes) -> Raw:
-    """A payload with one argument more. The bytes are put together, not read: the value may be a HOLE."""
-    if into is None:
-        return Raw(payload)
-    others = bytes(payload).strip()[1:]
-    comma = b"" if others.lstrip() == b"}" else b","
-    return Raw(b"{" + _encode(into) + b":" + bytes(value) + comma + others)
-
-
-def size_of(steps: Sequence[Step]) -> int:
-    """How many tasks begin with the first of these steps, roughly: every member counts once."""
-    if not steps:
-        return 0
-    step = steps[0]
-    return 1 if isinstance(step, Link) else sum(1 + size_of(chain) for chain in step.members)
+def kind_of(link: Link) -> Kind:
+    """What decides its place."""
+    return Kind(link.message.id, link.claim.digest if link.claim else "", link.limit.key if link.limit else "")
 
 
 def root_of(task_id: str, created: int) -> str:
@@ -323,17 +204,26 @@ def queue_of(chains: Sequence[Chain]) -> str:
     return ""
 
 
-def tasks_of(steps: Chain, *, joined: bool = False) -> Iterator[Message]:
-    """The messages of all tasks of a numbered chain, and the stand-ins of its joins; `joined` where it is a member of a group."""
+def tasks_of(steps: Chain, *, joined: bool = False) -> Iterator[tuple[Kind, Message]]:
+    """All tasks of a numbered chain, and the stand-ins of its joins; `joined` where it is a member of a group."""
     for at, step in enumerate(steps):
         if isinstance(step, Link):
-            yield step.message
+            yield kind_of(step), step.message
             continue
         is_last = at == len(steps) - 1
         for member in step.members:
             yield from tasks_of(member, joined=joined or not is_last)
         if (joined or not is_last) and (is_last or isinstance(steps[at + 1], Group)):
-            yield Message(step.id, STANDIN, Raw(b"{}"), step.queue, 0)
+            yield Kind(step.id), Message(step.id, STANDIN, Raw(b"{}"), step.queue, 0)
+
+
+def queues_of(chains: Sequence[Chain]) -> set[str]:
+    """All queues that have to do with them."""
+    found: set[str] = set()
+    for chain in chains:
+        for step in chain:
+            found |= {step.message.queue} if isinstance(step, Link) else {step.queue, *queues_of(step.members)}
+    return found - {""}
 
 
 def home_of(steps: Chain) -> str:

@@ -5,7 +5,6 @@ from typing import assert_never
 
 import msgspec
 
-from stoker.rules.plan import Chain
 from stoker.rules.retry import Retry as RetryPolicy
 from stoker.rules.retry import backoff
 
@@ -21,40 +20,41 @@ class Failure(msgspec.Struct, frozen=True):
     traceback: str = ""
 
 
-class Returned(msgspec.Struct, frozen=True):
-    """The function returned; `value` is its result as JSON, `children` are what it has sent meanwhile."""
+class Returned(msgspec.Struct, frozen=True, tag=True):
+    """The function returned; `value` is its result as JSON, `children` the chains that it has sent meanwhile, as JSON too."""
 
     value: bytes
-    children: tuple[Chain, ...] = ()
+    children: bytes = b""
 
 
-class Raised(msgspec.Struct, frozen=True):
+class Raised(msgspec.Struct, frozen=True, tag=True):
     """The function raised, or ran out of time."""
 
     failure: Failure
 
 
-class Hopeless(msgspec.Struct, frozen=True):
+class Hopeless(msgspec.Struct, frozen=True, tag=True):
     """It can never succeed: the task said so, or its arguments do not fit."""
 
     failure: Failure
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, tag=True):
     """This worker has no function of that name. During a rollout another one may."""
 
     failure: Failure
 
 
-class Interrupted(msgspec.Struct, frozen=True):
+class Interrupted(msgspec.Struct, frozen=True, tag=True):
     """The worker is leaving and gave the task up unfinished."""
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, tag=True):
     """Somebody cancelled the task while it ran."""
 
 
 Outcome = Returned | Raised | Hopeless | Unknown | Interrupted | Stopped
+"""Tagged, since some are told by a child process."""
 
 
 class Succeed(msgspec.Struct, frozen=True):

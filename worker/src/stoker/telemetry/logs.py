@@ -4,14 +4,51 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 import msgspec
 from opentelemetry import trace
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 _COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+
+
+class Described(Protocol):
+    """What a log line within a run says of the task."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+
+
+class Numbered(Protocol):
+    """What it says of this run of it."""
+
+    @property
+    def attempt(self) -> int: ...
+
+
+running: ContextVar[tuple[Described, Numbered] | None] = ContextVar("stoker.running", default=None)
+"""The run that this code belongs to, in its threads too; None outside of any."""
+
+
+class TaskIds(logging.Filter):
+    """Lets every record through, and gives those within a run the task's ids. For the handlers of any logging configuration."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if run := running.get():
+            record.__dict__.update(task_fields(*run))
+        return True
+
+
+def task_fields(message: Described, delivery: Numbered) -> dict[str, object]:
+    """What log lines say of the run they come from."""
+    return {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
 
 
 class JsonFormatter(logging.Formatter):
@@ -65,4 +102,5 @@ def configure(form: Literal["auto", "json", "text"], level: str, stream: TextIO 
     text = form == "text" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.addFilter(TaskIds())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -87,10 +87,13 @@ class WorkerMetrics:
         ).labels(queue)
         slot_gauge = Gauge("stoker_worker_slots", "Room for tasks in this worker.", ["queue", "state"], registry=registry)
         self._busy, self._free, self._slots = slot_gauge.labels(queue, "busy"), slot_gauge.labels(queue, "free"), slots
-        self.slots(0)
+        self._busy_at: dict[str, int] = {}
+        self.slots(0, queue)
         self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "How late the event loop runs what is due.", registry=registry)
 
-    def slots(self, busy: int) -> None:
-        """Say how many slots are busy."""
+    def slots(self, at_place: int, place: str) -> None:
+        """Say how many slots are busy with tasks of one partition."""
+        self._busy_at[place] = at_place
+        busy = sum(self._busy_at.values())
         self._busy.set(busy)
         self._free.set(max(0, self._slots - busy))

@@ -6,10 +6,10 @@ The consumer *links* to it instead of being its child: a task may run days later
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -31,6 +31,23 @@ class Processed(Protocol):
     def attempt(self) -> int: ...
     @property
     def fence(self) -> str: ...
+
+
+def carried() -> dict[str, str]:
+    """The current trace context, for another process."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier
+
+
+@contextmanager
+def attached(carrier: dict[str, str]) -> Iterator[None]:
+    """Within another process' trace context: log lines and spans belong to its span."""
+    token = context.attach(_propagator.extract(carrier))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 class ProcessSpan:
@@ -93,12 +110,12 @@ class Tracing:
         if isinstance(self._provider, TracerProvider):
             self._provider.shutdown()
 
+    def sending(self, queue: str, count: int) -> AbstractContextManager[dict[str, str]]:
+        """The producer's span around an enqueue of `count` tasks. Gives the context for their envelopes."""
+        return nullcontext({}) if self._tracer is None else self._sending(self._tracer, queue, count)
+
     @contextmanager
-    def sending(self, queue: str, count: int) -> Iterator[dict[str, str]]:
-        """The producer's span around an enqueue of `count` tasks. Yields the context for their envelopes."""
-        if self._tracer is None:
-            yield {}
-            return
+    def _sending(self, tracer: trace.Tracer, queue: str, count: int) -> Iterator[dict[str, str]]:
         attributes: dict[str, str | int] = {
             "messaging.system": "stoker",
             "messaging.operation.type": "send",
@@ -107,7 +124,7 @@ class Tracing:
         }
         if count > 1:
             attributes["messaging.batch.message_count"] = count
-        with self._tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
+        with tracer.start_as_current_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes):
             carrier: dict[str, str] = {}
             _propagator.inject(carrier)
             yield carrier

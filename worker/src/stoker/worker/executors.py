@@ -1,42 +1,50 @@
-"""Run one delivery's function and say how it ended. Async functions on the loop, plain ones in threads."""
+"""Run one delivery's function and say how it ended: async functions on the loop, plain ones in threads or in child processes."""
 
 import asyncio
 import contextvars
-import logging
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from stoker.context import Children, Context
-from stoker.errors import Dead, Invalid
+from stoker.app import Stoker
+from stoker.context import Context
+from stoker.errors import Invalid
+from stoker.injection import Plan
+from stoker.middleware import onion
 from stoker.queue.broker import Delivery
-from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
-from stoker.rules.plan import root_of
+from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
+from stoker.settings import WorkerSettings
 from stoker.task import Task
-from stoker.telemetry.logs import TaskLog
+from stoker.telemetry.logs import running
+from stoker.telemetry.tracing import carried
 from stoker.worker.deadline import Deadline
+from stoker.worker.opening import run_here_with, run_with
+from stoker.worker.pool import Child, NotStarted, ProcessPool
+from stoker.worker.running import context_of
+from stoker.worker.verdict import ChildFailed, called, raised, returned
 
-TRACEBACK_CHARACTERS = 4000
-MESSAGE_CHARACTERS = 1000
-_log = logging.getLogger("stoker.task")
-_encode = msgspec.json.Encoder().encode
+Call = Callable[[], Awaitable[Any]]
 
 
 class Executor:
-    """Runs the tasks of one application, `slots` threads for the plain functions among them."""
+    """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], timeout: float, slots: int) -> None:
-        self._tasks = tasks
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="stoker-task")
+    def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
+        self._app = app
+        self._tasks = app.tasks
+        self._timeout = settings.task_timeout
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
+        self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
-    def close(self) -> None:
-        """Take no more. A thread that still runs cannot be stopped from outside; nobody waits for it."""
+    async def close(self) -> None:
+        """Take no more. A thread that still runs cannot be stopped from outside, and nobody waits for it; children end now."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._processes.close()
 
     async def run(self, delivery: Delivery, message: Message) -> Outcome:
         """The outcome of one run. Raises CancelledError only when the run itself is cancelled."""
@@ -44,80 +52,85 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        running.set((message, delivery))
+        if task.executor == "process":
+            return await self._with_child(task, delivery, message)
         try:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
-        if task.context_parameter:
-            context = arguments[task.context_parameter] = _context(delivery, message)
-            outcome = await self._call(task, arguments, self._limit(task, message))
-            return Returned(outcome.value, context.children.chains) if isinstance(outcome, Returned) else outcome
-        return await self._call(task, arguments, self._limit(task, message))
+        return await self._call(task, partial(self._started, task, arguments, delivery, message), self._limit(task, message))
 
     def _limit(self, task: Task[..., Any], message: Message) -> float | None:
         """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
-        if not task.is_async:
+        if task.executor == "thread":
             return None
         return message.timeout or task.policy.timeout or self._timeout
 
-    async def _call(self, task: Task[..., Any], arguments: dict[str, Any], limit: float | None) -> Outcome:
+    def _started(self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message) -> Awaitable[Any]:
+        """The function within its dependencies within the middleware. What is not there costs nothing."""
+        plan, layers = task.plan, self._app.run_layers
+        if plan is None and not layers:
+            return self._bare(task, arguments)
+        call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
+        context = context_of(delivery, message)
+        return self._sent(task, context, onion(layers, call)(context))
+
+    async def _sent(self, task: Task[..., Any], context: Context, run: Awaitable[Any]) -> Any:
+        """With what the run has sent, if it has."""
+        value = await run
+        if not context.children:
+            return value
+        outcome = value if isinstance(value, Returned) else returned(task.name, value)
+        return replace(outcome, children=context.children.written()) if isinstance(outcome, Returned) else outcome
+
+    def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+        function = task.function
+        return function(**arguments) if task.is_async else self._in_thread(lambda: function(**arguments))
+
+    def _injected(self, task: Task[..., Any], plan: Plan, arguments: dict[str, Any], context: Context) -> Awaitable[Any]:
+        values: list[Any] = [context, self._app.state]
+
+        def call() -> Any:
+            return task.function(**arguments, **plan.given(values))
+
+        here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call))
+        return run_with(plan.outer, values, here) if plan.outer else here()
+
+    async def _call(self, task: Task[..., Any], call: Call, limit: float | None) -> Outcome:
         deadline = Deadline(limit)
         try:
             with deadline:
-                value = await (task.function(**arguments) if task.is_async else self._in_thread(task, arguments))
-        except Dead as reason:
-            return Hopeless(Failure("Dead", _words(reason)))
-        except TimeoutError as error:
-            if deadline.expired:
+                value = await call()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
+            if isinstance(error, TimeoutError) and deadline.expired:
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
-            return Raised(failure_of(error))
-        except (Exception, SystemExit) as error:
-            return Raised(failure_of(error))
-        try:
-            result = _encode(value)
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-            # Its work is done: running it again would do it twice for the same complaint.
-            return Hopeless(Failure("ResultNotJSON", f"{task.name} returned what JSON cannot carry: {error}"))
-        if len(result) > MAX_PAYLOAD_BYTES:
-            size = f"{task.name} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
-            return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
-        return Returned(result)
+            return raised(error)
+        return value if isinstance(value, Returned | Hopeless) else returned(task.name, value)
 
-    async def _in_thread(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_called, task.function, arguments))
+        return await loop.run_in_executor(self._threads, lambda: context.run(called, function))
 
+    async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
+        try:
+            async with self._processes.child() as child:  # its start is not the task's time
+                return await self._call(task, partial(self._in_child, task, child, delivery, message), self._limit(task, message))
+        except NotStarted as error:
+            return Raised(Failure("ProcessNotStarted", str(error)))
 
-def _context(delivery: Delivery, message: Message) -> Context:
-    fields = {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
-    log = TaskLog(_log, fields)
-    children = Children(root_of(message.id, message.created))
-    return Context(message.id, message.task, message.queue, delivery.attempt, delivery.fence, log, children)
+    async def _in_child(self, task: Task[..., Any], child: Child, delivery: Delivery, message: Message) -> Any:
+        """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
+        layers, context = self._app.run_layers, context_of(delivery, message)
 
+        async def call(_: Context) -> Any:
+            outcome = await child.run(delivery, carried())
+            if not isinstance(outcome, Returned):
+                raise ChildFailed(outcome)
+            context.children.read(outcome.children)
+            return msgspec.json.decode(outcome.value) if layers else outcome
 
-def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        return function(**arguments)
-    except StopIteration as error:
-        # No future can carry this one: whoever waited for it would wait for ever.
-        raise RuntimeError("the task raised StopIteration") from error
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception."""
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, _words(error), _unicode(text))
-
-
-def _words(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # an exception may be too broken to say what it is
-        text = "(its text could not be made)"
-    return _unicode(text[:MESSAGE_CHARACTERS])
-
-
-def _unicode(text: str) -> str:
-    # Names of files may hold bytes that are no text; JSON could not carry them.
-    return text.encode(errors="backslashreplace").decode()
+        return await self._sent(task, context, onion(layers, call)(context))

@@ -14,19 +14,20 @@ from prometheus_client import CollectorRegistry
 
 from stoker.app import Stoker
 from stoker.errors import RedisUnavailable, StokerError
-from stoker.queue.broker import Broker
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
-from stoker.queue.health import check_server
+from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.queue.outbox import Outbox
+from stoker.queue.partitions import Partitions
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker import upkeep
+from stoker.worker.crew import Crew
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
-from stoker.worker.run import Worker
+from stoker.worker.lifespan import Lifespan
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
@@ -42,34 +43,31 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
-    broker = Broker(redis, Keys(settings.namespace, settings.queue), settings.lease, settings.retention, settings.rate_limit)
-    worker = Worker(process_name(settings), app.tasks, settings, broker, metrics, app.tracing)
+    crew = Crew(process_name(settings), app, settings, redis, metrics)
     watch = upkeep.LoopWatch()
     loop = asyncio.get_running_loop()
     heartbeat = upkeep.Heartbeat(
-        ThreadClient(settings.redis_url),
-        settings.lease.duration / BEATS_PER_LEASE,
-        watch,
-        worker.heartbeat_call,
-        lambda answer: loop.call_soon_threadsafe(worker.hear, answer),
+        ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-
-    checked = loop.create_task(_fit(redis))
+    lifespan = Lifespan(app)
+    starting = loop.create_task(_start(redis, settings, lifespan))
 
     def live() -> str | None:
         return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
 
     def ready() -> str | None:
-        return worker.trouble if checked.done() else "waiting for Redis"
+        if starting.done():
+            return crew.trouble
+        return "waiting for the application's lifespan" if lifespan.begun else "waiting for Redis"
 
     with (
         HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
-        _signals(worker, checked),
+        _signals(crew, starting),
     ):
         _log.info(
             "worker started",
             extra={
-                "worker": worker.name,
+                "worker": crew.name,
                 "version": VERSION,
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
@@ -80,24 +78,27 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
         )
         loops = [asyncio.create_task(watch.run(metrics))]
         try:
-            if await _passes(checked):
-                inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
-                chores = (
-                    *(upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker)),
-                    *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
-                )
-                loops += [asyncio.create_task(chore) for chore in chores]
-                await _announce(broker)
+            await asyncio.wait([starting])
+            if not starting.cancelled():  # or it was told to leave before all was there
+                crew.muster(starting.result())
+                for broker, worker in zip(crew.brokers, crew.workers, strict=True):
+                    inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
+                    chores = (
+                        *(upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker)),
+                        *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
+                    )
+                    loops += [asyncio.create_task(chore) for chore in chores]
                 heartbeat.start()
-            await worker.run()
+            await lifespan.beside(crew.run())
         finally:
-            await end(*loops, checked)
+            await end(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
-            await _say_goodbye(broker, worker.name)
+            await _say_goodbye(crew)
+            await lifespan.stop()
             await app.close()
             await redis.aclose()
             app.tracing.close()
-    _log.info("worker stopped", extra={"worker": worker.name})
+    _log.info("worker stopped", extra={"worker": crew.name})
 
 
 def process_name(settings: WorkerSettings) -> str:
@@ -106,12 +107,24 @@ def process_name(settings: WorkerSettings) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', host)}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
-async def _fit(redis: RedisClient) -> None:
-    """Ends when Redis has answered and is fit for tasks."""
+async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:
+    """The places of the queue, once there is a Redis, and all that the application wants beside it."""
+    places = await _places(redis, settings)
+    await lifespan.start()
+    return places
+
+
+async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
+    """The places of the queue, as many as the settings say and those it had before, once Redis answers, is fit for tasks,
+    and holds a queue that this version understands.
+    """
+    partitions = Partitions(redis, settings.namespace)
     waiting = False
     while True:
         try:
-            return await check_server(redis)
+            await check_server(redis)
+            await check_layout(redis, Keys(settings.namespace, settings.queue))
+            return await partitions.register(settings.queue, settings.partitions)
         except RedisUnavailable as error:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
@@ -119,26 +132,14 @@ async def _fit(redis: RedisClient) -> None:
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def _passes(checked: asyncio.Task[None]) -> bool:
-    """False when the worker was told to leave before Redis ever answered."""
-    await asyncio.wait([checked])
-    return not checked.cancelled() and checked.result() is None
-
-
 @contextlib.contextmanager
-def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
+def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    asked = 0
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
-        nonlocal asked
-        asked += 1
-        ending.append(loop.create_task(end(checked)))
-        if asked == 1:
-            worker.drain()
-        else:
-            worker.release()
+        ending.append(loop.create_task(end(starting)))
+        crew.leave()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
@@ -149,14 +150,9 @@ def _signals(worker: Worker, checked: asyncio.Task[None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _announce(broker: Broker) -> None:
-    # Only for those who list queues; whoever enqueues does it too.
-    with suppress(StokerError):
-        await broker.register()
-
-
-async def _say_goodbye(broker: Broker, name: str) -> None:
+async def _say_goodbye(crew: Crew) -> None:
     # Only a courtesy: without it the worker is forgotten when its lease ends.
     with suppress(StokerError, TimeoutError):
         async with asyncio.timeout(GOODBYE_LIMIT):
-            await broker.leave(name)
+            for broker in crew.brokers:
+                await broker.leave(crew.name)

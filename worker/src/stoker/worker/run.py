@@ -5,17 +5,19 @@ import logging
 import random
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
 
+from stoker.app import Stoker
 from stoker.clock import Clock, milliseconds, system
-from stoker.errors import Invalid
+from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
+from stoker.queue.partitions import located
 from stoker.queue.scripts import Call
+from stoker.rules.items import Item, fan_out, follow
 from stoker.rules.message import Message, decode, digest
-from stoker.rules.plan import Item, Origin, fan_out, follow, read_onward
+from stoker.rules.plan import Onward, Origin, read_chains, read_onward
 from stoker.rules.settle import (
     Bury,
     Cancel,
@@ -31,12 +33,11 @@ from stoker.rules.settle import (
     settle,
 )
 from stoker.settings import WorkerSettings
-from stoker.task import Task
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.telemetry.tracing import Tracing
-from stoker.worker.executors import Executor, failure_of
+from stoker.worker.executors import Executor
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
+from stoker.worker.verdict import failure_of
 
 ASK_AGAIN = 5.0
 _log = logging.getLogger("stoker.worker")
@@ -48,22 +49,21 @@ class Worker:
     def __init__(
         self,
         name: str,
-        tasks: dict[str, Task[..., Any]],
+        app: Stoker,
         settings: WorkerSettings,
         broker: Broker,
         metrics: WorkerMetrics,
-        tracing: Tracing,
         clock: Clock = system,
     ) -> None:
         self.name = name
-        self._tasks = tasks
+        self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
-        self._tracing = tracing
+        self._tracing = app.tracing
         self._clock = clock
-        self._report = Reporter(metrics.tasks, tasks)
-        self._executor = Executor(tasks, settings.task_timeout, settings.concurrency)
+        self._report = Reporter(metrics.tasks, app.tasks)
+        self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
@@ -128,7 +128,7 @@ class Worker:
         try:
             await self._turns.run()
         finally:
-            self._executor.close()
+            await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))
@@ -178,21 +178,25 @@ class Worker:
                 outcome = self._interrupted(delivery)
             if isinstance(outcome, Returned) and (message.onward is not UNSET or outcome.children):
                 try:
-                    items = self._following(delivery, message, outcome)
+                    items = await self._following(delivery, message, outcome)
                 except Invalid as error:
                     outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
             if isinstance(outcome, Raised | Hopeless):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome, items
 
-    def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
+    async def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
         """What this success sets off. Asked for within its span, which becomes the creation of what follows."""
         origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
-        key = digest(delivery.fence)
-        items: list[Item] = []
-        if message.onward is not UNSET:
-            items += follow(message.queue, key, read_onward(message.onward), Raw(outcome.value), origin)
-        return items + fan_out(message.queue, f"{key}.c", outcome.children, origin)
+        onward = read_onward(message.onward) if message.onward is not UNSET else Onward()
+        children = read_chains(outcome.children) if outcome.children else ()
+        place, key = self._broker.keys.queue, digest(delivery.fence)
+        try:
+            where = await located(self._broker.partitions, [onward.steps, *children])
+        except StokerError:  # whoever relays it will know
+            where = None
+        items = follow(place, key, onward, Raw(outcome.value), origin, where)
+        return items + fan_out(place, f"{key}.c", children, origin, where)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
         if delivery.fence in self._cancelled:

@@ -165,7 +165,7 @@ class Turns:
             if delivery.losses:
                 self._suspects.add(delivery.fence)
             self._start(delivery)
-        self._metrics.slots(self._busy())
+        self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
         if turn.relay:

@@ -9,8 +9,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from stoker.errors import StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
@@ -51,6 +52,13 @@ class LoopWatch:
             self._seen = time.monotonic()
 
 
+class Heart(Protocol):
+    """A worker, as the heartbeat's thread sees it. `hear` is called on the event loop."""
+
+    def heartbeat_call(self) -> Call: ...
+    def hear(self, answer: Pulse) -> None: ...
+
+
 class Heartbeat(threading.Thread):
     """Renews the worker's leases from a thread of its own, so that a busy event loop does not lose them.
 
@@ -58,14 +66,14 @@ class Heartbeat(threading.Thread):
     """
 
     def __init__(
-        self, redis: ThreadClient, interval: float, watch: LoopWatch, call: Callable[[], Call], heard: Callable[[Pulse], object]
+        self, redis: ThreadClient, interval: float, watch: LoopWatch, hearts: Sequence[Heart], on_loop: Callable[..., object]
     ) -> None:
         super().__init__(name="stoker-heartbeat", daemon=True)
         self._redis = redis
         self._interval = interval
         self._watch = watch
-        self._call = call
-        self._heard = heard
+        self._hearts = hearts
+        self._on_loop = on_loop
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -78,13 +86,14 @@ class Heartbeat(threading.Thread):
             self._ended.wait(self._interval)
 
     def beat(self) -> None:
-        """One heartbeat. A failed one is only logged: the next may still come in time."""
-        try:
-            answer = pulse(run_blocking(self._redis, self._call()))
-        except StokerError as error:
-            _log.warning("heartbeat failed", extra={"error": str(error)})
-        else:
-            self._heard(answer)
+        """One heartbeat of each. A failed one is only logged: the next may still come in time."""
+        for heart in self._hearts:
+            try:
+                answer = pulse(run_blocking(self._redis, heart.heartbeat_call()))
+            except StokerError as error:
+                _log.warning("heartbeat failed", extra={"error": str(error)})
+            else:
+                self._on_loop(heart.hear, answer)
 
     def stop(self) -> None:
         """End the thread and wait for it."""

@@ -4,8 +4,8 @@
 --       members outbox limits running_by parked parked_by
 -- ARGV: limit
 -- Returns how many went
-local place, ready, suspects, wake, uniques, claims, FIRST_COLUMN, LAST_COLUMN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 7, 13
-local p, lost, members, outbox = parking(KEYS), KEYS[9], KEYS[14], KEYS[15]
+local place, ready, suspects, wake, uniques, claims, FIRST_COLUMN, LAST_COLUMN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 7, 12
+local p, lost, members, outbox = parking(KEYS), KEYS[9], KEYS[13], KEYS[14]
 
 local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
 local limits = limits_of(p, ids)
@@ -17,4 +17,5 @@ call_with('ZREM', place, ids)
 if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 then wake_one(wake) end
 part_with(members, outbox, ids, 'purged')
 for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
+call_with('HDEL', p.limits, ids)
 return #ids

@@ -1,0 +1,66 @@
+"""Where the tasks of a queue with partitions lie."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.errors import Invalid
+from stoker.queue.reader import QueueStats, together
+from stoker.rules.partitions import MOST, Kind, place_of, places, share
+
+ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+
+
+def test_the_first_place_is_the_queue_itself():
+    assert places("emails", 1) == ["emails"]
+    assert places("emails", 3) == ["emails", "emails:1", "emails:2"]
+
+
+@given(ids, st.integers(1, MOST))
+def test_an_id_has_one_place(task_id: str, partitions: int):
+    names = places("emails", partitions)
+    assert place_of(Kind(task_id), names) == place_of(Kind(task_id), names) in names
+
+
+@given(ids, ids, ids, st.integers(2, MOST))
+def test_what_is_counted_together_lies_together(one: str, other: str, key: str, partitions: int):
+    names = places("emails", partitions)
+    assert place_of(Kind(one, claim=key), names) == place_of(Kind(other, claim=key), names)
+    assert place_of(Kind(one, limit=key), names) == place_of(Kind(other, limit=key), names)
+
+
+def test_a_unique_task_with_a_concurrency_key_has_no_place_where_there_are_several():
+    assert place_of(Kind("a", "digest", "key"), places("emails", 1)) == "emails"
+    with pytest.raises(Invalid, match="either unique or has a concurrency key, not both"):
+        place_of(Kind("a", "digest", "key"), places("emails", 2))
+
+
+def test_ids_spread_evenly():
+    names = places("emails", 4)
+    count = Counter(place_of(Kind(f"task-{number}"), names) for number in range(4000))
+    assert min(count.values()) > 900
+    assert set(count) == set(names)
+
+
+@given(st.integers(1, 1000), st.integers(1, MOST))
+def test_slots_are_shared_out_evenly(slots: int, partitions: int):
+    shares = [share(slots, partitions, number) for number in range(partitions)]
+    assert min(shares) >= 1
+    assert max(shares) - min(shares) <= 1
+    assert sum(shares) == max(slots, partitions)
+
+
+def stats(**fields: object) -> QueueStats:
+    numbers = {"ready": 1, "running": 2, "scheduled": 3, "dead": 4, "done": 5, "cancelled": 6, "due": 7, "workers": 2}
+    rest = {"oldest_wait": 1.5, "paused": False, "completion_rate": 10.0}
+    return QueueStats(**{"queue": "emails", **numbers, **rest, **fields})  # type: ignore[arg-type]
+
+
+def test_partitions_together_are_the_queue():
+    whole = together([stats(oldest_wait=9.0), stats(queue="emails:1", paused=True, throttled=True, workers=3, enqueued=5)])
+    assert (whole.queue, whole.ready, whole.running, whole.dead, whole.enqueued) == ("emails", 2, 4, 8, 5)
+    assert (whole.oldest_wait, whole.workers, whole.completion_rate) == (9.0, 3, 20.0)
+    assert whole.throttled
+    assert not whole.paused, "the rest of it still runs"

@@ -1,0 +1,66 @@
+"""How many partitions each queue has, as Redis keeps it for clients, workers and people."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from stoker.errors import RedisUnavailable
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.keys import catalogue, partition_counts
+from stoker.rules.items import Where
+from stoker.rules.partitions import place_of, places
+from stoker.rules.plan import Chain, queues_of
+
+FRESH = 10.0
+"""Seconds for which a count is believed. A worker that has more of them serves the old ones as well, so nobody is in a hurry."""
+
+
+async def located(partitions: "Partitions", chains: Sequence[Chain]) -> Where:
+    """Where the tasks of these chains belong."""
+    names = {queue: await partitions.places(queue) for queue in queues_of(chains)}
+    return lambda queue, kind: place_of(kind, names[queue])
+
+
+class Partitions:
+    """The counts of one namespace, asked for when they are needed and kept for a while. Raises RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: RedisClient, namespace: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._monotonic = monotonic
+        self._known: dict[str, tuple[float, list[str]]] = {}
+
+    def remembered(self, queue: str) -> list[str] | None:
+        """The places of a queue without asking; None where that would be too old."""
+        at, names = self._known.get(queue, (0.0, []))
+        return names if names and self._monotonic() - at < FRESH else None
+
+    async def places(self, queue: str) -> list[str]:
+        """All places of a queue. Of one place that was named itself, only that one."""
+        if ":" in queue:
+            return [queue]
+        return self.remembered(queue) or await self._look(queue)
+
+    async def register(self, queue: str, partitions: int) -> list[str]:
+        """Make a queue with so many partitions known. It keeps those it has, whose tasks nobody else would run."""
+        counts = partition_counts(self._namespace)
+        with errors_mapped():
+            before = int(await cast(Any, self._redis.hget(counts, queue)) or 1)
+            if partitions > before:
+                await cast(Any, self._redis.hset(counts, queue, partitions))
+            names = places(queue, max(before, partitions))
+            await cast(Any, self._redis.sadd(catalogue(self._namespace), *names))
+        self._known[queue] = (self._monotonic(), names)
+        return names
+
+    async def _look(self, queue: str) -> list[str]:
+        try:
+            with errors_mapped():
+                count = await cast(Any, self._redis.hget(partition_counts(self._namespace), queue))
+        except RedisUnavailable:
+            if queue in self._known:
+                return self._known[queue][1]
+            raise
+        names = places(queue, int(count or 1))
+        self._known[queue] = (self._monotonic(), names)
+        return names

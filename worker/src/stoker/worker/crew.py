@@ -1,0 +1,74 @@
+"""The workers of one process: one for each partition of its queue, which share its slots. A queue usually has one.
+
+A worker of a partition has its own line, leases and turns; all of them start, beat, drain and leave together.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from stoker.app import Stoker
+from stoker.queue.broker import Broker
+from stoker.queue.connection import RedisClient
+from stoker.queue.keys import Keys
+from stoker.rules.partitions import share
+from stoker.settings import WorkerSettings
+from stoker.taskqueue import RateLimit
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.run import Worker
+
+
+class Crew:
+    """Empty until it is told its `places`. Belongs to one event loop."""
+
+    def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, metrics: WorkerMetrics) -> None:
+        self.name = name
+        self.workers: list[Worker] = []
+        self.brokers: list[Broker] = []
+        self._app = app
+        self._settings = settings
+        self._redis = redis
+        self._metrics = metrics
+        self._orders = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a worker takes no tasks; None while all do."""
+        return next((worker.trouble for worker in self.workers if worker.trouble), None)
+
+    def muster(self, places: Sequence[str]) -> None:
+        """A worker for each place, with its share of the slots and of the rate limit."""
+        for number, place in enumerate(places):
+            settings = replace(
+                self._settings,
+                concurrency=share(self._settings.concurrency, len(places), number),
+                rate_limit=_part(self._settings.rate_limit, len(places)),
+            )
+            keys = Keys(settings.namespace, place)
+            broker = Broker(self._redis, keys, settings.lease, settings.retention, settings.rate_limit)
+            self.brokers.append(broker)
+            self.workers.append(Worker(self.name, self._app, settings, broker, self._metrics))
+        orders, self._orders = self._orders, 0
+        for _ in range(orders):
+            self.leave()
+
+    def leave(self) -> None:
+        """The first time: take no more and finish what runs. The second time: give it back at once."""
+        self._orders += 1
+        for worker in self.workers:
+            if self._orders == 1:
+                worker.drain()
+            else:
+                worker.release()
+
+    async def run(self) -> None:
+        """Work until drained."""
+        async with asyncio.TaskGroup() as group:
+            for worker in self.workers:
+                group.create_task(worker.run())
+
+
+def _part(limit: RateLimit | None, partitions: int) -> RateLimit | None:
+    """What one partition may start: together no more than the limit, but each of them at least one a second."""
+    return limit and RateLimit(max(1, limit.per_second // partitions), max(1, limit.burst // partitions))

@@ -1,0 +1,74 @@
+"""What a function did, as an outcome: the same for the loop, for threads and for child processes."""
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from stoker.errors import Dead
+from stoker.rules.message import MAX_PAYLOAD_BYTES
+from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned
+
+TRACEBACK_CHARACTERS = 4000
+MESSAGE_CHARACTERS = 1000
+_encode = msgspec.json.Encoder().encode
+
+
+class ChildFailed(Exception):
+    """What a child process reported, for the middleware around its run to see as an exception."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        failure = getattr(outcome, "failure", None)
+        super().__init__(f"{failure.type}: {failure.message}" if failure else repr(outcome))
+        self.outcome = outcome
+
+
+def returned(task: str, value: Any) -> Outcome:
+    """What becomes of a return value: kept as JSON, or the complaint that it cannot be."""
+    try:
+        result = _encode(value)
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        # Its work is done: running it again would do it twice for the same complaint.
+        return Hopeless(Failure("ResultNotJSON", f"{task} returned what JSON cannot carry: {error}"))
+    if len(result) > MAX_PAYLOAD_BYTES:
+        size = f"{task} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
+        return Hopeless(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
+    return Returned(result)
+
+
+def raised(error: BaseException) -> Outcome:
+    """What an exception out of a task means."""
+    if isinstance(error, ChildFailed):
+        return error.outcome
+    if isinstance(error, Dead):
+        return Hopeless(Failure("Dead", _words(error)))
+    return Raised(failure_of(error))
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is kept of an exception."""
+    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+    return Failure(type(error).__name__, _words(error), _unicode(text))
+
+
+def called(function: Callable[[], Any]) -> Any:
+    """Call a plain function where a future waits for it."""
+    try:
+        return function()
+    except StopIteration as error:
+        # No future can carry this one: whoever waited for it would wait for ever.
+        raise RuntimeError("the task raised StopIteration") from error
+
+
+def _words(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # an exception may be too broken to say what it is
+        text = "(its text could not be made)"
+    return _unicode(text[:MESSAGE_CHARACTERS])
+
+
+def _unicode(text: str) -> str:
+    # Names of files may hold bytes that are no text; JSON could not carry them.
+    return text.encode(errors="backslashreplace").decode()
