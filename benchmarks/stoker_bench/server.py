@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ class Server:
 
     def __init__(self, process: int, port: int) -> None:
         self.process = process
+        self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
         self._redis = Redis(port=port)
 
@@ -35,6 +37,16 @@ class Server:
     def memory(self) -> int:
         """Bytes of its allocator in use."""
         return int(self._redis.info("memory")["used_memory"])
+
+    @property
+    def network(self) -> int:
+        """Bytes that it has received and sent."""
+        stats = self._redis.info("stats")
+        return int(stats["total_net_input_bytes"] + stats["total_net_output_bytes"])
+
+    def ask(self, *command: str | int) -> Any:
+        """One command, one answer."""
+        return self._redis.execute_command(*command)
 
     def answers(self) -> bool:
         """Whether it takes commands."""
@@ -62,11 +74,12 @@ def version(binary: Path) -> str:
 
 
 @contextmanager
-def running(binary: Path, folder: Path) -> Iterator[Server]:
+def running(binary: Path, folder: Path, *options: str) -> Iterator[Server]:
     """A fresh, empty server."""
-    port = _free_port()
+    port = free_port()
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen([str(binary), "--port", str(port), "--dir", str(folder), *OPTIONS], stdout=log, stderr=log)
+        command = [str(binary), "--port", str(port), "--dir", str(folder), *OPTIONS, *options]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         server = Server(process.pid, port)
         deadline = time.monotonic() + START_LIMIT
@@ -80,7 +93,8 @@ def running(binary: Path, folder: Path) -> Iterator[Server]:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -15,6 +15,8 @@ NAP = 0.010
 URL = os.environ.get("BENCH_URL", "redis://127.0.0.1:1/0")
 CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "0"))
 """0 leaves it to the peer's own choice for no-op tasks."""
+QUEUE = os.environ.get("BENCH_QUEUE", "bench")
+PARTITIONS = int(os.environ.get("BENCH_PARTITIONS", "1"))
 LEDGER = Ledger.open(Path(os.environ["BENCH_LEDGER"]))
 
 

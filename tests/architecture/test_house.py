@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.queue.scripts import REDIS_TIME
 from stoker.rules.states import MOVES, State
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,13 @@ def test_a_script_states_its_contract(script: Path):
     assert "-- KEYS: " in comment
     assert "-- ARGV: " in comment
     assert "-- Returns " in comment
+
+
+def test_scripts_read_the_clock_in_one_place():
+    """The testing kit puts its own clock there, and must not miss another."""
+    lua = [path.read_text() for path in (ROOT / "worker/src/stoker/queue/lua").glob("*.lua")]
+    assert sum(text.count(REDIS_TIME) for text in lua) == 1
+    assert sum(text.count("'TIME'") for text in lua) == 1
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

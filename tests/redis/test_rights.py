@@ -21,10 +21,12 @@ from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
 from stoker.queue.outbox import Outbox
+from stoker.queue.schedules import TASKQUEUE
 from stoker.rules.concurrency import Limit
 from stoker.rules.items import AT_ONCE
 from stoker.rules.message import Message
 from stoker.rules.plan import Group, Link, number
+from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
@@ -44,26 +46,27 @@ class Role(NamedTuple):
 
 
 WORKFLOWS = {"launch", "relay", "missing"}
+CLOCK = {"schedules", "timetable", "start_runs"}
+TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"}
 ROLES = {
     "worker": Role(
-        WORKFLOWS | {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"},
+        TASKS | WORKFLOWS | CLOCK,
         {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
     "application": Role(WORKFLOWS | {"enqueue", "cancel", "task"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine"},
-        {"sadd", "hget", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
+        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule"} | CLOCK,
+        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
     ),
-    "operator": Role({"stats"}, set()),
+    "operator": Role({"stats"} | CLOCK, set()),
 }
 
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
     prelude = "".join(path.read_text() for path in sorted(LUA.glob("_*.lua")))
-    functions = dict(
-        re.findall(r"^(?:local )?function ([\w.]+)(.*?)(?=^(?:local )?function |\Z)", prelude, re.MULTILINE | re.DOTALL)
-    )
+    head = r"^(?:local )?function "
+    functions = dict(re.findall(rf"{head}([\w.]+)(.*?)(?={head}|\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
     while more := {name for name in functions if name not in used and _calls(text, name)}:
@@ -164,6 +167,7 @@ async def as_worker(line: Visitor) -> None:
     await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
+    await by_the_clock(line, "code:shop")
     await line.broker.leave("w")
     await line.broker.pass_on()
 
@@ -210,6 +214,13 @@ async def as_gateway(line: Visitor) -> None:
     await inspector.resume(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, State.READY)]
     assert [finding async for finding in inspector.examine(QUEUE)] == []
+    await by_the_clock(line, TASKQUEUE)
+    schedules = inspector.schedules(QUEUE)
+    await schedules.run_now("hourly")
+    await schedules.pause("hourly")
+    await schedules.resume("hourly")
+    await schedules.remove("hourly")
+    assert await schedules.all() == []
 
 
 async def as_operator(line: Visitor) -> None:
@@ -217,6 +228,19 @@ async def as_operator(line: Visitor) -> None:
     await line.inspector.ping()
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
+    await by_the_clock(line, TASKQUEUE)
+
+
+async def by_the_clock(line: Visitor, source: str) -> None:
+    schedules, hourly = line.inspector.schedules(QUEUE), Definition("hourly", cron("@hourly"), "add", limit=Limit("a customer", 1))
+    await schedules.register(source, 1, [hourly, Definition("gone", cron("@hourly"), "add")])
+    for late in (3601, 3601):
+        await line.master.pass_time(late)
+        await line.master.redis.delete(line.keys.wake)
+        await schedules.look()
+    await line.master.inspector.cancel(QUEUE, [(await line.master.inspector.schedules(QUEUE).all())[1].last_run or ""])
+    await schedules.look()
+    await schedules.register(source, 2, [hourly])
 
 
 SCENES: dict[str, Callable[[Visitor], Awaitable[None]]] = {

@@ -122,7 +122,8 @@ async def test_counters_tell_the_ends_apart(line: Line) -> None:
     stats = await line.stats()
     assert msgspec.structs.asdict(stats) | {"oldest_wait": 0, "completion_rate": 0} == {
         "queue": "emails", "ready": 2, "running": 0, "scheduled": 1, "dead": 1, "done": 1, "cancelled": 0, "due": 0,
-        "oldest_wait": 0, "workers": 0, "paused": False, "throttled": False, "parked": 0, "completion_rate": 0,
+        "oldest_wait": 0, "workers": 0, "paused": False, "throttled": False, "parked": 0, "schedules": 0, "next_run": None,
+        "completion_rate": 0,
         "enqueued": 5, "succeeded": 1,
         "failed": 2, "retried": 1, "buried": 1, "lost": 0, "released": 1, "postponed": 1, "stopped": 0, "mended": 0,
         "redriven": 0, "deduplicated": 0, "stale_settles": 0, "invariant_violations": 0, "busy_ms": 2500,

@@ -10,7 +10,7 @@ from stoker_bench import workload
 from stoker_bench.peers import Settings
 from stoker_bench.peers.gathering import together
 
-QUEUE = "bench"
+QUEUE = workload.QUEUE
 NOOP_CONCURRENCY = 200
 
 app = Stoker("bench", redis=workload.URL)
@@ -29,7 +29,8 @@ class _Producer:
         await together(self, task, numbers, text)
 
     async def waiting(self) -> int:
-        [stats] = await app.client.inspector.stats([QUEUE])
+        inspector = app.client.inspector
+        [stats] = await inspector.totals([await inspector.partitions.places(QUEUE)])
         return stats.ready
 
 
@@ -44,12 +45,16 @@ class _Stoker:
 
     def work(self) -> None:
         concurrency = str(workload.CONCURRENCY or NOOP_CONCURRENCY)
-        flags = ("--queue", QUEUE, "--concurrency", concurrency, "--port", "0", "--log-level", "warning")
+        flags = ["--queue", QUEUE, "--concurrency", concurrency, "--port", "0", "--log-level", "warning"]
+        if workload.PARTITIONS > 1:
+            flags += ["--partitions", str(workload.PARTITIONS)]
         sys.argv = ["stoker", "worker", f"{__name__}:app", *flags]
         main()
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[_Producer]:
+        if workload.PARTITIONS > 1:  # as a worker would say it
+            await app.client.inspector.partitions.register(QUEUE, workload.PARTITIONS)
         yield _Producer()
         await app.close()
 

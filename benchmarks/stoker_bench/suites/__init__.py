@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stoker_bench.bench import Plan, Row
 from stoker_bench.peers import PEERS, STOKER
-from stoker_bench.suites import depth, drain, enqueue, floors, latency, memory, naps
+from stoker_bench.suites import depth, drain, enqueue, floors, latency, memory, naps, partitions
 
 
 class Suite(NamedTuple):
@@ -25,5 +25,6 @@ SUITES = {
     "naps": Suite("What share of the ideal do 100 slots reach with tasks that wait 10 ms?", naps.measure),
     "memory": Suite("How many bytes of the server does a waiting task take?", memory.measure),
     "depth": Suite("Does a task cost more when many wait?", depth.measure, (STOKER,), rounds=False),
+    "partitions": Suite("Does a queue that is too much for one Redis run faster over two or three?", partitions.measure, (STOKER,)),
     "floors": Suite("What would no guarantees cost?", floors.measure, (STOKER,)),
 }

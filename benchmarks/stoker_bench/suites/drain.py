@@ -21,11 +21,12 @@ def drain(bench: Bench, task: str, concurrency: int, limit: float) -> Row:
     """Fill the queue, start the worker, wait for the last task."""
     count = len(bench.ledger.counts)
     with bench.producer() as producer:
-        before = bench.server.cpu
+        before, transferred = bench.server.cpu, bench.server.network
         filled = producer.do("fill", task=task, count=count, text="")
         sent = bench.server.cpu
     with bench.worker(concurrency) as worker:
         bench.wait(worker, limit)
         row = bench.drained()
         row["worker_mb"], row["all_mb"] = worker.memory(bench.ledger.head[At.WORKER])
+        row["network_bytes"] = (bench.server.network - transferred) / count
     return {**row, "preloaded": filled["waiting"], "server_enqueue_cpu_us": (sent - before) / count / 1e3}

@@ -21,6 +21,7 @@ from stoker.injection import Depends, State
 from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
 from stoker.workflow import Chain, Group, chain, group
@@ -52,5 +53,7 @@ __all__ = [
     "Unique",
     "WorkflowHandle",
     "chain",
+    "cron",
+    "every",
     "group",
 ]

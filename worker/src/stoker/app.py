@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from stoker.client import Client, TaskCall
@@ -16,6 +16,7 @@ from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_priority, check_queue, check_timeout
 from stoker.rules.retry import Retry
+from stoker.rules.schedule import Definition, Timing
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
 from stoker.task import AsyncFunction, P, Policy, R, Task
@@ -48,6 +49,7 @@ class Stoker:
         self.redis_url = os.environ.get(PREFIX + "REDIS_URL", redis)
         self.namespace = os.environ.get(PREFIX + "NAMESPACE", namespace)
         self.tasks: dict[str, Task[..., Any]] = {}
+        self.schedules: dict[str, Schedule] = {}
         self.tracing = Tracing()
         self.state: Any = None
         self.dependency_overrides: dict[Factory, Factory] = {}
@@ -70,10 +72,12 @@ class Stoker:
         unique: Unique | None = None,
         concurrency: Concurrency | None = None,
         executor: Literal["thread", "process"] | None = None,
+        schedule: Timing | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
+        With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
@@ -85,9 +89,21 @@ class Stoker:
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
             self.tasks[task.name] = task
+            if schedule is not None:
+                self.schedule(task.name, schedule, task.options().prepare())
             return task
 
         return cast(Decorator, register)
+
+    def schedule(self, name: str, timing: Timing, call: TaskCall) -> None:
+        """Run this call by the clock: `app.schedule("nightly", cron("0 3 * * *"), report.options().prepare(day="all"))`.
+
+        Workers of the call's queue make it known when they start; no other process is needed. Raises Invalid for a name that is
+        taken, and for options that a schedule decides itself.
+        """
+        if name in self.schedules:
+            raise Invalid(f"two schedules are named {name!r} in {self.name}: give one another name")
+        self.schedules[name] = Schedule(call.queue, _definition(name, timing, call))
 
     @overload
     def middleware(self, around: Literal["run"]) -> Callable[[RunLayerT], RunLayerT]: ...
@@ -147,6 +163,29 @@ class Stoker:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client:
             await client.close()
+
+
+class Schedule(NamedTuple):
+    """A call by the clock, and the queue it belongs to."""
+
+    queue: str
+    definition: Definition
+
+
+def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
+    own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
+    if decided := [option for option, value in own.items() if value]:
+        raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
+    return Definition(
+        name,
+        timing,
+        call.task,
+        call.payload,
+        priority=call.priority,
+        max_retries=call.max_retries,
+        timeout=call.timeout,
+        limit=call.limit,
+    )
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from typing import Protocol
 
@@ -67,6 +68,7 @@ class Context:
 
     `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text:
     keep the highest seen beside your own data, and refuse writes that carry a lower one.
+    A run of a schedule knows its name and the moment that it stands for, in UTC; it may have started later.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Context:
     attempt: int
     fence: str
     log: logging.LoggerAdapter[logging.Logger]
+    schedule: str | None = None
+    scheduled_for: datetime | None = None
     children: Children = field(repr=False, default_factory=lambda: Children("", 0))
 
     def enqueue(self, workflow: Workflow) -> str:

@@ -1,16 +1,16 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 import msgspec
 
 from stoker.client import TaskCall
 from stoker.errors import Invalid
-from stoker.injection import Plan, fits, injected, name_of, placeholders, plan
+from stoker.injection import Plan, fits, name_of, plan
 from stoker.prepared import Application, Prepared
 from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
@@ -18,13 +18,13 @@ from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
+from stoker.signature import Signature
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
-_ABSENT: Any = msgspec.UNSET
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -94,8 +94,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.function = function
         self.policy = policy
-        self._signature = inspect.signature(function)
-        self._refuse_star_parameters()
+        self.signature = Signature(name, function)
         self._check_executor()
         update_wrapper(self, function)
 
@@ -107,10 +106,7 @@ class Task(Generic[P, R]):
 
         Raises TypeError where a parameter with `Depends(...)` as its default is left out.
         """
-        if self._placeholders:
-            given = self._signature.bind(*args, **kwargs).arguments
-            if left_out := self._placeholders - given.keys():
-                raise TypeError(f"{self.name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
+        self.signature.check_plain_call(args, kwargs)
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -118,15 +114,15 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await self.send(self.call({}, args, kwargs))
+        return await self.send(self.bound({}, args, kwargs))
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
-        return self.call({}, args, kwargs)
+        return self.bound({}, args, kwargs)
 
     def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """The same for a link of a chain whose first parameter takes the result of what went before."""
-        return self.call({}, args, kwargs, self.receiver(kwargs))
+        return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
@@ -150,30 +146,20 @@ class Task(Generic[P, R]):
 
     def decode_arguments(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
-        try:
-            arguments = self._arguments.decode(payload)
-        except msgspec.MsgspecError as error:
-            raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
-        return {name: getattr(arguments, name) for name in arguments.__struct_fields__ if getattr(arguments, name) is not _ABSENT}
+        return self.signature.decode(payload)
 
     def decode_result(self, value: bytes) -> R:
         """A result from JSON to the declared return type."""
-        hint = self._hints.get("return", Any)
-        result: R = msgspec.json.decode(value, type=hint, strict=False)
+        result: R = self.signature.decode_result(value)
         return result
 
-    def receiver(self, given: Iterable[str]) -> str:
-        """The first parameter that is free. Raises Invalid where there is none."""
-        if (name := next((name for name in self._called.parameters if name not in given), None)) is None:
-            raise Invalid(f"{self.name}{self._signature} has no parameter left that could take a result: prepare() it instead")
-        return name
+    def call(self, options: Options, *args: Any, **kwargs: Any) -> Prepared[Any, R]:
+        """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
+        return self.bound(options, args, kwargs)
 
-    def call(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
+    def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
         """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
-        try:
-            bound = self._bind(args, kwargs) if into is None else self._without(into).bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise Invalid(f"arguments do not fit {self.name}{self._signature}: {error}") from error
+        bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
@@ -192,7 +178,7 @@ class Task(Generic[P, R]):
             timeout=options.get("timeout"),
             idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
-            limit=concurrency.of(self._named(bound), args, kwargs) if concurrency else None,
+            limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
             durability=check_durability(durability) if durability else Durability.MEMORY,
         )
 
@@ -203,10 +189,7 @@ class Task(Generic[P, R]):
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
-        try:
-            _ = self._arguments
-        except (NameError, TypeError) as error:
-            raise Invalid(f"task {self.name}: its type hints cannot be used for JSON arguments: {error}") from error
+        self.signature.check()
         try:
             wanted = self._plan
         except Invalid as error:
@@ -230,61 +213,6 @@ class Task(Generic[P, R]):
     def _plan(self) -> Plan | None:
         return plan(self.function, on_loop=self.is_async, overrides={})
 
-    @cached_property
-    def _injected(self) -> frozenset[str]:
-        return injected(self.function, self._hints)
-
-    @cached_property
-    def _placeholders(self) -> frozenset[str]:
-        return placeholders(self._signature)
-
-    @cached_property
-    def _hints(self) -> dict[str, Any]:
-        return get_type_hints(self.function, include_extras=True)
-
-    @cached_property
-    def _arguments(self) -> msgspec.json.Decoder[Any]:
-        fields = [
-            (name, self._hints.get(name, Any))
-            if parameter.default is parameter.empty
-            else (name, self._hints.get(name, Any), _ABSENT)
-            for name, parameter in self._signature.parameters.items()
-            if name not in self._injected
-        ]
-        shape = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        return msgspec.json.Decoder(shape)
-
-    def _named(self, bound: dict[str, Any]) -> dict[str, Any]:
-        defaults = {name: each.default for name, each in self._signature.parameters.items() if each.default is not each.empty}
-        return {name: value for name, value in {**defaults, **bound}.items() if name not in self._injected}
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        positional, required, known = self._names
-        if len(args) <= len(positional):
-            arguments = dict(zip(positional, args, strict=False))
-            if arguments.keys().isdisjoint(kwargs):
-                arguments |= kwargs
-                if required <= arguments.keys() <= known:
-                    return arguments
-        return self._called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
-
-    @cached_property
-    def _called(self) -> inspect.Signature:
-        """What a caller sees: without what the worker gives."""
-        parameters = [each for name, each in self._signature.parameters.items() if name not in self._injected]
-        return self._signature.replace(parameters=parameters)
-
-    def _without(self, name: str) -> inspect.Signature:
-        return self._called.replace(parameters=[each for each in self._called.parameters.values() if each.name != name])
-
-    @cached_property
-    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
-        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
-        each = self._called.parameters
-        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
-        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
-        return positional, required, frozenset(each)
-
     def _check_executor(self) -> None:
         wanted = self.policy.executor
         if wanted not in {None, "thread", "process"}:
@@ -293,13 +221,6 @@ class Task(Generic[P, R]):
             raise Invalid(
                 f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
             )
-
-    def _refuse_star_parameters(self) -> None:
-        for parameter in self._signature.parameters.values():
-            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-                raise Invalid(
-                    f"task {self.name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict"
-                )
 
 
 class Call(Generic[P, R]):
@@ -315,8 +236,8 @@ class Call(Generic[P, R]):
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """See `Task.prepare`."""
-        return self._task.call(self._options, args, kwargs)
+        return self._task.bound(self._options, args, kwargs)
 
     def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """See `Task.piped`."""
-        return self._task.call(self._options, args, kwargs, self._task.receiver(kwargs))
+        return self._task.bound(self._options, args, kwargs, self._task.signature.receiver(kwargs))

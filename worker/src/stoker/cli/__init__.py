@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from stoker.cli import control, dead
+from stoker.cli import control, dead, schedules
 from stoker.cli.enqueue import enqueue
 from stoker.cli.gateway import gateway
 from stoker.cli.stats import stats
@@ -38,6 +38,7 @@ def build() -> typer.Typer:
     app.command()(tasks)
     app.command()(task)
     app.add_typer(dead.build())
+    app.add_typer(schedules.build())
     for command in (control.cancel, control.pause, control.resume, control.purge, control.doctor):
         app.command()(command)
     app.command()(version)

@@ -35,7 +35,7 @@ class Child:
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
-                preexec_fn=_leave_with_parent if sys.platform == "linux" else None,
+                preexec_fn=leave_with_parent if sys.platform == "linux" else None,
             )
         return cls(name, process, log)
 
@@ -88,6 +88,6 @@ class Child:
             return ""
 
 
-def _leave_with_parent() -> None:
-    # Even when we are killed outright, no worker or server stays behind.
+def leave_with_parent() -> None:
+    """In a child, before its program: even when we are killed outright, no worker or server stays behind."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

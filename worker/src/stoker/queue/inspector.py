@@ -11,10 +11,11 @@ from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
 from stoker.queue.keys import Keys
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
+from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
 
-__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "TaskStatus"]
+__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "ScheduleStatus", "Schedules", "TaskStatus"]
 
 PURGED_AT_ONCE = 200
 
@@ -114,6 +115,10 @@ class Inspector(Reader):
         for place in await self.partitions.places(queue):
             async for finding in examine(self._redis, self._keys(place), mend=mend):
                 yield finding
+
+    def schedules(self, queue: str) -> Schedules:
+        """The schedules of a queue: to read, to declare, and to start what is due."""
+        return Schedules(self._redis, self._keys(queue))
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         places = [self._keys(place) for place in await self.partitions.places(queue)]

@@ -133,6 +133,18 @@ class Keys:
         return self.limits, self.running_by, self.parked, self.parked_by
 
     @property
+    def schedules(self) -> str:  # HASH of "column name" for each schedule, and "source ..." for who declares them
+        return f"{self._base}:schedules"
+
+    @property
+    def upcoming(self) -> str:  # ZSET name of a schedule -> when its next run is due, ms
+        return f"{self._base}:upcoming"
+
+    @property
+    def runs(self) -> str:  # HASH name of a schedule -> id of its last run, until somebody has noted how it ended
+        return f"{self._base}:runs"
+
+    @property
     def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout
         return f"{self._base}:meta"
 

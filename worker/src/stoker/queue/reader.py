@@ -23,9 +23,10 @@ class QueueStats(msgspec.Struct, frozen=True):
     """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
 
     `ready` counts what still lies in the inbox as well.
-    `due` are the scheduled tasks that fall due within the horizon asked for (0 = overdue already).
+    `due` are the scheduled tasks and the runs of schedules that fall due within the horizon asked for (0 = overdue already).
     `parked` tasks wait for others with their concurrency key, and are not counted as ready.
-    `throttled`: the rate limit holds back tasks that workers have room for. The last group counts since the queue began.
+    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first of them
+    in `next_run` seconds (below 0: it is due). The last group counts since the queue began.
     """
 
     queue: str
@@ -42,6 +43,8 @@ class QueueStats(msgspec.Struct, frozen=True):
     completion_rate: float
     throttled: bool = False
     parked: int = 0
+    schedules: int = 0
+    next_run: float | None = None
 
     enqueued: int = 0
     succeeded: int = 0
@@ -103,7 +106,7 @@ _STATES = {
     "succeeded": State.SUCCEEDED,
     "cancelled": State.CANCELLED,
 }
-_COUNTERS = frozenset(QueueStats.__struct_fields__[14:])
+_COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 
@@ -202,7 +205,7 @@ class Reader:
     def _stats_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming)
 
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
@@ -214,7 +217,7 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
     """The partitions of one queue as the queue they are. A worker works on all of them."""
     if len(parts) == 1:
         return parts[0]
-    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:]}
+    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:] if name != "next_run"}
     return QueueStats(
         **{
             **sums,
@@ -223,18 +226,19 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
             "workers": max(part.workers for part in parts),
             "paused": all(part.paused for part in parts),
             "throttled": any(part.throttled for part in parts),
+            "next_run": min((part.next_run for part in parts if part.next_run is not None), default=None),
         }
     )
 
 
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, rate, _now, *counters = (
-        reply
-    )
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
+    schedules, next_run, rate, _now, *counters = rest
     pairs = zip(counters[::2], counters[1::2], strict=True)
     known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
     numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
-    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, **known)
+    soon = None if next_run == b"" else next_run / 1000
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, **known)
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:

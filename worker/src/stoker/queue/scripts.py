@@ -25,6 +25,10 @@ Argument = str | bytes | int | float
 _old: WeakSet[RedisClient] = WeakSet()
 """Clients whose server is Redis 6.2: it cannot read a script's `#!lua` line."""
 
+REDIS_TIME = "redis.call('TIME')"
+"""Where scripts read the clock: one place, in the prelude."""
+_time = REDIS_TIME
+
 # What Redis 6.2 has for allow-oom: a script may go on where its first write was one that takes no memory.
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
@@ -66,16 +70,27 @@ def load(name: str, *, old: bool = False) -> Script:
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking", *_wanted(rest)))
+    parts = ("_prelude", "_promote", "_parking", "_schedules", *_wanted(rest))
+    prelude = "".join((folder / f"{part}.lua").read_text() for part in parts)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
-    text = flags + newline + prelude + rest
+    text = flags + newline + prelude.replace(REDIS_TIME, _time) + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def _wanted(text: str) -> list[str]:
     line = re.search(r"^-- With: (.+)$", text, re.MULTILINE)
     return [f"_{part}" for part in line.group(1).split()] if line else []
+
+
+def take_time_from(expression: str = REDIS_TIME) -> None:
+    """Let this process' scripts take {seconds, microseconds} from another Lua expression: `stoker.testing` moves the clock so.
+
+    Nothing else in them changes, and as other texts they have other hashes: what a server has learnt stays what it is.
+    """
+    global _time
+    _time = expression
+    load.cache_clear()
 
 
 async def run(redis: RedisClient, *calls: Call) -> list[Any]:

@@ -20,6 +20,7 @@ from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.queue.outbox import Outbox
 from stoker.queue.partitions import Partitions
+from stoker.queue.schedules import Schedules
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -88,6 +89,10 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
                         *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
                     )
                     loops += [asyncio.create_task(chore) for chore in chores]
+                schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
+                declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
+                loops += [asyncio.create_task(upkeep.start_runs(schedules))]
+                loops += [asyncio.create_task(upkeep.declare(schedules, f"code:{app.name}", declared))]
                 heartbeat.start()
             await lifespan.beside(crew.run())
         finally:

@@ -54,6 +54,7 @@ class Worker:
         broker: Broker,
         metrics: WorkerMetrics,
         clock: Clock = system,
+        report: Reporter | None = None,
     ) -> None:
         self.name = name
         self._tasks = app.tasks
@@ -62,7 +63,7 @@ class Worker:
         self._metrics = metrics
         self._tracing = app.tracing
         self._clock = clock
-        self._report = Reporter(metrics.tasks, app.tasks)
+        self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
@@ -128,7 +129,25 @@ class Worker:
         try:
             await self._turns.run()
         finally:
-            await self._executor.close()
+            await self.close()
+
+    async def turn(self) -> int:
+        """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
+        return await self._turns.once()
+
+    @property
+    def running(self) -> list[asyncio.Task[Settlement]]:
+        """What runs now."""
+        return list(self._jobs.values())
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the tasks that are not settled yet."""
+        return list(self._turns.held.values())
+
+    async def close(self) -> None:
+        """Run nothing more."""
+        await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         job = asyncio.create_task(self._run(delivery))

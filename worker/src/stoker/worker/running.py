@@ -1,6 +1,7 @@
 """What a run is told of itself, in the worker and in its children."""
 
 import logging
+from datetime import UTC, datetime
 
 from stoker.context import Children, Context
 from stoker.queue.broker import Delivery
@@ -13,6 +14,7 @@ _log = logging.getLogger("stoker.task")
 def context_of(delivery: Delivery, message: Message) -> Context:
     """The Context of this delivery's run."""
     log = TaskLog(_log, task_fields(message, delivery))
-    return Context(
-        message.id, message.task, message.queue, delivery.attempt, delivery.fence, log, Children(message.id, message.created)
-    )
+    moment = None if message.scheduled_for is None else datetime.fromtimestamp(message.scheduled_for / 1000, UTC)
+    children = Children(message.id, message.created)
+    run = (message.id, message.task, message.queue, delivery.attempt, delivery.fence)
+    return Context(*run, log, message.schedule, moment, children)

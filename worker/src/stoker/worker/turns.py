@@ -104,6 +104,18 @@ class Turns:
         finally:
             await end(waiting, *self._under_way)
 
+    async def once(self) -> int:
+        """One turn now, for whoever steps by hand instead of letting it `run`. Returns how many were settled and taken.
+
+        Raises what the broker raises; what has ended is kept then.
+        """
+        settlements, room = self._ended.copy(), self._slots - self._busy()
+        suspected = not self._suspects <= {settlement.fence for settlement in settlements}
+        turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+        del self._ended[: len(settlements)]
+        self._take(turn, settlements, room)
+        return len(settlements) + len(turn.deliveries)
+
     @property
     def _hurried(self) -> bool:
         return self._stage >= Stage.HURRYING

@@ -13,18 +13,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from stoker.errors import StokerError
+from stoker.errors import RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
 from stoker.queue.outbox import RELAYED_AT_ONCE, Outbox
+from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.scripts import Call, run_blocking
+from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
 
 STUCK_AFTER = 60.0
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
+LOOK_APART = 0.02
+RENEW_INTERVAL = HOLD / 4
 _log = logging.getLogger("stoker.worker")
 
 
@@ -170,6 +174,44 @@ async def relay(outbox: Outbox, called: asyncio.Event) -> None:
                 return
 
     await _every(UPKEEP_INTERVAL, once, called)
+
+
+async def start_runs(schedules: Schedules) -> None:
+    """Start the runs of schedules when they are due: whichever worker looks first."""
+    while True:
+        pause = UPKEEP_INTERVAL
+        try:
+            looked = await schedules.look()
+        except StokerError as error:
+            _log.debug("upkeep failed, trying again", extra={"error": str(error)})
+        else:
+            if looked.started:
+                _log.info("started by the clock", extra={"task_ids": looked.started})
+            if looked.moved:
+                continue
+            if looked.next_in:
+                # Not all at the same instant: all but one look in vain.
+                pause = min(pause, looked.next_in + random.uniform(0, LOOK_APART))
+        await asyncio.sleep(pause)
+
+
+async def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]) -> None:
+    """Make the schedules of the application known, and hold them against those of older versions that run still."""
+    version, unheard = 0, False
+    while True:
+        try:
+            version = version or await schedules.now()
+            answer = await schedules.register(source, version, definitions)
+        except (RedisUnavailable, RedisRefused) as error:
+            _log.debug("upkeep failed, trying again", extra={"error": str(error)})
+            await asyncio.sleep(UPKEEP_INTERVAL)
+            continue
+        if not answer.heard and not unheard:
+            _log.info("a newer version of the application declares the schedules", extra={"source": source})
+        if answer.taken:
+            _log.warning("schedules of these names are declared elsewhere, which wins", extra={"schedules": answer.taken})
+        unheard = not answer.heard
+        await asyncio.sleep(RENEW_INTERVAL * random.uniform(0.8, 1.2))
 
 
 async def _every(interval: float, action: Callable[[], Awaitable[object]], called: asyncio.Event | None = None) -> None:

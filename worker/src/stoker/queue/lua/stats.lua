@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
 -- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in.
--- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked
+-- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming
 -- ARGV: horizon_ms (how far ahead `due` looks)
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
---          rate * 1000, now_ms,
+--          schedules, next_run_ms (from now; '' none), rate * 1000, now_ms,
 --          then the counters: name value ...}
-local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked = unpack(KEYS)
+local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked, upcoming = unpack(KEYS)
 local THROTTLED_FOR_MS = 1000
 
 local now = now_ms(meta)
@@ -30,11 +30,14 @@ end
 local watched = redis.call('HMGET', meta, 'watch_until')[1]
 local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
 
+local horizon, next_run = now + tonumber(ARGV[1]), redis.call('ZRANGE', upcoming, 0, 0, 'WITHSCORES')[2]
+local due = redis.call('ZCOUNT', scheduled, '-inf', horizon) + (next_run and redis.call('ZCOUNT', upcoming, '-inf', horizon) or 0)
 local reply = {
   arriving + redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
-  redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), redis.call('ZCOUNT', scheduled, '-inf', now + tonumber(ARGV[1])),
+  redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), due,
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
-  redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked), math.floor(decayed_rate(stats, now) * 1000), now,
+  redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked),
+  next_run and redis.call('ZCARD', upcoming) or 0, next_run and tonumber(next_run) - now or '', math.floor(decayed_rate(stats, now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply

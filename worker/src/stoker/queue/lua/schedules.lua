@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- Make these the schedules of one source (an application's code, the TaskQueue), all of them: what it no longer lists is removed.
+-- Several processes speak for a source, during a rollout with different lists: the one with the highest version is heard, and for as
+-- long as somebody with its list renews it, lists of lower versions are not. Nothing is written where nobody has schedules.
+-- KEYS: schedules upcoming runs meta
+-- ARGV: source version list (a digest of what follows) hold_ms (how long it is renewed for) rules (0|1: takes a name from another source),
+--       then for each schedule: name definition timing moment_ms due_ms (-1: suspended)
+-- Returns {1 heard | 0 not, then the names that another source has}
+local schedules, upcoming, runs, meta = unpack(KEYS)
+local source, version, list, hold, rules = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local FIRST, FIELDS = 6, 5
+
+local now = now_ms(meta)
+local heard, of, until_ms = string.match(redis.call('HGET', schedules, 'source ' .. source) or '', '^(%d+) (%S+) (%d+)$')
+if not heard and #ARGV < FIRST then return {1} end
+if heard and of ~= list and tonumber(heard) > version and tonumber(until_ms) > now then return {0} end
+if heard and of == list then version = math.max(version, tonumber(heard)) end
+redis.call('HSET', schedules, 'source ' .. source, string.format('%.0f %s %.0f', version, list, now + hold))
+
+local listed, reply = {}, {1}
+for at = FIRST, #ARGV, FIELDS do listed[ARGV[at]] = true end
+for at, text in ipairs(redis.call('HGETALL', schedules)) do
+  local name = at % 2 == 1 and string.match(text, '^owner (.+)$')
+  if name and not listed[name] and redis.call('HGET', schedules, text) == source then
+    forget_schedule(schedules, upcoming, runs, name)
+  end
+end
+
+for at = FIRST, #ARGV, FIELDS do
+  local name, definition, timing, moment, due = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  local was = redis.call('HMGET', schedules, 'owner ' .. name, 'timing ' .. name, 'paused ' .. name)
+  if was[1] and was[1] ~= source and not rules then
+    reply[#reply + 1] = name
+  else
+    redis.call('HSET', schedules, 'owner ' .. name, source, 'definition ' .. name, definition)
+    if due < 0 or was[3] then
+      redis.call('ZREM', upcoming, name)
+      redis.call('HSET', schedules, 'timing ' .. name, timing)
+    elseif was[2] ~= timing or not redis.call('ZSCORE', upcoming, name) then
+      redis.call('HSET', schedules, 'timing ' .. name, timing, 'moment ' .. name, moment)
+      redis.call('ZADD', upcoming, due, name)
+    end
+  end
+end
+return reply

@@ -1,0 +1,246 @@
+"""The schedules of one queue: who declares them, when they are due, and starting their runs.
+
+There is no scheduler process. Every worker looks, and the operator; whoever finds a run due computes the next moment and hands both
+to one script, which starts the run and lets the schedule wait for the next only where nobody was faster.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from stoker.clock import Clock, milliseconds, system
+from stoker.errors import Invalid, NotFound
+from stoker.queue import scripts
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import Argument, Call
+from stoker.rules.message import Message, encode
+from stoker.rules.schedule import Definition, Overlap, Passing, Planned, first, passing, run_id
+
+DUE_AT_ONCE = 50
+MOST = 200
+"""Schedules that one source may declare."""
+HOLD = 60.0
+"""Seconds for which a list is held against older ones, unless somebody renews it."""
+TASKQUEUE = "taskqueue"
+"""The source that rules: what a TaskQueue lists wins over code that lists the same name."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Definition)
+
+
+class ScheduleStatus(msgspec.Struct, frozen=True):
+    """One schedule; no `definition` where a newer version of Stoker has written it. Times in epoch ms.
+
+    `next_run` is when its next run is due, None while it is suspended or paused. `last_run` is the id of its last run, whose
+    `last_state` is "running" (or waiting) until it was seen to end. `skipped` moments passed because the run before them had not
+    ended, `missed` ones because nobody was there to start them.
+    """
+
+    name: str
+    source: str
+    definition: Definition | None
+    paused: bool = False
+    next_run: int | None = None
+    last_run: str | None = None
+    last_started: int | None = None
+    last_state: str | None = None
+    skipped: int = 0
+    missed: int = 0
+
+
+class Look(NamedTuple):
+    """What a look has brought: the runs that it started, how many schedules it moved on, in how many seconds the next is due.
+
+    `next_in` None: no schedule waits.
+    """
+
+    started: list[str]
+    moved: int
+    next_in: float | None
+
+
+class Registered(NamedTuple):
+    """Whether a source was heard, and which of its names belong to another source."""
+
+    heard: bool
+    taken: list[str]
+
+
+class Schedules:
+    """The schedules of one queue. All methods raise RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: RedisClient, keys: Keys, clock: Clock = system) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._clock = clock
+
+    async def now(self) -> int:
+        """The queue's own time, ms."""
+        return int((await self._timetable(0))[0])
+
+    async def register(self, source: str, version: int, definitions: Sequence[Definition]) -> Registered:
+        """Make these all the schedules of a source. The highest version of those who speak for it now is heard.
+
+        A schedule whose times have not changed goes on waiting for the moment that it waited for. Raises Invalid for more than
+        MOST of them.
+        """
+        if len(definitions) > MOST:
+            raise Invalid(f"{source} declares {len(definitions)} schedules for one queue, at most {MOST} are allowed")
+        texts = [_encode(definition) for definition in definitions]
+        listed = hashlib.sha256(b"\n".join(texts)).hexdigest()[:16]
+        now = await self.now() if definitions else 0
+        fields: list[Argument] = [source, version, listed, round(HOLD * 1000), int(source == TASKQUEUE)]
+        for definition, text in zip(definitions, texts, strict=True):
+            planned = _first(definition, now)
+            fields += [definition.name, text, _timing(definition), planned.moment, planned.due]
+        k = self._keys
+        [[heard, *taken]] = await scripts.run(self._redis, Call("schedules", (k.schedules, k.upcoming, k.runs, k.meta), fields))
+        return Registered(bool(heard), [name.decode() for name in taken])
+
+    async def look(self) -> Look:
+        """Start what is due, and say when the next run is."""
+        now, next_due, *due = await self._timetable(DUE_AT_ONCE)
+        entries: list[Argument] = []
+        ids: list[str] = []
+        for name, text, moment in zip(due[::3], due[1::3], due[2::3], strict=True):
+            definition = _read(text)
+            if definition is None:
+                continue  # a stray, which the doctor knows, or one for newer workers
+            passed = passing(definition, int(moment), now)
+            ids.append(run_id(name.decode(), passed.run or int(moment)))
+            entries += self._run(definition, text, int(moment), passed, ids[-1])
+        answers = await self._start(entries) if entries else []
+        started = [task_id for task_id, answer in zip(ids, answers, strict=True) if answer == "started"]
+        moved = sum(answer != "stale" for answer in answers)
+        return Look(started, moved, max(0, next_due - now) / 1000 if next_due >= 0 else None)
+
+    async def run_now(self, name: str) -> str:
+        """Start a run beside what the schedule waits for. Returns its id. Raises NotFound."""
+        text, definition = await self._definition(name)
+        now = await self.now()
+        task_id = f"{run_id(name, now)}-{os.urandom(3).hex()}"
+        entry = self._run(definition, text, 0, Passing(now, 0, Planned(0, 0)), task_id, verb="now")
+        [answer] = await self._start(entry)
+        if answer == "stale":
+            raise NotFound(f"schedule {name!r} of queue {self._keys.queue} was changed or removed just now")
+        return task_id
+
+    async def pause(self, name: str) -> bool:
+        """Let no run start until it is resumed. Returns whether that is news. Raises NotFound."""
+        return await self._set(name, "pause", Planned(0, -1))
+
+    async def resume(self, name: str) -> bool:
+        """Let it wait for its next moment from now on. Returns whether that is news. Raises NotFound."""
+        _, definition = await self._definition(name)
+        return await self._set(name, "resume", _first(definition, await self.now()))
+
+    async def remove(self, name: str) -> None:
+        """Forget it. Where its source still lists it, it comes back. Raises NotFound."""
+        await self._set(name, "remove", Planned(0, -1))
+
+    async def all(self) -> list[ScheduleStatus]:
+        """All schedules of the queue, by name."""
+        k = self._keys
+        with errors_mapped():
+            columns: dict[bytes, bytes] = await cast(Any, self._redis.hgetall(k.schedules))
+            upcoming = await cast(Any, self._redis.zrange(k.upcoming, 0, -1, withscores=True)) if columns else []
+        due = {name.decode(): int(score) for name, score in upcoming}
+        fields = {field.decode(): value.decode() for field, value in columns.items()}
+        names = sorted(field.removeprefix("definition ") for field in fields if field.startswith("definition "))
+        return [_status(name, fields, due.get(name)) for name in names]
+
+    async def _definition(self, name: str) -> tuple[bytes, Definition]:
+        with errors_mapped():
+            text: bytes | None = await cast(Any, self._redis.hget(self._keys.schedules, f"definition {name}"))
+        if text is None:
+            raise self._unknown(name)
+        if (definition := _read(text)) is None:
+            raise Invalid(f"schedule {name!r} was written by a newer version of Stoker: use that one")
+        return text, definition
+
+    async def _set(self, name: str, verb: str, planned: Planned) -> bool:
+        k = self._keys
+        call = Call("set_schedule", (k.schedules, k.upcoming, k.runs, k.meta), [name, verb, *planned])
+        [answer] = await scripts.run(self._redis, call)
+        if answer < 0:
+            raise self._unknown(name)
+        return bool(answer)
+
+    async def _timetable(self, limit: int) -> Sequence[Any]:
+        k = self._keys
+        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.dead, k.done, k.cancelled, k.meta)
+        [reply] = await scripts.run(self._redis, Call("timetable", keys, [limit]))
+        return cast(Sequence[Any], reply)
+
+    async def _start(self, entries: Sequence[Argument]) -> list[str]:
+        k = self._keys
+        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.ready, k.dead, k.done, k.cancelled, k.limits, k.meta, k.stats, k.wake)
+        [answers] = await scripts.run(self._redis, Call("start_runs", keys, entries))
+        return [answer.decode() for answer in answers]
+
+    def _run(
+        self, definition: Definition, text: bytes, moment: int, passed: Passing, task_id: str, *, verb: str = "run"
+    ) -> list[Argument]:
+        message = Message(
+            id=task_id,
+            task=definition.task,
+            payload=definition.payload,
+            queue=self._keys.queue,
+            created=milliseconds(self._clock),
+            priority=definition.priority,
+            max_retries=definition.max_retries,
+            timeout=definition.timeout,
+            schedule=definition.name,
+            scheduled_for=passed.run,
+        )
+        limit = f"{definition.limit.most} {definition.limit.key}" if definition.limit else ""
+        sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+        overlap = int(definition.timing.overlap is Overlap.ALLOW)
+        return [
+            *(definition.name, sha, moment, "pass" if passed.run is None else verb, overlap, passed.missed),
+            *(task_id, encode(message), definition.priority, limit, *passed.next),
+        ]
+
+    def _unknown(self, name: str) -> NotFound:
+        return NotFound(f"queue {self._keys.queue!r} has no schedule {name!r}")
+
+
+def _read(text: bytes) -> Definition | None:
+    """None for what this version, with its time zones, cannot read."""
+    try:
+        return _decode.decode(text)
+    except (msgspec.MsgspecError, ValueError, Invalid):
+        return None
+
+
+def _first(definition: Definition, now: int) -> Planned:
+    return Planned(0, -1) if definition.suspend else first(definition, now)
+
+
+def _timing(definition: Definition) -> str:
+    """What says when it runs: where this has changed it waits for another moment."""
+    timing = definition.timing
+    return f"{timing.cron} {timing.time_zone} {timing.jitter:g} {definition.suspend}"
+
+
+def _status(name: str, fields: dict[str, str], due: int | None) -> ScheduleStatus:
+    def column(kind: str) -> str | None:
+        return fields.get(f"{kind} {name}")
+
+    last, started, ended = column("last"), column("started"), column("ended")
+    return ScheduleStatus(
+        name=name,
+        source=column("owner") or "",
+        definition=_read(fields[f"definition {name}"].encode()),
+        paused=column("paused") is not None,
+        next_run=due,
+        last_run=last,
+        last_started=int(started) if started else None,
+        last_state=(ended.split()[0] if ended else "running") if last else None,
+        skipped=int(column("skipped") or 0),
+        missed=int(column("missed") or 0),
+    )

@@ -1,0 +1,285 @@
+"""When a schedule's runs are due: cron expressions, time zones, jitter, and what becomes of moments that were missed.
+
+Pure: a definition and a moment in, a moment out. Every worker and the operator compute the same, so nobody has to be in charge.
+A moment is what the expression says; a run is due at its moment plus its jitter. Both in milliseconds since the epoch.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from cronsim import CronSim, CronSimError
+
+from stoker.errors import Invalid
+from stoker.rules.concurrency import Limit
+from stoker.rules.durations import parse_duration
+from stoker.rules.message import LONGEST, check_priority
+
+LATE = 60_000
+"""So many ms after it was due a moment counts as missed: a pod may have to start for it."""
+COUNTED = 1000
+"""Of the moments that passed while nobody looked so many are counted."""
+MAX_EXPRESSION = 100
+
+ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+EVERY = "@every "
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
+
+
+class Overlap(StrEnum):
+    """What becomes of a moment whose previous run still waits or runs."""
+
+    SKIP = "Skip"
+    ALLOW = "Allow"
+
+
+class CatchUp(StrEnum):
+    """What becomes of moments that passed while nobody could start them: the last of them runs once, or none."""
+
+    LAST = "Last"
+    NONE = "None"
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """When, and how strictly. `jitter` in seconds. Raises Invalid for what no clock will ever show."""
+
+    cron: str
+    time_zone: str = "UTC"
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.LAST
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= LONGEST:
+            raise Invalid(f"bad jitter {self.jitter!r} of a schedule: use a number of seconds, 0 or more")
+        following(self.cron, self.time_zone, 0)
+
+
+class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One schedule of a queue, as it is kept. `payload` is a JSON object of named arguments; the last fields are for each run.
+
+    Raises Invalid for a bad name or priority.
+    """
+
+    name: str
+    timing: Timing
+    task: str
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    priority: int = 0
+    suspend: bool = False
+    max_retries: int | None = None
+    timeout: float | None = None
+    limit: Limit | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_priority(self.priority)
+        if not self.task:
+            raise Invalid(f"schedule {self.name}: the task's name is missing")
+
+
+class Planned(NamedTuple):
+    """A moment, and when its run is due."""
+
+    moment: int
+    due: int
+
+
+class Passing(NamedTuple):
+    """What becomes of a schedule whose run is due: the moment to run now (None: it was missed), how many were missed, the next."""
+
+    run: int | None
+    missed: int
+    next: Planned
+
+
+def cron(
+    expression: str,
+    *,
+    time_zone: str = "UTC",
+    overlap: str = Overlap.SKIP,
+    catch_up: str = CatchUp.LAST,
+    jitter: float = 0.0,
+) -> Timing:
+    """A crontab's five fields (minute, hour, day of month, month, day of week), `@hourly` and its like, or `@every 90s`.
+
+    `time_zone` is a name of the IANA database. `overlap` "Skip": a moment whose previous run still waits or runs passes; "Allow":
+    runs may stand beside each other. `catch_up` "Last": after an outage the last missed moment runs, once; "None": it does not.
+    `jitter` spreads runs over up to so many seconds after their moments, each by the same amount whoever computes it.
+    Raises Invalid for an expression that is wrong or never comes, and for an unknown zone.
+    """
+    try:
+        return Timing(" ".join(expression.split()), time_zone, Overlap(overlap), CatchUp(catch_up), jitter)
+    except ValueError as error:
+        raise Invalid(f"bad schedule: {error}; overlap is one of Skip, Allow and catch_up one of Last, None") from error
+
+
+def every(seconds: int, *, overlap: str = Overlap.SKIP, catch_up: str = CatchUp.LAST, jitter: float = 0.0) -> Timing:
+    """Every so many whole seconds, counted from 1970 in UTC: every(3600) is at the full hour, whenever it was declared."""
+    return cron(f"{EVERY}{seconds}s", overlap=overlap, catch_up=catch_up, jitter=jitter)
+
+
+def check_name(name: str) -> str:
+    """Raises Invalid unless it is 1 to 63 letters, digits, '-', '_' and '.', the first a letter or digit."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(f"bad name {name!r} of a schedule: use 1 to 63 letters, digits, '-', '_' and '.', a letter or digit first")
+    return name
+
+
+def following(expression: str, time_zone: str, moment: int) -> int:
+    """The first moment after this one. Raises Invalid for an expression that is wrong or never comes, and for an unknown zone."""
+    if len(expression) > MAX_EXPRESSION:
+        raise Invalid(f"bad cron expression {expression[:30]!r}...: at most {MAX_EXPRESSION} characters are allowed")
+    if expression.startswith(EVERY):
+        period = _period(expression)
+        return moment - moment % period + period
+    fields = ALIASES.get(expression, expression)
+    if len(fields.split()) != 5:
+        raise Invalid(f"bad cron expression {expression!r}: write five fields (minute hour day month weekday), or @every 90s")
+    after = datetime.fromtimestamp(moment // 1000, UTC)
+    found = _fixed if _has_fixed_times(fields) else _wall
+    try:
+        return round(found(fields, _zone(time_zone), after).timestamp() * 1000)
+    except CronSimError as error:
+        raise Invalid(f"bad cron expression {expression!r}: {error}") from error
+    except (StopIteration, OverflowError):
+        raise Invalid(f"bad cron expression {expression!r}: no such moment within fifty years") from None
+
+
+def planned(definition: Definition, moment: int) -> Planned:
+    """When the run of this moment is due. Spread over the jitter, but never as far as the next moment."""
+    timing = definition.timing
+    if not timing.jitter:
+        return Planned(moment, moment)
+    gap = min(timing.jitter * 1000, following(timing.cron, timing.time_zone, moment) - moment)
+    drawn = hashlib.sha256(f"{definition.name} {moment}".encode()).digest()[:6]
+    return Planned(moment, moment + int(gap * (int.from_bytes(drawn) / 2**48)))
+
+
+def first(definition: Definition, now: int) -> Planned:
+    """The run that a schedule waits for once it is known."""
+    return planned(definition, following(definition.timing.cron, definition.timing.time_zone, now))
+
+
+def passing(definition: Definition, moment: int, now: int) -> Passing:
+    """What to do at `now` about a schedule that waited for this moment, whose run is due."""
+    timing, missed = definition.timing, 0
+    after = planned(definition, following(timing.cron, timing.time_zone, moment))
+    while after.due <= now:
+        moment, missed = after.moment, missed + 1
+        if missed == COUNTED:
+            moment = max(moment, _last(definition, now))
+        after = planned(definition, following(timing.cron, timing.time_zone, moment))
+    if timing.catch_up is CatchUp.NONE and now - planned(definition, moment).due > LATE:
+        return Passing(None, missed + 1, after)
+    return Passing(moment, missed, after)
+
+
+def run_id(name: str, moment: int) -> str:
+    """The id of the run of this moment: the same whoever starts it."""
+    text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")
+    return f"cron-{name}-{text.removesuffix('+00:00')}Z"
+
+
+def _last(definition: Definition, now: int) -> int:
+    """The last moment whose run is due by now, found from close by; 0 where the last is years ago."""
+    step = 3_600_000
+    while step < now:
+        found, moment = 0, now - step
+        for moment in _moments(definition.timing, now - step):
+            if planned(definition, moment).due > now:
+                break
+            found = moment
+        if found:
+            return found
+        step *= 4
+    return 0
+
+
+def _moments(timing: Timing, after: int) -> Iterator[int]:
+    while True:
+        after = following(timing.cron, timing.time_zone, after)
+        yield after
+
+
+def _period(expression: str) -> int:
+    try:
+        period = round(parse_duration(expression.removeprefix(EVERY)) * 1000)
+    except ValueError as error:
+        raise Invalid(f"bad cron expression {expression!r}: {error}") from error
+    if period < 1000 or period % 1000:
+        raise Invalid(f"bad cron expression {expression!r}: use whole seconds, at least 1")
+    return period
+
+
+@cache
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Invalid(f"unknown time zone {name!r}: use a name of the IANA database, such as Europe/Berlin") from error
+
+
+def _has_fixed_times(fields: str) -> bool:
+    """Vixie's rule: where neither minutes nor hours begin with a star, people mean times of the day, not a rhythm."""
+    minute, hour, *_ = fields.split()
+    return not minute.startswith("*") and not hour.startswith("*")
+
+
+def _fixed(fields: str, zone: tzinfo, after: datetime) -> datetime:
+    """Times of the day, each once a day: right after the leap where the clock leaps over it, the first where it comes twice."""
+    for local in CronSim(fields, after.astimezone(zone).replace(tzinfo=None)):
+        moment = local.replace(tzinfo=zone).astimezone(UTC)
+        if moment.astimezone(zone).replace(tzinfo=None) != local:
+            moment = _change(zone, local.replace(tzinfo=zone, fold=1).astimezone(UTC), moment)
+        if moment > after:
+            return moment
+    raise StopIteration
+
+
+def _wall(fields: str, zone: tzinfo, after: datetime) -> datetime:
+    """A rhythm: whenever a clock on the wall shows a time that fits. What it leaps over is not, what it shows twice is twice."""
+    start = after + _SECOND
+    while True:
+        offset = _offset(zone, start)
+        local = (start + offset - _SECOND).replace(tzinfo=None)
+        found = (next(CronSim(fields, local)) - offset).replace(tzinfo=UTC)
+        seen = start
+        while seen < found and _offset(zone, look := min(seen + _DAY, found)) == offset:
+            seen = look
+        if seen == found:
+            return found
+        start = _change(zone, seen, look)  # before `found` the clock is put forward or back
+
+
+def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
+    """The first second with another offset than `before` has."""
+    offset = _offset(zone, before)
+    while after - before > _SECOND:
+        middle = (before + (after - before) / 2).replace(microsecond=0)
+        if _offset(zone, middle) == offset:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def _offset(zone: tzinfo, moment: datetime) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()

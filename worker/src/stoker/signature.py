@@ -1,0 +1,117 @@
+"""A function as the wire sees it: which of its parameters a caller gives, and how they become JSON and come back as declared."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, get_type_hints
+
+import msgspec
+
+from stoker.errors import Invalid
+from stoker.injection import injected, placeholders
+
+_ABSENT: Any = msgspec.UNSET
+
+
+class Signature:
+    """The signature of one function. Nothing is read of its type hints before they are needed: they may name what comes later."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+        self._whole = inspect.signature(function)
+        for parameter in self._whole.parameters.values():
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+                raise Invalid(f"task {name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict")
+
+    def __str__(self) -> str:
+        return f"{self._name}{self._whole}"
+
+    @cached_property
+    def called(self) -> inspect.Signature:
+        """What a caller sees: without what the worker gives."""
+        return self._whole.replace(parameters=[each for name, each in self._whole.parameters.items() if name not in self._injected])
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name. Raises Invalid when they do not fit."""
+        positional, required, known = self._names
+        if len(args) <= len(positional):
+            arguments = dict(zip(positional, args, strict=False))
+            if arguments.keys().isdisjoint(kwargs):
+                arguments |= kwargs
+                if required <= arguments.keys() <= known:
+                    return arguments
+        try:
+            return self.called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+        except TypeError as error:
+            raise Invalid(f"arguments do not fit {self}: {error}") from error
+
+    def receiver(self, given: Iterable[str]) -> str:
+        """The first parameter that is free. Raises Invalid where there is none."""
+        if (name := next((name for name in self.called.parameters if name not in given), None)) is None:
+            raise Invalid(f"{self} has no parameter left that could take a result: prepare() it instead")
+        return name
+
+    def bind_without(self, missing: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The other arguments by name, where one is still to come. Raises Invalid when they do not fit."""
+        others = self.called.replace(parameters=[each for name, each in self.called.parameters.items() if name != missing])
+        try:
+            return others.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise Invalid(f"arguments do not fit {self}, whose {missing} is still to come: {error}") from error
+
+    def with_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
+        """Every argument that the function will see, whether given or by default."""
+        return {name: each.default for name, each in self.called.parameters.items() if each.default is not each.empty} | bound
+
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
+        try:
+            arguments = self._arguments.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"arguments do not fit {self}: {error}") from error
+        return {name: getattr(arguments, name) for name in arguments.__struct_fields__ if getattr(arguments, name) is not _ABSENT}
+
+    def decode_result(self, value: bytes) -> Any:
+        """A result from JSON to the declared return type."""
+        return msgspec.json.decode(value, type=self._hints.get("return", Any), strict=False)
+
+    def check(self) -> None:
+        """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
+        try:
+            _ = self._arguments
+        except (NameError, TypeError) as error:
+            raise Invalid(f"task {self._name}: its type hints cannot be used for JSON arguments: {error}") from error
+
+    def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises TypeError where a parameter that only says what is to be injected is left out of a plain call."""
+        if self._placeholders and (left_out := self._placeholders - self._whole.bind(*args, **kwargs).arguments.keys()):
+            raise TypeError(f"{self._name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self._function, include_extras=True)
+
+    @cached_property
+    def _injected(self) -> frozenset[str]:
+        return injected(self._function, self._hints)
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        return placeholders(self._whole)
+
+    @cached_property
+    def _arguments(self) -> msgspec.json.Decoder[Any]:
+        fields = [
+            (name, self._hints.get(name, Any)) if each.default is each.empty else (name, self._hints.get(name, Any), _ABSENT)
+            for name, each in self.called.parameters.items()
+        ]
+        return msgspec.json.Decoder(msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True))
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        each = self.called.parameters
+        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
+        return positional, required, frozenset(each)

@@ -1,0 +1,74 @@
+"""A worker that goes step by step, for one queue: the real one, with somebody else at its crank."""
+
+import asyncio
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from stoker.app import Stoker
+from stoker.clock import Clock
+from stoker.queue import scripts
+from stoker.queue.broker import Broker, pulse
+from stoker.queue.connection import RedisClient
+from stoker.queue.inbox import Inbox
+from stoker.queue.keys import Keys
+from stoker.queue.schedules import Schedules
+from stoker.rules.schedule import Definition
+from stoker.settings import WorkerSettings
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.testing.record import Run, Witness
+from stoker.worker.ending import end
+from stoker.worker.run import Worker
+
+
+class Stepper:
+    """The runs are written down in `runs`."""
+
+    def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, clock: Clock, runs: list[Run]) -> None:
+        keys = Keys(settings.namespace, settings.queue)
+        self._redis = redis
+        self._broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
+        self._inbox = Inbox(redis, keys, clock)
+        self._schedules = Schedules(redis, keys, clock)
+        self._source = f"code:{app.name}"
+        metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
+        report = Witness(metrics.tasks, app, runs)
+        self.worker = Worker(name, app, settings, self._broker, metrics, clock, report)
+
+    async def declare(self, definitions: Sequence[Definition]) -> None:
+        """Make these schedules known, as every worker does with those of its application."""
+        await self._schedules.register(self._source, await self._schedules.now(), definitions)
+
+    async def step(self) -> int:
+        """All that is due now: heartbeat, upkeep, settling, taking. Returns how much of it there was."""
+        if self.worker.held:
+            [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
+            self.worker.hear(pulse(answer))
+        return await self._upkeep() + await self.worker.turn()
+
+    async def sweep(self) -> None:
+        """Forget what is past its retention."""
+        while max(await self._broker.sweep()):
+            pass
+
+    async def crash(self, *, after_running: bool) -> list[str]:
+        """Take tasks, run them or not, and settle nothing. Returns their ids."""
+        await self._upkeep()
+        await self.worker.turn()
+        taken = self.worker.held
+        if taken and after_running:
+            await asyncio.wait(self.worker.running)
+        await self.end()
+        return taken
+
+    async def _upkeep(self) -> int:
+        reaped = await self._broker.reap()
+        taken_in, _, _ = await self._inbox.take_in()
+        looked = await self._schedules.look()
+        return reaped.given_back + reaped.buried + taken_in + looked.moved
+
+    async def end(self) -> None:
+        """Give up what runs; nobody hears of it."""
+        self.worker.release()
+        await end(*self.worker.running)
+        await self.worker.close()
