@@ -16,12 +16,14 @@ from stoker.client import Client
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
+from stoker.queue.events import attend
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
 from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import TASKQUEUE
+from stoker.queue.scripts import PRELUDE
 from stoker.rules.concurrency import Limit
 from stoker.rules.items import AT_ONCE
 from stoker.rules.message import Message
@@ -53,18 +55,19 @@ ROLES = {
         TASKS | WORKFLOWS | CLOCK,
         {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
-    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule"} | CLOCK,
-        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
+        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
+        | CLOCK,
+        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
     ),
-    "operator": Role({"stats"} | CLOCK, set()),
+    "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
 }
 
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join(path.read_text() for path in sorted(LUA.glob("_*.lua")))
+    prelude = "".join((LUA / f"{part}.lua").read_text() for part in (*PRELUDE, "_admit", "_items"))
     head = r"^(?:local )?function "
     functions = dict(re.findall(rf"{head}([\w.]+)(.*?)(?={head}|\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
@@ -141,6 +144,7 @@ async def a_large_group(line: Line, queue: str = QUEUE) -> None:
 
 async def as_worker(line: Visitor) -> None:
     master = line.master
+    await attend(master.redis, master.keys)
     await check_server(line.redis)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
@@ -179,6 +183,7 @@ async def as_application(line: Visitor) -> None:
 
 
 async def as_sender(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
@@ -186,10 +191,13 @@ async def as_sender(line: Visitor) -> None:
     await line.enqueue("a", "later", priority=3, delay=5)
     await line.status("a")
     await line.inspector.find("a")
+    await line.inspector.explain(QUEUE, "b")
     await line.master.fetch(1)
     await Inspector(line.redis, NAMESPACE).cancel(QUEUE, ["a", "b", "nobody"])
-    await line.enqueue("k", limit=Limit("a customer", 1))
-    await line.inspector.cancel(QUEUE, ["k"])
+    await line.enqueue("k", "l", limit=Limit("a customer", 1))
+    await line.master.fetch(5)
+    await line.inspector.explain(QUEUE, "l")
+    await line.inspector.cancel(QUEUE, ["k", "l"])
 
 
 async def as_gateway(line: Visitor) -> None:
@@ -203,6 +211,9 @@ async def as_gateway(line: Visitor) -> None:
         [delivery] = await master.fetch(1)
         await master.settle(delivery, Bury(FAILURE))
     await master.redis.xadd(line.keys.inbox, {"task": "add"})
+    async for event in inspector.events(QUEUE, after="0-0"):
+        assert event.id
+        break
     await inspector.stats([QUEUE], 10)
     for state in State:
         await inspector.tasks(QUEUE, state)
@@ -224,8 +235,15 @@ async def as_gateway(line: Visitor) -> None:
 
 
 async def as_operator(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
+    await line.master.enqueue("k1", "k2", limit=Limit("a customer", 1), priority=3)
     await line.master.enqueue("a")
     await line.inspector.ping()
+    for _ in range(2):
+        held = await line.master.fetch(worker="pod-1-7-abcdef")
+        await line.master.beat(*held, worker="pod-1-7-abcdef")
+        await line.master.broker.wait_for_work(1)
+        await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
     await by_the_clock(line, TASKQUEUE)

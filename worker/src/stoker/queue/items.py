@@ -58,7 +58,7 @@ def items_keys(k: Keys) -> tuple[str, ...]:
     """The keys of the scripts that perform items."""
     return (
         *(k.tasks, k.ready, k.scheduled, k.levels, k.dead, k.cancelled, k.errors, k.meta, k.stats, k.wake, k.uniques, k.claims),
-        *(k.limits, k.outbox, k.members, k.joins, k.waiting, k.arrivals, k.relayed),
+        *(k.limits, k.outbox, k.members, k.joins, k.waiting, k.arrivals, k.relayed, k.events),
     )
 
 

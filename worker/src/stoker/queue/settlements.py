@@ -53,7 +53,7 @@ def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call
     keys = (
         *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
         *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
-        *(k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
+        *(k.events, *k.story, k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
     )
     arguments: list[Argument] = [_ms(keep), len(settlements)]
     for settlement in settlements:

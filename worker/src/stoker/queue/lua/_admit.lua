@@ -1,4 +1,4 @@
--- How a task comes into a queue. `q` holds the keys by name: tasks ready scheduled levels uniques claims limits.
+-- How a task comes into a queue. `q` holds the keys by name: tasks ready scheduled levels uniques claims limits events.
 
 -- Who holds a claim, while its time lasts and it has not ended; else it is free, and a stale holder forgets it.
 local function holder_of(q, digest, now)
@@ -23,5 +23,7 @@ local function admit(q, now, tick, id, envelope, level, due, claim, limit)
     redis.call('HSET', q.claims, id, claim.mode .. ' ' .. claim.digest)
   end
   if limit then redis.call('HSET', q.limits, id, limit) end
-  return take_place(q.ready, q.scheduled, q.levels, id, level, due, now, tick)
+  local state, last = take_place(q.ready, q.scheduled, q.levels, id, level, due, now, tick)
+  tell(q.events, 'enqueued', id, 'detail', state)
+  return state, last
 end

@@ -47,6 +47,7 @@ local function bury_standin(q, now, id, member, level, standin, failure)
   if level ~= '0' then redis.call('HSET', q.levels, id, level) end
   if member ~= '' then redis.call('HSET', q.members, id, member) end
   redis.call('HINCRBY', q.stats, 'buried', 1)
+  tell(q.events, 'buried', id)
 end
 
 local function complete(q, now, tick, id, bytes)
@@ -132,6 +133,7 @@ function act.entomb(q, now, tick, rest)
   if redis.call('HSETNX', q.tasks, id, envelope) == 1 then
     redis.call('ZADD', q.cancelled, now, id)
     redis.call('HINCRBY', q.stats, 'stopped', 1)
+    tell(q.events, 'cancelled', id)
   end
   return tick
 end
@@ -159,7 +161,7 @@ end
 -- key and the item. An item whose key is known is not performed again; keys are remembered for a while, '' is not.
 local function take_in()
   local names, q = {'tasks', 'ready', 'scheduled', 'levels', 'dead', 'cancelled', 'errors', 'meta', 'stats', 'wake', 'uniques', 'claims',
-    'limits', 'outbox', 'members', 'joins', 'waiting', 'arrivals', 'relayed'}, {}
+    'limits', 'outbox', 'members', 'joins', 'waiting', 'arrivals', 'relayed', 'events'}, {}
   for at, name in ipairs(names) do q[name] = KEYS[at] end
   local now, memory, items, keep, fresh = now_ms(q.meta), tonumber(ARGV[1]), {}, {}, {}
   for at = 2, #ARGV, 2 do

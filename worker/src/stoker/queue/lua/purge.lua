@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Remove tasks that are not running, for good: the first `limit` of one place.
--- KEYS: place ready suspects wake uniques claims tasks attempts lost levels errors results
+-- KEYS: place ready suspects wake uniques claims meta events tasks attempts lost levels errors results history progress logs
 --       members outbox limits running_by parked parked_by
 -- ARGV: limit
 -- Returns how many went
-local place, ready, suspects, wake, uniques, claims, FIRST_COLUMN, LAST_COLUMN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 7, 12
-local p, lost, members, outbox = parking(KEYS), KEYS[9], KEYS[13], KEYS[14]
+local place, ready, suspects, wake, uniques, claims, meta, events = unpack(KEYS, 1, 8)
+local FIRST_COLUMN, LAST_COLUMN = 9, 17
+local p, lost, members, outbox = parking(KEYS), KEYS[11], KEYS[18], KEYS[19]
 
+now_ms(meta)
 local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
 local limits = limits_of(p, ids)
 free_claims(uniques, claims, ids)
@@ -18,4 +20,5 @@ if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 the
 part_with(members, outbox, ids, 'purged')
 for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
 call_with('HDEL', p.limits, ids)
+tell_all(events, 'purged', ids)
 return #ids
