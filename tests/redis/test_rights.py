@@ -67,7 +67,7 @@ ROLES = {
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join((LUA / f"{part}.lua").read_text() for part in (*PRELUDE, "_admit", "_items"))
+    prelude = "".join((LUA / f"{part}.lua").read_text() for part in PRELUDE)
     head = r"^(?:local )?function "
     functions = dict(re.findall(rf"{head}([\w.]+)(.*?)(?={head}|\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)

@@ -9,7 +9,6 @@
 --   entomb  id envelope                          a task that is not there yet will never come
 -- `member` is the place in a group, "queue join at", or empty. `q` holds the keys by name.
 local HOLE, AT_ONCE = '\30', 1000
-local perform
 
 -- The first so many fields less one, and the rest, which may hold US itself.
 local function parts(text, count)
@@ -20,6 +19,11 @@ local function parts(text, count)
   end
   found[count] = string.sub(text, from)
   return unpack(found, 1, count)
+end
+
+local function perform(q, now, tick, item)
+  local kind, rest = parts(item, 2)
+  return q.actions[kind](q, now, tick, rest)
 end
 
 -- Fields of the arrivals of one join, some at a time.
@@ -71,9 +75,9 @@ local function complete(q, now, tick, id, bytes)
   return perform(q, now, tick, item)
 end
 
-local act = {}
+local actions = {}
 
-function act.task(q, now, tick, rest)
+function actions.task(q, now, tick, rest)
   local id, level, delay, due, mode, digest, ttl, limit, member, envelope = parts(rest, 10)
   due = tonumber(delay) > 0 and now + delay or tonumber(due)
   local claim = mode ~= '' and {mode = mode, digest = digest, ttl = tonumber(ttl)}
@@ -87,13 +91,13 @@ function act.task(q, now, tick, rest)
   return last
 end
 
-function act.send(q, _, tick, body)
+function actions.send(q, _, tick, body)
   redis.call('XADD', q.outbox, '*', 'body', body)
   return tick
 end
 
 -- The rest of the item is the row that is kept. `waiting` holds: members missing, bytes so far, the most bytes (-1: none wanted), members.
-function act.join(q, _, tick, rest)
+function actions.join(q, _, tick, rest)
   local id, row = parts(rest, 2)
   if redis.call('HEXISTS', q.tasks, id) == 0 and redis.call('HSETNX', q.joins, id, row) == 1 then
     local total, most = parts(row, 3)
@@ -102,7 +106,7 @@ function act.join(q, _, tick, rest)
   return tick
 end
 
-function act.arrive(q, now, tick, rest)
+function actions.arrive(q, now, tick, rest)
   local id, at, value = parts(rest, 3)
   local waits = redis.call('HGET', q.waiting, id)
   if not waits then return tick end
@@ -116,7 +120,7 @@ function act.arrive(q, now, tick, rest)
   return tick
 end
 
-function act.part(q, now, tick, rest)
+function actions.part(q, now, tick, rest)
   local id, failure = parts(rest, 2)
   local row = redis.call('HGET', q.joins, id)
   if row then
@@ -126,7 +130,7 @@ function act.part(q, now, tick, rest)
   return tick
 end
 
-function act.entomb(q, now, tick, rest)
+function actions.entomb(q, now, tick, rest)
   local id, envelope = parts(rest, 2)
   local row = redis.call('HGET', q.joins, id)
   if row then close_join(q, id, row) end
@@ -138,16 +142,11 @@ function act.entomb(q, now, tick, rest)
   return tick
 end
 
-function perform(q, now, tick, item)
-  local kind, rest = parts(item, 2)
-  return act[kind](q, now, tick, rest)
-end
-
 -- Perform items, one after the other, and wake a worker if there is something to do.
 local function perform_all(q, now, items)
   local first = last_tick(q.meta, now)
   local tick = first
-  q.added, q.held_back = 0, 0
+  q.actions, q.added, q.held_back = actions, 0, 0
   for _, item in ipairs(items) do tick = perform(q, now, tick, item) end
   if q.added > 0 then
     redis.call('HSET', q.meta, 'arrival', tick)

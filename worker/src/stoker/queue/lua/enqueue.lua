@@ -1,5 +1,4 @@
 -- Add tasks, each ready or scheduled. An id that exists already is left as it is; so is a task whose kind another one claims.
--- With: admit
 -- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits events
 -- ARGV: how many tasks claim to be the only one of their kind; for each of those: id mode (s until started, d until done)
 --       digest ttl_ms; how many have a concurrency key; for each of those: id limit key;

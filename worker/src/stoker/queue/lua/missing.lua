@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
 -- Who a join still waits for.
--- With: admit items
 -- KEYS: waiting arrivals
 -- ARGV: id of the join, how many members to name at most
 -- Returns {} where no such join waits | {total, missing, then numbers of missing members}

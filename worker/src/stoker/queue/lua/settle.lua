@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
--- With: admit items
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
