@@ -21,23 +21,29 @@ from stoker.errors import (
     TryAgain,
 )
 from stoker.injection import Depends, State
+from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
+from stoker.workflow import Chain, Group, chain, group
+from stoker.workflow_handle import WorkflowHandle
 
 __all__ = [
+    "Chain",
     "Concurrency",
     "Conflict",
     "Context",
     "Dead",
     "Depends",
+    "Group",
     "Handle",
     "Invalid",
     "Jitter",
     "NotDurable",
     "NotFound",
+    "Prepared",
     "RedisRefused",
     "RedisUnavailable",
     "ResultPending",
@@ -51,6 +57,9 @@ __all__ = [
     "TaskFailed",
     "TryAgain",
     "Unique",
+    "WorkflowHandle",
+    "chain",
     "cron",
     "every",
+    "group",
 ]

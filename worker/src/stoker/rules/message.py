@@ -34,6 +34,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
     that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
     `retry` has precedence over `max_retries`. No run begins at or after `expires` (epoch ms, compared with Redis' clock).
+    `onward` is what follows its success, as `rules/plan.py` reads it.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     soft_timeout: float | None = None
     expires: int | None = None
     headers: dict[str, str] = {}
+    onward: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Success(msgspec.Struct, frozen=True):

@@ -3,16 +3,21 @@
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from stoker.app import Stoker
-from stoker.clock import Clock, system
-from stoker.errors import Invalid
+from stoker.clock import Clock, milliseconds, system
+from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
+from stoker.queue.partitions import located
 from stoker.queue.scripts import Call
-from stoker.rules.message import Message, decode
+from stoker.rules.items import Item, fan_out, follow
+from stoker.rules.message import Message, decode, digest
+from stoker.rules.plan import Onward, Origin, read_chains, read_onward
 from stoker.rules.retry import narrowed
 from stoker.rules.settle import (
     Asked,
@@ -25,6 +30,7 @@ from stoker.rules.settle import (
     Outcome,
     Raised,
     Release,
+    Returned,
     Stopped,
     Transition,
     settle,
@@ -69,6 +75,11 @@ class Worker:
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
+
+    @property
+    def to_relay(self) -> asyncio.Event:
+        """Set when something that this worker has settled may go on in another queue."""
+        return self._turns.to_relay
 
     @property
     def busy(self) -> int:
@@ -189,6 +200,7 @@ class Worker:
         started = self._clock()
         message: Message | None = None
         transition: Transition
+        items: Sequence[Item] = ()
         try:
             message = decode(delivery.envelope)
         except Invalid as error:
@@ -198,20 +210,40 @@ class Worker:
                 transition = self._settle(delivery, message, Expired())
             else:
                 self._report.started(message, delivery)
-                transition = self._settle(delivery, message, await self._outcome(delivery, message))
+                outcome, items = await self._outcome(delivery, message)
+                transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
-        return Settlement(delivery.id, delivery.fence, transition, busy)
+        return Settlement(delivery.id, delivery.fence, transition, busy, items)
 
-    async def _outcome(self, delivery: Delivery, message: Message) -> Outcome:
+    async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Item]]:
+        items: Sequence[Item] = ()
         with self._tracing.processing(message.queue, message.task, delivery, message.trace) as span:
             try:
                 outcome = await self._executor.run(delivery, message)
             except asyncio.CancelledError:
                 outcome = self._interrupted(delivery)
+            if isinstance(outcome, Returned) and (message.onward is not UNSET or outcome.children):
+                try:
+                    items = await self._following(delivery, message, outcome)
+                except Invalid as error:
+                    outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
             if isinstance(outcome, Raised | Hopeless | Asked):
                 span.failed(outcome.failure.type, outcome.failure.message)
-        return outcome
+        return outcome, items
+
+    async def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
+        """What this success sets off. Asked for within its span, which becomes the creation of what follows."""
+        origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
+        onward = read_onward(message.onward) if message.onward is not UNSET else Onward()
+        children = read_chains(outcome.children) if outcome.children else ()
+        place, key = self._broker.keys.queue, digest(delivery.fence)
+        try:
+            where = await located(self._broker.partitions, [onward.steps, *children])
+        except StokerError:  # whoever relays it will know
+            where = None
+        items = follow(place, key, onward, Raw(outcome.value), origin, where)
+        return items + fan_out(place, f"{key}.c", children, origin, where)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
         if delivery.fence in self._cancelled:

@@ -5,7 +5,7 @@ import math
 import time
 from datetime import UTC, datetime
 
-from stoker.context import Context
+from stoker.context import Children, Context
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.telemetry.logs import TaskLog, task_fields
@@ -26,6 +26,7 @@ def context_of(delivery: Delivery, message: Message, limit: float | None) -> Con
         log=log,
         schedule=message.schedule,
         scheduled_for=moment,
+        children=Children(message.id, message.created),
         headers=message.headers,
         deadline=math.inf if limit is None else time.monotonic() + limit,
     )

@@ -49,6 +49,7 @@ class Turns:
         busy: Callable[[], int],
     ) -> None:
         self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self.to_relay = asyncio.Event()  # set when something has come into the outbox, perhaps
         self._worker = worker
         self._slots = slots
         self._broker = broker
@@ -211,6 +212,8 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
+        if turn.relay:
+            self.to_relay.set()
         if room > 0:
             self._plenty = len(turn.deliveries) == room
         if self._plenty:
