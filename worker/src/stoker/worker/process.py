@@ -49,7 +49,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     heartbeat = upkeep.Heartbeat(
         ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-    lifespan = Lifespan(app)
+    lifespan = Lifespan(app, lost=crew.give_back)
     starting = loop.create_task(_start(redis, settings, lifespan))
 
     def live() -> str | None:
@@ -100,6 +100,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
             await redis.aclose()
             app.tracing.close()
     _log.info("worker stopped", extra={"worker": crew.name})
+    lifespan.check()
 
 
 def process_name(settings: WorkerSettings) -> str:
