@@ -354,6 +354,53 @@ async def test_a_schedule_counts_from_the_beginning_of_the_test(app: Stoker, ser
         assert [run.task for run in await kit.run_until_idle()] == ["hourly"]
 
 
+async def test_time_may_pass_from_one_due_moment_to_the_next(app: Stoker, server: testing.Server) -> None:
+    seen: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        seen.append((name, round(kit.clock() - began, 1)))
+
+    @app.task(schedule=every(3600))
+    async def hourly() -> None:
+        note("hourly")
+
+    @app.task(retry=Retry(max_retries=3, initial_delay=60, multiplier=2, jitter=Jitter.NONE))
+    async def flaky(ctx: Context) -> None:
+        note("flaky")
+        if ctx.attempt < 3:
+            raise ConnectionError("not yet")
+
+    @app.task()
+    async def lost() -> None:
+        note("lost")
+
+    async with testing.run(app, server) as kit:
+        began = kit.clock()
+        await lost.enqueue()
+        await kit.crash_worker()
+        await flaky.enqueue()
+        runs = await kit.run_for(timedelta(hours=2, minutes=59))
+        assert kit.clock() == pytest.approx(began + 3 * 3600 - 60, abs=1)
+    assert [(name, pytest.approx(at, abs=1)) for name, at in seen if name != "hourly"] == [
+        ("flaky", 0),
+        ("lost", 30),
+        ("flaky", 60),
+        ("flaky", 180),
+    ]
+    assert [name for name, _ in seen].count("hourly") in (2, 3)
+    assert len(runs) == len(seen)
+
+
+async def test_a_rate_limit_lets_all_go_in_its_time(app: Stoker, server: testing.Server) -> None:
+    async with testing.run(app, server, rate_limit=RateLimit(10, 10)) as kit:
+
+        @app.task()
+        async def call() -> None: ...
+
+        await app.enqueue_many([call.options().prepare() for _ in range(25)])
+        assert len(await kit.run_for(5)) == 25
+
+
 async def test_a_paused_queue_stays_as_it_is(app: Stoker, kit: testing.Kit) -> None:
     @app.task()
     async def ship() -> None: ...
