@@ -146,6 +146,12 @@ def cancel_one(world: World, task_id: str) -> None:
     world.ledger.touched(task_id)
 
 
+def reap_worker(world: World, worker: str, host: str) -> None:
+    """Somebody saw a machine end, and says so."""
+    reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost))
+    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker))
+
+
 def reap_all(world: World) -> None:
     reaped = world.call(world.line.broker.reap())
     answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost"))

@@ -16,6 +16,7 @@ from stoker.queue.keys import Keys
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46
 TICKS_PER_MS = 64
+REMEMBERED = 5
 
 
 class Rules(NamedTuple):
@@ -77,10 +78,15 @@ class Item:
     failure: str | None = None
     result: str | None = None
     claim: tuple[str, str] | None = None  # s or d, digest
+    history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
 
     @property
     def level(self) -> int:
         return -self.priority
+
+    def remember(self, worker: str, failure: str) -> None:
+        """After it was counted."""
+        self.history = (*self.history, (self.failures + self.losses, worker, failure))[-REMEMBERED:]
 
 
 @dataclass(slots=True)
@@ -201,8 +207,8 @@ class Model:
         if item.cancel_at is not None and verb not in ("succeed", "bury"):
             verb = "cancel"
         self._count(verb, end.busy)
-        item.fence, item.cancel_at = "", None
-        self._keep_or_forget(item, verb, end.body)
+        worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
+        self._keep_or_forget(item, verb, end.body, worker)
         match verb:
             case "succeed" if self.rules.keep == 0:
                 del self.items[item.id]
@@ -219,13 +225,14 @@ class Model:
             case _:
                 self._line_up(item, place_at(item.level, now))
 
-    def _keep_or_forget(self, item: Item, verb: str, failure: str) -> None:
+    def _keep_or_forget(self, item: Item, verb: str, failure: str, worker: str) -> None:
         if verb in ("succeed", "bury", "cancel"):
             self._free(item)
         if verb in ("succeed", "cancel"):
             item.failures, item.losses, item.failure = 0, 0, None
         if verb in ("retry", "bury"):
             item.failures, item.failure = item.failures + 1, failure
+            item.remember(worker, failure)
 
     def _count(self, verb: str, busy: int) -> None:
         counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "postpone": "postponed"}
@@ -233,12 +240,13 @@ class Model:
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy
 
-    def reap(self, now: int, failure: str) -> tuple[int, int]:
-        """Returns how many were given back, and how many buried."""
+    def reap(self, now: int, failure: str, worker: str = "") -> tuple[int, int]:
+        """Those whose lease has ended, or those of one worker. Returns how many were given back, and how many buried."""
         given_back = buried = 0
-        for item in [item for item in self.at("leases") if item.score <= now]:
+        lost = [item for item in self.at("leases") if (worker_of(item.fence) == worker if worker else item.score <= now)]
+        for item in lost:
             self.counters["lost"] += 1
-            item.fence = ""
+            holder, item.fence = worker_of(item.fence), ""
             if item.cancel_at is not None:
                 self._free(item)
                 item.place, item.score, item.cancel_at = "cancelled", now, None
@@ -246,6 +254,7 @@ class Model:
                 self.counters["stopped"] += 1
                 continue
             item.losses += 1
+            item.remember(holder, "WorkerLost")
             if item.losses >= self.rules.max_lost:
                 self._free(item)
                 item.place, item.score, item.failure = "dead", now, failure
@@ -322,6 +331,7 @@ class Model:
         content[keys.lost] = {item.id: item.losses for item in items if item.losses}
         content[keys.levels] = {item.id: item.level for item in items if item.level and item.place in ("scheduled", "dead")}
         content[keys.errors] = {item.id: item.failure for item in items if item.failure is not None}
+        content[keys.history] = {item.id: item.history for item in items if item.history}
         content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
         content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}
         content[keys.claims] = {item.id: " ".join(item.claim) for item in items if item.claim}
@@ -337,6 +347,10 @@ def _work(envelope: bytes) -> tuple[object, object]:
     """What makes two tasks the same."""
     fields = json.loads(envelope)
     return fields["task"], fields["payload"]
+
+
+def worker_of(fence: str) -> str:
+    return fence.partition(":")[2].partition(":")[0]
 
 
 def arrived(place: float) -> int:

@@ -56,7 +56,7 @@ class MovableClock:
                 pass
 
     def _server_time(self) -> int:
-        [(seconds, microseconds)] = self._client.round_trip([("TIME",)])
+        [(seconds, microseconds)] = self._client.exchange([("TIME",)])
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def run(self, ahead: int = 0) -> None:

@@ -36,7 +36,7 @@ class Picture:
     """The content of all keys at one moment."""
 
     def __init__(self, client: Straight, keys: Keys) -> None:
-        [reply] = client.round_trip([("EVAL", READ, 0)])
+        [reply] = client.exchange([("EVAL", READ, 0)])
         if isinstance(reply, Exception):
             raise reply
         self._keys = keys
@@ -98,13 +98,13 @@ class Reader(Straight):
 
 def dump(client: Straight) -> list[bytes]:
     """Everything, in a form that `restore` takes."""
-    [reply] = client.round_trip([("EVAL", DUMP, 0)])
+    [reply] = client.exchange([("EVAL", DUMP, 0)])
     return reply  # type: ignore[no-any-return]
 
 
 def restore(client: Straight, dumped: list[bytes]) -> None:
     """Make the database what it was."""
-    [reply] = client.round_trip([("EVAL", RESTORE, 0, *dumped)])
+    [reply] = client.exchange([("EVAL", RESTORE, 0, *dumped)])
     if isinstance(reply, Exception):
         raise reply
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from world import Engine
 
-from stoker.queue import broker, scripts
+from stoker.queue import scripts
 
 FOLDER = Path(scripts.__file__).parent
 
@@ -50,8 +50,8 @@ BUGS = (
     Bug(
         "a delay is counted by the client's clock",
         "broker.py",
-        "_ms(entry.delay), _ms(entry.run_at))",
-        '0, _ms(__import__("time").time() + entry.delay if entry.delay else entry.run_at))',
+        "_ms(delay), _ms(run_at))",
+        '0, _ms(__import__("time").time() + delay if delay else run_at))',
     ),
     Bug(
         "time goes back with the server's clock",
@@ -67,21 +67,21 @@ BUGS = (
     ),
     Bug(
         "the reaper does not count losses",
-        "lua/reap.lua",
-        "redis.call('HINCRBY', lost, id, 1) >= max_lost",
-        "tonumber(redis.call('HGET', lost, id) or 0) + 1 >= max_lost",
+        "lua/_reclaim.lua",
+        "local losses = redis.call('HINCRBY', k.lost, id, 1)",
+        "local losses = tonumber(redis.call('HGET', k.lost, id) or 0) + 1",
     ),
     Bug(
         "the reaper comes before the lease has ended",
         "lua/reap.lua",
-        "'ZRANGEBYSCORE', leases, '-inf', now,",
-        "'ZRANGEBYSCORE', leases, '-inf', now + 1000,",
+        "'ZRANGEBYSCORE', k.leases, '-inf', now,",
+        "'ZRANGEBYSCORE', k.leases, '-inf', now + 1000,",
     ),
     Bug(
         "the reaper lets a cancelled task keep its failures",
-        "lua/reap.lua",
-        "for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end",
-        "redis.call('HDEL', lost, id)",
+        "lua/_reclaim.lua",
+        "for _, column in ipairs({k.attempts, k.lost, k.errors}) do redis.call('HDEL', column, id) end",
+        "redis.call('HDEL', k.lost, id)",
     ),
     Bug(
         "a repeated enqueue makes another task",
@@ -162,6 +162,42 @@ BUGS = (
         "if false and",
     ),
     Bug(
+        "events are written for nobody",
+        "lua/_prelude.lua",
+        "watched = mark[3] and tonumber(mark[3]) > logical",
+        "watched = true",
+    ),
+    Bug(
+        "a task that is given back is not told",
+        "lua/_reclaim.lua",
+        "tell(k.events, 'reclaimed', id, 'worker', worker)",
+        "",
+    ),
+    Bug(
+        "a buried task is told to be retried",
+        "lua/settle.lua",
+        "bury = 'buried'",
+        "bury = 'retried'",
+    ),
+    Bug(
+        "a pod takes others with it whose names begin alike",
+        "reaping.py",
+        "runs_on(_worker_of(fence), host)",
+        "_worker_of(fence).startswith(host)",
+    ),
+    Bug(
+        "a loss is not remembered",
+        "lua/_reclaim.lua",
+        "remember(k.history, id, {",
+        "local _ = ({",
+    ),
+    Bug(
+        "a purge leaves the past of its tasks",
+        "lua/purge.lua",
+        "FIRST_COLUMN, LAST_COLUMN = 9, 18",
+        "FIRST_COLUMN, LAST_COLUMN = 9, 14",
+    ),
+    Bug(
         "arrivals within a tick are not told apart",
         "lua/_prelude.lua",
         "level * LEVEL + tick + 1, id)",
@@ -206,13 +242,19 @@ def planted(bug: Bug, folder: Path) -> Iterator[Engine]:
     scripts.load.cache_clear()
     try:
         with patch("importlib.resources.files", lambda package: copy):
-            yield Engine(_broker(copy / "broker.py")) if bug.file == "broker.py" else Engine()
+            if bug.file == "broker.py":
+                yield Engine(_module(file).Broker)
+            elif bug.file == "reaping.py":
+                with patch("stoker.queue.inspector.reap_host", _module(file).reap_host):
+                    yield Engine()
+            else:
+                yield Engine()
     finally:
         scripts.load.cache_clear()
 
 
-def _broker(file: Path) -> type[broker.Broker]:
-    spec = importlib.util.spec_from_file_location("stoker.queue.planted_broker", file)
+def _module(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("stoker.queue.planted", file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -221,4 +263,4 @@ def _broker(file: Path) -> type[broker.Broker]:
         spec.loader.exec_module(module)
     finally:
         del sys.modules[spec.name]
-    return module.Broker  # type: ignore[no-any-return]
+    return module

@@ -7,7 +7,7 @@ does nothing.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from actions import answers, beat_with, cancel_one, ended, offer, reap_all, take_turn
+from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, take_turn
 from ledger import Broken, hold
 from line import QUEUE, message
 from redis.exceptions import RedisError
@@ -15,6 +15,7 @@ from world import Pick, Step, Worker, World, worker_of
 
 from stoker.errors import StokerError
 from stoker.queue.broker import Entry
+from stoker.queue.events import attend
 from stoker.queue.inspector import Inspector
 from stoker.rules.states import State
 from stoker.rules.unique import Claim, Until
@@ -174,7 +175,7 @@ def some_workers_die(world: World, pick: Pick) -> None:
 @step(2)
 def wake(world: World, pick: Pick) -> None:
     """A worker that waits takes the wake token."""
-    if world.client.round_trip([("LPOP", world.keys.wake)])[0]:
+    if world.client.exchange([("LPOP", world.keys.wake)])[0]:
         pick(world.workers).woken = True
     world.look()
 
@@ -190,6 +191,17 @@ def pass_on(world: World, pick: Pick) -> None:
 def reap(world: World, pick: Pick) -> None:
     """The reaper comes."""
     reap_all(world)
+
+
+@step(3)
+def a_pod_is_seen_to_end(world: World, pick: Pick) -> None:
+    """The operator has what its worker held given back at once. It may be wrong, and the worker write on."""
+    worker = pick(world.workers)
+    if pick((True, True, False)):
+        world.polling = world.polling or worker.woken
+        world.retire(*worker.held)
+        worker.held, worker.woken = [], False
+    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"))
 
 
 @step(3)
@@ -223,6 +235,11 @@ def pause(world: World, pick: Pick) -> None:
     else:
         world.call(world.line.inspector.pause(QUEUE))
         world.model.paused = True
+
+
+@step(2)
+def somebody_watches(world: World, pick: Pick) -> None:
+    world.call(attend(world.client, world.keys))
 
 
 @step(1)
@@ -273,7 +290,7 @@ def an_hour_back(world: World, pick: Pick) -> None:
 
 @step(1)
 def forget_scripts(world: World, pick: Pick) -> None:
-    world.client.round_trip([("SCRIPT", "FLUSH")])
+    world.client.exchange([("SCRIPT", "FLUSH")])
 
 
 @step(1)
@@ -299,7 +316,7 @@ def fail_over(world: World, pick: Pick) -> None:
     """To a replica without the last writes: fences, counters and the clock's mark roll back; workers believe what they did."""
     if world.saved:
         world.go_back(world.saved)
-        world.client.round_trip([("SCRIPT", "FLUSH")])
+        world.client.exchange([("SCRIPT", "FLUSH")])
         world.polling = True
 
 

@@ -5,13 +5,15 @@ The engine's own code runs on it unchanged. Histories by the thousand are made o
 
 import socket
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import hiredis
 from redis._parsers import BaseParser
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, NoScriptError
+
+from stoker.queue.cluster import Routed
 
 T = TypeVar("T")
 Command = Iterable[Any]
@@ -31,7 +33,6 @@ class Straight(Redis):
 
     def __init__(self, port: int) -> None:
         super().__init__(protocol=2)
-        self.connection_pool = _Pool(self)  # type: ignore[assignment]
         self.port = port
         self._socket: socket.socket | None = None
         self.unknown: list[bool] = []
@@ -44,14 +45,21 @@ class Straight(Redis):
         self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader(replyError=BaseParser.parse_error)
-        while isinstance(self.round_trip([("PING",)])[0], BusyLoadingError):
+        while isinstance(self.exchange([("PING",)])[0], BusyLoadingError):
             time.sleep(0.005)
 
     def disconnect(self) -> None:
         if self._socket:
             self._socket.close()
 
-    def round_trip(self, commands: list[Command]) -> list[Any]:
+    async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:  # type: ignore[override]
+        """As the engine sends its scripts."""
+        replies = self.exchange([each.command for each in commands])
+        if len(replies) > 1:
+            self.unknown = [isinstance(reply, NoScriptError) for reply in replies]
+        return replies
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send these and read their replies; errors are among them, not raised."""
         self.write(b"".join(hiredis.pack_command(_known(command)) for command in commands))
         return [self.read() for _ in commands]
@@ -71,41 +79,12 @@ class Straight(Redis):
         return reply
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        [reply] = self.round_trip([args])
+        [reply] = self.exchange([args])
         if isinstance(reply, Exception):
             raise reply
         options.pop("keys", None)
         callback = self.response_callbacks.get(args[0])
         return callback(reply, **options) if callback else reply
-
-
-class _Pool:
-    """The one connection, as scripts are sent on it."""
-
-    def __init__(self, client: Straight) -> None:
-        self._client = client
-        self._replies: list[Any] = []
-
-    async def get_connection(self) -> "_Pool":
-        self._replies = []
-        return self
-
-    async def release(self, connection: "_Pool") -> None:
-        if len(self._replies) > 1:
-            self._client.unknown = [isinstance(reply, NoScriptError) for reply in self._replies]
-
-    async def send_packed_command(self, data: bytes) -> None:
-        self._client.write(data)
-
-    async def read_response(self) -> Any:
-        reply = self._client.read()
-        self._replies.append(reply)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def disconnect(self, nowait: bool = False) -> None:
-        self._client.disconnect()
 
 
 def _known(command: Command) -> tuple[Any, ...]:

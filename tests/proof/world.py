@@ -23,11 +23,23 @@ from straight import Straight, done
 from servers import Server
 from stoker.queue.broker import Broker, Delivery
 from stoker.rules.durations import Duration
+from stoker.rules.states import State
+from stoker.rules.story import LEADS_TO, What
 from stoker.taskqueue import Keep, Lease, Retention
 
 T = TypeVar("T")
-WORKERS = ("one", "two", "three")
+WORKERS = ("pod-1-7-abcdef", "pod-12-7-abcdef", "pod-1-7-7-abcdef")
+"""Processes of three pods whose names begin alike: pod-1, pod-12 and pod-1-7."""
 FORMER = 6
+STATES = {
+    "ready": State.READY,
+    "suspects": State.READY,
+    "leases": State.RUNNING,
+    "scheduled": State.SCHEDULED,
+    "dead": State.DEAD,
+    "done": State.SUCCEEDED,
+    "cancelled": State.CANCELLED,
+}
 DRIFT = 2  # ms: Valkey adds what its monotonic clock says to a wall clock that stands still
 
 
@@ -91,7 +103,7 @@ class World:
         """An empty queue at new year."""
         self.rules = rules
         self.clock.now = NEW_YEAR_2027
-        self.client.round_trip([("FLUSHALL",)])
+        self.client.exchange([("FLUSHALL",)])
         lease = Lease(Duration(rules.lease / 1000), rules.max_lost)
         retention = Retention(
             Keep(Duration(rules.keep / 1000), rules.keep_count), Keep(Duration(rules.keep_dead / 1000), rules.keep_dead_count)
@@ -108,7 +120,7 @@ class World:
         self.gone: list[str] = []
         self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
         self.history: list[Step] = []
-        self.before = self.picture = Picture(self.client, self.keys)
+        self.before = self.picture = self.checked = Picture(self.client, self.keys)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -132,7 +144,7 @@ class World:
     def go_back(self, saved: Saved) -> None:
         restore(self.client, saved.keys)
         self.model, self.ledger = saved.model.copy(), saved.ledger.snapshot()
-        self.before = self.picture = Picture(self.client, self.keys)
+        self.before = self.picture = self.checked = Picture(self.client, self.keys)
 
     def retire(self, *deliveries: Delivery) -> None:
         """These may be written about again, too late. Of what a worker held of one task only the last is of interest."""
@@ -158,11 +170,13 @@ class World:
         self.ledger.check({text(task_id) for task_id in picture.hash(keys.tasks)}, outcomes, on_the_way, picture)
         self._agrees_with_the_model()
         self._somebody_is_awake()
+        self._what_happened_is_told()
+        self.checked = picture
 
     def nothing_changed(self) -> None:
         """A write with a stale fence leaves nothing behind but a count, and the sign of life of who made it."""
         keys = self.keys
-        ignored = (keys.meta, keys.stats, keys.workers, keys.beats)
+        ignored = (keys.meta, keys.stats, keys.workers, keys.beats, keys.events)
         hold("a stale fence changes nothing", self.before.without(*ignored) == self.picture.without(*ignored), "see the step")
 
     def _clock_goes_on(self) -> None:
@@ -189,6 +203,28 @@ class World:
         hold("everything is counted", "invariant_violations" not in counters, counters)
         hold("the model agrees on meta", (b"paused" in picture.hash(keys.meta)) == model.paused, "paused")
         hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
+
+    def _what_happened_is_told(self) -> None:
+        """With an audience every change of a task's state has its event, and no event says what is not so; without one, silence."""
+        was, now, key = self.checked, self.picture, self.keys.events.encode()
+        known = {position for position, _ in was.content.get(key, ())}
+        told = [fields for position, fields in now.content.get(key, ()) if position not in known]
+        until = int(was.hash(self.keys.meta).get(b"audience_until", 0))
+        hold("without an audience nothing is told", not told or until > was.now, told)
+        if until <= now.now:
+            return
+        before, after = self._states(was), self._states(now)
+        last = {_text(fields[3]): What(_text(fields[1])) for fields in told}
+        silent = {task_id for task_id in before.keys() | after.keys() if before.get(task_id) != after.get(task_id)} - last.keys()
+        hold("every change is told", not silent, silent)
+        for task_id, what in last.items():
+            state = after.get(task_id)
+            dropped = what is What.SUCCEEDED and state is None and not self.rules.keep
+            true = dropped or what not in LEADS_TO or (state in LEADS_TO[what] if state else not LEADS_TO[what])
+            hold("what is told is so", true, (task_id, what, state))
+
+    def _states(self, picture: Picture) -> dict[str, State]:
+        return {_text(task_id): state for place, state in STATES.items() for task_id in picture.zset(getattr(self.keys, place))}
 
     def _somebody_is_awake(self) -> None:
         token = self.picture.length(self.keys.wake)
@@ -223,6 +259,8 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         read = bytes.decode
     elif key == keys.owners:
         read = _owner
+    elif key == keys.history:
+        read = _history
     elif key == keys.errors:
         read = lambda value: json.loads(value)["type"]  # noqa: E731
     elif key == keys.results:
@@ -233,6 +271,11 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         with contextlib.suppress(ValueError, KeyError):
             found[_text(name)] = read(value)
     return found
+
+
+def _history(value: bytes) -> tuple[tuple[int, str, str], ...]:
+    past = [json.loads(line) for line in value.split(b"\n")]
+    return tuple((each["attempt"], each["worker"], each["type"]) for each in past)
 
 
 def _owner(value: bytes) -> tuple[str, float]:

@@ -93,6 +93,8 @@ class Line:
         assert places["suspects"] <= await self._fields(k.lost)
         assert not places["ready"] & await self._fields(k.lost), "a task that was lost stands among the suspects"
         assert await self._fields(k.cancels) <= places["leases"]
+        for column in k.story:
+            assert await self._fields(column) <= set(everywhere), "a story is forgotten with its task"
         held = {digest: tuple(value.split(b" ", 1)) for digest, value in (await now(self.redis.hgetall(k.uniques))).items()}
         claims = {task_id: value[2:] for task_id, value in (await now(self.redis.hgetall(k.claims))).items()}
         assert {task_id: digest for digest, (_, task_id) in held.items()} == claims, "a claim and its holder know each other"

@@ -235,6 +235,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.losses.pop(task_id, None)
         else:
             del self.places[task_id]
+            self.keyed.discard(task_id)
 
     @precondition(lambda self: self.places)
     @rule(data=st.data())

@@ -3,7 +3,8 @@
 import pytest
 from line import DONE, FAILURE, LEASE, Line, now, open_line
 
-from stoker.queue.broker import Delivery, Reaped
+from stoker.queue.broker import Delivery
+from stoker.queue.reaping import Reaped
 from stoker.rules.settle import Bury, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 

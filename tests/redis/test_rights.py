@@ -14,11 +14,13 @@ from servers import Kind, Server, running_valkey
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
+from stoker.queue.events import attend
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
 from stoker.queue.schedules import TASKQUEUE
+from stoker.queue.scripts import PRELUDE
 from stoker.rules.concurrency import Limit
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
@@ -45,18 +47,19 @@ ROLES = {
         {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"} | CLOCK,
         {"sadd", "hget", "hset", "blpop", "info", "xrange"},
     ),
-    "application": Role({"enqueue", "cancel", "task"}, {"sadd", "hget", "smembers"}),
+    "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule"} | CLOCK,
-        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan"},
+        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
+        | CLOCK,
+        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
     ),
-    "operator": Role({"stats"} | CLOCK, set()),
+    "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
 }
 
 
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
-    prelude = "".join((LUA / f"_{part}.lua").read_text() for part in ("prelude", "promote", "parking", "schedules"))
+    prelude = "".join((LUA / f"{part}.lua").read_text() for part in PRELUDE)
     functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
@@ -118,6 +121,7 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
 
 async def as_worker(line: Visitor) -> None:
     master = line.master
+    await attend(master.redis, master.keys)
     await check_server(line.redis)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
@@ -149,6 +153,7 @@ async def as_worker(line: Visitor) -> None:
 
 
 async def as_application(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
     await line.broker.register()
@@ -156,10 +161,13 @@ async def as_application(line: Visitor) -> None:
     await line.enqueue("a", "later", priority=3, delay=5)
     await line.status("a")
     await line.inspector.find("a")
+    await line.inspector.explain(QUEUE, "b")
     await line.master.fetch(1)
     await Inspector(line.redis, NAMESPACE).cancel(QUEUE, ["a", "b", "nobody"])
-    await line.enqueue("k", limit=Limit("a customer", 1))
-    await line.inspector.cancel(QUEUE, ["k"])
+    await line.enqueue("k", "l", limit=Limit("a customer", 1))
+    await line.master.fetch(5)
+    await line.inspector.explain(QUEUE, "l")
+    await line.inspector.cancel(QUEUE, ["k", "l"])
 
 
 async def as_gateway(line: Visitor) -> None:
@@ -171,6 +179,9 @@ async def as_gateway(line: Visitor) -> None:
         [delivery] = await master.fetch(1)
         await master.settle(delivery, Bury(FAILURE))
     await master.redis.xadd(line.keys.inbox, {"task": "add"})
+    async for event in inspector.events(QUEUE, after="0-0"):
+        assert event.id
+        break
     await inspector.stats([QUEUE], 10)
     for state in State:
         await inspector.tasks(QUEUE, state)
@@ -192,8 +203,15 @@ async def as_gateway(line: Visitor) -> None:
 
 
 async def as_operator(line: Visitor) -> None:
+    await attend(line.master.redis, line.keys)
+    await line.master.enqueue("k1", "k2", limit=Limit("a customer", 1), priority=3)
     await line.master.enqueue("a")
     await line.inspector.ping()
+    for _ in range(2):
+        held = await line.master.fetch(worker="pod-1-7-abcdef")
+        await line.master.beat(*held, worker="pod-1-7-abcdef")
+        await line.master.broker.wait_for_work(1)
+        await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
     await by_the_clock(line, TASKQUEUE)

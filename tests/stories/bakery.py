@@ -1,6 +1,7 @@
 """The application of the stories that need a process: it bakes, and writes down what it did."""
 
 import asyncio
+import os
 import time
 
 from redis.asyncio import Redis
@@ -45,3 +46,25 @@ def knead(seconds: float) -> str:
     """Work with both hands: a plain function."""
     time.sleep(seconds)
     return "dough"
+
+
+@app.task()
+async def where() -> int:
+    """The process it runs in."""
+    return os.getpid()
+
+
+@app.task()
+async def hoard(mebibytes: int) -> int:
+    """Keep memory that is never given back. The process it runs in."""
+    _HOARD.append(os.urandom(1 << 20) * mebibytes)
+    return os.getpid()
+
+
+@app.task()
+async def oversleep(seconds: float) -> None:
+    """Block the event loop."""
+    time.sleep(seconds)  # noqa: ASYNC251
+
+
+_HOARD: list[bytes] = []

@@ -50,6 +50,28 @@ async def test_a_killed_workers_task_runs_again_elsewhere(bakery: Stoker, redis:
     assert (counted.lost, counted.failed, counted.succeeded) == (1, 0, 1)
 
 
+async def test_what_a_lost_pod_held_is_given_back_at_once(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+    """The operator has seen the pod die: nobody waits for the lease, here of ten minutes."""
+    inspector = bakery.client.inspector
+    handle = await bake_once.enqueue()
+
+    async def running() -> bool:
+        return (await handle.status()).state is State.RUNNING
+
+    with worker_process(redis_url, tmp_path, "--name", "oven-1", "--lease", "10m") as first:
+        await until(running)
+        first.process.kill()
+        await first.exit_code()
+    assert (await inspector.reap_worker("default", "oven-12", 3)).given_back == 0
+    assert (await inspector.reap_worker("default", "oven", 3)).given_back == 0
+    assert (await handle.status()).state is State.RUNNING
+    assert (await inspector.reap_worker("default", "oven-1", 3)).given_back == 1
+    with worker_process(redis_url, tmp_path, "--name", "oven-2", name="second"):
+        assert await handle.result(timeout=10) == 2
+    [past] = (await handle.status()).history
+    assert (past.type, past.worker.rpartition("-")[0].rpartition("-")[0]) == ("WorkerLost", "oven-1")
+
+
 async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
+from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
 P = ParamSpec("P")
@@ -88,6 +89,10 @@ class Handle(Generic[R]):
     async def status(self) -> TaskStatus:
         """Where it is now. Raises NotFound once it is forgotten."""
         return await self._task.app.client.status(self.queue, self.id)
+
+    async def explain(self) -> Explanation:
+        """Why it is where it is: what stands before it, holds it back, went wrong. Raises NotFound once it is forgotten."""
+        return await self._task.app.client.inspector.explain(self.queue, self.id)
 
     async def cancel(self) -> Cancellation:
         """Cancel it: at once while it waits, with its worker's next heartbeat while it runs."""

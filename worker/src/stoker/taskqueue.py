@@ -57,10 +57,11 @@ class RedisRef(Spec, frozen=True):
 
 
 class Worker(Spec, frozen=True):
-    """What runs the tasks, and how many at a time."""
+    """What runs the tasks, and how many at a time: `concurrency` in each of a replica's `processes`."""
 
     image: str = ""
     app: str = ""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
     concurrency: Slots = 16
     task_timeout: Duration = Duration(600)
     drain_timeout: Duration = Duration(660)
@@ -75,6 +76,11 @@ class Worker(Spec, frozen=True):
             raise ValueError("drainTimeout must be at least taskTimeout, or a scale-down would kill a running task")
         if not all(isinstance(variable.get("name"), str) for variable in self.env):
             raise ValueError("every entry of env needs a name")
+
+    @property
+    def slots(self) -> int:
+        """Tasks that one replica runs at a time."""
+        return self.processes * self.concurrency
 
 
 class RetrySpec(Spec, frozen=True):
@@ -163,7 +169,7 @@ class TaskQueueSpec(Spec, frozen=True):
     @property
     def backlog_per_replica(self) -> int:
         """Waiting tasks that one replica is meant to work through."""
-        return self.scaling.backlog_per_replica or self.worker.concurrency * DEFAULT_ROUNDS
+        return self.scaling.backlog_per_replica or self.worker.slots * DEFAULT_ROUNDS
 
 
 class TaskQueue(Struct, frozen=True):

@@ -11,6 +11,7 @@ from stoker.cli import control, dead, schedules
 from stoker.cli.enqueue import enqueue
 from stoker.cli.gateway import gateway
 from stoker.cli.stats import stats
+from stoker.cli.story import events, why
 from stoker.cli.tasks import task, tasks
 from stoker.cli.up import up
 from stoker.cli.worker import worker
@@ -37,6 +38,8 @@ def build() -> typer.Typer:
     app.command()(stats)
     app.command()(tasks)
     app.command()(task)
+    app.command()(why)
+    app.command()(events)
     app.add_typer(dead.build())
     app.add_typer(schedules.build())
     for command in (control.cancel, control.pause, control.resume, control.purge, control.doctor):

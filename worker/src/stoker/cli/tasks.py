@@ -11,6 +11,7 @@ from stoker.client import Client
 from stoker.queue.inspector import PAGE, TaskStatus
 from stoker.rules.message import check_queue
 from stoker.rules.states import State
+from stoker.rules.story import PastFailure
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DEFAULT_LIMIT = 50
@@ -95,9 +96,14 @@ def print_task(status: TaskStatus) -> None:
         fields.append(("last failure", f"{status.failure.type}: {status.failure.message}"))
     if status.result:
         fields.append(("result", bytes(status.result.value).decode(errors="replace")))
-    print_fields(fields)
+    print_fields(fields + history_fields(status.history))
     if status.failure and status.failure.traceback:
         print_fields([("traceback", "\n" + status.failure.traceback.rstrip())])
+
+
+def history_fields(history: list[PastFailure]) -> list[tuple[str, object]]:
+    """A task's last failures, a line each."""
+    return [(f"attempt {past.attempt}", f"{since(past.at)} on {past.worker}: {past.type}: {past.message}") for past in history]
 
 
 def _row(status: TaskStatus) -> tuple[object, ...]:

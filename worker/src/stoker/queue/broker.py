@@ -13,11 +13,12 @@ from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message, Success, decode, encode, same_task
 from stoker.rules.partitions import Kind
-from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.taskqueue import Lease, RateLimit, Retention
@@ -26,7 +27,6 @@ T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
 SETTLED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
-REAPED_AT_ONCE = 100
 PROMOTED_AT_ONCE = 100
 
 
@@ -102,14 +102,6 @@ class Pulse(NamedTuple):
     cancelled: list[str]
 
 
-class Reaped(NamedTuple):
-    """What was taken back from the dead."""
-
-    given_back: int
-    buried: int
-    forgotten: int
-
-
 class Broker:
     """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
@@ -144,7 +136,7 @@ class Broker:
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits)
+        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
         calls = [Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE)]
         if calls and durability is not Durability.MEMORY:
             parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
@@ -204,28 +196,23 @@ class Broker:
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
         k = self.keys
-        call = Call("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake), [limit])
+        call = Call("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake, k.events), [limit])
         [(moved, due, now)] = await scripts.run(self._redis, call)
         return moved, max(0, due - now) / 1000 if due >= 0 else None
 
     async def reap(self) -> Reaped:
         """Give back what workers held that have been silent for longer than their lease."""
-        k = self.keys
-        keys = (
-            *(k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost),
-            *(k.levels, k.errors, k.workers, k.beats, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready),
-            *k.parking,
-        )
-        failure = Failure("WorkerLost", f"lost {self._lease.max_lost} times with the worker that ran it; it may be what kills them")
-        [reply] = await scripts.run(self._redis, Call("reap", keys, [REAPED_AT_ONCE, self._lease.max_lost, _json(failure)]))
+        arguments: list[Argument] = [REAPED_AT_ONCE, self._lease.max_lost, lost_too_often(self._lease.max_lost)]
+        [reply] = await scripts.run(self._redis, Call("reap", reclaim_keys(self.keys), arguments))
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
         """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
         k, keep = self.keys, self._retention
         keys = (k.done, k.cancelled, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.limits)
+        call_keys = (*keys, *k.story, k.events)
         bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
-        call = Call("sweep", keys, [SETTLED_AT_ONCE, *bounds])
+        call = Call("sweep", call_keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
@@ -242,7 +229,7 @@ class Broker:
         keys = (
             *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
             *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
-            *k.parking,
+            *(k.events, *k.story, *k.parking),
         )
         arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
         for settlement in settlements:
@@ -253,7 +240,7 @@ class Broker:
         k = self.keys
         keys = (
             *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims),
+            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
             *k.parking,
         )
         arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]

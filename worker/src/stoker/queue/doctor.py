@@ -51,6 +51,7 @@ async def _ids(redis: RedisClient, keys: Keys) -> AsyncIterator[bytes]:
         keys.cancels,
         keys.claims,
         keys.limits,
+        *keys.story,
     ):
         with errors_mapped():
             async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
@@ -68,7 +69,9 @@ async def _judge(redis: RedisClient, keys: Keys, ids: list[bytes], *, mend: bool
     places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
     columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
     call = Call(
-        "examine", (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.parking), [int(mend), *ids]
+        "examine",
+        (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.story, *k.parking),
+        [int(mend), *ids],
     )
     [troubles] = await scripts.run(redis, call)
     return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]

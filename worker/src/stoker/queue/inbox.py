@@ -58,7 +58,7 @@ class Inbox:
 
     async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
         k = self._keys
-        keys = (k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake)
+        keys = (k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events)
         fields = [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
         [answers] = await scripts.run(self._redis, Call("intake", keys, fields))
         return dict(zip(arrivals, answers, strict=True))

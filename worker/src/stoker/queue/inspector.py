@@ -1,7 +1,8 @@
 """Every read of a queue, and what a person may do to it. Shared by gateway, command line and operator."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Any, cast
 
@@ -9,13 +10,28 @@ from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.connection import errors_mapped
 from stoker.queue.doctor import Finding, examine
+from stoker.queue.events import follow_all, latest
 from stoker.queue.keys import Keys
 from stoker.queue.reader import PAGE, Page, QueueStats, Reader, TaskStatus
+from stoker.queue.reaping import Reaped, added, reap_host
 from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.queue.scripts import Call
 from stoker.rules.states import State
+from stoker.rules.story import Event
 
-__all__ = ["PAGE", "Cancellation", "Finding", "Inspector", "Page", "QueueStats", "ScheduleStatus", "Schedules", "TaskStatus"]
+__all__ = [
+    "PAGE",
+    "Cancellation",
+    "Event",
+    "Finding",
+    "Inspector",
+    "Page",
+    "QueueStats",
+    "Reaped",
+    "ScheduleStatus",
+    "Schedules",
+    "TaskStatus",
+]
 
 PURGED_AT_ONCE = 200
 
@@ -36,7 +52,7 @@ class Inspector(Reader):
         """Give dead tasks another life. Returns those that were dead."""
 
         def keys(k: Keys) -> Sequence[str]:
-            return (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake)
+            return (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake, k.events)
 
         return await self._dead_call("redrive", queue, keys, ids)
 
@@ -70,7 +86,8 @@ class Inspector(Reader):
         """Remove dead tasks for good. Returns those that were dead."""
 
         def keys(k: Keys) -> Sequence[str]:
-            return (k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits)
+            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits, *k.story)
+            return (k.dead, *columns, k.meta, k.events)
 
         return await self._dead_call("discard", queue, keys, ids)
 
@@ -84,6 +101,16 @@ class Inspector(Reader):
             words = [Cancellation(word.decode()) for reply in replies for word in reply]
             answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
         return answers
+
+    async def reap_worker(self, queue: str, host: str, max_lost: int) -> Reaped:
+        """Give back at once what the worker processes of a pod (or machine) held. Only for one that was seen to end.
+
+        Each of its deliveries counts as lost; a task lost `max_lost` times is buried.
+        """
+        total = Reaped(0, 0, 0)
+        for place in await self.partitions.places(queue):
+            total = added(total, await reap_host(self._redis, self._keys(place), host, max_lost))
+        return total
 
     async def pause(self, queue: str) -> bool:
         """Let workers fetch nothing more; what runs goes on. Returns whether that is news."""
@@ -104,10 +131,23 @@ class Inspector(Reader):
             k = self._keys(partition)
             for place in reversed(self._places(partition, state)):  # parked ones first, or they would come back in line
                 line = (k.ready, k.suspects, k.wake)
-                columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
-                call = Call("purge", (place, *line, k.uniques, k.claims, *columns, *k.parking), [PURGED_AT_ONCE])
+                columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, *k.story)
+                call = Call("purge", (place, *line, k.uniques, k.claims, k.meta, k.events, *columns, *k.parking), [PURGED_AT_ONCE])
                 while gone := (await scripts.run(self._redis, call))[0]:
                     yield gone
+
+    async def events(self, queue: str, after: str | None = None) -> AsyncGenerator[Event, None]:
+        """What happens in a queue from now on, or after an event's `position`, until the caller has had enough."""
+        places = [self._keys(place) for place in await self.partitions.places(queue)]
+        async with aclosing(follow_all(self._redis, places, after)) as events:
+            async for event in events:
+                yield event
+
+    async def latest_events(self, queue: str, limit: int = PAGE) -> list[Event]:
+        """What happened last, oldest first, as far as somebody watched then."""
+        places = [self._keys(place) for place in await self.partitions.places(queue)]
+        found = [event for place in places for event in await latest(self._redis, place, limit)]
+        return sorted(found, key=lambda event: event.at)[-limit:]
 
     async def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
         """What is wrong in a queue, if anything: see `doctor`."""
@@ -121,14 +161,15 @@ class Inspector(Reader):
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         places = [self._keys(place) for place in await self.partitions.places(queue)]
-        calls = [Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake), [int(paused)]) for k in places]
+        calls = [Call("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake, k.events), [int(paused)]) for k in places]
         before = await scripts.run(self._redis, *calls)
         return all(before) if paused else any(before)
 
     def _cancel_keys(self, place: str) -> tuple[str, ...]:
         k = self._keys(place)
         places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        return (*places, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims, k.wake, *k.parking)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims)
+        return (*places, *columns, k.wake, k.events, *k.parking)
 
     async def _dead_matching(self, place: str, task: str, failure: str) -> list[str]:
         with errors_mapped():

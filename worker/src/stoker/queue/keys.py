@@ -107,6 +107,27 @@ class Keys:
         return self.limits, self.running_by, self.parked, self.parked_by
 
     @property
+    def history(self) -> str:  # HASH id -> its last failures in short (JSON), a line each, newest last
+        return f"{self._base}:history"
+
+    @property
+    def progress(self) -> str:  # HASH id -> fence, a blank, how far the delivery has come (JSON)
+        return f"{self._base}:progress"
+
+    @property
+    def logs(self) -> str:  # HASH id -> the last lines that it logged
+        return f"{self._base}:logs"
+
+    @property
+    def story(self) -> tuple[str, str, str]:
+        """What is kept of a task's past until it is forgotten."""
+        return self.history, self.progress, self.logs
+
+    @property
+    def events(self) -> str:  # STREAM of what happens to tasks, while somebody watches
+        return f"{self._base}:events"
+
+    @property
     def schedules(self) -> str:  # HASH of "column name" for each schedule, and "source ..." for who declares them
         return f"{self._base}:schedules"
 
@@ -119,7 +140,7 @@ class Keys:
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout
+    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout, until when there is an audience
         return f"{self._base}:meta"
 
     @property

@@ -11,9 +11,12 @@ from stoker.queue.connection import RedisClient, connect, errors_mapped
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import Call
+from stoker.queue.why import why_call, with_circumstances
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.settle import Failure
 from stoker.rules.states import State
+from stoker.rules.story import PastFailure
+from stoker.rules.why import Explanation, Facts, explain
 
 PAGE = 50
 UNREADABLE = "(unreadable envelope)"
@@ -72,7 +75,8 @@ class QueueStats(msgspec.Struct, frozen=True):
 class TaskStatus(msgspec.Struct, frozen=True):
     """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
 
-    `parked` is the concurrency key whose other tasks a ready one waits for.
+    `parked` is the concurrency key whose other tasks a ready one waits for. `history` are its last failures, oldest first; they are
+    kept until the task is forgotten.
     """
 
     id: str
@@ -89,6 +93,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Success | None = None
     parked: str | None = None
+    history: list[PastFailure] = []
 
 
 class Page(NamedTuple):
@@ -109,6 +114,7 @@ _STATES = {
 _COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
+_past = msgspec.json.Decoder(PastFailure)
 
 
 class Reader:
@@ -154,7 +160,7 @@ class Reader:
         """Raises NotFound for an id that never was here, or whose retention is over."""
         found = await self._in_any(await self.partitions.places(queue), task_id)
         if found is None:
-            raise NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")
+            raise _not_found(queue, task_id)
         return found
 
     async def find(self, task_id: str) -> TaskStatus:
@@ -163,6 +169,16 @@ class Reader:
         if found is None:
             raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
         return found
+
+    async def explain(self, queue: str, task_id: str) -> Explanation:
+        """Why this task is where it is, and when it will have ended. Raises NotFound."""
+        places = await self.partitions.places(queue)
+        calls = [[Call("task", self._task_keys(place), [task_id]), why_call(self._keys(place), task_id)] for place in places]
+        replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
+        for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
+            if found:
+                return explain(with_circumstances(_facts(_status(place, task_id, found)), circumstances))
+        raise _not_found(queue, task_id)
 
     async def tasks(self, queue: str, state: State, cursor: int = 0, limit: int = PAGE) -> Page:
         """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
@@ -210,7 +226,7 @@ class Reader:
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.parking)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, k.history, *k.parking)
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
@@ -242,7 +258,7 @@ def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result, parked = reply
+    envelope, state, at, fence, failures, losses, failure, result, parked, history = reply
     if state == b"nowhere":
         raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
@@ -265,4 +281,27 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
         parked=parked.decode() or None,
+        history=[_past.decode(line) for line in history.split(b"\n") if line],
     )
+
+
+def _facts(status: TaskStatus) -> Facts:
+    failure = status.failure
+    return Facts(
+        status.id,
+        status.task,
+        status.queue,
+        status.state,
+        now=0,
+        at=status.at,
+        parked=status.parked is not None,
+        worker=status.worker,
+        attempts=status.attempts,
+        losses=status.losses,
+        failure=f"{failure.type}: {failure.message}" if failure else None,
+        history=tuple(status.history),
+    )
+
+
+def _not_found(queue: str, task_id: str) -> NotFound:
+    return NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")

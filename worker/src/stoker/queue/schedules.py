@@ -178,7 +178,8 @@ class Schedules:
 
     async def _start(self, entries: Sequence[Argument]) -> list[str]:
         k = self._keys
-        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.ready, k.dead, k.done, k.cancelled, k.limits, k.meta, k.stats, k.wake)
+        ends = (k.dead, k.done, k.cancelled)
+        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.ready, *ends, k.limits, k.meta, k.stats, k.wake, k.events)
         [answers] = await scripts.run(self._redis, Call("start_runs", keys, entries))
         return [answer.decode() for answer in answers]
 

@@ -32,6 +32,10 @@ _time = REDIS_TIME
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
+PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim")
+"""What stands before every script, in this order."""
+
+
 class Script(NamedTuple):
     """One script: its whole text and the SHA-1 that EVALSHA wants."""
 
@@ -66,7 +70,7 @@ def load(name: str, *, old: bool = False) -> Script:
     folder = resources.files("stoker.queue") / "lua"
     body = (folder / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in ("_prelude", "_promote", "_parking", "_schedules"))
+    prelude = "".join((folder / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + prelude.replace(REDIS_TIME, _time) + rest
@@ -103,24 +107,40 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
 async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
     """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
 
-    Returns their replies and its answer, which may be an error. A script that the server did not know makes it a second
-    trip, on which the first one's tasks are there already: the first trip's replies are the true ones.
+    Returns their replies and its answer, which may be an error. Where the server does not know a script, all are sent again by
+    their texts, with the question: it is about the writes of its own connection, and knows nothing of those of another.
     """
-    key = calls[0].keys[0]
-    old = redis in _old
     with errors_mapped():
-        commands = [*(Routed(call.keys[0], call.by_hash(old=old)) for call in calls), Routed(key, question)]
-        if isinstance(redis, Cluster):
-            *replies, answer = await redis.round_trip(commands)
-        else:
-            *replies, answer = await redis.alone([each.command for each in commands], blocks=PATIENCE)
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        replies = await run(redis, *calls)
-        _, answer = await run_and_ask(redis, calls, question)
+        *replies, answer = await _asked(redis, [call.by_hash(old=redis in _old) for call in calls], calls, question)
+        for _ in range(2):
+            if not any(map(_not_run, replies)):
+                break
+            if any(map(_unreadable, replies)):
+                _old.add(redis)
+            *again, answer = await _asked(redis, [call.by_text(old=redis in _old) for call in calls], calls, question)
+            replies = [new if _not_run(was) else was for was, new in zip(replies, again, strict=True)]
     for reply in replies:
         if isinstance(reply, Exception):
             raise mapped(reply) from reply
     return replies, answer
+
+
+async def _asked(
+    redis: RedisClient, commands: Sequence[tuple[Argument, ...]], calls: Sequence[Call], question: tuple[Argument, ...]
+) -> list[Any]:
+    if isinstance(redis, Cluster):
+        routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
+        return await redis.round_trip([*routed, Routed(calls[0].keys[0], question)])
+    return await redis.alone([*commands, question], blocks=PATIENCE)
+
+
+def _not_run(reply: Any) -> bool:
+    return isinstance(reply, NoScriptError) or _unreadable(reply)
+
+
+def _unreadable(reply: Any) -> bool:
+    """Whether the server cannot read a script's `#!lua` line."""
+    return isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply)
 
 
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
@@ -133,7 +153,7 @@ async def _teach(redis: RedisClient, call: Call) -> Any:
     if call.before:
         await _teach(redis, call.before)
     [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=redis in _old))])
-    if isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply):
+    if _unreadable(reply):
         _old.add(redis)
         [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
     if isinstance(reply, RedisError):

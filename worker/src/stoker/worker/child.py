@@ -3,7 +3,6 @@
 Started by `pool.py` as `python -m stoker.worker.child <socket> <pid of the worker>`.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -25,12 +24,12 @@ from stoker.worker.loading import load_app
 from stoker.worker.memory import resident
 from stoker.worker.opening import run_here_with
 from stoker.worker.running import context_of
+from stoker.worker.spawned import leave_with_parent
 from stoker.worker.verdict import called, raised, returned
 
 ORPHAN_CHECK = 1.0
 FIRST_TO_GO = "500"
 """Added to the kernel's count against this process: where memory ends, it is to die, and the worker to live."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Channel:
@@ -113,7 +112,7 @@ def run(app: Stoker, request: Run) -> Outcome:
 def _die_with(worker: int) -> None:
     """Not to outlive the worker, however it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        leave_with_parent(signal.SIGKILL)
         try:
             with open("/proc/self/oom_score_adj", "w") as score:
                 score.write(FIRST_TO_GO)

@@ -22,6 +22,8 @@ from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
 
 ASK_AGAIN = 5.0
+MOST_NAMES = 200
+"""A worker of more tasks does not say which they are."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -39,6 +41,7 @@ class Worker:
         report: Reporter | None = None,
     ) -> None:
         self.name = name
+        self.runs = 0
         self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
@@ -64,7 +67,10 @@ class Worker:
 
     def heartbeat_call(self) -> Call:
         """What the heartbeat's thread sends: this worker lives and holds these."""
-        info = msgspec.json.encode({"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving})
+        known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
+        info = msgspec.json.encode(
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving, "tasks": known}
+        )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
     def hear(self, answer: Pulse) -> None:
@@ -77,6 +83,21 @@ class Worker:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
                 job.cancel()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
+        return self._turns.empty
+
+    @property
+    def resting(self) -> bool:
+        """Whether no more tasks are taken."""
+        return self._turns.resting
+
+    def rest(self) -> None:
+        """Take no more tasks, and stay."""
+        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
+        self._turns.rest()
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
@@ -149,6 +170,7 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
+        self.runs += 1
         del self._jobs[delivery.fence]
         self._cancelled.discard(delivery.fence)
         self._turns.settle(settlement)

@@ -31,8 +31,9 @@ class Stage(IntEnum):
     """How far a worker is on its way out. It never goes back."""
 
     TAKING = 0
-    LEAVING = 1  # ends when all that was taken is settled
-    HURRYING = 2  # and does not wait for a Redis that is away
+    RESTING = 1  # takes no more, and stays
+    LEAVING = 2  # ends when all that was taken is settled
+    HURRYING = 3  # and does not wait for a Redis that is away
 
 
 class Turns:
@@ -59,9 +60,11 @@ class Turns:
         self._suspects: set[str] = set()
         self._stir = asyncio.Event()
         self._look = True  # whether there may be something to fetch
+        self._plenty = False  # whether the last fetch brought all it had room for
         self._has_room = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self._asked = 0  # room that turns under way may still fill
+        self._suspect_asked_for = False  # by a turn under way: a second one might bring another
         self._alarm: asyncio.TimerHandle | None = None
         self._troubles = 0
         self._stage = Stage.TAKING
@@ -72,9 +75,19 @@ class Turns:
         return self._stage >= Stage.LEAVING
 
     @property
+    def resting(self) -> bool:
+        """Whether no more is taken."""
+        return not self._taking
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes."""
+        return not self.held and not self._under_way
+
+    @property
     def trouble(self) -> str | None:
         """Why no tasks are taken; None while they are."""
-        if self.leaving:
+        if not self._taking:
             return "draining"
         return "Redis does not answer" if self._troubles else None
 
@@ -82,6 +95,10 @@ class Turns:
         """Let the next turn carry it."""
         self._ended.append(settlement)
         self._stir.set()
+
+    def rest(self) -> None:
+        """Take no more."""
+        self._advance(Stage.RESTING)
 
     def drain(self) -> None:
         """Take no more; `run` ends when all that was taken is settled."""
@@ -118,6 +135,10 @@ class Turns:
         return len(settlements) + len(turn.deliveries)
 
     @property
+    def _taking(self) -> bool:
+        return self._stage == Stage.TAKING
+
+    @property
     def _hurried(self) -> bool:
         return self._stage >= Stage.HURRYING
 
@@ -128,16 +149,33 @@ class Turns:
     async def _step(self) -> None:
         await self._stir.wait()
         self._stir.clear()
-        if self._due():
-            turn = asyncio.create_task(self._turn())
-            self._under_way.add(turn)
-            turn.add_done_callback(self._landed)
+        while self._due():
+            self._set_out()
 
     def _due(self) -> bool:
+        looking = self._look and self._free > 0
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
-            return room_for_one and len(self._ended) >= WORTH_ANOTHER
-        return bool(self._ended) or (self._look and not self.leaving)
+            return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
+        return bool(self._ended) or looking
+
+    @property
+    def _free(self) -> int:
+        """Slots that nothing runs in and no turn under way may fill."""
+        return self._slots - self._busy() - self._asked if self._taking else 0
+
+    def _set_out(self) -> None:
+        settlements, self._ended = self._ended, []
+        free = self._free
+        # A share of the slots: while one turn's tasks run, the other's are fetched.
+        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, self._slots // UNDER_WAY_AT_ONCE))
+        suspect = room > 0 and not self._suspect_asked_for and self._suspects <= {settlement.fence for settlement in settlements}
+        self._look = self._plenty and free > room
+        self._asked += room
+        self._suspect_asked_for = self._suspect_asked_for or suspect
+        turn = asyncio.create_task(self._turn(settlements, room, takes_suspect=suspect))
+        self._under_way.add(turn)
+        turn.add_done_callback(self._landed)
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
         self._under_way.discard(turn)
@@ -145,16 +183,9 @@ class Turns:
             _log.critical("a bug in the worker", exc_info=error)
         self._stir.set()
 
-    async def _turn(self) -> None:
-        settlements, self._ended = self._ended, []
-        room = 0 if self.leaving else min(self._slots - self._busy() - self._asked, FETCHED_AT_ONCE)
-        # Nobody knows what a fetch under way brings: a suspect perhaps.
-        fetching = self._asked > 0
-        suspected = fetching or not self._suspects <= {settlement.fence for settlement in settlements}
-        self._look = False
-        self._asked += room
+    async def _turn(self, settlements: list[Settlement], room: int, *, takes_suspect: bool) -> None:
         try:
-            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=not takes_suspect)
         except Exception as error:
             # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
@@ -165,6 +196,7 @@ class Turns:
             self._take(turn, settlements, room)
         finally:
             self._asked -= room
+            self._suspect_asked_for = self._suspect_asked_for and not takes_suspect
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
         for settlement in settlements:
@@ -181,10 +213,12 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
-        if room > len(turn.deliveries) and not self.leaving:
-            self._has_room.set()
-        elif room == FETCHED_AT_ONCE:
+        if room > 0:
+            self._plenty = len(turn.deliveries) == room
+        if self._plenty:
             self._look = True
+        elif room > 0 and self._taking:
+            self._has_room.set()
 
     async def _wake_when_work_comes(self) -> None:
         """Block in Redis while there is room and nothing to do."""
@@ -195,11 +229,16 @@ class Turns:
                 await self._broker.wait_for_work(LONGEST_WAIT)
             except Exception as error:
                 await self._wait_out(error)
+            if not self._taking:
+                await self._pass_on()
             self._look_now()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
         await end(waiting)
-        # It may just have taken the only wake token, for work that is not ours any more.
+        await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        # We may just have taken the only wake token, for work that is not ours any more.
         with suppress(StokerError):
             await self._broker.pass_on()
 

@@ -13,21 +13,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from stoker.errors import RedisRefused, RedisUnavailable, StokerError
-from stoker.queue.broker import PROMOTED_AT_ONCE, REAPED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
+from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.scripts import Call, run_blocking
 from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.memory import resident
 
 STUCK_AFTER = 60.0
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
+MEMORY_INTERVAL = 1.0
 LOOK_APART = 0.02
 RENEW_INTERVAL = HOLD / 4
 _log = logging.getLogger("stoker.worker")
+
+
+class Recyclable(Protocol):
+    """A worker that can be replaced."""
+
+    @property
+    def runs(self) -> int: ...
+    def recycle(self) -> None: ...
 
 
 class LoopWatch:
@@ -151,6 +162,16 @@ async def take_in(inbox: Inbox) -> None:
                 _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
 
     await _every(INBOX_INTERVAL, once)
+
+
+async def keep_small(worker: Recyclable, limit: int) -> None:
+    """Have the worker replaced once it takes more than `limit` bytes, and has done something for it."""
+    taken = 0
+    while taken <= limit:
+        await asyncio.sleep(MEMORY_INTERVAL)
+        taken = resident() if worker.runs else 0
+    _log.warning("over the memory limit: draining, to start anew", extra={"memory": taken, "limit": limit, "runs": worker.runs})
+    worker.recycle()
 
 
 async def start_runs(schedules: Schedules) -> None:

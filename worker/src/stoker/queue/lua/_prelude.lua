@@ -8,20 +8,26 @@ local function place_at(level, ms) return level * LEVEL + (ms - EPOCH_MS) * TICK
 local function level_of(place) return math.floor(place / LEVEL) end
 local function arrived_ms(place) return EPOCH_MS + math.floor((place % LEVEL) / TICKS_PER_MS) end
 
+-- Whether somebody wants to hear of events; known once now_ms was called. Read with the clock, so that it costs no call of its own.
+local watched = false
+
 -- Redis' clock made monotone, in ms. After a backward step it goes on from the highest value seen,
 -- at half speed until real time has caught up: it never goes back and no lease freezes. The mark keeps
 -- its halves: rounded up on every call, a busy queue's clock would run at full speed and never be caught up with.
 local function now_ms(meta)
   local time = redis.call('TIME')
   local real = time[1] * 1000 + math.floor(time[2] / 1000)
-  local mark = redis.call('HMGET', meta, 'logical', 'real')
-  if mark[2] and tonumber(mark[2]) == real then return math.floor(tonumber(mark[1])) end
-  local logical = real
-  if mark[1] then
-    local elapsed = math.max(0, real - tonumber(mark[2]))
-    logical = math.max(real, tonumber(mark[1]) + elapsed / 2)
+  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until')
+  local logical = mark[2] and tonumber(mark[2]) == real and tonumber(mark[1]) or nil
+  if not logical then
+    logical = real
+    if mark[1] then
+      local elapsed = math.max(0, real - tonumber(mark[2]))
+      logical = math.max(real, tonumber(mark[1]) + elapsed / 2)
+    end
+    redis.call('HSET', meta, 'logical', logical, 'real', real)
   end
-  redis.call('HSET', meta, 'logical', logical, 'real', real)
+  watched = mark[3] and tonumber(mark[3]) > logical
   return math.floor(logical)
 end
 

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Cancel tasks: waiting ones at once; of running ones their worker is told with its next heartbeat.
--- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims wake
+-- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims wake events
 --       limits running_by parked parked_by
 -- ARGV: ids
 -- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
 local ready, suspects, scheduled, leases, cancelled, cancels, tasks, attempts = unpack(KEYS, 1, 8)
-local lost, levels, errors, meta, stats, uniques, claims, wake = unpack(KEYS, 9, 16)
+local lost, levels, errors, meta, stats, uniques, claims, wake, events = unpack(KEYS, 9, 17)
 local p = parking(KEYS)
 
 local now, reply, stopped, limits = now_ms(meta), {}, {}, limits_of(p, ARGV)
@@ -22,6 +22,7 @@ for index, id in ipairs(ARGV) do
   elseif redis.call('ZSCORE', leases, id) then
     redis.call('HSET', cancels, id, now)
     reply[index] = 'requested'
+    tell(events, 'cancel_requested', id)
   elseif redis.call('ZSCORE', cancelled, id) then
     reply[index] = 'cancelled'
   else
@@ -32,5 +33,6 @@ for _, column in ipairs({attempts, lost, levels, errors}) do call_with('HDEL', c
 free_claims(uniques, claims, stopped)
 if make_way(p, limits, stopped, ready, suspects, lost) > 0 then wake_one(wake) end
 call_with('HDEL', p.limits, stopped)
+tell_all(events, 'cancelled', stopped)
 if #stopped > 0 then redis.call('HINCRBY', stats, 'stopped', #stopped) end
 return reply

@@ -1,11 +1,11 @@
 -- Add tasks, each ready or scheduled. An id that exists already is left as it is; so is a task whose kind another one claims.
--- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits
+-- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits events
 -- ARGV: how many tasks claim to be the only one of their kind; for each of those: id mode (s until started, d until done)
 --       digest ttl_ms; how many have a concurrency key; for each of those: id limit key;
 --       then for each task: id envelope priority delay_ms due_ms
 --       (delay_ms counts from Redis' now; due_ms is absolute; both 0 = ready at once)
 -- Returns for each task: 'ready' | 'scheduled' | the envelope that has the id already | {the id that holds its claim}
-local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims, limits = unpack(KEYS)
+local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims, limits, events = unpack(KEYS)
 local FIELDS, CLAIM_FIELDS, LIMIT_FIELDS = 5, 4, 3
 local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
 local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
@@ -51,6 +51,7 @@ for at = FIRST, #ARGV, FIELDS do
     if limit_of[id] then redis.call('HSET', limits, id, limit_of[id]) end
     state, tick = take_place(ready, scheduled, levels, id, level, due, now, tick)
     reply[#reply + 1], added = state, added + 1
+    tell(events, 'enqueued', id, 'detail', state)
   end
 end
 

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Hold tasks to the rule that each is in exactly one place and has an envelope; mend what is not, if asked to.
 -- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake uniques claims
---       limits running_by parked parked_by
+--       history progress logs limits running_by parked parked_by
 -- ARGV: mend (0|1), then ids
 -- Returns for each id: '' (sound) | 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease' | 'stray claim'
 --       | 'concurrency out of step' (running or parked, and its key does not know it, or the other way round)
-local PLACES, ENDED, COLUMNS = {2, 3, 4, 5, 6, 7, 8, 23}, {[KEYS[6]] = true, [KEYS[7]] = true, [KEYS[8]] = true}, {1, 9, 10, 11, 12, 13, 14, 15, 21}
+local PLACES, ENDED = {2, 3, 4, 5, 6, 7, 8, 26}, {[KEYS[6]] = true, [KEYS[7]] = true, [KEYS[8]] = true}
+local COLUMNS = {1, 9, 10, 11, 12, 13, 14, 15, 21, 22, 23, 24}
 local tasks, ready, leases, owners, meta, stats, wake = KEYS[1], KEYS[2], KEYS[5], KEYS[9], KEYS[16], KEYS[17], KEYS[18]
 local uniques, claims = KEYS[19], KEYS[20]
 local p, suspects, lost = parking(KEYS), KEYS[3], KEYS[11]

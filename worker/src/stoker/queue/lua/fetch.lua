@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims limits running_by parked parked_by
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events
+--       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
 local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS, 1, 14)
+local events = KEYS[15]
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
@@ -14,7 +16,7 @@ local p = parking(KEYS)
 local now = now_ms(meta)
 if redis.call('HGET', meta, 'paused') then return {now, -1, 1, 0} end
 
-promote(scheduled, levels, ready, suspects, lost, now, PROMOTED_AT_ONCE)
+promote(scheduled, levels, ready, suspects, lost, events, now, PROMOTED_AT_ONCE)
 local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 local reply = {now, next_due and tonumber(next_due) or -1, 0, 0}
 
@@ -72,6 +74,7 @@ repeat
     local limit, place = limits[id], line[index * 2]
     if limit and not is_free(p, limit) then
       park(p, limit, tonumber(place), id)
+      tell(events, 'parked', id, 'detail', limit.key)
       parked = parked + 1
     else
       if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', p.running, 0, slot_of(limit, id)) end
@@ -96,6 +99,7 @@ for at, id in ipairs(ids) do
     local fence = string.format('%016d:%s:%s', reply[4] + at - 1, worker, nonce)
     leased[#leased + 1], leased[#leased + 2] = expiry, id
     owned[#owned + 1], owned[#owned + 2] = id, fence .. ' ' .. places[at]
+    tell(events, 'started', id, 'worker', worker)
   else
     -- An id without an envelope cannot run; it is counted, never hidden.
     redis.call('HINCRBY', stats, 'invariant_violations', 1)

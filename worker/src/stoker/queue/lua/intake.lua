@@ -1,10 +1,10 @@
 -- Move entries of the inbox into the queue, each exactly once: whoever takes an entry away puts its task in its place.
--- KEYS: inbox tasks ready scheduled dead levels errors meta stats wake
+-- KEYS: inbox tasks ready scheduled dead levels errors meta stats wake events
 -- ARGV: for each entry: entry_id verb id envelope priority delay_ms failure
 --       verb: add | bury (failure = why it is no task) | drop (its task is there already)
 -- Returns for each entry: 'ready' | 'scheduled' | 'dead' | 'dropped' | 'gone' (another took it)
 --         | the envelope that has the id already: then the entry stays, and the caller says what it is
-local inbox, tasks, ready, scheduled, dead, levels, errors, meta, stats, wake = unpack(KEYS)
+local inbox, tasks, ready, scheduled, dead, levels, errors, meta, stats, wake, events = unpack(KEYS)
 local FIELDS = 7
 
 local now = now_ms(meta)
@@ -28,10 +28,12 @@ for at = 1, #ARGV, FIELDS do
     redis.call('HSET', errors, id, ARGV[at + 6])
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     state, buried = 'dead', buried + 1
+    tell(events, 'buried', id, 'detail', 'inbox')
   else
     redis.call('HSET', tasks, id, envelope)
     state, tick = take_place(ready, scheduled, levels, id, level, now + delay, now, tick)
     added = added + 1
+    tell(events, 'enqueued', id, 'detail', state)
   end
   reply[#reply + 1] = state
 end

@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- Pause a queue (nothing is fetched; what runs goes on) or let it go on.
--- KEYS: meta ready suspects scheduled wake
+-- KEYS: meta ready suspects scheduled wake events
 -- ARGV: paused (0|1)
 -- Returns whether it was paused before: 0|1
-local meta, ready, suspects, scheduled, wake = unpack(KEYS)
+local meta, ready, suspects, scheduled, wake, events = unpack(KEYS)
 
-local before = redis.call('HEXISTS', meta, 'paused')
+local now, before = now_ms(meta), redis.call('HEXISTS', meta, 'paused')
+tell(events, ARGV[1] == '1' and 'paused' or 'resumed', '')
 if ARGV[1] == '1' then
-  redis.call('HSET', meta, 'paused', now_ms(meta))
+  redis.call('HSET', meta, 'paused', now)
 else
   redis.call('HDEL', meta, 'paused')
   if redis.call('EXISTS', ready, suspects, scheduled) > 0 then wake_one(wake) end

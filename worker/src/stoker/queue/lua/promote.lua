@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Move due tasks to the ready line, in bounded batches, and wake a worker.
--- KEYS: scheduled levels ready suspects lost meta wake
+-- KEYS: scheduled levels ready suspects lost meta wake events
 -- ARGV: limit
 -- Returns {moved, next_due_ms (-1 none), now_ms}
-local scheduled, levels, ready, suspects, lost, meta, wake = unpack(KEYS)
+local scheduled, levels, ready, suspects, lost, meta, wake, events = unpack(KEYS)
 
 local now = now_ms(meta)
-local moved = promote(scheduled, levels, ready, suspects, lost, now, tonumber(ARGV[1]))
+local moved = promote(scheduled, levels, ready, suspects, lost, events, now, tonumber(ARGV[1]))
 if moved > 0 then wake_one(wake) end
 local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 return {moved, next_due and tonumber(next_due) or -1, now}

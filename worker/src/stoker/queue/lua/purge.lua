@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Remove tasks that are not running, for good: the first `limit` of one place.
--- KEYS: place ready suspects wake uniques claims tasks attempts lost levels errors results
+-- KEYS: place ready suspects wake uniques claims meta events tasks attempts lost levels errors results history progress logs
 --       limits running_by parked parked_by
 -- ARGV: limit
 -- Returns how many went
-local place, ready, suspects, wake, uniques, claims, FIRST_COLUMN, LAST_COLUMN = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], 7, 13
-local p, lost = parking(KEYS), KEYS[9]
+local place, ready, suspects, wake, uniques, claims, meta, events = unpack(KEYS, 1, 8)
+local FIRST_COLUMN, LAST_COLUMN = 9, 18
+local p, lost = parking(KEYS), KEYS[11]
 
+now_ms(meta)
 local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
 local limits = limits_of(p, ids)
 free_claims(uniques, claims, ids)
@@ -16,4 +18,5 @@ end
 call_with('ZREM', place, ids)
 if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 then wake_one(wake) end
 for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
+tell_all(events, 'purged', ids)
 return #ids

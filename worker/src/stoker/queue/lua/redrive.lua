@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Give dead tasks another life: fresh attempts, the last failure kept as history.
--- KEYS: dead ready attempts lost levels meta stats wake
+-- KEYS: dead ready attempts lost levels meta stats wake events
 -- ARGV: ids
 -- Returns the ids that were dead
-local dead, ready, attempts, lost, levels, meta, stats, wake = unpack(KEYS)
+local dead, ready, attempts, lost, levels, meta, stats, wake, events = unpack(KEYS)
 
 local now, found = now_ms(meta), {}
 for _, id in ipairs(ARGV) do
@@ -17,5 +17,6 @@ for _, column in ipairs({attempts, lost, levels}) do call_with('HDEL', column, f
 if #found > 0 then
   redis.call('HINCRBY', stats, 'redriven', #found)
   wake_one(wake)
+  tell_all(events, 'redriven', found)
 end
 return found

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
---       limits running_by parked parked_by
+--       events history progress logs limits running_by parked parked_by
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
@@ -9,6 +9,7 @@
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
 local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10, 20)
+local events, history, progress, logs = unpack(KEYS, 21, 24)
 local p = parking(KEYS)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
 
@@ -18,6 +19,9 @@ local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
 local waiting, later, buried, failed, level_set, stopped, hopeless = {}, {}, {}, {}, {}, {}, {}
+local TOLD = watched and {
+  succeed = 'succeeded', retry = 'retried', bury = 'buried', postpone = 'postponed', release = 'released', cancel = 'cancelled',
+}
 local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0, cancel = 0}, 0, {}
 
 local function push(list, a, b)
@@ -37,6 +41,7 @@ for index, id in ipairs(ids) do
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
     local level = level_of(place)
+    if TOLD then tell(events, TOLD[verb], id, 'worker', worker_of(fence)) end
     if verb == 'succeed' then
       finished[#finished + 1] = id
       if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
@@ -49,7 +54,10 @@ for index, id in ipairs(ids) do
       if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
       if verb ~= 'postpone' then
         push(failed, id, body)
-        redis.call('HINCRBY', attempts, id, 1)
+        local failure = failure_of(body)
+        failure.at, failure.worker = now, worker_of(fence)
+        failure.attempt = redis.call('HINCRBY', attempts, id, 1) + (redis.call('HGET', lost, id) or 0)
+        remember(history, id, failure)
       end
       if verb == 'bury' then push(buried, now, id) hopeless[#hopeless + 1] = id
       elseif delay > 0 then push(later, now + delay, id)
@@ -67,6 +75,7 @@ call_with('HDEL', owners, ended)
 call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
+forget_story(history, progress, logs, dropped)
 free_claims(uniques, claims, finished)
 free_claims(uniques, claims, hopeless)
 local limits = limits_of(p, ended)

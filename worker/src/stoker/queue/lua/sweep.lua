@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first.
--- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits
+-- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count
 -- Returns {finished and cancelled forgotten, dead forgotten}
-local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits = unpack(KEYS)
+local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits = unpack(KEYS, 1, 11)
+local history, progress, logs, events = unpack(KEYS, 12, 15)
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -19,5 +20,7 @@ local hopeless = past(dead, now - dead_age, dead_count)
 for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) do
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results, limits}) do call_with('HDEL', column, ids) end
+  forget_story(history, progress, logs, ids)
+  tell_all(events, 'forgotten', ids)
 end
 return {#old + #stopped, #hopeless}

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- All that is known of one task.
--- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results
+-- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results history
 --       limits running_by parked parked_by
 -- ARGV: id
--- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or ''}
+-- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or '',
+--                earlier failures (JSON, a line each) or ''}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
 local tasks, ready, suspects, leases, scheduled, dead, done, cancelled = unpack(KEYS, 1, 8)
-local owners, attempts, lost, errors, results = unpack(KEYS, 9, 13)
+local owners, attempts, lost, errors, results, history = unpack(KEYS, 9, 14)
 local p = parking(KEYS)
 local id = ARGV[1]
 
@@ -26,5 +27,5 @@ return {
   envelope, state, at, owner and string.match(owner, '^(%S+)') or '',
   redis.call('HGET', attempts, id) or 0, redis.call('HGET', lost, id) or 0,
   redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
-  parked and parked.key or '',
+  parked and parked.key or '', redis.call('HGET', history, id) or '',
 }

@@ -1,0 +1,114 @@
+"""How a worker keeps Redis busy while it works itself, and what it must not take while it does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from line import DONE, Line
+from prometheus_client import CollectorRegistry
+
+from patience import until
+from stoker.queue.broker import Broker, Delivery, Settlement, Turn
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.turns import UNDER_WAY_AT_ONCE, Turns
+
+SLOTS = 80
+
+
+class WatchedBroker(Broker):
+    """Remembers how many round trips were under way at once."""
+
+    under_way = most = 0
+
+    async def turn(self, *given: Any, **more: Any) -> Turn:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await super().turn(*given, **more)
+        finally:
+            self.under_way -= 1
+
+
+class Worker:
+    """Runs every task at once, and knows what it holds."""
+
+    def __init__(self, line: Line) -> None:
+        self.broker = WatchedBroker(line.redis, line.keys)  # type: ignore[arg-type]
+        metrics = WorkerMetrics(CollectorRegistry(), "emails", SLOTS)
+        self.turns = Turns("w", SLOTS, self.broker, metrics, self.start, lambda: self.busy)
+        self.order: list[str] = []
+        self.busy = self.most_busy = self.most_suspects = 0
+        self._suspects: set[str] = set()
+
+    def start(self, delivery: Delivery) -> None:
+        self.order.append(delivery.id)
+        self.busy += 1
+        self.most_busy = max(self.most_busy, self.busy)
+        self._suspects = {fence for fence in self._suspects if fence in self.turns.held}
+        if delivery.losses:
+            self._suspects.add(delivery.fence)
+            self.most_suspects = max(self.most_suspects, len(self._suspects))
+        asyncio.get_running_loop().call_soon(self._end, delivery)
+
+    def _end(self, delivery: Delivery) -> None:
+        self.busy -= 1
+        self.turns.settle(Settlement(delivery.id, delivery.fence, DONE))
+
+
+@asynccontextmanager
+async def working(line: Line) -> AsyncIterator[Worker]:
+    worker = Worker(line)
+    running = asyncio.create_task(worker.turns.run())
+    try:
+        yield worker
+    finally:
+        worker.turns.drain()
+        await running
+
+
+async def test_under_load_the_next_tasks_are_fetched_while_others_run(line: Line):
+    tasks = [f"t{number:04}" for number in range(1000)]
+    await line.enqueue(*tasks)
+    async with working(line) as worker:
+        await until(lambda: len(worker.order) == len(tasks))
+    assert worker.order == tasks
+    assert worker.broker.most == UNDER_WAY_AT_ONCE
+    assert worker.most_busy <= SLOTS
+    assert (await line.stats()).succeeded == len(tasks)
+
+
+async def test_an_idle_worker_looks_once_for_one_task(line: Line):
+    async with working(line) as worker:
+        for number in range(20):
+            await line.enqueue(f"t{number}")
+            await until(lambda: len(worker.order) == number + 1)  # noqa: B023
+        assert worker.broker.most == 1
+
+
+async def become_suspects(line: Line, *ids: str, priority: int = 0) -> None:
+    await line.enqueue(*ids, priority=priority)
+    assert len(await line.fetch(len(ids), "dead")) == len(ids)
+    await line.pass_time(31)
+    await line.broker.reap()
+
+
+async def test_two_turns_under_way_bring_one_suspect_at_most(line: Line):
+    """They come up last, when both of the turns under way could bring one."""
+    suspects, others = [f"s{number:02}" for number in range(20)], [f"t{number:04}" for number in range(1000)]
+    await become_suspects(line, *suspects, priority=-1)
+    await line.enqueue(*others)
+    async with working(line) as worker:
+        await until(lambda: len(worker.order) == len(suspects) + len(others))
+    assert worker.order == others + suspects
+    assert worker.most_suspects == 1
+
+
+async def test_suspects_get_their_turn_from_a_worker_that_is_never_idle(line: Line):
+    suspects, others = [f"s{number:02}" for number in range(10)], [f"t{number:04}" for number in range(3000)]
+    await become_suspects(line, *suspects)
+    await line.enqueue(*others)
+    async with working(line) as worker:
+        await until(lambda: len(worker.order) == len(suspects) + len(others))
+    assert [each for each in worker.order if each in suspects] == suspects
+    assert worker.order.index(suspects[-1]) < 2000, "they came first, and each takes two or three round trips of 40"

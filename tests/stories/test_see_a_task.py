@@ -1,0 +1,121 @@
+"""What can be seen of a task's life."""
+
+import asyncio
+
+from working import AT_ONCE, working
+
+from patience import until
+from stoker import Concurrency, Stoker
+from stoker.queue.inspector import Event
+from stoker.rules.states import State
+from stoker.rules.story import What
+from stoker.rules.why import Cause
+
+
+async def test_a_task_says_why_it_waits(app: Stoker) -> None:
+    @app.task()
+    async def greet(name: str) -> str:
+        return f"hello {name}"
+
+    handle = await greet.enqueue("ada")
+    explanation = await handle.explain()
+    assert explanation.reasons[0].cause is Cause.NO_WORKERS
+    assert explanation.text == "no worker of queue default is alive"
+
+    async with working(app):
+        await handle.result(timeout=5)
+    assert (await handle.explain()).text == "it has succeeded"
+
+
+async def test_a_task_says_that_nobody_knows_it(app: Stoker) -> None:
+    """The image is older than the code that enqueues: the usual reason why a task never runs."""
+
+    @app.task(name="brand_new")
+    async def new() -> None: ...
+
+    handle = await new.options(delay=60).enqueue()
+    old = Stoker("shop", redis=app.redis_url)
+
+    @old.task()
+    async def known_of_old() -> None: ...
+
+    async with working(old):
+
+        async def told() -> bool:
+            return any(
+                "no live worker knows a task named 'brand_new'" in reason.text for reason in (await handle.explain()).reasons
+            )
+
+        await until(told)
+
+
+async def test_a_task_says_who_is_in_its_way(app: Stoker) -> None:
+    go = asyncio.Event()
+
+    @app.task(concurrency=Concurrency("printer"))
+    async def print_out(_page: int) -> None:
+        await go.wait()
+
+    first, second = await print_out.enqueue(1), await print_out.enqueue(2)
+    async with working(app):
+
+        async def parked() -> bool:
+            return (await second.explain()).reasons[0].cause is Cause.CONCURRENCY
+
+        await until(parked)
+        assert first.id in (await second.explain()).text
+        go.set()
+        await second.result(timeout=5)
+
+
+async def test_earlier_failures_are_kept_although_it_succeeds(app: Stoker) -> None:
+    runs = 0
+
+    @app.task(retry=AT_ONCE)
+    async def flaky() -> int:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ConnectionError(f"no answer {runs}")
+        return runs
+
+    handle = await flaky.enqueue()
+    async with working(app):
+        assert await handle.result(timeout=5) == 3
+    status = await handle.status()
+    assert status.state is State.SUCCEEDED
+    assert [(past.attempt, past.type, past.message) for past in status.history] == [
+        (1, "ConnectionError", "no answer 1"),
+        (2, "ConnectionError", "no answer 2"),
+    ]
+
+
+async def test_who_watches_hears_the_whole_story(app: Stoker) -> None:
+    @app.task(retry=AT_ONCE)
+    async def flaky(fail: bool) -> None:
+        if fail:
+            raise ValueError("no")
+
+    heard: list[Event] = []
+    hear = heard.append
+
+    async def listen() -> None:
+        async for event in app.client.inspector.events("default"):
+            hear(event)
+
+    listening = asyncio.create_task(listen())
+
+    async def heard_of_it() -> bool:
+        await flaky.options(id="hello").enqueue(fail=False)
+        return bool(heard)
+
+    async with working(app):
+        await until(heard_of_it)
+        await flaky.options(id="doomed", max_retries=1).enqueue(fail=True)
+        await until(lambda: any(event.what is What.BURIED for event in heard))
+        listening.cancel()
+        await asyncio.wait([listening], timeout=5)
+    assert listening.cancelled()
+    mine = [event for event in heard if event.id == "doomed" and event.what is not What.PROMOTED]
+    assert [event.what for event in mine] == [What.ENQUEUED, What.STARTED, What.RETRIED, What.STARTED, What.BURIED]
+    assert {event.task for event in mine} == {"flaky"}

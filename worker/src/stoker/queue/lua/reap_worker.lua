@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- Give back at once what workers held whose end somebody saw: the deliveries found in their names. One that has ended meanwhile, or is
+-- another's by now, is left alone.
+-- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
+--       workers beats limits running_by parked parked_by
+-- ARGV: max_lost failure (JSON, kept for a buried task) how many workers, their names, then for each delivery: id fence
+-- Returns {given back, buried, forgotten workers}
+local k, p, workers, beats = reclaiming(KEYS), parking(KEYS), KEYS[RECLAIM_KEYS + 1], KEYS[RECLAIM_KEYS + 2]
+local max_lost, failure, FIRST_WORKER, FIRST = tonumber(ARGV[1]), ARGV[2], 4, 4 + ARGV[3]
+
+local now, found, ids, owner, gone = now_ms(k.meta), {}, {}, {}, {}
+for at = FIRST, #ARGV, 2 do found[#found + 1] = ARGV[at] end
+for index, value in ipairs(columns(k.owners, found)) do
+  if owned_place(value, ARGV[FIRST + index * 2 - 1]) then
+    ids[#ids + 1], owner[#owner + 1] = found[index], value
+  end
+end
+local given_back, buried = reclaim(k, p, ids, owner, now, max_lost, failure, 'its worker was seen to end')
+
+for at = FIRST_WORKER, FIRST - 1 do gone[#gone + 1] = ARGV[at] end
+call_with('ZREM', beats, gone)
+return {given_back, buried, call_with('HDEL', workers, gone)}

@@ -1,0 +1,67 @@
+"""Take back what dead workers held: what the reaper, which comes when leases have ended (`Broker.reap`), has in common with
+whoever saw a worker end and does not wait for that.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from stoker.queue import scripts
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import Call
+from stoker.rules.names import runs_on
+from stoker.rules.settle import Failure
+
+STEP = 500
+REAPED_AT_ONCE = 100
+
+
+class Reaped(NamedTuple):
+    """What was taken back from the dead."""
+
+    given_back: int
+    buried: int
+    forgotten: int
+
+
+async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) -> Reaped:
+    """What the processes of a pod (or machine) held goes back into line, each delivery counted as lost, and they are forgotten."""
+    with errors_mapped():
+        names = [name.decode() for name in await cast(Any, redis.hkeys(keys.workers))]
+        gone = [name for name in names if runs_on(name, host)]
+        held: list[tuple[bytes, str]] = []
+        async for task_id, owner in cast(Any, redis.hscan_iter(keys.owners, count=STEP)):
+            fence = owner.decode().partition(" ")[0]
+            if runs_on(_worker_of(fence), host):
+                held.append((task_id, fence))
+    total = Reaped(0, 0, 0)
+    for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
+        pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]
+        arguments = [max_lost, lost_too_often(max_lost), len(gone), *gone, *pairs]
+        [reply] = await scripts.run(redis, Call("reap_worker", reclaim_keys(keys), arguments))
+        total = added(total, Reaped(*reply))
+    return total
+
+
+def added(a: Reaped, b: Reaped) -> Reaped:
+    """Both together."""
+    return Reaped(a.given_back + b.given_back, a.buried + b.buried, max(a.forgotten, b.forgotten))
+
+
+def reclaim_keys(k: Keys) -> tuple[str, ...]:
+    """What the scripts get that take back what dead workers held."""
+    places = (k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels, k.errors)
+    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.workers, k.beats)
+    return (*places, *rest, *k.parking)
+
+
+def lost_too_often(max_lost: int) -> bytes:
+    """The failure of a task that was lost `max_lost` times."""
+    return msgspec.json.encode(
+        Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it; it may be what kills them")
+    )
+
+
+def _worker_of(fence: str) -> str:
+    return fence.partition(":")[2].partition(":")[0]

@@ -1,0 +1,78 @@
+"""What is told of one task's past, and the words for what happens to tasks."""
+
+from enum import StrEnum
+
+import msgspec
+
+from stoker.rules.states import State
+
+
+class PastFailure(msgspec.Struct, frozen=True):
+    """One of a task's last failures, in short. `at` in ms by Redis' clock; attempts are counted anew after a redrive."""
+
+    at: int
+    attempt: int
+    worker: str
+    type: str
+    message: str
+
+
+class What(StrEnum):
+    """What may happen to a task, or (`PAUSED`, `RESUMED`) to its queue."""
+
+    ENQUEUED = "enqueued"
+    PROMOTED = "promoted"  # its time has come
+    STARTED = "started"
+    PARKED = "parked"  # its concurrency key has no room
+    SUCCEEDED = "succeeded"
+    RETRIED = "retried"  # it failed and will run again
+    POSTPONED = "postponed"
+    RELEASED = "released"  # its worker leaves
+    RECLAIMED = "reclaimed"  # its worker was lost
+    BURIED = "buried"
+    CANCEL_REQUESTED = "cancel_requested"
+    CANCELLED = "cancelled"
+    REDRIVEN = "redriven"
+    DISCARDED = "discarded"
+    PURGED = "purged"
+    FORGOTTEN = "forgotten"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that happened. `at` in ms by Redis' own clock; `position` is where to go on reading after it.
+
+    `id` is empty where it happened to the queue. `task` is missing where the task is forgotten already. `detail`: the state of an
+    enqueued task, the concurrency key of a parked one, `inbox` for one that was buried on its way in.
+    """
+
+    position: str
+    at: int
+    what: What
+    id: str = ""
+    task: str | None = None
+    worker: str | None = None
+    detail: str | None = None
+
+
+GONE: frozenset[State] = frozenset()
+LEADS_TO: dict[What, frozenset[State]] = {
+    What.ENQUEUED: frozenset({State.READY, State.SCHEDULED}),
+    What.PROMOTED: frozenset({State.READY}),
+    What.STARTED: frozenset({State.RUNNING}),
+    What.PARKED: frozenset({State.READY}),
+    What.SUCCEEDED: frozenset({State.SUCCEEDED}),
+    What.RETRIED: frozenset({State.SCHEDULED, State.READY}),
+    What.POSTPONED: frozenset({State.SCHEDULED, State.READY}),
+    What.RELEASED: frozenset({State.READY}),
+    What.RECLAIMED: frozenset({State.READY}),
+    What.BURIED: frozenset({State.DEAD}),
+    What.CANCEL_REQUESTED: frozenset({State.RUNNING}),
+    What.CANCELLED: frozenset({State.CANCELLED}),
+    What.REDRIVEN: frozenset({State.READY}),
+    What.DISCARDED: GONE,
+    What.PURGED: GONE,
+    What.FORGOTTEN: GONE,
+}
+"""Where a task is after each of them; those of the queue are not here."""
