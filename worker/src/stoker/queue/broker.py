@@ -137,11 +137,13 @@ class Broker:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
-        calls = [Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE)]
-        if calls and durability is not Durability.MEMORY:
-            parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
+        calls = (Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
+        if entries and durability is not Durability.MEMORY:
+            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
+        elif len(entries) > ENQUEUED_AT_ONCE:
+            parts = await scripts.run_as_made(self._redis, calls)
         else:
-            parts = await scripts.run(self._redis, *calls) if calls else []
+            parts = await scripts.run(self._redis, *calls) if entries else []
         replies = [reply for part in parts for reply in part]
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
