@@ -160,6 +160,11 @@ class Worker:
         return await self._turns.once()
 
     @property
+    def back_in(self) -> float | None:
+        """In how many seconds there will be more to take, as the last `turn` said."""
+        return self._turns.back_in
+
+    @property
     def running(self) -> list[asyncio.Task[Settlement]]:
         """What runs now."""
         return list(self._jobs.values())
