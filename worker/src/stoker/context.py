@@ -1,8 +1,24 @@
 """What a running task may know of itself: ask for it by a parameter annotated `Context`."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
+
+
+class Account(Protocol):
+    """Where a run's news go."""
+
+    def progress(self, done: float, total: float | None, note: str) -> None: ...
+    def line(self, level: int, text: str) -> None: ...
+
+
+class Told:
+    """Something that was said and is on its way. Awaiting it waits for nothing."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +38,13 @@ class Context:
     log: logging.LoggerAdapter[logging.Logger]
     schedule: str | None = None
     scheduled_for: datetime | None = None
+    account: Account | None = field(default=None, repr=False, compare=False)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
+        """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
+
+        May be awaited, and need not be.
+        """
+        if self.account:
+            self.account.progress(done, total, note)
+        return Told()

@@ -17,6 +17,7 @@ from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Ou
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.executors import Executor
+from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
@@ -51,6 +52,7 @@ class Worker:
         self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
+        self._notes = Notes(broker, metrics, clock)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
@@ -148,6 +150,7 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
+        telling.set(self._notes)
         job = asyncio.create_task(self._run(delivery))
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
@@ -180,7 +183,9 @@ class Worker:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
             self._report.started(message, delivery)
-            transition = self._settle(delivery, message, await self._outcome(delivery, message))
+            outcome = await self._outcome(delivery, message)
+            await self._notes.last_words(delivery)
+            transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
         return Settlement(delivery.id, delivery.fence, transition, busy)

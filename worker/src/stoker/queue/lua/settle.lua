@@ -76,6 +76,7 @@ call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
 forget_story(history, progress, logs, dropped)
+if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end
 free_claims(uniques, claims, finished)
 free_claims(uniques, claims, hopeless)
 local limits = limits_of(p, ended)
