@@ -110,7 +110,7 @@ def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> Non
 
 
 def as_end(settlement: Settlement) -> End:
-    task_id, fence, transition, busy = settlement
+    task_id, fence, transition, busy, _ = settlement
     verb, delay, body = type(transition).__name__.lower(), 0.0, ""
     match transition:
         case Succeed(value):

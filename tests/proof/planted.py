@@ -85,9 +85,9 @@ BUGS = (
     ),
     Bug(
         "a repeated enqueue makes another task",
-        "lua/enqueue.lua",
-        "if redis.call('HSETNX', tasks, id, envelope) == 0 then",
-        "if redis.call('HSET', tasks, id, envelope) < 0 then",
+        "lua/_admit.lua",
+        "if redis.call('HSETNX', q.tasks, id, envelope) == 0 then",
+        "if redis.call('HSET', q.tasks, id, envelope) < 0 then",
     ),
     Bug(
         "a result is deleted before it is written",
@@ -157,7 +157,7 @@ BUGS = (
     ),
     Bug(
         "two tasks claim to be the only one",
-        "lua/enqueue.lua",
+        "lua/_admit.lua",
         "if tonumber(expires) > now and",
         "if false and",
     ),

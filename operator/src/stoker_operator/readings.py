@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable
-from stoker.queue.inspector import Inspector, QueueStats, Reaped
+from stoker.queue.inspector import Inspector, QueueStats, Reaped, Schedules
 from stoker_operator.plan import Halt
 from stoker_operator.roster import Reading
 
@@ -55,8 +55,25 @@ class Readings:
         async with asyncio.timeout(self._timeout):
             return await inspector.totals(queues)
 
+    async def at_schedules(self, url: str, queue: str, work: Callable[[Schedules], Awaitable[None]]) -> None:
+        """Do this with the schedules of a queue, within the time of a read. Raises RedisUnavailable or RedisRefused."""
+        known = self._inspectors.get(url)
+        inspector = known or Inspector.at(url, self._namespace)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await work(inspector.schedules(queue))
+        except TimeoutError:
+            raise RedisUnavailable(f"Redis did not answer within {self._timeout:g}s") from None
+        finally:
+            if known is None:
+                await _hang_up(inspector)
+
     async def keep_only(self, urls: Collection[str]) -> None:
         """Hang up on every Redis that no queue needs any more."""
         for url in set(self._inspectors) - set(urls):
-            with contextlib.suppress(RedisUnavailable, RedisRefused, OSError):
-                await self._inspectors.pop(url).close()
+            await _hang_up(self._inspectors.pop(url))
+
+
+async def _hang_up(inspector: Inspector) -> None:
+    with contextlib.suppress(RedisUnavailable, RedisRefused, OSError):
+        await inspector.close()

@@ -18,23 +18,29 @@ from stoker.errors import (
     TaskFailed,
 )
 from stoker.injection import Depends, State
+from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
+from stoker.workflow import Chain, Group, chain, group
+from stoker.workflow_handle import WorkflowHandle
 
 __all__ = [
+    "Chain",
     "Concurrency",
     "Conflict",
     "Context",
     "Dead",
     "Depends",
+    "Group",
     "Handle",
     "Invalid",
     "Jitter",
     "NotDurable",
     "NotFound",
+    "Prepared",
     "RedisRefused",
     "RedisUnavailable",
     "ResultPending",
@@ -45,6 +51,9 @@ __all__ = [
     "Task",
     "TaskFailed",
     "Unique",
+    "WorkflowHandle",
+    "chain",
     "cron",
     "every",
+    "group",
 ]

@@ -4,7 +4,11 @@ import logging
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Protocol
+
+from stoker.errors import Invalid
+from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
 
 
 class Account(Protocol):
@@ -19,6 +23,58 @@ class Told:
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()
+
+
+class Workflow(Protocol):
+    """What can be enqueued: a prepared task, a chain, a group."""
+
+    @property
+    def steps(self) -> Chain:
+        """As it travels."""
+        ...
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the caller decides, of one task alone."""
+        ...
+
+
+class Children:
+    """What one run has sent. It is enqueued when the run succeeds, in the same step; otherwise it was never there.
+
+    Any thread may add.
+    """
+
+    def __init__(self, task_id: str, created: int) -> None:
+        self._parent = task_id, created
+        self._chains: list[Chain] = []
+        self._numbers = count(1)
+        self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._chains)
+
+    def add(self, workflow: Workflow) -> str:
+        """Keep it. Returns the id of its first task; raises Invalid for too many or too large ones."""
+        if len(self._chains) >= MAX_MEMBERS:
+            raise Invalid(f"a task may send at most {MAX_MEMBERS} others: let these send further ones")
+        root = f"{root_of(*self._parent)}.c{next(self._numbers)}"
+        steps = number(check_start(workflow.steps), root, first=workflow.own_id or root)
+        links = list(links_of([steps]))
+        self._bytes += sum(len(bytes(link.message.payload)) for link in links)
+        if self._bytes > MAX_PLAN_BYTES:
+            raise Invalid(f"what a task sends may have at most {MAX_PLAN_BYTES} bytes: pass references instead")
+        self._chains.append(steps)
+        return links[0].message.id
+
+    def written(self) -> bytes:
+        """All of it, for the worker."""
+        return write_chains(self._chains)
+
+    def read(self, written: bytes) -> None:
+        """What the same run has sent in a child process."""
+        if written:
+            self._chains += read_chains(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +94,7 @@ class Context:
     log: logging.LoggerAdapter[logging.Logger]
     schedule: str | None = None
     scheduled_for: datetime | None = None
+    children: Children = field(repr=False, default_factory=lambda: Children("", 0))
     account: Account | None = field(default=None, repr=False, compare=False)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
@@ -48,3 +105,11 @@ class Context:
         if self.account:
             self.account.progress(done, total, note)
         return Told()
+
+    def enqueue(self, workflow: Workflow) -> str:
+        """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.
+
+        Returns the id of its first task. Where the run fails, is given back or has lost its lease, nothing is sent: the run
+        that counts sends its own, under the same ids. Raises Invalid for what cannot be sent, or is too much.
+        """
+        return self.children.add(workflow)

@@ -1,17 +1,17 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 import msgspec
 
-from stoker.client import Client, TaskCall
+from stoker.client import TaskCall
 from stoker.errors import Invalid
-from stoker.injection import Factory, Plan, fits, name_of, plan
-from stoker.queue.broker import Receipt
+from stoker.injection import Plan, fits, name_of, plan
+from stoker.prepared import Application, Prepared
 from stoker.queue.durability import Durability, check_durability
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.concurrency import Concurrency
@@ -22,24 +22,10 @@ from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
-
-
-class Application(Protocol):
-    """What a task wants of the application it belongs to."""
-
-    name: str
-    dependency_overrides: dict[Factory, Factory]
-
-    @property
-    def client(self) -> Client:
-        """The running event loop's client."""
-        ...
-
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the application's middleware."""
-        ...
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -133,7 +119,15 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await self.send(self.call({}, *args, **kwargs))
+        return await self.send(self.bound({}, args, kwargs))
+
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
+        """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
+        return self.bound({}, args, kwargs)
+
+    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+        """The same for a link of a chain whose first parameter takes the result of what went before."""
+        return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call."""
@@ -164,14 +158,20 @@ class Task(Generic[P, R]):
         result: R = self.signature.decode_result(value)
         return result
 
-    def call(self, options: Options, *args: Any, **kwargs: Any) -> TaskCall:
+    def call(self, options: Options, *args: Any, **kwargs: Any) -> Prepared[Any, R]:
         """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
-        bound = self.signature.bind(args, kwargs)
+        return self.bound(options, args, kwargs)
+
+    def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
+        """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
+        bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
         run_at, payload = options.get("run_at"), encode_payload(bound)
         unique = options.get("unique", self.policy.unique)
         concurrency = options.get("concurrency", self.policy.concurrency)
         durability = options.get("durability")
-        return TaskCall(
+        return Prepared(
+            origin=self,
+            into=into,
             task=self.name,
             queue=options.get("queue", self.policy.queue),
             payload=payload,
@@ -239,6 +239,10 @@ class Call(Generic[P, R]):
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         return await self._task.send(self.prepare(*args, **kwargs))
 
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
-        """What would be sent, for `Stoker.enqueue_many`."""
-        return self._task.call(self._options, *args, **kwargs)
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
+        """See `Task.prepare`."""
+        return self._task.bound(self._options, args, kwargs)
+
+    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+        """See `Task.piped`."""
+        return self._task.bound(self._options, args, kwargs, self._task.signature.receiver(kwargs))

@@ -33,6 +33,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
     that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
+    `onward` is what follows its success, as `rules/plan.py` reads it.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     schedule: str | None = None
     scheduled_for: int | None = None
+    onward: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Success(msgspec.Struct, frozen=True):

@@ -21,9 +21,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
-    """The function returned; `value` is its result as JSON."""
+    """The function returned; `value` is its result as JSON, `children` the chains that it has sent meanwhile, as JSON too."""
 
     value: bytes
+    children: bytes = b""
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):

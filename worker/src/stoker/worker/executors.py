@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from stoker.app import Stoker
 from stoker.context import Context
@@ -72,8 +73,16 @@ class Executor:
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
-        started: Awaitable[Any] = onion(layers, call)(context_of(delivery, message))
-        return started
+        context = context_of(delivery, message)
+        return self._sent(task, context, onion(layers, call)(context))
+
+    async def _sent(self, task: Task[..., Any], context: Context, run: Awaitable[Any]) -> Any:
+        """With what the run has sent, if it has."""
+        value = await run
+        if not context.children:
+            return value
+        outcome = value if isinstance(value, Returned) else returned(task.name, value)
+        return replace(outcome, children=context.children.written()) if isinstance(outcome, Returned) else outcome
 
     def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
         function = task.function
@@ -99,7 +108,7 @@ class Executor:
             if isinstance(error, TimeoutError) and deadline.expired:
                 return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
             return raised(error)
-        return value if isinstance(value, Returned) else returned(task.name, value)
+        return value if isinstance(value, Returned | Hopeless) else returned(task.name, value)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
@@ -109,18 +118,19 @@ class Executor:
     async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
         try:
             async with self._processes.child() as child:  # its start is not the task's time
-                return await self._call(task, partial(self._in_child, child, delivery, message), self._limit(task, message))
+                return await self._call(task, partial(self._in_child, task, child, delivery, message), self._limit(task, message))
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
 
-    async def _in_child(self, child: Child, delivery: Delivery, message: Message) -> Any:
+    async def _in_child(self, task: Task[..., Any], child: Child, delivery: Delivery, message: Message) -> Any:
         """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
-        layers = self._app.run_layers
+        layers, context = self._app.run_layers, context_of(delivery, message)
 
         async def call(_: Context) -> Any:
             outcome = await child.run(delivery, carried())
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
+            context.children.read(outcome.children)
             return msgspec.json.decode(outcome.value) if layers else outcome
 
-        return await onion(layers, call)(context_of(delivery, message))
+        return await self._sent(task, context, onion(layers, call)(context))

@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime
 
-from stoker.context import Context
+from stoker.context import Children, Context
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.telemetry.logs import TaskLog, task_fields
@@ -18,6 +18,6 @@ def context_of(delivery: Delivery, message: Message) -> Context:
     account = notes.of(delivery) if notes else None
     log = TaskLog(_log, task_fields(message, delivery), account.line if account else None)
     moment = None if message.scheduled_for is None else datetime.fromtimestamp(message.scheduled_for / 1000, UTC)
-    return Context(
-        message.id, message.task, message.queue, delivery.attempt, delivery.fence, log, message.schedule, moment, account
-    )
+    children = Children(message.id, message.created)
+    run = (message.id, message.task, message.queue, delivery.attempt, delivery.fence)
+    return Context(*run, log, message.schedule, moment, children, account)
