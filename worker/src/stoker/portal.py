@@ -66,7 +66,7 @@ _portal: Portal | None = None
 
 
 def from_sync(instead: str, work: Callable[[], Coroutine[Any, Any, T]], closing: Closing) -> T:
-    """The result of `work()`, for a thread without an event loop. Raises Invalid, naming what to do `instead`, on one that has one."""
+    """The result of `work()`, for a thread without an event loop. Else raises Invalid, which says what to do `instead`."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
