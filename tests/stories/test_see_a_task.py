@@ -111,7 +111,7 @@ async def test_who_watches_hears_the_whole_story(app: Stoker) -> None:
 
     async with working(app):
         await until(heard_of_it)
-        await flaky.options(id="doomed", max_retries=1).enqueue(fail=True)
+        await flaky.options(id="doomed", retry=1).enqueue(fail=True)
         await until(lambda: any(event.what is What.BURIED for event in heard))
         listening.cancel()
         await asyncio.wait([listening], timeout=5)

@@ -93,7 +93,14 @@ class TaskStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Success | None = None
     parked: str | None = None
+    headers: dict[str, str] = {}
+    expires: int | None = None
     history: list[PastFailure] = []
+
+    @property
+    def expired(self) -> bool:
+        """Whether it ended as cancelled because no run had begun, or no other, by `expires` (epoch ms)."""
+        return self.state is State.CANCELLED and self.expires is not None and self.at is not None and self.at >= self.expires
 
 
 class Page(NamedTuple):
@@ -281,6 +288,8 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
         parked=parked.decode() or None,
+        headers=message.headers,
+        expires=message.expires,
         history=[_past.decode(line) for line in history.split(b"\n") if line],
     )
 

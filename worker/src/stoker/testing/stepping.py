@@ -31,6 +31,7 @@ class Stepper:
         self._inbox = Inbox(redis, keys, clock)
         self._schedules = Schedules(redis, keys, clock)
         self._source = f"code:{app.name}"
+        self._next_run: float | None = None
         metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
         report = Witness(metrics.tasks, app, runs)
         self.worker = Worker(name, app, settings, self._broker, metrics, clock, report)
@@ -45,6 +46,11 @@ class Stepper:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
             self.worker.hear(pulse(answer))
         return await self._upkeep() + await self.worker.turn()
+
+    @property
+    def back_in(self) -> float | None:
+        """In how many seconds there is more to do, as the last step found: what is due, or what a rate limit allows."""
+        return min((each for each in (self.worker.back_in, self._next_run) if each is not None), default=None)
 
     async def sweep(self) -> None:
         """Forget what is past its retention."""
@@ -65,6 +71,7 @@ class Stepper:
         reaped = await self._broker.reap()
         taken_in, _, _ = await self._inbox.take_in()
         looked = await self._schedules.look()
+        self._next_run = looked.next_in
         return reaped.given_back + reaped.buried + taken_in + looked.moved
 
     async def end(self) -> None:

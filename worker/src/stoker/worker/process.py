@@ -56,7 +56,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     heartbeat = upkeep.Heartbeat(
         ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-    lifespan = Lifespan(app)
+    lifespan = Lifespan(app, lost=crew.give_back)
     starting = loop.create_task(_start(redis, settings, lifespan))
 
     page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
@@ -107,6 +107,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             await redis.aclose()
             app.tracing.close()
     _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
+    lifespan.check()
     return crew.recycling
 
 

@@ -18,9 +18,12 @@ from stoker.queue.scripts import Call
 from stoker.rules.items import Item, fan_out, follow
 from stoker.rules.message import Message, decode, digest
 from stoker.rules.plan import Onward, Origin, read_chains, read_onward
+from stoker.rules.retry import narrowed
 from stoker.rules.settle import (
+    Asked,
     Bury,
     Cancel,
+    Expired,
     Failure,
     Hopeless,
     Interrupted,
@@ -157,6 +160,11 @@ class Worker:
         return await self._turns.once()
 
     @property
+    def back_in(self) -> float | None:
+        """In how many seconds there will be more to take, as the last `turn` said."""
+        return self._turns.back_in
+
+    @property
     def running(self) -> list[asyncio.Task[Settlement]]:
         """What runs now."""
         return list(self._jobs.values())
@@ -203,9 +211,12 @@ class Worker:
         except Invalid as error:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
-            self._report.started(message, delivery)
-            outcome, items = await self._outcome(delivery, message)
-            transition = self._settle(delivery, message, outcome)
+            if message.expires is not None and delivery.taken >= message.expires:
+                transition = self._settle(delivery, message, Expired())
+            else:
+                self._report.started(message, delivery)
+                outcome, items = await self._outcome(delivery, message)
+                transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
         return Settlement(delivery.id, delivery.fence, transition, busy, items)
@@ -222,7 +233,7 @@ class Worker:
                     items = await self._following(delivery, message, outcome)
                 except Invalid as error:
                     outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
-            if isinstance(outcome, Raised | Hopeless):
+            if isinstance(outcome, Raised | Hopeless | Asked):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome, items
 
@@ -250,8 +261,7 @@ class Worker:
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
-        policy = (task.policy.retry if task else None) or self._settings.retry
-        if message.max_retries is not None:
-            policy = msgspec.structs.replace(policy, max_retries=message.max_retries)
+        policy = narrowed(self._settings.retry, task.policy.retry if task else None)
+        policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
         age = self._clock() - message.created / 1000
         return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)

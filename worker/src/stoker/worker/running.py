@@ -1,6 +1,8 @@
 """What a run is told of itself, in the worker and in its children."""
 
 import logging
+import math
+import time
 from datetime import UTC, datetime
 
 from stoker.context import Children, Context
@@ -11,10 +13,20 @@ from stoker.telemetry.logs import TaskLog, task_fields
 _log = logging.getLogger("stoker.task")
 
 
-def context_of(delivery: Delivery, message: Message) -> Context:
-    """The Context of this delivery's run."""
+def context_of(delivery: Delivery, message: Message, limit: float | None) -> Context:
+    """The Context of this delivery's run, which begins now and is to end within `limit` seconds."""
     log = TaskLog(_log, task_fields(message, delivery))
     moment = None if message.scheduled_for is None else datetime.fromtimestamp(message.scheduled_for / 1000, UTC)
-    children = Children(message.id, message.created)
-    run = (message.id, message.task, message.queue, delivery.attempt, delivery.fence)
-    return Context(*run, log, message.schedule, moment, children)
+    return Context(
+        id=message.id,
+        task=message.task,
+        queue=message.queue,
+        attempt=delivery.attempt,
+        fence=delivery.fence,
+        log=log,
+        schedule=message.schedule,
+        scheduled_for=moment,
+        children=Children(message.id, message.created),
+        headers=message.headers,
+        deadline=math.inf if limit is None else time.monotonic() + limit,
+    )

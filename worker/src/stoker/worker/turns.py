@@ -48,6 +48,7 @@ class Turns:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
     ) -> None:
+        self.back_in: float | None = None  # seconds after which `once` will find more
         self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
         self.to_relay = asyncio.Event()  # set when something has come into the outbox, perhaps
         self._worker = worker
@@ -131,6 +132,7 @@ class Turns:
         turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
+        self.back_in = turn.back_in
         return len(settlements) + len(turn.deliveries)
 
     @property
