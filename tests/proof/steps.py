@@ -130,9 +130,13 @@ def settle(world: World, pick: Pick) -> None:
         take_turn(world, worker, [ended(world, pick(worker.held), pick(VERBS))], 0)
 
 
-@step(4)
+@step(8)
 def send(world: World, pick: Pick) -> None:
     """A worker ends one of what it holds, and something follows if that counts: a child, or an entry of the outbox."""
+    _send(world, pick)
+
+
+def _send(world: World, pick: Pick) -> None:
     if holders := [worker for worker in world.workers if worker.held]:
         worker = pick(holders)
         verb = pick(("succeed", "succeed", "retry", "release"))
@@ -173,9 +177,10 @@ def relay(world: World, pick: Pick) -> None:
     relay_all(world, entries)
 
 
-@step(2)
+@step(6)
 def relay_again(world: World, pick: Pick) -> None:
-    """Two relay the same, and between them what waits is purged: it does not come back."""
+    """Something is sent and relayed, what waits is purged, and somebody else relays the same: it does not come back."""
+    _send(world, pick)
     entries = world.call(Outbox(world.client, world.keys).read())
     relay_all(world, entries)
     _purge(world, pick((State.READY, State.SCHEDULED)))
