@@ -90,3 +90,21 @@ async def basket(loaves: list[int], ctx: Context) -> int:
     """How many loaves there are; note every run."""
     await note(f"basket {ctx.id} {ctx.attempt}")
     return sum(loaves)
+
+
+@app.task(queue="north")
+async def mill(sacks: int) -> int:
+    """Grind: one more than there was."""
+    return sacks + 1
+
+
+@app.task(queue="south")
+async def sell(loaves: int) -> int:
+    """Ten times as much."""
+    return loaves * 10
+
+
+@app.task(queue="west")
+async def count(coins: list[int]) -> int:
+    """All together."""
+    return sum(coins)

@@ -3,14 +3,16 @@
 import asyncio
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bakery import basket, oven, shape
+from bakery import app, basket, count, mill, oven, sell, shape
 from redis.asyncio import Redis
-from working import worker_process, working
+from working import worker_process
 
 from servers import Kind
 from stoker import Stoker, chain, group
@@ -21,8 +23,6 @@ KILLED = 6
 
 @pytest.fixture
 async def bakery(redis_url: str) -> AsyncIterator[Stoker]:
-    from bakery import app
-
     app.redis_url = redis_url
     yield app
     await app.close()
@@ -65,31 +65,21 @@ async def test_workers_are_killed_again_and_again_and_nothing_is_lost_or_doubled
     assert max(attempts.values()) == 1, "no attempt ran twice"
 
 
-async def test_a_chain_over_the_slots_of_a_cluster(cluster: ClusterOf) -> None:
-    app = Stoker("wide", redis=cluster.url)
-
-    @app.task(queue="north")
-    async def north(number: int) -> int:
-        return number + 1
-
-    @app.task(queue="south")
-    async def south(number: int) -> int:
-        return number * 10
-
-    @app.task(queue="west")
-    async def west(numbers: list[int]) -> int:
-        return sum(numbers)
-
-    owners = {cluster.owner(f"{{stoker:{queue}}}:meta").port for queue in ("north", "south", "west")}
+async def test_a_chain_over_the_slots_of_a_cluster(cluster: ClusterOf, tmp_path: Path) -> None:
+    app.redis_url = cluster.url
+    queues = ("north", "south", "west")
+    owners = {cluster.owner(f"{{stoker:{queue}}}:meta").port for queue in queues}
     assert len(owners) > 1, "the queues lie on several nodes"
-    handle = await chain(
-        north.prepare(1), south.piped(), group(*(chain(north.piped(), south.piped()) for _ in range(5))), west.piped()
-    ).enqueue()
     try:
-        async with working(app, queue="north"), working(app, queue="south"), working(app, queue="west"):
-            loop = asyncio.get_running_loop()
-            started = loop.time()
+        with ExitStack() as workers:
+            for queue in queues:
+                workers.enter_context(worker_process(cluster.url, tmp_path, "--queue", queue, name=queue))
+            warm = await chain(mill.prepare(1), sell.piped(), group(mill.piped()), count.piped()).enqueue()
+            assert await warm.result(timeout=20) == 21
+            members = (chain(mill.piped(), sell.piped()) for _ in range(5))
+            started = time.monotonic()
+            handle = await chain(mill.prepare(1), sell.piped(), group(*members), count.piped()).enqueue()
             assert await handle.result(timeout=20) == 5 * 210
-            assert loop.time() - started < 3, "no link waits for a poll"
+            assert time.monotonic() - started < 3, "no link waits for a poll"
     finally:
         await app.close()

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -12,6 +12,20 @@ from typing import Protocol
 
 from stoker.errors import Invalid, TryAgain
 from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
+
+
+class Account(Protocol):
+    """Where a run's news go."""
+
+    def progress(self, done: float, total: float | None, note: str) -> None: ...
+    def line(self, level: int, text: str) -> None: ...
+
+
+class Told:
+    """Something that was said and is on its way. Awaiting it waits for nothing."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 class Workflow(Protocol):
@@ -88,6 +102,16 @@ class Context:
     deadline: float = math.inf
     _over: Event = field(default_factory=Event, repr=False, compare=False)
     children: Children = field(repr=False, default_factory=lambda: Children("", 0))
+    account: Account | None = field(default=None, repr=False, compare=False)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
+        """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
+
+        May be awaited, and need not be.
+        """
+        if self.account:
+            self.account.progress(done, total, note)
+        return Told()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
         """To be raised: this attempt has failed, run me again after `delay` seconds (None: as the retry policy has it).

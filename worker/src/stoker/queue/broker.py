@@ -13,6 +13,7 @@ from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.notes import Note, tell
 from stoker.queue.partitions import Partitions
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Argument, Call
@@ -187,6 +188,10 @@ class Broker:
         pairs = [part for pair in held.items() for part in pair]
         keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
         return Call("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
+
+    async def tell(self, notes: Sequence[Note]) -> list[bool]:
+        """What running tasks say of themselves. False where a delivery has lost its lease."""
+        return await tell(self._redis, self.keys, notes)
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""

@@ -38,6 +38,7 @@ from stoker.rules.settle import (
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.executors import Executor
+from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
@@ -72,6 +73,7 @@ class Worker:
         self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
+        self._notes = Notes(broker, metrics, clock)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
@@ -179,6 +181,7 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
+        telling.set(self._notes)
         job = asyncio.create_task(self._run(delivery))
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
@@ -216,6 +219,7 @@ class Worker:
             else:
                 self._report.started(message, delivery)
                 outcome, items = await self._outcome(delivery, message)
+                await self._notes.last_words(delivery)
                 transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
