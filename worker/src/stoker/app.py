@@ -12,6 +12,7 @@ from stoker.errors import Invalid
 from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.options import Policy
+from stoker.portal import from_sync
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
@@ -152,6 +153,10 @@ class Stoker:
     async def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Receipt]:
         """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
         return await self.send(list(calls))
+
+    def enqueue_many_sync(self, calls: Iterable[TaskCall]) -> list[Receipt]:
+        """The same for code without an event loop."""
+        return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
 
     def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
         """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""

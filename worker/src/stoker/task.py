@@ -9,6 +9,7 @@ from stoker.client import TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Plan, fits, name_of, plan
 from stoker.options import Options, Policy, check_known, fields_of
+from stoker.portal import from_sync
 from stoker.prepared import Application, Prepared
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
@@ -52,6 +53,18 @@ class Handle(Generic[R]):
         status = await self._task.app.client.wait(self.queue, self.id, timeout)
         return self._task.decode_result(bytes(status.result.value) if status.result else b"null")
 
+    def status_sync(self) -> TaskStatus:
+        """`status`, for code without an event loop."""
+        return from_sync("await status()", self.status, self._task.app.close)
+
+    def cancel_sync(self) -> Cancellation:
+        """`cancel`, for code without an event loop."""
+        return from_sync("await cancel()", self.cancel, self._task.app.close)
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """`result`, for code without an event loop."""
+        return from_sync("await result(...)", lambda: self.result(timeout), self._task.app.close)
+
 
 class Task(Generic[P, R]):
     """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
@@ -90,6 +103,10 @@ class Task(Generic[P, R]):
     def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """The same for a link of a chain whose first parameter takes the result of what went before."""
         return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """The same for code without an event loop, from any thread. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        return from_sync("await enqueue(...)", lambda: self.send(self.bound({}, args, kwargs)), self.app.close)
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
         """The same task with other options for one call. Raises TypeError for an option that there is not."""
@@ -192,6 +209,10 @@ class Call(Generic[P, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         return await self._task.send(self.prepare(*args, **kwargs))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """The same for code without an event loop; see `Task.enqueue_sync`."""
+        return from_sync("await enqueue(...)", lambda: self._task.send(self.prepare(*args, **kwargs)), self._task.app.close)
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """See `Task.prepare`."""
