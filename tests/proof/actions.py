@@ -9,6 +9,7 @@ from world import Worker, World
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
+from stoker.queue.notes import Note
 from stoker.queue.scripts import run
 from stoker.rules.message import encode
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
@@ -144,6 +145,17 @@ def cancel_one(world: World, task_id: str) -> None:
     [answer] = world.call(world.line.inspector.cancel(QUEUE, [task_id]))
     answers(str(answer), world.model.cancel(task_id, world.now))
     world.ledger.touched(task_id)
+
+
+def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
+    """Each says a number as its progress, and logs it."""
+    news = [(delivery, next(world.numbers)) for delivery in deliveries]
+    notes = [Note(each.id, each.fence, b"%d" % number, number, [b"%d" % number]) for each, number in news]
+    accepted = world.call(world.line.broker.tell(notes))
+    expected = world.model.tell([(each.id, each.fence, number) for each, number in news])
+    if not any(accepted):
+        world.nothing_changed()
+    answers(accepted, expected)
 
 
 def reap_worker(world: World, worker: str, host: str) -> None:

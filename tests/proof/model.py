@@ -16,7 +16,7 @@ from stoker.queue.keys import Keys
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46
 TICKS_PER_MS = 64
-REMEMBERED = 5
+REMEMBERED, LOGGED = 5, 50
 
 
 class Rules(NamedTuple):
@@ -78,6 +78,9 @@ class Item:
     failure: str | None = None
     result: str | None = None
     claim: tuple[str, str] | None = None  # s or d, digest
+    progress: tuple[str, int] | None = None  # fence, what was said
+    log: tuple[int, ...] = ()
+    logged_by: str = ""
     history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
 
     @property
@@ -192,6 +195,19 @@ class Model:
                 cancelled.add(fence)
         return lost, cancelled
 
+    def tell(self, news: Iterable[tuple[str, str, int]]) -> list[bool]:
+        """Of each id, fence, and the number that it says and logs."""
+        accepted = []
+        for task_id, fence, number in news:
+            accepted.append(self.owned(task_id, fence))
+            if accepted[-1]:
+                item = self.items[task_id]
+                item.progress, item.log = (fence, number), (*item.log, number)[-LOGGED:]
+                item.logged_by = fence
+            else:
+                self.counters["stale_settles"] += 1
+        return accepted
+
     def settle(self, ends: Iterable[End], now: int) -> list[bool]:
         accepted: list[bool] = []
         for end in ends:
@@ -207,6 +223,7 @@ class Model:
         if item.cancel_at is not None and verb not in ("succeed", "bury"):
             verb = "cancel"
         self._count(verb, end.busy)
+        item.progress = None
         worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
         self._keep_or_forget(item, verb, end.body, worker)
         match verb:
@@ -331,6 +348,8 @@ class Model:
         content[keys.lost] = {item.id: item.losses for item in items if item.losses}
         content[keys.levels] = {item.id: item.level for item in items if item.level and item.place in ("scheduled", "dead")}
         content[keys.errors] = {item.id: item.failure for item in items if item.failure is not None}
+        content[keys.progress] = {item.id: item.progress for item in items if item.progress}
+        content[keys.logs] = {item.id: (item.logged_by, item.log) for item in items if item.log}
         content[keys.history] = {item.id: item.history for item in items if item.history}
         content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
         content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}

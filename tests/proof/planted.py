@@ -180,6 +180,18 @@ BUGS = (
         "bury = 'retried'",
     ),
     Bug(
+        "progress does not check the fence",
+        "lua/progress.lua",
+        "if owned_place(redis.call('HGET', owners, id), fence) then",
+        "if redis.call('HGET', owners, id) then",
+    ),
+    Bug(
+        "the progress of a run outlives it",
+        "lua/settle.lua",
+        "if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end",
+        "",
+    ),
+    Bug(
         "a pod takes others with it whose names begin alike",
         "reaping.py",
         "runs_on(_worker_of(fence), host)",
@@ -194,7 +206,7 @@ BUGS = (
     Bug(
         "a purge leaves the past of its tasks",
         "lua/purge.lua",
-        "FIRST_COLUMN, LAST_COLUMN = 9, 18",
+        "FIRST_COLUMN, LAST_COLUMN = 9, 17",
         "FIRST_COLUMN, LAST_COLUMN = 9, 14",
     ),
     Bug(

@@ -7,7 +7,7 @@ does nothing.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, take_turn
+from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, take_turn, tell_of
 from ledger import Broken, hold
 from line import QUEUE, message
 from redis.exceptions import RedisError
@@ -140,6 +140,15 @@ def beat(world: World, pick: Pick) -> None:
     beat_with(world, pick(world.workers))
 
 
+@step(3)
+def tell(world: World, pick: Pick) -> None:
+    """Tasks say how far they are and what they log: of a delivery that is held, or was, or of both."""
+    held = [delivery for worker in world.workers for delivery in worker.held]
+    told = list(dict.fromkeys([*held[: pick((1, 2, 0))], *world.former[: pick((0, 1, 2))]]))
+    if told:
+        tell_of(world, told)
+
+
 @step(2)
 def beat_late(world: World, pick: Pick) -> None:
     """The heartbeat of one that was frozen."""
@@ -242,7 +251,7 @@ def somebody_watches(world: World, pick: Pick) -> None:
     world.call(attend(world.client, world.keys))
 
 
-@step(1)
+@step(2)
 def purge(world: World, pick: Pick) -> None:
     state = pick(tuple(PLACES))
     gone = world.call(_total(world.line.inspector, state))

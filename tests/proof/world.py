@@ -252,25 +252,34 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
     """The content of a key as the model says it."""
     if key in (keys.ready, keys.suspects, keys.leases, keys.scheduled, keys.dead, keys.done, keys.cancelled):
         return {_text(member): score for member, score in picture.zset(key).items()}
-    read: Callable[[bytes], object] = int
-    if key == keys.tasks:
-        read = bytes
-    elif key in (keys.uniques, keys.claims):
-        read = bytes.decode
-    elif key == keys.owners:
-        read = _owner
-    elif key == keys.history:
-        read = _history
-    elif key == keys.errors:
-        read = lambda value: json.loads(value)["type"]  # noqa: E731
-    elif key == keys.results:
-        read = lambda value: json.loads(value)["value"]  # noqa: E731
+    readers: dict[str, Callable[[bytes], object]] = {
+        keys.tasks: bytes,
+        keys.uniques: bytes.decode,
+        keys.claims: bytes.decode,
+        keys.owners: _owner,
+        keys.progress: _progress,
+        keys.logs: _log,
+        keys.history: _history,
+        keys.errors: lambda value: json.loads(value)["type"],
+        keys.results: lambda value: json.loads(value)["value"],
+    }
+    read = readers.get(key, int)
     found: dict[str, object] = {}
     for name, value in picture.hash(key).items():
         found[_text(name)] = value
         with contextlib.suppress(ValueError, KeyError):
             found[_text(name)] = read(value)
     return found
+
+
+def _progress(value: bytes) -> tuple[str, int]:
+    fence, _, said = value.decode().partition(" ")
+    return fence, int(said)
+
+
+def _log(value: bytes) -> tuple[str, tuple[int, ...]]:
+    head, *lines = value.decode().split("\n")
+    return head.partition(" ")[0], tuple(map(int, lines))
 
 
 def _history(value: bytes) -> tuple[tuple[int, str, str], ...]:

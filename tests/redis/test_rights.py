@@ -21,6 +21,7 @@ from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.queue.notes import Note
 from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE
@@ -37,6 +38,8 @@ from topologies import ask, running_cluster
 ROOT = Path(__file__).resolve().parents[2]
 LUA = ROOT / "worker/src/stoker/queue/lua"
 PAGE = (ROOT / "docs/how-to/redis.md").read_text()
+PROGRESS = b'{"done": 1, "total": 2, "note": "", "at": 1}'
+LOGGED = b'{"at": 1, "attempt": 1, "level": "info", "text": "hello"}'
 ALWAYS = {"evalsha", "eval", "ping"}
 
 
@@ -49,7 +52,7 @@ class Role(NamedTuple):
 
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
-TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"}
+TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
 ROLES = {
     "worker": Role(
         TASKS | WORKFLOWS | CLOCK,
@@ -155,6 +158,8 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.wait_for_work(1)
     deliveries = await line.fetch(7, worker="w")
     await line.beat(*deliveries, worker="w")
+    await line.broker.tell([Note(deliveries[0].id, deliveries[0].fence, PROGRESS, 1, [LOGGED])])
+
     ends = [DONE, Retry(0, FAILURE), Retry(5, FAILURE), Bury(FAILURE), Postpone(1), Release()]
     for delivery, end in zip(deliveries, ends, strict=False):
         await line.settle(delivery, end, busy=1)

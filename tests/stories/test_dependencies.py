@@ -60,7 +60,7 @@ async def test_its_end_sees_the_failure(app: Stoker) -> None:
     async def ship(db: Db) -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ValueError: no stock"):
             await handle.result(timeout=5)
@@ -78,7 +78,7 @@ async def test_an_end_that_fails_makes_the_task_fail(app: Stoker) -> None:
     async def ship(db: Annotated[str, Depends(get_fragile)]) -> str:
         return "shipped"
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ConnectionError: the commit was lost"):
             await handle.result(timeout=5)
@@ -95,7 +95,7 @@ async def test_no_dependency_can_make_a_failure_unseen(app: Stoker) -> None:
     async def ship(value: Annotated[str, Depends(get_forgiving)]) -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="no stock"):
             await handle.result(timeout=5)
@@ -117,7 +117,7 @@ async def test_a_run_that_takes_too_long_closes_what_it_opened(app: Stoker) -> N
     async def slow(db: Annotated[str, Depends(get_session)]) -> None:
         await asyncio.sleep(60)
 
-    handle = await slow.options(max_retries=0).enqueue()
+    handle = await slow.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             await handle.result(timeout=5)
@@ -324,6 +324,6 @@ async def test_a_dependency_that_yields_twice_is_a_failure(app: Stoker) -> None:
 
     async with working(app):
         for task in (on_the_loop, in_a_thread):
-            handle = await task.options(max_retries=0).enqueue()
+            handle = await task.options(retry=0).enqueue()
             with pytest.raises(TaskFailed, match="yields more than once"):
                 await handle.result(timeout=5)

@@ -249,7 +249,7 @@ async def test_the_traceback_of_a_failure_is_shown(app: Stoker, kit: testing.Kit
     async def ship() -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     await kit.run_until_idle()
     with pytest.raises(AssertionError, match=r'test_kit.py", line \d+, in ship\n'):
         kit.assert_succeeded(handle)
@@ -505,7 +505,7 @@ async def test_a_task_cannot_turn_the_crank(app: Stoker, kit: testing.Kit) -> No
     async def impatient() -> None:
         await kit.run_until_idle()
 
-    handle = await impatient.options(max_retries=0).enqueue()
+    handle = await impatient.options(retry=0).enqueue()
     await kit.run_until_idle()
     kit.assert_dead(handle, "a task cannot ask the kit to run tasks")
 

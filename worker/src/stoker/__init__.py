@@ -14,8 +14,11 @@ from stoker.errors import (
     RedisRefused,
     RedisUnavailable,
     ResultPending,
+    Snooze,
+    SoftTimeout,
     StokerError,
     TaskFailed,
+    TryAgain,
 )
 from stoker.injection import Depends, State
 from stoker.prepared import Prepared
@@ -45,11 +48,14 @@ __all__ = [
     "RedisUnavailable",
     "ResultPending",
     "Retry",
+    "Snooze",
+    "SoftTimeout",
     "State",
     "Stoker",
     "StokerError",
     "Task",
     "TaskFailed",
+    "TryAgain",
     "Unique",
     "WorkflowHandle",
     "chain",

@@ -32,16 +32,18 @@ from stoker.rules.message import (
     IdFactory,
     Message,
     check_delay,
+    check_headers,
     check_id,
     check_key,
     check_priority,
     check_queue,
     check_retries,
-    check_timeout,
+    check_timeouts,
     id_of_key,
 )
 from stoker.rules.partitions import Kind, place_of
 from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, home_of
+from stoker.rules.retry import Backoff
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
@@ -62,6 +64,7 @@ class TaskCall(Struct, frozen=True):
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
     With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
     task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
+    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
     """
 
     task: str
@@ -72,7 +75,12 @@ class TaskCall(Struct, frozen=True):
     run_at: float = 0.0
     id: str | None = None
     max_retries: int | None = None
+    retry: Backoff | None = None
     timeout: float | None = None
+    soft_timeout: float | None = None
+    expires: float = 0.0
+    expires_at: float = 0.0
+    headers: dict[str, str] = {}
     idempotency_key: str | None = None
     claim: Claim | None = None
     limit: Limit | None = None
@@ -98,6 +106,10 @@ class TaskCall(Struct, frozen=True):
             trace=trace,
             max_retries=self.max_retries,
             timeout=self.timeout,
+            retry=self.retry,
+            soft_timeout=self.soft_timeout,
+            expires=self._expiry(created),
+            headers=self.headers,
             onward=self.onward,
         )
 
@@ -115,13 +127,34 @@ class TaskCall(Struct, frozen=True):
             raise Invalid("the task's name is missing")
         if self.max_retries is not None:
             check_retries(self.max_retries)
-        if self.timeout is not None:
-            check_timeout(self.timeout)
+        check_timeouts(self.soft_timeout, self.timeout)
+        if self.headers:
+            check_headers(self.headers)
+        self._check_times()
+
+    def _check_times(self) -> None:
         check_delay(self.delay)
         if not 0 <= self.run_at <= LAST_MOMENT:
             raise Invalid(f"task {self.task}: bad run_at {self.run_at!r}: use seconds since 1970")
         if self.delay and self.run_at:
             raise Invalid(f"task {self.task}: give either a delay or a run_at, not both")
+        if not self.expires and not self.expires_at:
+            return
+        check_delay(self.expires)
+        if self.expires and self.expires_at:
+            raise Invalid(f"task {self.task}: give either expires or expires_at, not both")
+        if not 0 <= self.expires_at <= LAST_MOMENT:
+            raise Invalid(f"task {self.task}: bad expires_at {self.expires_at!r}: use seconds since 1970")
+        if 0 < self.expires <= self.delay or 0 < self.expires_at <= self.run_at:
+            raise Invalid(f"task {self.task}: it would expire before it is due")
+
+    def _expiry(self, created: int) -> int | None:
+        """When no run may begin any more, in epoch milliseconds."""
+        if not self.expires and not self.expires_at:
+            return None
+        if self.expires and not created:
+            raise Invalid(f"task {self.task}: nobody knows when its turn comes: in a chain or a group say expires as a datetime")
+        return round(1000 * (self.expires_at or created / 1000 + self.expires))
 
 
 class Client:
@@ -197,10 +230,13 @@ class Client:
         except TimeoutError:
             raise ResultPending(f"task {task_id} has not ended within {timeout:g} s") from None
         if status.state is State.CANCELLED:
-            raise TaskFailed(f"task {task_id} was cancelled")
+            raise TaskFailed(f"task {task_id} {'expired before it could run' if status.expired else 'was cancelled'}")
         if status.state is State.DEAD:
-            reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
-            raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
+            words = f"task {task_id} is in the dead letters"
+            if not (failure := status.failure):
+                raise TaskFailed(f"{words}: no reason kept")
+            text = f"{words}: {failure.type}: {failure.message}"
+            raise TaskFailed(text, type=failure.type, message=failure.message, traceback=failure.traceback)
         return status
 
     async def _look(self, queue: str, task_id: str, not_there: Callable[[], Awaitable[None]] | None) -> TaskStatus | None:

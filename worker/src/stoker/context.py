@@ -1,13 +1,31 @@
 """What a running task may know of itself: ask for it by a parameter annotated `Context`."""
 
 import logging
+import math
+import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from threading import Event
 from typing import Protocol
 
-from stoker.errors import Invalid
+from stoker.errors import Invalid, TryAgain
 from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
+
+
+class Account(Protocol):
+    """Where a run's news go."""
+
+    def progress(self, done: float, total: float | None, note: str) -> None: ...
+    def line(self, level: int, text: str) -> None: ...
+
+
+class Told:
+    """Something that was said and is on its way. Awaiting it waits for nothing."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 class Workflow(Protocol):
@@ -69,6 +87,7 @@ class Context:
     `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text:
     keep the highest seen beside your own data, and refuse writes that carry a lower one.
     A run of a schedule knows its name and the moment that it stands for, in UTC; it may have started later.
+    `headers` are those of the enqueue; `deadline` is a moment of `time.monotonic()`, see `time_left`.
     """
 
     id: str
@@ -79,7 +98,44 @@ class Context:
     log: logging.LoggerAdapter[logging.Logger]
     schedule: str | None = None
     scheduled_for: datetime | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = math.inf
+    _over: Event = field(default_factory=Event, repr=False, compare=False)
     children: Children = field(repr=False, default_factory=lambda: Children("", 0))
+    account: Account | None = field(default=None, repr=False, compare=False)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
+        """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
+
+        May be awaited, and need not be.
+        """
+        if self.account:
+            self.account.progress(done, total, note)
+        return Told()
+
+    def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
+        """To be raised: this attempt has failed, run me again after `delay` seconds (None: as the retry policy has it).
+
+        When all retries are used up (the policy's, or `max_retries`) the task is buried, with the reason.
+        """
+        return TryAgain(delay, reason, max_retries=max_retries)
+
+    def time_left(self) -> float:
+        """Seconds until the soft timeout, or the timeout where there is no soft one; below 0 when it has passed."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is to end: its time is over, somebody cancelled it, or its worker has given it up.
+
+        For a thread, which nobody can stop: ask it now and then, and return or raise.
+        The outcome still counts where only the time is over.
+        """
+        return self._over.is_set() or self.time_left() <= 0
+
+    def give_up(self) -> None:
+        """The worker's word to a thread that it cannot stop."""
+        self._over.set()
 
     def enqueue(self, workflow: Workflow) -> str:
         """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.

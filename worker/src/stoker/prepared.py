@@ -27,6 +27,10 @@ class Application(Protocol):
         """Enqueue in order, through the application's middleware."""
         ...
 
+    async def close(self) -> None:
+        """Give the running loop's connections back."""
+        ...
+
 
 class Origin(Protocol[R_co]):
     """The task that was prepared."""

@@ -13,6 +13,7 @@ from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.notes import Note, tell
 from stoker.queue.partitions import Partitions
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Argument, Call
@@ -63,7 +64,10 @@ class Receipt(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready."""
+    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
+
+    `taken` is the moment by Redis' clock, epoch ms.
+    """
 
     id: str
     fence: str
@@ -71,6 +75,7 @@ class Delivery(NamedTuple):
     failures: int
     losses: int
     waited: float
+    taken: int = 0
 
     @property
     def attempt(self) -> int:
@@ -164,7 +169,7 @@ class Broker:
         if room <= 0:
             return Turn(refused, [], False, None, relay)
         now, back, paused, first, *fields = replies[-1]
-        deliveries = list(_deliveries(fields, first, worker, nonce))
+        deliveries = list(_deliveries(fields, now, first, worker, nonce))
         return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
 
     async def wait_for_work(self, timeout: float) -> bool:
@@ -183,6 +188,10 @@ class Broker:
         pairs = [part for pair in held.items() for part in pair]
         keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
         return Call("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
+
+    async def tell(self, notes: Sequence[Note]) -> list[bool]:
+        """What running tasks say of themselves. False where a delivery has lost its lease."""
+        return await tell(self._redis, self.keys, notes)
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
@@ -295,12 +304,12 @@ def same_as(message: Message, envelope: bytes) -> bool:
         return False
 
 
-def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> Iterator[Delivery]:
+def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:
     for number, at in enumerate(range(0, len(fields), 5), first):
         task_id, envelope, failures, losses, waited = fields[at : at + 5]
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
-            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000)
+            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
 
 
 def _ms(seconds: float) -> int:

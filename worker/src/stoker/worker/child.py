@@ -98,7 +98,7 @@ def run(app: Stoker, request: Run) -> Outcome:
     except Invalid as error:
         return Hopeless(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
-    context = context_of(delivery, message)
+    context = context_of(delivery, message, request.limit)
     plan, values = task.plan, [context, None]
 
     def call() -> Any:
@@ -108,7 +108,7 @@ def run(app: Stoker, request: Run) -> Outcome:
         with attached(request.trace):
             value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
     except BaseException as error:  # sys.exit() too: the next task wants this process
-        return raised(error)
+        return raised(error, task.policy.retry)
     outcome = returned(task.name, value)
     if context.children and isinstance(outcome, Returned):
         return replace(outcome, children=context.children.written())

@@ -18,9 +18,12 @@ from stoker.queue.scripts import Call
 from stoker.rules.items import Item, fan_out, follow
 from stoker.rules.message import Message, decode, digest
 from stoker.rules.plan import Onward, Origin, read_chains, read_onward
+from stoker.rules.retry import narrowed
 from stoker.rules.settle import (
+    Asked,
     Bury,
     Cancel,
+    Expired,
     Failure,
     Hopeless,
     Interrupted,
@@ -35,6 +38,7 @@ from stoker.rules.settle import (
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.executors import Executor
+from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
@@ -69,6 +73,7 @@ class Worker:
         self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
+        self._notes = Notes(broker, metrics, clock)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
@@ -176,6 +181,7 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
+        telling.set(self._notes)
         job = asyncio.create_task(self._run(delivery))
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
@@ -208,9 +214,13 @@ class Worker:
         except Invalid as error:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
-            self._report.started(message, delivery)
-            outcome, items = await self._outcome(delivery, message)
-            transition = self._settle(delivery, message, outcome)
+            if message.expires is not None and delivery.taken >= message.expires:
+                transition = self._settle(delivery, message, Expired())
+            else:
+                self._report.started(message, delivery)
+                outcome, items = await self._outcome(delivery, message)
+                await self._notes.last_words(delivery)
+                transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
         return Settlement(delivery.id, delivery.fence, transition, busy, items)
@@ -227,7 +237,7 @@ class Worker:
                     items = await self._following(delivery, message, outcome)
                 except Invalid as error:
                     outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
-            if isinstance(outcome, Raised | Hopeless):
+            if isinstance(outcome, Raised | Hopeless | Asked):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome, items
 
@@ -255,8 +265,7 @@ class Worker:
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
-        policy = (task.policy.retry if task else None) or self._settings.retry
-        if message.max_retries is not None:
-            policy = msgspec.structs.replace(policy, max_retries=message.max_retries)
+        policy = narrowed(self._settings.retry, task.policy.retry if task else None)
+        policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
         age = self._clock() - message.created / 1000
         return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)

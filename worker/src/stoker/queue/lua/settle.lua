@@ -78,6 +78,7 @@ call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
 forget_story(history, progress, logs, dropped)
+if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end
 free_claims(uniques, claims, finished)
 if redis.call('EXISTS', members) == 1 then
   part_with(members, outbox, given_up, 'cancelled')
