@@ -10,8 +10,11 @@ from world import Worker, World
 from stoker.errors import Conflict
 from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
 from stoker.queue.notes import Note
+from stoker.queue.outbox import Outbox, Waiting
 from stoker.queue.scripts import run
+from stoker.rules.items import Item, Send, Start, begin
 from stoker.rules.message import encode
+from stoker.rules.plan import read_entry
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 
 
@@ -42,7 +45,7 @@ def _answer(task_id: str, got: Receipt | Conflict) -> str:
     return str(got.state or ("duplicate" if got.id == task_id else f"held by {got.id}"))
 
 
-def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
+def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = ()) -> Settlement:
     number = next(world.numbers)
     failure = Failure(f"Error{number}", "no")
     ends: dict[str, Transition] = {
@@ -54,7 +57,7 @@ def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
         "bury": Bury(failure),
         "cancel": Cancel(),
     }
-    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000)
+    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000, items)
 
 
 def take_turn(world: World, worker: Worker, settlements: list[Settlement], room: int, *, reply_lost: bool = False) -> None:
@@ -88,6 +91,9 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
     if alone and not any(accepted):  # a fetch beside them promotes what is due, though it may take nothing
         world.nothing_changed()
     answers([each not in turn.refused for each in settlements], accepted)
+    for settlement, ok in zip(settlements, accepted, strict=True):
+        if ok and isinstance(settlement.transition, Succeed):
+            _followed(world, settlement.items)
     for end in (end for end, ok in zip(ends, accepted, strict=True) if ok):
         if end.verb == "succeed" and world.rules.keep:
             world.ledger.succeeded(end.id, int(end.body))
@@ -95,6 +101,37 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
             world.forget([end.id])
         elif end.delay and world.model.items[end.id].place == "scheduled":
             world.ledger.not_before[end.id] = world.now + end.delay
+
+
+def _followed(world: World, items: Sequence[Item]) -> None:
+    """The model does what these say."""
+    for item in items:
+        if isinstance(item, Start):
+            begun(world, item)
+        elif isinstance(item, Send):
+            world.model.outbox.append(item.entry.key)
+
+
+def begun(world: World, item: Start) -> None:
+    wish = as_wish(Entry(item.message, item.delay, item.run_at, item.claim))
+    [answer] = world.model.enqueue([wish], world.now)
+    if answer in ("ready", "scheduled"):
+        world.ledger.acknowledged(wish.id, wish.priority, world.now + wish.delay if answer == "scheduled" else 0)
+
+
+def relay_all(world: World, entries: Sequence[Waiting]) -> None:
+    """Somebody relays what it has read, perhaps long ago."""
+    world.call(Outbox(world.client, world.keys).relay(entries))
+    for waiting in entries:
+        entry = read_entry(waiting.fields[b"body"])
+        items = list(begin(entry.steps, None, entry.value, entry.origin, entry.key, lambda queue, _: queue))
+        keys = [f"{entry.key} {each.message.id}" for each in items if isinstance(each, Start)]
+        known = world.model.remember(keys, world.now)
+        for item, old in zip(items, known, strict=True):
+            if isinstance(item, Start) and not old:
+                begun(world, item)
+        if entry.key in world.model.outbox:
+            world.model.outbox.remove(entry.key)
 
 
 def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> None:

@@ -234,6 +234,36 @@ BUGS = (
         "for at = FIRST_COLUMN + 1, LAST_COLUMN do",
     ),
     Bug(
+        "children come before the fence is checked",
+        "lua/settle.lua",
+        "if reply[index] == 1 and ARGV[",
+        "if ARGV[",
+    ),
+    Bug(
+        "a task that has failed has children",
+        "lua/settle.lua",
+        "+ 2] == 'succeed' then items",
+        "+ 2] ~= '' then items",
+    ),
+    Bug(
+        "a child ignores who claims to be the only one",
+        "lua/_admit.lua",
+        "if holder then return {holder}, tick end",
+        "",
+    ),
+    Bug(
+        "an entry of the outbox is lost",
+        "lua/_items.lua",
+        "redis.call('XADD', q.outbox, '*', 'body', body)",
+        "",
+    ),
+    Bug(
+        "what was relayed is relayed again",
+        "lua/_items.lua",
+        "local known = key ~= '' and redis.call('ZSCORE', q.relayed, key)",
+        "local known = false",
+    ),
+    Bug(
         "the dead are forgotten too soon",
         "lua/sweep.lua",
         "now - dead_age",

@@ -1,8 +1,11 @@
 """Chains: each link is enqueued by the very step that records the success of the one before."""
 
+import pytest
 from working import working
 
-from stoker import Stoker, chain, group
+from patience import until
+from stoker import Context, Dead, Invalid, Stoker, TaskFailed, Unique, chain, group
+from stoker.queue.inspector import Cancellation
 from stoker.rules.states import State
 
 
@@ -75,3 +78,140 @@ async def test_groups_in_chains_in_groups(app: Stoker) -> None:
         assert await last.result(timeout=5) == [5, 30]
         assert await empty.result(timeout=5) == 0
         assert await after.result(timeout=5) == [3, 3]
+
+
+async def test_a_running_task_sends_others_with_its_success_alone(app: Stoker) -> None:
+    ran = []
+
+    @app.task()
+    async def visit(page: str, ctx: Context) -> None:
+        ran.append((page, ctx.attempt))
+        if page == "home":
+            ids.append(ctx.enqueue(visit.prepare(f"a{ctx.attempt}")))
+            ctx.enqueue(visit.options(priority=9).prepare("b"))
+            if ctx.attempt < 3:
+                raise ConnectionError("try again")
+
+    ids: list[str] = []
+    await visit.enqueue("home")
+    async with working(app):
+        await until(lambda: len(ran) == 5)
+        await until(lambda: idle(app))
+    assert ran[:3] == [("home", 1), ("home", 2), ("home", 3)]
+    assert sorted(ran[3:]) == [("a3", 1), ("b", 1)], "what failed runs sent was never there"
+    assert len(set(ids)) == 1, "every run would have sent it under the same id"
+
+
+async def idle(app: Stoker) -> bool:
+    [stats] = await app.client.inspector.stats(["default"])
+    return stats.ready + stats.running + stats.scheduled == 0
+
+
+async def test_a_task_may_send_thousands_and_whole_workflows(app: Stoker) -> None:
+    @app.task()
+    async def leaf(n: int) -> int:
+        return n
+
+    @app.task()
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @app.task()
+    async def plant(ctx: Context) -> str:
+        for n in range(1500):
+            ctx.enqueue(leaf.prepare(n))
+        return ctx.enqueue(chain(group(*(leaf.prepare(n) for n in range(300))), total.piped()))
+
+    handle = await plant.enqueue()
+    async with working(app, concurrency=50):
+        await handle.result(timeout=5)
+        await until(lambda: all_done(app, 1 + 1500 + 300 + 1), within=20)
+
+
+async def all_done(app: Stoker, count: int) -> bool:
+    [stats] = await app.client.inspector.stats(["default"])
+    return stats.succeeded == count
+
+
+async def test_a_dead_link_holds_its_chain_until_it_is_redriven(app: Stoker) -> None:
+    broken = True
+
+    @app.task()
+    async def first() -> int:
+        if broken:
+            raise Dead("no flour")
+        return 1
+
+    @app.task()
+    async def second(n: int) -> int:
+        return n + 1
+
+    handle = await chain(group(first.prepare(), second.prepare(1)), group(second.prepare(5))).enqueue()
+    alone = await chain(first.prepare(), second.piped()).enqueue()
+    async with working(app):
+        with pytest.raises(TaskFailed, match="no flour"):
+            await alone.result(timeout=5)
+        with pytest.raises(TaskFailed, match="redrive"):
+            await handle.result(timeout=5)
+        assert [status.task for status in await handle.pending()] == ["first"]
+        broken = False
+        async for _ in app.client.inspector.redrive_all("default"):
+            pass
+        assert await alone.result(timeout=5) == 2
+        assert await handle.result(timeout=5) == [6]
+
+
+async def test_a_cancelled_workflow_goes_nowhere(app: Stoker) -> None:
+    ran = []
+
+    @app.task()
+    async def step(n: int = 0) -> int:
+        ran.append(n)
+        return n
+
+    waiting = await chain(step.options(delay=60).prepare(1), step.prepare(2), step.prepare(3)).enqueue()
+    large = await chain(group(*(step.options(delay=60).prepare(n) for n in range(150))), step.prepare(4)).enqueue()
+    for handle in (waiting, large):
+        assert await handle.cancel() is Cancellation.CANCELLED
+        with pytest.raises(TaskFailed, match="cancelled"):
+            await handle.result(timeout=5)
+    async with working(app):
+        await (await step.enqueue()).result(timeout=5)
+    assert ran == [0]
+    assert await waiting.cancel() is Cancellation.CANCELLED
+
+
+async def test_what_cannot_be_a_workflow_is_refused_at_once(app: Stoker) -> None:
+    @app.task()
+    async def step(n: int) -> int:
+        return n
+
+    @app.task(unique=Unique())
+    async def only(n: int) -> int:
+        return n
+
+    for workflow, words in (
+        (chain(step.prepare(1), only.piped()), "unique"),
+        (chain(step.prepare(1), step.options(id="mine").piped()), "id or key of its own"),
+        (chain(step.piped(), step.piped()), "no result to take"),
+        (group(), "nothing to enqueue"),
+        (group(*[step.prepare(1)] * 10_001), "at most 10000"),
+    ):
+        with pytest.raises(Invalid, match=words):
+            await workflow.enqueue()
+    with pytest.raises(Invalid, match="put it into a chain"):
+        await app.enqueue_many([step.piped()])
+    with pytest.raises(Invalid, match="no parameter left"):
+        step.piped(n=1)
+
+
+async def test_the_same_key_is_the_same_chain(app: Stoker) -> None:
+    @app.task()
+    async def step(n: int) -> int:
+        return n + 1
+
+    one = await chain(step.options(idempotency_key="today").prepare(1), step.piped()).enqueue()
+    two = await chain(step.options(idempotency_key="today").prepare(1), step.piped()).enqueue()
+    assert (one.duplicate, two.duplicate, one.ids == two.ids) == (False, True, True)
+    async with working(app):
+        assert await two.result(timeout=5) == 3

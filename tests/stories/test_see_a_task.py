@@ -181,3 +181,29 @@ async def test_what_attempts_logged_stays_with_the_task(app: Stoker) -> None:
     async with working(app):
         await handle.result(timeout=5)
     assert [(line.attempt, line.text) for line in (await handle.status()).log] == [(1, "trying"), (2, "trying")]
+
+
+async def test_a_task_whose_lease_went_to_another_is_given_up(app: Stoker) -> None:
+    """Nothing that it writes would count: it hears of that with its worker's next heartbeat."""
+    runs: list[str] = []
+
+    @app.task()
+    async def bake(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                runs.append("given up")
+                raise
+        return ctx.attempt
+
+    handle = await bake.enqueue()
+    async with working(app, name="oven"):
+
+        async def running() -> bool:
+            return (await handle.status()).state is State.RUNNING
+
+        await until(running)
+        assert (await app.client.inspector.reap_worker("default", "oven", 3)).given_back == 1
+        assert await handle.result(timeout=10) == 2
+        await until(lambda: runs == ["given up"])

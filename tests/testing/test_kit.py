@@ -12,7 +12,7 @@ from uuid import UUID
 import oven
 import pytest
 
-from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, cron, every, testing
+from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
 from stoker.client import TaskCall
 from stoker.queue import scripts
 from stoker.rules import states
@@ -399,6 +399,27 @@ async def test_a_rate_limit_lets_all_go_in_its_time(app: Stoker, server: testing
 
         await app.enqueue_many([call.options().prepare() for _ in range(25)])
         assert len(await kit.run_for(5)) == 25
+
+
+async def test_chains_and_groups_run_to_their_end_across_queues(app: Stoker, kit: testing.Kit) -> None:
+    @app.task()
+    async def fetch(page: int) -> int:
+        return page
+
+    @app.task(queue="words")
+    async def double(number: int) -> int:
+        return number * 2
+
+    @app.task(queue="totals")
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    pages = [chain(fetch.prepare(page), double.piped()) for page in (1, 2, 3)]
+    handle = await chain(group(*pages), total.piped()).enqueue()
+    runs = await kit.run_until_idle()
+    assert (runs[-1].task, runs[-1].result) == ("total", 12)
+    assert len(runs) == 7
+    assert await handle.result(timeout=5) == 12
 
 
 async def test_a_paused_queue_stays_as_it_is(app: Stoker, kit: testing.Kit) -> None:

@@ -82,9 +82,10 @@ class WorkflowHandle(Generic[R]):
         return next((answer for answer in order if answer in answers), Cancellation.UNKNOWN)
 
     async def _outcome(self, steps: Chain, until: float | None) -> Any:
+        """The value of the last of these steps. A member of a group at the end is awaited with all that comes before it."""
         last = steps[-1] if steps else Group(())
         if isinstance(last, Group):
-            return [await self._outcome(member, until) for member in last.members]
+            return [await self._outcome((*steps[:-1], *member), until) if member else [] for member in last.members]
         lost_since: list[float] = []
 
         async def not_there() -> None:

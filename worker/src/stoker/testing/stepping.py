@@ -12,6 +12,7 @@ from stoker.queue.broker import Broker, pulse
 from stoker.queue.connection import RedisClient
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import Schedules
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
@@ -28,7 +29,7 @@ class Stepper:
         keys = Keys(settings.namespace, settings.queue)
         self._redis = redis
         self._broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
-        self._inbox = Inbox(redis, keys, clock)
+        self._inbox, self._outbox = Inbox(redis, keys, clock), Outbox(redis, keys)
         self._schedules = Schedules(redis, keys, clock)
         self._source = f"code:{app.name}"
         self._next_run: float | None = None
@@ -45,7 +46,7 @@ class Stepper:
         if self.worker.held:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
             self.worker.hear(pulse(answer))
-        return await self._upkeep() + await self.worker.turn()
+        return await self._upkeep() + await self.worker.turn() + await self._relay()
 
     @property
     def back_in(self) -> float | None:
@@ -73,6 +74,12 @@ class Stepper:
         looked = await self._schedules.look()
         self._next_run = looked.next_in
         return reaped.given_back + reaped.buried + taken_in + looked.moved
+
+    async def _relay(self) -> int:
+        """What follows in other queues goes there."""
+        if entries := await self._outbox.read():
+            await self._outbox.relay(entries)
+        return len(entries)
 
     async def end(self) -> None:
         """Give up what runs; nobody hears of it."""
