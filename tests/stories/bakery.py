@@ -74,3 +74,43 @@ async def collapse() -> None:
 
 
 _HOARD: list[bytes] = []
+
+
+@app.task(queue="ovens")
+async def oven(loaf: int, ctx: Context) -> int:
+    """Add one, in another queue; note every run."""
+    await note(f"oven {ctx.id} {ctx.attempt}")
+    return loaf + 1
+
+
+@app.task()
+async def shape(loaf: int, ctx: Context) -> int:
+    """Add one; note every run, and take a moment, so that there is a time to be killed in."""
+    await note(f"shape {ctx.id} {ctx.attempt}")
+    await asyncio.sleep(0.05)
+    return loaf + 1
+
+
+@app.task()
+async def basket(loaves: list[int], ctx: Context) -> int:
+    """How many loaves there are; note every run."""
+    await note(f"basket {ctx.id} {ctx.attempt}")
+    return sum(loaves)
+
+
+@app.task(queue="north")
+async def mill(sacks: int) -> int:
+    """Grind: one more than there was."""
+    return sacks + 1
+
+
+@app.task(queue="south")
+async def sell(loaves: int) -> int:
+    """Ten times as much."""
+    return loaves * 10
+
+
+@app.task(queue="west")
+async def count(coins: list[int]) -> int:
+    """All together."""
+    return sum(coins)

@@ -95,7 +95,7 @@ async def test_after_its_last_retry_it_is_buried(app: Stoker) -> None:
         runs.append(ctx.attempt)
         raise ValueError("no stock")
 
-    handle = await hopeless.options(max_retries=2).enqueue()
+    handle = await hopeless.options(retry=2).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ValueError: no stock"):
             await handle.result(timeout=5)
@@ -469,8 +469,8 @@ async def test_no_failure_is_too_odd_to_be_recorded(app: Stoker, fail: object, k
         pytest.param({"queue": "No Queue"}, id="a queue name with a blank"),
         pytest.param({"id": "a b"}, id="an id with a blank"),
         pytest.param({"id": ""}, id="an empty id"),
-        pytest.param({"max_retries": -1}, id="fewer than no retries"),
-        pytest.param({"max_retries": "3"}, id="retries in quotes"),
+        pytest.param({"retry": -1}, id="fewer than no retries"),
+        pytest.param({"retry": "3"}, id="retries in quotes"),
         pytest.param({"timeout": 0}, id="no time at all"),
         pytest.param({"timeout": float("nan")}, id="a timeout that is no number"),
     ],

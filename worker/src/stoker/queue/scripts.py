@@ -35,7 +35,7 @@ _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 _COMMENT, _DEFINITION, _WORD = re.compile(r"--.*"), re.compile(r"^(?=local )", re.MULTILINE), re.compile(r"\w+")
 
-PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim")
+PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_items")
 """What stands before every script, in this order."""
 
 

@@ -13,10 +13,12 @@ import time
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from stoker.app import Stoker
 from stoker.errors import Invalid
 from stoker.rules.message import decode
-from stoker.rules.settle import Failure, Hopeless, Outcome, Unknown
+from stoker.rules.settle import Failure, Hopeless, Outcome, Returned, Unknown
 from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Teller, frame, to_child
@@ -93,7 +95,8 @@ def run(app: Stoker, request: Run) -> Outcome:
     except Invalid as error:
         return Hopeless(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
-    plan, values = task.plan, [context_of(delivery, message), None]
+    context = context_of(delivery, message, request.limit)
+    plan, values = task.plan, [context, None]
 
     def call() -> Any:
         return task.function(**arguments, **(plan.given(values) if plan else {}))
@@ -102,8 +105,11 @@ def run(app: Stoker, request: Run) -> Outcome:
         with attached(request.trace):
             value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
     except BaseException as error:  # sys.exit() too: the next task wants this process
-        return raised(error)
-    return returned(task.name, value)
+        return raised(error, task.policy.retry)
+    outcome = returned(task.name, value)
+    if context.children and isinstance(outcome, Returned):
+        return replace(outcome, children=context.children.written())
+    return outcome
 
 
 def _die_with(worker: int) -> None:

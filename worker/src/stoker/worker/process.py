@@ -17,6 +17,7 @@ from stoker.queue.connection import RedisClient, ThreadClient, connect, without_
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
 from stoker.rules import names
@@ -55,7 +56,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     heartbeat = upkeep.Heartbeat(
         ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-    lifespan = Lifespan(app)
+    lifespan = Lifespan(app, lost=crew.give_back)
     starting = loop.create_task(_start(redis, settings, lifespan))
 
     page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
@@ -80,9 +81,12 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             await asyncio.wait([starting])
             if not starting.cancelled():  # or it was told to leave before all was there
                 crew.muster(starting.result())
-                for broker in crew.brokers:
-                    inbox = Inbox(redis, broker.keys)
-                    chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                for broker, worker in zip(crew.brokers, crew.workers, strict=True):
+                    inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
+                    chores = (
+                        *(upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker)),
+                        *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
+                    )
                     loops += [asyncio.create_task(chore) for chore in chores]
                 schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
                 declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
@@ -103,6 +107,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             await redis.aclose()
             app.tracing.close()
     _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
+    lifespan.check()
     return crew.recycling
 
 

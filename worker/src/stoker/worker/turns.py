@@ -48,7 +48,9 @@ class Turns:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
     ) -> None:
+        self.back_in: float | None = None  # seconds after which `once` will find more
         self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self.to_relay = asyncio.Event()  # set when something has come into the outbox, perhaps
         self._worker = worker
         self._slots = slots
         self._broker = broker
@@ -130,6 +132,7 @@ class Turns:
         turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
+        self.back_in = turn.back_in
         return len(settlements) + len(turn.deliveries)
 
     @property
@@ -211,6 +214,8 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
+        if turn.relay:
+            self.to_relay.set()
         if room > 0:
             self._plenty = len(turn.deliveries) == room
         if self._plenty:
