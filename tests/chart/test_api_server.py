@@ -90,7 +90,9 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
             id="a lease too short",
         ),
         pytest.param(
-            {"worker": {"image": "a"}, "retry": {"jitter": "Half"}}, 'supported values: "Full", "None"', id="an unknown jitter"
+            {"worker": {"image": "a"}, "retry": {"jitter": "Half"}},
+            'supported values: "Full", "Equal", "Decorrelated", "None"',
+            id="an unknown jitter",
         ),
         pytest.param({"worker": {"image": "a", "colour": "red"}}, 'unknown field "spec.worker.colour"', id="an unknown field"),
     ],
@@ -167,7 +169,7 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
 
 def test_kubectl_explains_every_field(installed: ApiServer):
     said = " ".join(installed.kubectl("explain", "taskqueue.spec.scaling.backlogPerReplica").stdout.split())
-    assert "How many waiting tasks one worker pod is meant to work through. Left out, four times its concurrency." in said
+    assert "is meant to work through. Left out, four times as many as it runs at a time." in said
 
 
 def pods(objects: list[Object]) -> list[Object]:

@@ -125,7 +125,7 @@ OPERATOR_RIGHTS = {
     "stoker.dev/taskqueues/finalizers": {"update"},
     "apps/deployments": {"get", "list", "watch", "create", "patch"},
     "apps/deployments/scale": {"patch"},
-    "/pods": {"list"},
+    "/pods": {"list", "watch"},
     "/secrets": {"get"},
     "events.k8s.io/events": {"create"},
 }

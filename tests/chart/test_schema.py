@@ -22,13 +22,17 @@ STATUS = schema()["properties"]["status"]
 SMALLEST = {"worker": {"image": "registry.example.org/shop:1.4"}}
 
 
+def scheduled(**fields: Any) -> Object:
+    return {**SMALLEST, "schedules": [{"name": "nightly", "cron": "0 3 * * *", "task": "report", **fields}]}
+
+
 def manifest(spec: Object) -> Object:
     return {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "emails"}, "spec": spec}
 
 
 def struct_of(hint: Any) -> type[msgspec.Struct] | None:
     """The struct that a type hint holds, also as `Struct | None`."""
-    candidates = [hint, *get_args(hint)]
+    candidates = [hint, *get_args(hint), *(inner for part in get_args(hint) for inner in get_args(part))]
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, msgspec.Struct)), None)
 
 
@@ -38,7 +42,8 @@ def parts(struct: type[msgspec.Struct], node: Object, path: str = "spec") -> Ite
     hints = get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
         if inner := struct_of(hints[field.name]):
-            yield from parts(inner, node["properties"].get(field.encode_name, {}), f"{path}.{field.encode_name}")
+            child = node["properties"].get(field.encode_name, {})
+            yield from parts(inner, child.get("items", child), f"{path}.{field.encode_name}")
 
 
 PARTS = [pytest.param(struct, node, id=path) for path, struct, node in parts(TaskQueueSpec, SPEC)]
@@ -75,6 +80,7 @@ def test_the_same_fields_are_required(struct: type[msgspec.Struct], node: Object
         pytest.param({**SMALLEST, "redis": {"urlSecretRef": {"name": "redis"}}}, id="a secret's key"),
         pytest.param({**SMALLEST, "retention": {"dead": {"age": "1d"}}}, id="a count that is left out"),
         pytest.param({**SMALLEST, "scaling": {"maxReplicas": 5}, "retry": {"maxRetries": 1}}, id="parts with one field"),
+        pytest.param(scheduled(), id="a schedule"),
     ],
 )
 def test_what_is_left_out_means_the_same(spec: Object):
@@ -120,6 +126,16 @@ def test_every_default_is_written_out(struct: type[msgspec.Struct], node: Object
         pytest.param({**SMALLEST, "rateLimit": {"perSecond": 1_000_001, "burst": 1}}, "perSecond", id="too fast a rate"),
         pytest.param({**SMALLEST, "rateLimit": {"perSecond": 10, "burst": 0}}, "burst", id="no task at once"),
         pytest.param({**SMALLEST, "rateLimit": {"perSecond": 10}}, "rateLimit", id="a rate without a burst"),
+        pytest.param(scheduled(cron="0 3 * *"), "cron", id="four fields"),
+        pytest.param(scheduled(name="every night"), "name", id="a blank in a schedule's name"),
+        pytest.param(scheduled(overlap="Forbid"), "overlap", id="an unknown overlap"),
+        pytest.param(scheduled(catchUp="All"), "catchUp", id="an unknown catch-up"),
+        pytest.param(scheduled(timeZone=""), "timeZone", id="no time zone"),
+        pytest.param(scheduled(jitter=30), "jitter", id="jitter without a unit"),
+        pytest.param(scheduled(priority=101), "priority", id="too urgent a schedule"),
+        pytest.param(scheduled(payload=[]), "payload", id="arguments without names"),
+        pytest.param(scheduled(suspend="yes"), "suspend", id="yes is not true for a schedule either"),
+        pytest.param({**SMALLEST, "schedules": [{"name": "a", "cron": "@daily"}]}, "schedules", id="a schedule of nothing"),
         pytest.param({**SMALLEST, "scaling": {"maxReplicas": 0}}, "maxReplicas", id="never any worker"),
         pytest.param({**SMALLEST, "scaling": {"backlogPerReplica": 0}}, "backlogPerReplica", id="no backlog a replica"),
         pytest.param({**SMALLEST, "scaling": {"paused": "Yes"}}, "paused", id="an unknown pause"),
@@ -184,7 +200,7 @@ def test_every_field_is_bounded_and_explained(field: Object):
 
 def test_only_suspend_is_a_boolean():
     """An enum can grow a third value later, a boolean cannot."""
-    assert [path for path, node in FIELDS if node["type"] == "boolean"] == ["spec.suspend"]
+    assert [path for path, node in FIELDS if node["type"] == "boolean"] == ["spec.suspend", "spec.schedules[].suspend"]
 
 
 def test_the_names_are_those_of_the_code():

@@ -52,7 +52,7 @@ async def by_python(orders: Iterable[int]) -> list[str]:
     calls = []
     for order in orders:
         task, payload = wanted(order)
-        options = app.tasks[task].options(id=f"order-{order}", max_retries=RETRIES)
+        options = app.tasks[task].options(id=f"order-{order}", retry=RETRIES)
         calls.append(options.prepare(**payload))
     receipts = await app.enqueue_many(calls)
     await app.close()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
 from stoker.rules.retry import Jitter, Retry
 from stoker.taskqueue import DEFAULT_ROUNDS, TaskQueue, load, parse
@@ -186,3 +187,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="cannot read"):
         load(tmp_path)
+
+
+def test_a_replica_has_the_slots_of_all_its_processes() -> None:
+    spec = parse(manifest({"worker": {"processes": 3, "concurrency": 4}})).spec
+    assert policy_of(spec).slots == 12
+    assert policy_of(spec).backlog_per_replica == 48

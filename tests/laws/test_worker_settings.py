@@ -15,7 +15,7 @@ from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.taskqueue import TaskQueue, parse
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
-ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY"}
+ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD"}
 """Settings of a process, not of a TaskQueue."""
 
 

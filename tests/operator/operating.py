@@ -19,6 +19,7 @@ from apiserver import ApiServer, process
 from servers import free_port
 from stoker.queue.broker import Broker, Entry, Settlement
 from stoker.queue.connection import connect
+from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
 from stoker.rules.message import IdFactory, Message, encode_payload
 from stoker.rules.settle import Succeed
@@ -179,6 +180,7 @@ class Queue:
         self._redis = connect(url)
         self._ids = IdFactory()
         self.broker = Broker(self._redis, Keys("stoker", queue))
+        self.inspector = Inspector(self._redis, "stoker")
         self.queue = queue
 
     async def enqueue(self, count: int) -> None:

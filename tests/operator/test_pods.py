@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.pods import failing
+from stoker_operator.pods import ended, failing
 
 
 def pod(name: str, state: dict[str, Any] | None = None, last: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
@@ -53,3 +53,23 @@ def test_failing(deployment: dict[str, Any], pods: list[dict[str, Any]], message
     found = failing(deployment, pods)
     assert (found.message if found else None) == message
     assert found is None or found.reason == "WorkersFailing"
+
+
+DONE = {"terminated": {"exitCode": 0}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "deleted", "is_over"),
+    [
+        pytest.param(pod("a"), False, False, id="it runs"),
+        pytest.param(pod("a", DONE), False, False, id="its container may start again"),
+        pytest.param(CRASHING, False, False, id="its container will start again"),
+        pytest.param(pod("a", phase="Failed"), False, True, id="evicted"),
+        pytest.param(pod("a", DONE, phase="Succeeded"), False, True, id="succeeded"),
+        pytest.param(pod("a", DONE, phase="Running"), True, True, id="deleted, and its container had ended"),
+        pytest.param(pod("a", phase="Running"), True, False, id="deleted by force: it may run on where nobody sees it"),
+        pytest.param({"metadata": {"name": "a"}}, True, False, id="deleted before anybody knew anything of it"),
+    ],
+)
+def test_a_pod_has_ended(seen: dict[str, Any], deleted: bool, is_over: bool) -> None:
+    assert ended(seen, deleted=deleted) is is_over

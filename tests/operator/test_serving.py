@@ -210,6 +210,7 @@ async def test_metrics_tell_of_the_queue(cluster: Cluster, queues: Queues, opera
         assert f'stoker_queue_tasks{{{labels},state="ready"}} 12.0' in page
         assert f"stoker_scaling_desired_replicas{{{labels}}} 2.0" in page
         assert f"stoker_queue_oldest_ready_age_seconds{{{labels}}}" in page
+        assert f"stoker_deduplicated_total{{{labels}}} 0.0" in page
         assert 'stoker_scaling_decisions_total{reason="ScaleUp"}' in page
         assert "stoker_reconcile_duration_seconds_count" in page
         assert "stoker_reconcile_errors_total" in page

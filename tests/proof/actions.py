@@ -9,8 +9,12 @@ from world import Worker, World
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
+from stoker.queue.notes import Note
+from stoker.queue.outbox import Outbox, Waiting
 from stoker.queue.scripts import run
+from stoker.rules.items import Item, Send, Start, begin
 from stoker.rules.message import encode
+from stoker.rules.plan import read_entry
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
 
 
@@ -41,7 +45,7 @@ def _answer(task_id: str, got: Receipt | Conflict) -> str:
     return str(got.state or ("duplicate" if got.id == task_id else f"held by {got.id}"))
 
 
-def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
+def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = ()) -> Settlement:
     number = next(world.numbers)
     failure = Failure(f"Error{number}", "no")
     ends: dict[str, Transition] = {
@@ -53,7 +57,7 @@ def ended(world: World, delivery: Delivery, verb: str) -> Settlement:
         "bury": Bury(failure),
         "cancel": Cancel(),
     }
-    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000)
+    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000, items)
 
 
 def take_turn(world: World, worker: Worker, settlements: list[Settlement], room: int, *, reply_lost: bool = False) -> None:
@@ -87,6 +91,9 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
     if alone and not any(accepted):  # a fetch beside them promotes what is due, though it may take nothing
         world.nothing_changed()
     answers([each not in turn.refused for each in settlements], accepted)
+    for settlement, ok in zip(settlements, accepted, strict=True):
+        if ok and isinstance(settlement.transition, Succeed):
+            _followed(world, settlement.items)
     for end in (end for end, ok in zip(ends, accepted, strict=True) if ok):
         if end.verb == "succeed" and world.rules.keep:
             world.ledger.succeeded(end.id, int(end.body))
@@ -94,6 +101,37 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
             world.forget([end.id])
         elif end.delay and world.model.items[end.id].place == "scheduled":
             world.ledger.not_before[end.id] = world.now + end.delay
+
+
+def _followed(world: World, items: Sequence[Item]) -> None:
+    """The model does what these say."""
+    for item in items:
+        if isinstance(item, Start):
+            begun(world, item)
+        elif isinstance(item, Send):
+            world.model.outbox.append(item.entry.key)
+
+
+def begun(world: World, item: Start) -> None:
+    wish = as_wish(Entry(item.message, item.delay, item.run_at, item.claim))
+    [answer] = world.model.enqueue([wish], world.now)
+    if answer in ("ready", "scheduled"):
+        world.ledger.acknowledged(wish.id, wish.priority, world.now + wish.delay if answer == "scheduled" else 0)
+
+
+def relay_all(world: World, entries: Sequence[Waiting]) -> None:
+    """Somebody relays what it has read, perhaps long ago."""
+    world.call(Outbox(world.client, world.keys).relay(entries))
+    for waiting in entries:
+        entry = read_entry(waiting.fields[b"body"])
+        items = list(begin(entry.steps, None, entry.value, entry.origin, entry.key, lambda queue, _: queue))
+        keys = [f"{entry.key} {each.message.id}" for each in items if isinstance(each, Start)]
+        known = world.model.remember(keys, world.now)
+        for item, old in zip(items, known, strict=True):
+            if isinstance(item, Start) and not old:
+                begun(world, item)
+        if entry.key in world.model.outbox:
+            world.model.outbox.remove(entry.key)
 
 
 def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> None:
@@ -109,7 +147,7 @@ def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> Non
 
 
 def as_end(settlement: Settlement) -> End:
-    task_id, fence, transition, busy = settlement
+    task_id, fence, transition, busy, _ = settlement
     verb, delay, body = type(transition).__name__.lower(), 0.0, ""
     match transition:
         case Succeed(value):
@@ -144,6 +182,17 @@ def cancel_one(world: World, task_id: str) -> None:
     [answer] = world.call(world.line.inspector.cancel(QUEUE, [task_id]))
     answers(str(answer), world.model.cancel(task_id, world.now))
     world.ledger.touched(task_id)
+
+
+def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
+    """Each says a number as its progress, and logs it."""
+    news = [(delivery, next(world.numbers)) for delivery in deliveries]
+    notes = [Note(each.id, each.fence, b"%d" % number, number, [b"%d" % number]) for each, number in news]
+    accepted = world.call(world.line.broker.tell(notes))
+    expected = world.model.tell([(each.id, each.fence, number) for each, number in news])
+    if not any(accepted):
+        world.nothing_changed()
+    answers(accepted, expected)
 
 
 def reap_worker(world: World, worker: str, host: str) -> None:

@@ -16,7 +16,9 @@ from stoker.queue.keys import Keys
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46
 TICKS_PER_MS = 64
-REMEMBERED = 5
+MEMORY = 600_000
+SWEPT_AT_ONCE = 200
+REMEMBERED, LOGGED = 5, 50
 
 
 class Rules(NamedTuple):
@@ -78,6 +80,9 @@ class Item:
     failure: str | None = None
     result: str | None = None
     claim: tuple[str, str] | None = None  # s or d, digest
+    progress: tuple[str, int] | None = None  # fence, what was said
+    log: tuple[int, ...] = ()
+    logged_by: str = ""
     history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
 
     @property
@@ -100,10 +105,13 @@ class Model:
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
     counters: Counter[str] = field(default_factory=Counter)
+    outbox: list[str] = field(default_factory=list)  # keys of entries
+    relayed: dict[str, int] = field(default_factory=dict)  # key of an item -> until when it is remembered
 
     def copy(self) -> "Model":
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
-        return dataclasses.replace(self, items=items, claims=self.claims.copy(), counters=self.counters.copy())
+        copies = {name: getattr(self, name).copy() for name in ("claims", "counters", "outbox", "relayed")}
+        return dataclasses.replace(self, items=items, **copies)
 
     def at(self, *places: str) -> list[Item]:
         """Those that are there, in order."""
@@ -192,6 +200,19 @@ class Model:
                 cancelled.add(fence)
         return lost, cancelled
 
+    def tell(self, news: Iterable[tuple[str, str, int]]) -> list[bool]:
+        """Of each id, fence, and the number that it says and logs."""
+        accepted = []
+        for task_id, fence, number in news:
+            accepted.append(self.owned(task_id, fence))
+            if accepted[-1]:
+                item = self.items[task_id]
+                item.progress, item.log = (fence, number), (*item.log, number)[-LOGGED:]
+                item.logged_by = fence
+            else:
+                self.counters["stale_settles"] += 1
+        return accepted
+
     def settle(self, ends: Iterable[End], now: int) -> list[bool]:
         accepted: list[bool] = []
         for end in ends:
@@ -207,6 +228,7 @@ class Model:
         if item.cancel_at is not None and verb not in ("succeed", "bury"):
             verb = "cancel"
         self._count(verb, end.busy)
+        item.progress = None
         worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
         self._keep_or_forget(item, verb, end.body, worker)
         match verb:
@@ -285,6 +307,18 @@ class Model:
                 return "unknown"
         return "over"
 
+    def remember(self, keys: list[str], now: int) -> list[bool]:
+        """Items that are relayed here. Returns which of them were known; some that are long past are forgotten."""
+        known = [key in self.relayed for key in keys]
+        self.relayed |= {key: now + MEMORY for key, old in zip(keys, known, strict=True) if not old}
+        self._forget_relayed(now, 2 * len(keys))
+        return known
+
+    def _forget_relayed(self, now: int, most: int) -> None:
+        past = sorted((until, key) for key, until in self.relayed.items() if until <= now)
+        for _, key in past[:most]:
+            del self.relayed[key]
+
     def redrive(self, ids: Iterable[str], now: int) -> list[str]:
         dead = [task_id for task_id in ids if task_id in self.items and self.items[task_id].place == "dead"]
         for task_id in dead:
@@ -302,6 +336,7 @@ class Model:
 
     def sweep(self, now: int) -> list[str]:
         rules = self.rules
+        self._forget_relayed(now, SWEPT_AT_ONCE)
         old = self._past("done", now, rules.keep_count) + self._past("cancelled", now - rules.keep, rules.keep_count)
         return self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count))
 
@@ -325,12 +360,15 @@ class Model:
             for place in ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
         }
         items = self.items.values()
+        content[keys.relayed] = dict(self.relayed)
         content[keys.tasks] = {item.id: item.envelope for item in items}
         content[keys.owners] = {item.id: (item.fence, item.origin) for item in items if item.place == "leases"}
         content[keys.attempts] = {item.id: item.failures for item in items if item.failures}
         content[keys.lost] = {item.id: item.losses for item in items if item.losses}
         content[keys.levels] = {item.id: item.level for item in items if item.level and item.place in ("scheduled", "dead")}
         content[keys.errors] = {item.id: item.failure for item in items if item.failure is not None}
+        content[keys.progress] = {item.id: item.progress for item in items if item.progress}
+        content[keys.logs] = {item.id: (item.logged_by, item.log) for item in items if item.log}
         content[keys.history] = {item.id: item.history for item in items if item.history}
         content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
         content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}

@@ -85,9 +85,9 @@ BUGS = (
     ),
     Bug(
         "a repeated enqueue makes another task",
-        "lua/enqueue.lua",
-        "if redis.call('HSETNX', tasks, id, envelope) == 0 then",
-        "if redis.call('HSET', tasks, id, envelope) < 0 then",
+        "lua/_admit.lua",
+        "if redis.call('HSETNX', q.tasks, id, envelope) == 0 then",
+        "if redis.call('HSET', q.tasks, id, envelope) < 0 then",
     ),
     Bug(
         "a result is deleted before it is written",
@@ -157,7 +157,7 @@ BUGS = (
     ),
     Bug(
         "two tasks claim to be the only one",
-        "lua/enqueue.lua",
+        "lua/_admit.lua",
         "if tonumber(expires) > now and",
         "if false and",
     ),
@@ -180,6 +180,18 @@ BUGS = (
         "bury = 'retried'",
     ),
     Bug(
+        "progress does not check the fence",
+        "lua/progress.lua",
+        "if owned_place(redis.call('HGET', owners, id), fence) then",
+        "if redis.call('HGET', owners, id) then",
+    ),
+    Bug(
+        "the progress of a run outlives it",
+        "lua/settle.lua",
+        "if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end",
+        "",
+    ),
+    Bug(
         "a pod takes others with it whose names begin alike",
         "reaping.py",
         "runs_on(_worker_of(fence), host)",
@@ -194,7 +206,7 @@ BUGS = (
     Bug(
         "a purge leaves the past of its tasks",
         "lua/purge.lua",
-        "FIRST_COLUMN, LAST_COLUMN = 9, 18",
+        "FIRST_COLUMN, LAST_COLUMN = 9, 17",
         "FIRST_COLUMN, LAST_COLUMN = 9, 14",
     ),
     Bug(
@@ -220,6 +232,36 @@ BUGS = (
         "lua/purge.lua",
         "for at = FIRST_COLUMN, LAST_COLUMN do",
         "for at = FIRST_COLUMN + 1, LAST_COLUMN do",
+    ),
+    Bug(
+        "children come before the fence is checked",
+        "lua/settle.lua",
+        "if reply[index] == 1 and ARGV[",
+        "if ARGV[",
+    ),
+    Bug(
+        "a task that has failed has children",
+        "lua/settle.lua",
+        "+ 2] == 'succeed' then items",
+        "+ 2] ~= '' then items",
+    ),
+    Bug(
+        "a child ignores who claims to be the only one",
+        "lua/_admit.lua",
+        "if holder then return {holder}, tick end",
+        "",
+    ),
+    Bug(
+        "an entry of the outbox is lost",
+        "lua/_items.lua",
+        "redis.call('XADD', q.outbox, '*', 'body', body)",
+        "",
+    ),
+    Bug(
+        "what was relayed is relayed again",
+        "lua/_items.lua",
+        "local known = key ~= '' and redis.call('ZSCORE', q.relayed, key)",
+        "local known = false",
     ),
     Bug(
         "the dead are forgotten too soon",

@@ -7,7 +7,7 @@ does nothing.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, take_turn
+from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
 from ledger import Broken, hold
 from line import QUEUE, message
 from redis.exceptions import RedisError
@@ -17,6 +17,10 @@ from stoker.errors import StokerError
 from stoker.queue.broker import Entry
 from stoker.queue.events import attend
 from stoker.queue.inspector import Inspector
+from stoker.queue.outbox import Outbox
+from stoker.rules.items import Send, Start
+from stoker.rules.plan import Entry as OutboxEntry
+from stoker.rules.plan import Link, Origin
 from stoker.rules.states import State
 from stoker.rules.unique import Claim, Until
 
@@ -126,6 +130,63 @@ def settle(world: World, pick: Pick) -> None:
         take_turn(world, worker, [ended(world, pick(worker.held), pick(VERBS))], 0)
 
 
+@step(8)
+def send(world: World, pick: Pick) -> None:
+    """A worker ends one of what it holds, and something follows if that counts: a child, or an entry of the outbox."""
+    _send(world, pick)
+
+
+def _send(world: World, pick: Pick) -> None:
+    if holders := [worker for worker in world.workers if worker.held]:
+        worker = pick(holders)
+        verb = pick(("succeed", "succeed", "retry", "release"))
+        take_turn(world, worker, [ended(world, pick(worker.held), verb, _following(world, pick))], 0)
+
+
+@step(2)
+def send_late(world: World, pick: Pick) -> None:
+    """The same by somebody who was frozen, crashed or repeats itself; perhaps together with one that counts."""
+    if world.former:
+        delivery = pick(world.former)
+        settlements = [ended(world, delivery, "succeed", _following(world, pick))]
+        worker = pick(world.workers)
+        if worker.held and pick((True, False)):
+            settlements.append(ended(world, worker.held[0], "succeed"))
+        take_turn(world, worker if len(settlements) > 1 else Worker(worker_of(delivery)), settlements, 0)
+
+
+def _following(world: World, pick: Pick) -> list[Start | Send]:
+    child = message(f"{next(world.numbers) * 37 % 1000:03}", pick(PRIORITIES))
+    claim = Claim(pick(("a", "b")), "done", 1e6) if pick((False, True)) else None
+    if pick((True, False)):
+        return [Start(QUEUE, child, pick(DELAYS) / 1000, 0, claim, None, None)]
+    link = Link(child, None, pick(DELAYS) / 1000, 0, claim)
+    return [Send(QUEUE, OutboxEntry(f"entry {child.id} {next(world.numbers)}", Origin(child.created), (link,)))]
+
+
+@step(2)
+def read_outbox(world: World, pick: Pick) -> None:
+    """Somebody reads the outbox, and takes its time."""
+    world.read = world.call(Outbox(world.client, world.keys).read())
+
+
+@step(4)
+def relay(world: World, pick: Pick) -> None:
+    """What was read is relayed, perhaps for the second time; or all that is there now."""
+    entries = world.read if pick((True, False)) else world.call(Outbox(world.client, world.keys).read())
+    relay_all(world, entries)
+
+
+@step(6)
+def relay_again(world: World, pick: Pick) -> None:
+    """Something is sent and relayed, what waits is purged, and somebody else relays the same: it does not come back."""
+    _send(world, pick)
+    entries = world.call(Outbox(world.client, world.keys).read())
+    relay_all(world, entries)
+    _purge(world, pick((State.READY, State.SCHEDULED)))
+    relay_all(world, entries)
+
+
 @step(4)
 def settle_late(world: World, pick: Pick) -> None:
     """Somebody who was frozen, crashed or repeats itself ends what it held once."""
@@ -138,6 +199,15 @@ def settle_late(world: World, pick: Pick) -> None:
 def beat(world: World, pick: Pick) -> None:
     """A worker's heartbeat."""
     beat_with(world, pick(world.workers))
+
+
+@step(3)
+def tell(world: World, pick: Pick) -> None:
+    """Tasks say how far they are and what they log: of a delivery that is held, or was, or of both."""
+    held = [delivery for worker in world.workers for delivery in worker.held]
+    told = list(dict.fromkeys([*held[: pick((1, 2, 0))], *world.former[: pick((0, 1, 2))]]))
+    if told:
+        tell_of(world, told)
 
 
 @step(2)
@@ -242,9 +312,12 @@ def somebody_watches(world: World, pick: Pick) -> None:
     world.call(attend(world.client, world.keys))
 
 
-@step(1)
+@step(2)
 def purge(world: World, pick: Pick) -> None:
-    state = pick(tuple(PLACES))
+    _purge(world, pick(tuple(PLACES)))
+
+
+def _purge(world: World, state: State) -> None:
     gone = world.call(_total(world.line.inspector, state))
     purged = world.model.purge(*PLACES[state])
     world.forget(purged)

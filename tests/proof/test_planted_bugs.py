@@ -12,7 +12,7 @@ from world import World
 
 from servers import Server
 
-SEEDS, DEPTH = 200, 7
+SEEDS, DEPTH = 600, 7
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,9 @@ from straight import Straight, done
 
 from servers import Server
 from stoker.queue.broker import Broker, Delivery
+from stoker.queue.outbox import Waiting
 from stoker.rules.durations import Duration
+from stoker.rules.plan import read_entry
 from stoker.rules.states import State
 from stoker.rules.story import LEADS_TO, What
 from stoker.taskqueue import Keep, Lease, Retention
@@ -118,6 +120,7 @@ class World:
         self.saved: Saved | None = None
         self.numbers = count(1)
         self.gone: list[str] = []
+        self.read: list[Waiting] = []  # what somebody has read in the outbox and not relayed yet, or relays again
         self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
         self.history: list[Step] = []
         self.before = self.picture = self.checked = Picture(self.client, self.keys)
@@ -197,6 +200,8 @@ class World:
             found = _readable(key, picture, self.keys)
             if found != expected:
                 raise Broken(f"the model agrees on {key.rpartition(':')[2]}", _difference(found, expected))
+        entries = [fields[1] for _, fields in picture.content.get(keys.outbox.encode(), ())]
+        hold("the model agrees on the outbox", [read_entry(body).key for body in entries] == model.outbox, (entries, model.outbox))
         counters = {_text(name): value for name, value in picture.hash(keys.stats).items()}
         for name, value in model.counters.items():
             hold("everything is counted", int(counters.get(name, 0)) == value, (name, counters.get(name), value))
@@ -250,27 +255,36 @@ def _text(value: bytes) -> str:
 
 def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
     """The content of a key as the model says it."""
-    if key in (keys.ready, keys.suspects, keys.leases, keys.scheduled, keys.dead, keys.done, keys.cancelled):
+    if key in (keys.ready, keys.suspects, keys.leases, keys.scheduled, keys.dead, keys.done, keys.cancelled, keys.relayed):
         return {_text(member): score for member, score in picture.zset(key).items()}
-    read: Callable[[bytes], object] = int
-    if key == keys.tasks:
-        read = bytes
-    elif key in (keys.uniques, keys.claims):
-        read = bytes.decode
-    elif key == keys.owners:
-        read = _owner
-    elif key == keys.history:
-        read = _history
-    elif key == keys.errors:
-        read = lambda value: json.loads(value)["type"]  # noqa: E731
-    elif key == keys.results:
-        read = lambda value: json.loads(value)["value"]  # noqa: E731
+    readers: dict[str, Callable[[bytes], object]] = {
+        keys.tasks: bytes,
+        keys.uniques: bytes.decode,
+        keys.claims: bytes.decode,
+        keys.owners: _owner,
+        keys.progress: _progress,
+        keys.logs: _log,
+        keys.history: _history,
+        keys.errors: lambda value: json.loads(value)["type"],
+        keys.results: lambda value: json.loads(value)["value"],
+    }
+    read = readers.get(key, int)
     found: dict[str, object] = {}
     for name, value in picture.hash(key).items():
         found[_text(name)] = value
         with contextlib.suppress(ValueError, KeyError):
             found[_text(name)] = read(value)
     return found
+
+
+def _progress(value: bytes) -> tuple[str, int]:
+    fence, _, said = value.decode().partition(" ")
+    return fence, int(said)
+
+
+def _log(value: bytes) -> tuple[str, tuple[int, ...]]:
+    head, *lines = value.decode().split("\n")
+    return head.partition(" ")[0], tuple(map(int, lines))
 
 
 def _history(value: bytes) -> tuple[tuple[int, str, str], ...]:

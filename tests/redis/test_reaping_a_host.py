@@ -2,7 +2,7 @@
 
 import json
 
-from line import DONE, QUEUE, Line
+from line import DONE, LEASE, QUEUE, Line
 
 from stoker.queue.broker import Delivery
 from stoker.queue.reaping import Reaped, lost_too_often, reclaim_keys
@@ -77,6 +77,20 @@ async def test_what_has_moved_on_meanwhile_is_left_alone(line: Line) -> None:
     [reply] = await run(line.redis, Call("reap_worker", reclaim_keys(line.keys), arguments))
     assert reply == [0, 0, 0]
     assert (await line.status("b")).worker == process("other")
+
+
+async def test_what_is_given_back_wakes_a_worker(line: Line) -> None:
+    """By the reaper, and by who saw a pod end: nobody has to come by for it."""
+    await line.enqueue("a")
+    await line.fetch(worker=process("pod"))
+    while await line.broker.wait_for_work(0.01):
+        pass  # the token of the enqueue
+    await line.inspector.reap_worker(QUEUE, "pod", 9)
+    assert await line.broker.wait_for_work(0.1)
+    await line.fetch(worker=process("pod"))
+    await line.pass_time(LEASE + 1)
+    assert (await line.broker.reap()).given_back == 1
+    assert await line.broker.wait_for_work(0.1)
 
 
 def test_the_reason_is_one_that_people_can_read() -> None:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, message
+from msgspec import Raw
 from redis.asyncio import Redis
 
 from servers import Kind, Server, running_valkey
+from stoker.client import Client
 from stoker.errors import RedisRefused
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.connection import connect
@@ -19,9 +21,14 @@ from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
 from stoker.queue.keys import Keys
+from stoker.queue.notes import Note
+from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE
 from stoker.rules.concurrency import Limit
+from stoker.rules.items import AT_ONCE
+from stoker.rules.message import Message
+from stoker.rules.plan import Group, Link, number
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
@@ -31,6 +38,8 @@ from topologies import ask, running_cluster
 ROOT = Path(__file__).resolve().parents[2]
 LUA = ROOT / "worker/src/stoker/queue/lua"
 PAGE = (ROOT / "docs/how-to/redis.md").read_text()
+PROGRESS = b'{"done": 1, "total": 2, "note": "", "at": 1}'
+LOGGED = b'{"at": 1, "attempt": 1, "level": "info", "text": "hello"}'
 ALWAYS = {"evalsha", "eval", "ping"}
 
 
@@ -41,13 +50,15 @@ class Role(NamedTuple):
     commands: set[str]
 
 
+WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
+TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
 ROLES = {
     "worker": Role(
-        {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake"} | CLOCK,
-        {"sadd", "hget", "hset", "blpop", "info", "xrange"},
+        TASKS | WORKFLOWS | CLOCK,
+        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
-    "application": Role({"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
         {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
         | CLOCK,
@@ -60,13 +71,19 @@ ROLES = {
 def commands_of(scripts: set[str]) -> set[str]:
     """What these scripts call, with those functions of the prelude that they use."""
     prelude = "".join((LUA / f"{part}.lua").read_text() for part in PRELUDE)
-    functions = dict(re.findall(r"^local function (\w+)(.*?)(?=^local function |\Z)", prelude, re.MULTILINE | re.DOTALL))
+    head = r"^(?:local )?function "
+    functions = dict(re.findall(rf"{head}([\w.]+)(.*?)(?={head}|\Z)", prelude, re.MULTILINE | re.DOTALL))
     text = "".join((LUA / f"{name}.lua").read_text() for name in scripts)
     used: set[str] = set()
-    while more := {name for name in functions if name not in used and re.search(rf"\b{name}\(", text)}:
+    while more := {name for name in functions if name not in used and _calls(text, name)}:
         used |= more
         text += "".join(functions[name] for name in more)
     return {command.lower() for command in re.findall(r"(?:redis\.call|call_with)\('(\w+)'", text)}
+
+
+def _calls(text: str, function: str) -> bool:
+    kind, _, name = function.rpartition(".")
+    return bool(re.search(rf"\b{kind}\[" if kind else rf"\b{name}\(", text))
 
 
 def needed(role: str) -> set[str]:
@@ -119,6 +136,15 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
         await everything.aclose()
 
 
+async def a_large_group(line: Line, queue: str = QUEUE) -> None:
+    """One that goes through the outbox."""
+    link = Link(Message("", "add", Raw(b"{}"), queue, 0))
+    group = Group(((link,),) * (AT_ONCE + 1))
+    await Client(line.redis, NAMESPACE).launch(number((group, link), "group"), "group")
+    outbox = Outbox(line.redis, line.keys)
+    await outbox.relay(await outbox.read())
+
+
 async def as_worker(line: Visitor) -> None:
     master = line.master
     await attend(master.redis, master.keys)
@@ -132,6 +158,8 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.wait_for_work(1)
     deliveries = await line.fetch(7, worker="w")
     await line.beat(*deliveries, worker="w")
+    await line.broker.tell([Note(deliveries[0].id, deliveries[0].fence, PROGRESS, 1, [LOGGED])])
+
     ends = [DONE, Retry(0, FAILURE), Retry(5, FAILURE), Bury(FAILURE), Postpone(1), Release()]
     for delivery, end in zip(deliveries, ends, strict=False):
         await line.settle(delivery, end, busy=1)
@@ -145,6 +173,7 @@ async def as_worker(line: Visitor) -> None:
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)
+    await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
     await by_the_clock(line, "code:shop")
@@ -153,6 +182,12 @@ async def as_worker(line: Visitor) -> None:
 
 
 async def as_application(line: Visitor) -> None:
+    await as_sender(line)
+    await a_large_group(line)
+    await line.inspector.cancel(QUEUE, ["group.2"])
+
+
+async def as_sender(line: Visitor) -> None:
     await attend(line.master.redis, line.keys)
     await check_layout(line.redis, line.keys)
     await line.inspector.ping()
@@ -173,7 +208,9 @@ async def as_application(line: Visitor) -> None:
 async def as_gateway(line: Visitor) -> None:
     master, inspector = line.master, Inspector(line.redis, NAMESPACE)
     await check_server(line.redis)
-    await as_application(line)
+    await as_sender(line)
+    await a_large_group(master)
+    await inspector.cancel(QUEUE, ["group.2"])
     for name in ("x", "y"):
         await master.enqueue(name, priority=9)
         [delivery] = await master.fetch(1)

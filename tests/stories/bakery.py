@@ -1,6 +1,7 @@
 """The application of the stories that need a process: it bakes, and writes down what it did."""
 
 import asyncio
+import os
 import time
 
 from redis.asyncio import Redis
@@ -45,3 +46,71 @@ def knead(seconds: float) -> str:
     """Work with both hands: a plain function."""
     time.sleep(seconds)
     return "dough"
+
+
+@app.task()
+async def where() -> int:
+    """The process it runs in."""
+    return os.getpid()
+
+
+@app.task()
+async def hoard(mebibytes: int) -> int:
+    """Keep memory that is never given back. The process it runs in."""
+    _HOARD.append(os.urandom(1 << 20) * mebibytes)
+    return os.getpid()
+
+
+@app.task()
+async def oversleep(seconds: float) -> None:
+    """Block the event loop."""
+    time.sleep(seconds)  # noqa: ASYNC251
+
+
+@app.task()
+async def collapse() -> None:
+    """Take the whole process along."""
+    os._exit(9)
+
+
+_HOARD: list[bytes] = []
+
+
+@app.task(queue="ovens")
+async def oven(loaf: int, ctx: Context) -> int:
+    """Add one, in another queue; note every run."""
+    await note(f"oven {ctx.id} {ctx.attempt}")
+    return loaf + 1
+
+
+@app.task()
+async def shape(loaf: int, ctx: Context) -> int:
+    """Add one; note every run, and take a moment, so that there is a time to be killed in."""
+    await note(f"shape {ctx.id} {ctx.attempt}")
+    await asyncio.sleep(0.05)
+    return loaf + 1
+
+
+@app.task()
+async def basket(loaves: list[int], ctx: Context) -> int:
+    """How many loaves there are; note every run."""
+    await note(f"basket {ctx.id} {ctx.attempt}")
+    return sum(loaves)
+
+
+@app.task(queue="north")
+async def mill(sacks: int) -> int:
+    """Grind: one more than there was."""
+    return sacks + 1
+
+
+@app.task(queue="south")
+async def sell(loaves: int) -> int:
+    """Ten times as much."""
+    return loaves * 10
+
+
+@app.task(queue="west")
+async def count(coins: list[int]) -> int:
+    """All together."""
+    return sum(coins)

@@ -15,7 +15,19 @@ async def lifespan(_: Stoker) -> AsyncIterator[str]:
             raise ConnectionRefusedError("nobody has the key")
         case "slow":
             await asyncio.sleep(3600)
+        case "collapsing":
+            async with asyncio.TaskGroup() as shelves:
+                shelves.create_task(collapse())
+                yield "the pantry"
     yield "the pantry"
+
+
+jam_is_wanted = asyncio.Event()
+
+
+async def collapse() -> None:
+    await jam_is_wanted.wait()
+    raise OSError("the shelves are down")
 
 
 app = Stoker("pantry", lifespan=lifespan)
@@ -23,4 +35,7 @@ app = Stoker("pantry", lifespan=lifespan)
 
 @app.task()
 async def fetch(what: str) -> str:
+    if os.environ.get("PANTRY") == "collapsing":
+        jam_is_wanted.set()
+        await asyncio.sleep(3600)
     return f"{what} from {app.state}"

@@ -60,7 +60,7 @@ async def test_its_end_sees_the_failure(app: Stoker) -> None:
     async def ship(db: Db) -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ValueError: no stock"):
             await handle.result(timeout=5)
@@ -78,28 +78,28 @@ async def test_an_end_that_fails_makes_the_task_fail(app: Stoker) -> None:
     async def ship(db: Annotated[str, Depends(get_fragile)]) -> str:
         return "shipped"
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ConnectionError: the commit was lost"):
             await handle.result(timeout=5)
 
 
 async def test_no_dependency_can_make_a_failure_unseen(app: Stoker) -> None:
-    async def get_forgiving() -> AsyncIterator[str]:
+    async def get_forgiving(db: Db) -> AsyncIterator[str]:
         try:
             yield "value"
         except ValueError:
             diary.append("never mind")
 
     @app.task()
-    async def ship(db: Annotated[str, Depends(get_forgiving)]) -> None:
+    async def ship(value: Annotated[str, Depends(get_forgiving)]) -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="no stock"):
             await handle.result(timeout=5)
-    assert diary == ["never mind"]
+    assert diary == ["open", "never mind", "roll back: no stock", "close"]
 
 
 async def test_a_run_that_takes_too_long_closes_what_it_opened(app: Stoker) -> None:
@@ -117,7 +117,7 @@ async def test_a_run_that_takes_too_long_closes_what_it_opened(app: Stoker) -> N
     async def slow(db: Annotated[str, Depends(get_session)]) -> None:
         await asyncio.sleep(60)
 
-    handle = await slow.options(max_retries=0).enqueue()
+    handle = await slow.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             await handle.result(timeout=5)
@@ -140,6 +140,29 @@ async def test_dependencies_have_dependencies_and_each_is_opened_once(app: Stoke
     async with working(app):
         assert await (await ship.enqueue()).result(timeout=5) == ["repository of ship", "mailer"]
     assert diary == ["open", "commit", "close"]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_the_last_one_opened_is_the_first_one_closed(app: Stoker, kind: str) -> None:
+    def get_connection() -> Iterator[str]:
+        diary.append("open connection")
+        yield "connection"
+        diary.append("close connection")
+
+    def get_transaction(connection: Annotated[str, Depends(get_connection)]) -> Iterator[str]:
+        diary.append("begin")
+        yield "transaction"
+        diary.append("commit")
+
+    @app.task()
+    async def ship(transaction: Annotated[str, Depends(get_transaction)]) -> None: ...
+
+    @app.task(name="ship_in_a_thread")
+    def ship_in_a_thread(transaction: Annotated[str, Depends(get_transaction)]) -> None: ...
+
+    async with working(app):
+        await (await (ship if kind == "async" else ship_in_a_thread).enqueue()).result(timeout=5)
+    assert diary == ["open connection", "begin", "commit", "close connection"]
 
 
 async def test_one_that_is_not_to_be_shared_is_opened_for_each(app: Stoker) -> None:
@@ -301,6 +324,6 @@ async def test_a_dependency_that_yields_twice_is_a_failure(app: Stoker) -> None:
 
     async with working(app):
         for task in (on_the_loop, in_a_thread):
-            handle = await task.options(max_retries=0).enqueue()
+            handle = await task.options(retry=0).enqueue()
             with pytest.raises(TaskFailed, match="yields more than once"):
                 await handle.result(timeout=5)

@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
+import os
+import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from working import working
+from working import worker_process, working
 
 from stoker import Retry, Stoker, TaskFailed
 from stoker.queue.broker import Broker, Turn
 from stoker.rules.states import State
+from stoker.worker.upkeep import STUCK_AFTER, LoopWatch
 
 
 async def test_a_bug_in_a_turn_loses_no_outcome(
@@ -64,3 +69,75 @@ async def crashes(app: Stoker, crash: Any) -> None:
         for kind in EXITS:
             with pytest.raises(TaskFailed, match=kind):
                 await (await crash.enqueue(kind)).result(timeout=5)
+
+
+async def test_a_fork_in_a_task_is_recorded_once(app: Stoker) -> None:
+    """The copy returns from the function too; it must not go on as a second worker on the same connections."""
+
+    @app.task()
+    async def split_here() -> bool:
+        return os.fork() > 0
+
+    @app.task()
+    def split_in_a_thread() -> bool:
+        return os.fork() > 0
+
+    async with working(app):
+        for task in (split_here, split_in_a_thread):
+            for _ in range(3):
+                assert await (await task.enqueue()).result(timeout=5) is True
+    assert (await app.client.inspector.stats(["default"]))[0].stale_settles == 0
+
+
+async def test_an_event_loop_and_signals_in_a_thread_are_its_own(app: Stoker) -> None:
+    @app.task()
+    def nested() -> int:
+        return asyncio.run(asyncio.sleep(0.01, 7))
+
+    @app.task()
+    def deaf() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    async with working(app, retry=Retry(max_retries=0)):
+        assert await (await nested.enqueue()).result(timeout=5) == 7
+        with pytest.raises(TaskFailed, match="signal only works in main thread"):
+            await (await deaf.enqueue()).result(timeout=5)
+
+
+async def test_a_task_that_kills_its_worker_is_buried_and_its_neighbours_are_not(redis_url: str, tmp_path: Path) -> None:
+    """A process group brings a new worker each time; the leases of the dead one end, and only the culprit is lost three times."""
+    from bakery import app, collapse, where
+
+    app.redis_url = redis_url
+    culprit = await collapse.enqueue()
+    neighbours = [await where.enqueue() for _ in range(20)]
+    with worker_process(redis_url, tmp_path, "--processes", "2", "--max-lost", "2") as group:
+        with pytest.raises(TaskFailed, match="lost"):
+            await culprit.result(timeout=40)
+        for handle in neighbours:
+            await handle.result(timeout=10)
+        group.signal(signal.SIGTERM)
+        assert await group.exit_code() == 0
+    await app.close()
+
+
+async def test_a_blocked_event_loop_keeps_its_leases_for_a_while(app: Stoker) -> None:
+    """Three times the lease: the heartbeat has a thread of its own."""
+
+    @app.task()
+    async def oversleep() -> None:
+        time.sleep(3)  # noqa: ASYNC251
+
+    handle = await oversleep.enqueue()
+    async with working(app):
+        await handle.result(timeout=10)
+    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
+
+
+def test_an_event_loop_that_is_stuck_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit there is no heartbeat and livez fails."""
+    watch = LoopWatch()
+    assert not watch.stuck
+    now = time.monotonic()
+    monkeypatch.setattr("stoker.worker.upkeep.time.monotonic", lambda: now + STUCK_AFTER + 1)
+    assert watch.stuck

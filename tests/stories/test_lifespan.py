@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict
 
+import pantry
 import pytest
 from working import WorkerProcess, working
 
 from patience import until
 from stoker import Depends, Invalid, State, Stoker
+from stoker.rules.states import State as TaskState
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
@@ -122,6 +124,21 @@ async def test_a_lifespan_that_fails_at_its_end_loses_no_task(redis_url: str) ->
     async with working(app):
         assert await handle.result(timeout=5) == "shipped"
     await app.close()
+
+
+async def test_one_that_ends_too_early_takes_the_worker_with_it(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks without the pool they want would all be buried: they go back, and the process ends so that another takes its place."""
+    monkeypatch.setenv("PANTRY", "collapsing")
+    pantry.app.redis_url = redis_url
+    handle = await pantry.fetch.enqueue("jam")
+    worker = WorkerProcess(redis_url, tmp_path / "worker.log", app="pantry:app")
+    assert await worker.exit_code() == 1
+    assert "error: the lifespan of pantry ended while the worker ran: ExceptionGroup" in (tmp_path / "worker.log").read_text()
+    status = await handle.status()
+    await pantry.app.close()
+    assert (status.state, status.attempts, status.losses) == (TaskState.READY, 0, 0)
 
 
 async def test_one_that_fails_at_the_start_is_said_and_ends_the_process(

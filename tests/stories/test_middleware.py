@@ -87,7 +87,7 @@ async def test_the_time_limit_is_for_the_layers_too(app: Stoker) -> None:
     @app.task(timeout=0.1)
     async def quick() -> None: ...
 
-    handle = await quick.options(max_retries=0).enqueue()
+    handle = await quick.options(retry=0).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             await handle.result(timeout=5)

@@ -41,7 +41,7 @@ def manifest(folder: Path, **parts: Any) -> Path:
         },
     }
     for part, fields in parts.items():
-        spec[part] = {**spec.get(part, {}), **fields}
+        spec[part] = fields if isinstance(fields, list) else {**spec.get(part, {}), **fields}
     file = folder / "queue.yaml"
     file.write_text(
         yaml.safe_dump({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "default"}, "spec": spec})
@@ -240,3 +240,19 @@ async def test_what_it_cannot_run_is_one_clear_line(content: Any, flags: list[st
     assert "Traceback" not in running.output
     if "YAML" not in words:
         assert len(running.output.strip().splitlines()) == 1, "a parser may need more lines to show the place"
+
+
+async def test_a_schedule_of_the_manifest_brings_a_worker_when_it_is_due(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    """From no worker at all, and back to none between its runs."""
+    schedule = {"name": "bread", "cron": "@every 5s", "task": "bake", "payload": {"seconds": 0}}
+    with up(manifest(tmp_path, schedules=[schedule]), "--port", "0", "--redis-url", redis_url) as running:
+        await until(lambda: running.workers(), STARTS_WITHIN)
+        await until(lambda: running.workers() == [], STARTS_WITHIN)
+        await until(lambda: running.workers(), STARTS_WITHIN)
+        await until(lambda: baked(redis, 2), STARTS_WITHIN)
+    runs = [note.split()[1] for note in await redis.lrange("bakery:notes", 0, -1) if note.startswith("start")]
+    assert len(runs) == len(set(runs)), "each moment once"
+
+
+async def baked(redis: Redis, times: int) -> bool:
+    return len(await redis.lrange("bakery:notes", 0, -1)) >= 2 * times

@@ -1,11 +1,13 @@
 """What can be seen of a task's life."""
 
 import asyncio
+import threading
 
+import pytest
 from working import AT_ONCE, working
 
 from patience import until
-from stoker import Concurrency, Stoker
+from stoker import Concurrency, Context, Stoker
 from stoker.queue.inspector import Event
 from stoker.rules.states import State
 from stoker.rules.story import What
@@ -111,7 +113,7 @@ async def test_who_watches_hears_the_whole_story(app: Stoker) -> None:
 
     async with working(app):
         await until(heard_of_it)
-        await flaky.options(id="doomed", max_retries=1).enqueue(fail=True)
+        await flaky.options(id="doomed", retry=1).enqueue(fail=True)
         await until(lambda: any(event.what is What.BURIED for event in heard))
         listening.cancel()
         await asyncio.wait([listening], timeout=5)
@@ -119,3 +121,89 @@ async def test_who_watches_hears_the_whole_story(app: Stoker) -> None:
     mine = [event for event in heard if event.id == "doomed" and event.what is not What.PROMOTED]
     assert [event.what for event in mine] == [What.ENQUEUED, What.STARTED, What.RETRIED, What.STARTED, What.BURIED]
     assert {event.task for event in mine} == {"flaky"}
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["on the loop", "in a thread"])
+async def test_a_task_tells_how_far_it_is_and_what_it_does(app: Stoker, plain: bool) -> None:
+    go = threading.Event()
+
+    def begin(ctx: Context) -> None:
+        for done in range(1, 4):
+            ctx.progress(done, 10, note="pages")
+            ctx.log.info("page %d is done", done)
+
+    if plain:
+
+        @app.task(name="print_book")
+        def print_book(ctx: Context) -> None:
+            begin(ctx)
+            go.wait(10)
+            ctx.log.warning("out of paper")
+    else:
+
+        @app.task(name="print_book")
+        async def print_book_here(ctx: Context) -> None:
+            begin(ctx)
+            await ctx.progress(3, 10, note="pages")
+            await asyncio.to_thread(go.wait, 10)
+            ctx.log.warning("out of paper")
+
+    handle = await app.tasks["print_book"].enqueue()
+    async with working(app):
+
+        async def told() -> bool:
+            return (await handle.status()).progress is not None
+
+        await until(told)
+        status = await handle.status()
+        assert status.progress is not None
+        assert (status.progress.done, status.progress.total, status.progress.note) == (3, 10, "pages")
+        go.set()
+        await handle.result(timeout=5)
+    status = await handle.status()
+    assert status.progress is None, "it has ended: the result says more"
+    assert [(line.level, line.text) for line in status.log] == [
+        ("info", "page 1 is done"),
+        ("info", "page 2 is done"),
+        ("info", "page 3 is done"),
+        ("warning", "out of paper"),
+    ]
+
+
+async def test_what_attempts_logged_stays_with_the_task(app: Stoker) -> None:
+    @app.task(retry=AT_ONCE)
+    async def flaky(ctx: Context) -> None:
+        ctx.log.info("trying")
+        if ctx.attempt == 1:
+            raise ConnectionError("no answer")
+
+    handle = await flaky.enqueue()
+    async with working(app):
+        await handle.result(timeout=5)
+    assert [(line.attempt, line.text) for line in (await handle.status()).log] == [(1, "trying"), (2, "trying")]
+
+
+async def test_a_task_whose_lease_went_to_another_is_given_up(app: Stoker) -> None:
+    """Nothing that it writes would count: it hears of that with its worker's next heartbeat."""
+    runs: list[str] = []
+
+    @app.task()
+    async def bake(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                runs.append("given up")
+                raise
+        return ctx.attempt
+
+    handle = await bake.enqueue()
+    async with working(app, name="oven"):
+
+        async def running() -> bool:
+            return (await handle.status()).state is State.RUNNING
+
+        await until(running)
+        assert (await app.client.inspector.reap_worker("default", "oven", 3)).given_back == 1
+        assert await handle.result(timeout=10) == 2
+        await until(lambda: runs == ["given up"])

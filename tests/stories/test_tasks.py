@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from working import AT_ONCE, working
@@ -94,7 +95,7 @@ async def test_after_its_last_retry_it_is_buried(app: Stoker) -> None:
         runs.append(ctx.attempt)
         raise ValueError("no stock")
 
-    handle = await hopeless.options(max_retries=2).enqueue()
+    handle = await hopeless.options(retry=2).enqueue()
     async with working(app):
         with pytest.raises(TaskFailed, match="ValueError: no stock"):
             await handle.result(timeout=5)
@@ -169,6 +170,36 @@ async def test_an_unknown_task_is_handed_back_not_failed(app: Stoker) -> None:
 
 async def is_scheduled(app: Stoker, task_id: str) -> bool:
     return (await app.client.status("default", task_id)).state is State.SCHEDULED
+
+
+async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Stoker, redis_url: str) -> None:
+    """During a rollout both serve the queue. The new parameters would not fit, and a call that does not fit is buried."""
+    new = Stoker("shop", redis=redis_url)
+
+    @app.task(name="invoice", version=1)
+    async def old_invoice(order: int) -> str:
+        return "old"
+
+    @new.task(name="invoice", version=2)
+    async def invoice(order: int, currency: str = "EUR") -> str:
+        return currency
+
+    handle = await invoice.enqueue(7, currency="CHF")
+    async with working(app):
+        status = await until(lambda: postponed(handle))
+        assert (status.attempts, status.losses) == (0, 0)
+        assert await (await old_invoice.enqueue(7)).result(timeout=5) == "old"
+    earlier = await old_invoice.options(id="earlier").enqueue(8)
+    async with working(new):
+        assert await handle.result(timeout=10) == "CHF"
+        assert (await earlier.status()).task == "invoice"
+        assert await earlier.result(timeout=5) == "EUR"
+    await new.close()
+
+
+async def postponed(handle: Any) -> Any:
+    status = await handle.status()
+    return status if status.state is State.SCHEDULED else None
 
 
 async def test_a_task_that_nobody_knew_for_ten_minutes_is_buried(app: Stoker) -> None:
@@ -438,8 +469,8 @@ async def test_no_failure_is_too_odd_to_be_recorded(app: Stoker, fail: object, k
         pytest.param({"queue": "No Queue"}, id="a queue name with a blank"),
         pytest.param({"id": "a b"}, id="an id with a blank"),
         pytest.param({"id": ""}, id="an empty id"),
-        pytest.param({"max_retries": -1}, id="fewer than no retries"),
-        pytest.param({"max_retries": "3"}, id="retries in quotes"),
+        pytest.param({"retry": -1}, id="fewer than no retries"),
+        pytest.param({"retry": "3"}, id="retries in quotes"),
         pytest.param({"timeout": 0}, id="no time at all"),
         pytest.param({"timeout": float("nan")}, id="a timeout that is no number"),
     ],

@@ -80,7 +80,7 @@ async def test_the_page_says_where_things_are(app: Stoker) -> None:
         await until(lambda: says(port, (200, "ok\n")))
         assert await probe(port, "/livez") == (200, "ok\n")
         assert await probe(port, "/readyz?verbose") == (200, "ok\n")
-        assert await probe(port, "/else") == (404, "here are /livez, /readyz and /metrics\n")
+        assert await probe(port, "/else") == (404, "here are /livez, /readyz, /metrics and /drain\n")
 
 
 async def test_a_draining_worker_is_not_ready(app: Stoker) -> None:

@@ -12,12 +12,14 @@ from uuid import UUID
 import oven
 import pytest
 
-from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, cron, every, testing
+from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
 from stoker.client import TaskCall
+from stoker.queue import scripts
 from stoker.rules import states
 from stoker.rules.durations import Duration
 from stoker.rules.retry import Jitter
 from stoker.taskqueue import Lease, RateLimit
+from stoker.testing.kit import PACE
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +96,29 @@ async def test_delays_pass_without_waiting(app: Stoker, kit: testing.Kit) -> Non
     kit.clock.advance(timedelta(days=30))
     assert [run.arguments["number"] for run in await kit.run_until_idle()] == [2]
     assert time.monotonic() - began < 5
+
+
+async def test_a_moment_that_the_code_under_test_computes_means_what_it_says(app: Stoker, kit: testing.Kit) -> None:
+    """The kit's clock stands still, and that of the code does not: before each move the one catches up with the other."""
+
+    @app.task()
+    async def remind() -> None: ...
+
+    await asyncio.sleep(0.02)
+    await remind.options(run_at=datetime.now(UTC) + timedelta(seconds=300)).enqueue()
+    kit.clock.advance(300)
+    assert len(await kit.run_until_idle()) == 1
+
+
+async def test_tasks_that_end_while_the_kit_looks_elsewhere_are_settled(app: Stoker, kit: testing.Kit) -> None:
+    @app.task()
+    async def nap() -> None:
+        await asyncio.sleep(1.1 * PACE)
+
+    for _ in range(30):
+        handle = await nap.enqueue()
+        await kit.run_until_idle()
+        kit.assert_succeeded(handle)
 
 
 async def test_the_clock_stands_still_between_moves(app: Stoker, kit: testing.Kit) -> None:
@@ -224,7 +249,7 @@ async def test_the_traceback_of_a_failure_is_shown(app: Stoker, kit: testing.Kit
     async def ship() -> None:
         raise ValueError("no stock")
 
-    handle = await ship.options(max_retries=0).enqueue()
+    handle = await ship.options(retry=0).enqueue()
     await kit.run_until_idle()
     with pytest.raises(AssertionError, match=r'test_kit.py", line \d+, in ship\n'):
         kit.assert_succeeded(handle)
@@ -329,6 +354,74 @@ async def test_a_schedule_counts_from_the_beginning_of_the_test(app: Stoker, ser
         assert [run.task for run in await kit.run_until_idle()] == ["hourly"]
 
 
+async def test_time_may_pass_from_one_due_moment_to_the_next(app: Stoker, server: testing.Server) -> None:
+    seen: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        seen.append((name, round(kit.clock() - began, 1)))
+
+    @app.task(schedule=every(3600))
+    async def hourly() -> None:
+        note("hourly")
+
+    @app.task(retry=Retry(max_retries=3, initial_delay=60, multiplier=2, jitter=Jitter.NONE))
+    async def flaky(ctx: Context) -> None:
+        note("flaky")
+        if ctx.attempt < 3:
+            raise ConnectionError("not yet")
+
+    @app.task()
+    async def lost() -> None:
+        note("lost")
+
+    async with testing.run(app, server) as kit:
+        began = kit.clock()
+        await lost.enqueue()
+        await kit.crash_worker()
+        await flaky.enqueue()
+        runs = await kit.run_for(timedelta(hours=2, minutes=59))
+        assert kit.clock() == pytest.approx(began + 3 * 3600 - 60, abs=1)
+    assert [(name, pytest.approx(at, abs=1)) for name, at in seen if name != "hourly"] == [
+        ("flaky", 0),
+        ("lost", 30),
+        ("flaky", 60),
+        ("flaky", 180),
+    ]
+    assert [name for name, _ in seen].count("hourly") in (2, 3)
+    assert len(runs) == len(seen)
+
+
+async def test_a_rate_limit_lets_all_go_in_its_time(app: Stoker, server: testing.Server) -> None:
+    async with testing.run(app, server, rate_limit=RateLimit(10, 10)) as kit:
+
+        @app.task()
+        async def call() -> None: ...
+
+        await app.enqueue_many([call.options().prepare() for _ in range(25)])
+        assert len(await kit.run_for(5)) == 25
+
+
+async def test_chains_and_groups_run_to_their_end_across_queues(app: Stoker, kit: testing.Kit) -> None:
+    @app.task()
+    async def fetch(page: int) -> int:
+        return page
+
+    @app.task(queue="words")
+    async def double(number: int) -> int:
+        return number * 2
+
+    @app.task(queue="totals")
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    pages = [chain(fetch.prepare(page), double.piped()) for page in (1, 2, 3)]
+    handle = await chain(group(*pages), total.piped()).enqueue()
+    runs = await kit.run_until_idle()
+    assert (runs[-1].task, runs[-1].result) == ("total", 12)
+    assert len(runs) == 7
+    assert await handle.result(timeout=5) == 12
+
+
 async def test_a_paused_queue_stays_as_it_is(app: Stoker, kit: testing.Kit) -> None:
     @app.task()
     async def ship() -> None: ...
@@ -412,7 +505,7 @@ async def test_a_task_cannot_turn_the_crank(app: Stoker, kit: testing.Kit) -> No
     async def impatient() -> None:
         await kit.run_until_idle()
 
-    handle = await impatient.options(max_retries=0).enqueue()
+    handle = await impatient.options(retry=0).enqueue()
     await kit.run_until_idle()
     kit.assert_dead(handle, "a task cannot ask the kit to run tasks")
 
@@ -442,6 +535,8 @@ async def test_every_kit_finds_an_empty_server_and_leaves_the_application_as_it_
             assert abs(kit.clock() - time.time()) < 1
             await ship.enqueue()
             kit.clock.advance(3600)
+            assert scripts.REDIS_TIME not in scripts.load("fetch").text
+    assert scripts.REDIS_TIME in scripts.load("fetch").text
     assert app.redis_url == "redis://production.example.org:6379/0"
     assert app.namespace == "stoker"
 

@@ -15,6 +15,7 @@ from stoker_operator import handlers, metrics
 from stoker_operator.health import Health
 from stoker_operator.kube import Kube, connect
 from stoker_operator.readings import Readings
+from stoker_operator.reclaim import Reclaimer
 from stoker_operator.reconcile import Reconciler
 from stoker_operator.reporter import Reporter
 from stoker_operator.roster import Roster
@@ -52,6 +53,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     roster, queue = Roster(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
     readings = Readings(settings.namespace, settings.redis_timeout)
+    reclaimer = Reclaimer(roster, readings)
     reconciler = Reconciler(kube, roster, queue, settings, reporter)
     autoscaler = Autoscaler(kube, roster, queue, readings, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
@@ -60,6 +62,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         loops = [
             group.create_task(health.watch_lag()),
             group.create_task(reconciler.run()),
+            group.create_task(reclaimer.run()),
             group.create_task(autoscaler.run(settings.interval, lambda: health.finished("autoscaler"))),
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
@@ -67,7 +70,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         await _until_listed(reconciler, health)
         loops.append(group.create_task(_resync(reconciler, settings.resync, lambda: health.finished("resync"))))
         health.ready = True
-        await _watch(settings, queue)
+        await _watch(settings, queue, reclaimer)
         log.info("operator stops")
         for loop in loops:
             loop.cancel()
@@ -97,10 +100,10 @@ async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[]
         finished()
 
 
-async def _watch(settings: OperatorSettings, queue: WorkQueue) -> None:
+async def _watch(settings: OperatorSettings, queue: WorkQueue, reclaimer: Reclaimer) -> None:
     """kopf, until a signal ends it. It takes the process' signals for itself."""
     await kopf.operator(
-        registry=handlers.registry(queue),
+        registry=handlers.registry(queue, reclaimer),
         # Otherwise kopf asks who the user is, and dies where a container's uid has no name.
         identity=Identity(settings.identity),
         settings=handlers.settings(),

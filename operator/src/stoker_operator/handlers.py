@@ -11,6 +11,8 @@ import kopf
 
 from stoker.taskqueue import GROUP, PLURAL, VERSION
 from stoker_operator.kube import in_cluster
+from stoker_operator.pods import ended
+from stoker_operator.reclaim import Ended, Reclaimer
 from stoker_operator.resources import QUEUE_LABEL, Ref
 from stoker_operator.workqueue import WorkQueue
 
@@ -22,7 +24,7 @@ class Patience(Iterable[float]):
         return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
 
 
-def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
+def registry(queue: WorkQueue, reclaimer: Reclaimer) -> kopf.OperatorRegistry:
     """The handlers, in a registry of their own."""
     own = kopf.OperatorRegistry()
     login = kopf.login_with_service_account if in_cluster() else kopf.login_with_kubeconfig
@@ -36,6 +38,11 @@ def registry(queue: WorkQueue) -> kopf.OperatorRegistry:
     async def workers_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         queue.add(Ref(str(namespace), labels[QUEUE_LABEL]))
 
+    @kopf.on.event("", "v1", "pods", labels={QUEUE_LABEL: kopf.PRESENT}, registry=own)
+    async def pod_changed(event: kopf.RawEvent, namespace: str | None, name: str, uid: str, labels: kopf.Labels, **_: Any) -> None:
+        if ended(dict(event["object"]), deleted=event["type"] == "DELETED"):
+            reclaimer.add(Ended(Ref(str(namespace), labels[QUEUE_LABEL]), name, uid))
+
     return own
 
 
@@ -46,6 +53,7 @@ def settings() -> kopf.OperatorSettings:
     quiet.peering.standalone = True
     quiet.scanning.disabled = True
     quiet.watching.label_selectors["apps", "v1", "deployments"] = QUEUE_LABEL
+    quiet.watching.label_selectors["", "v1", "pods"] = QUEUE_LABEL
     quiet.watching.server_timeout = 240
     quiet.watching.client_timeout = 270
     quiet.watching.connect_timeout = 10

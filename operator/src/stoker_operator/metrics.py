@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stoker.queue.inspector import QueueStats
@@ -17,12 +17,13 @@ RECONCILE_ERRORS = Counter(
     "stoker_reconcile_errors_total", "Passes over a TaskQueue that failed and are tried again.", registry=None
 )
 _LABELS = ["namespace", "queue"]
+RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Tasks taken back from pods that have ended.", _LABELS, registry=None)
 
 
 def registry(roster: Roster) -> CollectorRegistry:
     """Everything on /metrics."""
     found = CollectorRegistry()
-    for metric in (DECISIONS, RECONCILE_DURATION, RECONCILE_ERRORS, Queues(roster)):
+    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, Queues(roster)):
         found.register(metric)
     return found
 
@@ -41,6 +42,11 @@ class Queues(Collector):
             "stoker_queue_oldest_ready_age_seconds", "How long the oldest ready task has waited.", labels=_LABELS
         )
         paused = GaugeMetricFamily("stoker_queue_paused", "1 where a person has paused the queue.", labels=_LABELS)
+        deduplicated = CounterMetricFamily(
+            "stoker_deduplicated",
+            "Enqueues that made no task, because another of its kind claims to be the only one.",
+            labels=_LABELS,
+        )
         for entry in self._roster.entries.values():
             if entry.findings.queue is None or not entry.findings.readable:
                 continue
@@ -52,7 +58,8 @@ class Queues(Collector):
                     tasks.add_metric([*labels, state], count)
                 oldest.add_metric(labels, stats.oldest_wait)
                 paused.add_metric(labels, stats.paused)
-        yield from (desired, reachable, tasks, oldest, paused)
+                deduplicated.add_metric(labels, stats.deduplicated)
+        yield from (desired, reachable, tasks, oldest, paused, deduplicated)
 
 
 def _desired(entry: Entry) -> int:

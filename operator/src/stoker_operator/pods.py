@@ -1,4 +1,4 @@
-"""Why workers do not start, in the cluster's own words. Pure: a Deployment and its pods in, a sentence out."""
+"""What pods tell: why workers do not start, in the cluster's own words, and that one has ended. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +23,19 @@ def failing(deployment: Object, pods: Sequence[Object]) -> Halt | None:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return Halt("WorkersFailing", f"pods cannot be created: {condition.get('message', '')}")
     return None
+
+
+def ended(pod: Object, *, deleted: bool) -> bool:
+    """Whether nothing of it runs any more, nor ever will.
+
+    A pod that is deleted by force may run on where nobody sees it: it is believed to have ended only if its containers had.
+    One whose container starts again has not ended: its next process has the same pod's name.
+    """
+    status = pod.get("status") or {}
+    if status.get("phase") in {"Failed", "Succeeded"}:
+        return True
+    containers = status.get("containerStatuses") or ()
+    return deleted and bool(containers) and all("terminated" in (each.get("state") or {}) for each in containers)
 
 
 def _troubles(pod: Object) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from stoker.autoscale.demand import demand_of, policy_of
 from stoker.errors import NotFound, StokerError
 from stoker.taskqueue import TaskQueue
 from stoker_operator import metrics
+from stoker_operator.calendar import Calendar
 from stoker_operator.conditions import Note
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
 from stoker_operator.plan import Halt
@@ -47,6 +48,8 @@ class Autoscaler:
         self._monotonic = monotonic
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._failing: set[Ref] = set()
+        self._calendar = Calendar(roster, readings)
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def run(self, interval: float, finished: Callable[[], None]) -> None:
         """For ever; `finished` is called after each round."""
@@ -65,6 +68,8 @@ class Autoscaler:
         for url, entries in by_redis.items():
             if url not in self._under_way or self._under_way[url].done():
                 self._under_way[url] = group.create_task(self.look(url, entries))
+        if self._forgetting is None or self._forgetting.done():
+            self._forgetting = group.create_task(self._calendar.forget_the_gone())
         self._under_way = {url: task for url, task in self._under_way.items() if url in by_redis or not task.done()}
         await self._readings.keep_only(self._under_way)
 
@@ -83,6 +88,7 @@ class Autoscaler:
             if entry.findings.scalable and workers is not None:
                 await self._scale(entry, queue, workers)
             await self._reporter.report(entry)
+            await self._calendar.keep(entry, queue)
             self._failing.discard(entry.ref)
         except (NotFound, KubernetesConflict):
             self._queue.add(entry.ref)  # the Deployment is gone or another

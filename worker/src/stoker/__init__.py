@@ -14,37 +14,52 @@ from stoker.errors import (
     RedisRefused,
     RedisUnavailable,
     ResultPending,
+    Snooze,
+    SoftTimeout,
     StokerError,
     TaskFailed,
+    TryAgain,
 )
 from stoker.injection import Depends, State
+from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
 from stoker.task import Handle, Task
+from stoker.workflow import Chain, Group, chain, group
+from stoker.workflow_handle import WorkflowHandle
 
 __all__ = [
+    "Chain",
     "Concurrency",
     "Conflict",
     "Context",
     "Dead",
     "Depends",
+    "Group",
     "Handle",
     "Invalid",
     "Jitter",
     "NotDurable",
     "NotFound",
+    "Prepared",
     "RedisRefused",
     "RedisUnavailable",
     "ResultPending",
     "Retry",
+    "Snooze",
+    "SoftTimeout",
     "State",
     "Stoker",
     "StokerError",
     "Task",
     "TaskFailed",
+    "TryAgain",
     "Unique",
+    "WorkflowHandle",
+    "chain",
     "cron",
     "every",
+    "group",
 ]

@@ -11,15 +11,17 @@ from stoker.client import Client, TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
+from stoker.options import Policy
+from stoker.portal import from_sync
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
-from stoker.rules.message import check_priority, check_queue, check_timeout
+from stoker.rules.message import check_version
 from stoker.rules.retry import Retry
 from stoker.rules.schedule import Definition, Timing
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
-from stoker.task import AsyncFunction, P, Policy, R, Task
+from stoker.task import AsyncFunction, P, R, Task
 from stoker.telemetry.tracing import Tracing
 
 Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
@@ -68,21 +70,35 @@ class Stoker:
         name: str | None = None,
         priority: int = 0,
         timeout: float | None = None,
-        retry: Retry | None = None,
+        soft_timeout: float | None = None,
+        retry: Retry | int | None = None,
         unique: Unique | None = None,
         concurrency: Concurrency | None = None,
         executor: Literal["thread", "process"] | None = None,
+        version: int = 0,
         schedule: Timing | None = None,
     ) -> "Decorator":
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
+        An async task has SoftTimeout raised in it after `soft_timeout` seconds and is ended after `timeout`; a thread is told.
         With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
+
+        Raise `version` when its parameters change: during a rollout, workers that declare a lower one hand such tasks back.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
-        limit = None if timeout is None else check_timeout(timeout)
-        policy = Policy(check_queue(queue), check_priority(priority), limit, retry, unique, concurrency, executor)
+        policy = Policy(
+            queue=queue,
+            priority=priority,
+            timeout=timeout,
+            soft_timeout=soft_timeout,
+            retry=retry,
+            unique=unique,
+            concurrency=concurrency,
+            executor=executor,
+            version=check_version(version),
+        )
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             task: Task[..., Any] = Task(self, name or function.__name__, function, policy)
@@ -143,6 +159,10 @@ class Stoker:
         """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
         return await self.send(list(calls))
 
+    def enqueue_many_sync(self, calls: Iterable[TaskCall]) -> list[Receipt]:
+        """The same for code without an event loop."""
+        return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
+
     def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
         """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
         if self.enqueue_layers:
@@ -176,6 +196,14 @@ def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
     own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
     if decided := [option for option, value in own.items() if value]:
         raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
+    more = {
+        "retry": call.retry,
+        "soft_timeout": call.soft_timeout,
+        "headers": call.headers,
+        "expires": call.expires or call.expires_at,
+    }
+    if beyond := [option for option, value in more.items() if value]:
+        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule; what a task's declaration says holds")
     return Definition(
         name,
         timing,

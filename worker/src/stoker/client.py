@@ -4,39 +4,51 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from stoker.clock import Clock, milliseconds, system
-from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
+from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, StokerError, TaskFailed
+from stoker.queue import scripts
 from stoker.queue.broker import Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
 from stoker.queue.health import check_layout
 from stoker.queue.inspector import Inspector, TaskStatus
+from stoker.queue.items import Keyed, launch_call, pack
+from stoker.queue.joins import Joins
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
+from stoker.queue.partitions import located
 from stoker.rules.concurrency import Limit
+from stoker.rules.items import Send, follow, size_of
 from stoker.rules.message import (
     IdFactory,
     Message,
     check_delay,
+    check_headers,
     check_id,
     check_key,
     check_priority,
     check_queue,
     check_retries,
-    check_timeout,
+    check_timeouts,
     id_of_key,
 )
-from stoker.rules.partitions import place_of
+from stoker.rules.partitions import Kind, place_of
+from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, home_of
+from stoker.rules.retry import Backoff
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.telemetry.tracing import Tracing
 
+T = TypeVar("T")
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
 TRY_AGAIN_AFTER = (0.1, 0.4)
 """Seconds before the second and the third try of an enqueue that Redis did not answer."""
@@ -50,7 +62,9 @@ class TaskCall(Struct, frozen=True):
 
     An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
-    With a `limit` it runs only beside so many tasks of the same key.
+    With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
+    task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
+    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
     """
 
     task: str
@@ -61,16 +75,88 @@ class TaskCall(Struct, frozen=True):
     run_at: float = 0.0
     id: str | None = None
     max_retries: int | None = None
+    retry: Backoff | None = None
     timeout: float | None = None
+    soft_timeout: float | None = None
+    expires: float = 0.0
+    expires_at: float = 0.0
+    headers: dict[str, str] = {}
     idempotency_key: str | None = None
     claim: Claim | None = None
     limit: Limit | None = None
     durability: Durability = Durability.MEMORY
+    into: str | None = None
+    onward: Raw | UnsetType = UNSET
+    created: int | None = None
+    version: int = 0
 
     @property
     def own_id(self) -> str | None:
         """The id that the caller decides; None where the client makes one."""
         return self.id if self.idempotency_key is None else id_of_key(self.queue, self.idempotency_key)
+
+    def message(self, task_id: str, created: int, trace: dict[str, str]) -> Message:
+        """The envelope it becomes."""
+        return Message(
+            id=task_id,
+            task=self.task,
+            payload=self.payload,
+            queue=self.queue,
+            created=created,
+            priority=self.priority,
+            trace=trace,
+            max_retries=self.max_retries,
+            timeout=self.timeout,
+            retry=self.retry,
+            version=self.version,
+            soft_timeout=self.soft_timeout,
+            expires=self._expiry(created),
+            headers=self.headers,
+            onward=self.onward,
+        )
+
+    def check(self) -> None:
+        """Raises Invalid for values out of range."""
+        check_queue(self.queue)
+        check_priority(self.priority)
+        if self.id is not None:
+            check_id(self.id)
+        if self.idempotency_key is not None:
+            check_key(self.idempotency_key)
+            if self.id is not None:
+                raise Invalid(f"task {self.task}: give either an id or an idempotency_key, not both")
+        if not self.task:
+            raise Invalid("the task's name is missing")
+        if self.max_retries is not None:
+            check_retries(self.max_retries)
+        check_timeouts(self.soft_timeout, self.timeout)
+        if self.headers:
+            check_headers(self.headers)
+        self._check_times()
+
+    def _check_times(self) -> None:
+        check_delay(self.delay)
+        if not 0 <= self.run_at <= LAST_MOMENT:
+            raise Invalid(f"task {self.task}: bad run_at {self.run_at!r}: use seconds since 1970")
+        if self.delay and self.run_at:
+            raise Invalid(f"task {self.task}: give either a delay or a run_at, not both")
+        if not self.expires and not self.expires_at:
+            return
+        check_delay(self.expires)
+        if self.expires and self.expires_at:
+            raise Invalid(f"task {self.task}: give either expires or expires_at, not both")
+        if not 0 <= self.expires_at <= LAST_MOMENT:
+            raise Invalid(f"task {self.task}: bad expires_at {self.expires_at!r}: use seconds since 1970")
+        if 0 < self.expires <= self.delay or 0 < self.expires_at <= self.run_at:
+            raise Invalid(f"task {self.task}: it would expire before it is due")
+
+    def _expiry(self, created: int) -> int | None:
+        """When no run may begin any more, in epoch milliseconds."""
+        if not self.expires and not self.expires_at:
+            return None
+        if self.expires and not created:
+            raise Invalid(f"task {self.task}: nobody knows when its turn comes: in a chain or a group say expires as a datetime")
+        return round(1000 * (self.expires_at or created / 1000 + self.expires))
 
 
 class Client:
@@ -78,6 +164,7 @@ class Client:
 
     def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
         self.inspector = Inspector(redis, namespace)
+        self.joins = Joins(redis, namespace, self.inspector.partitions)
         self._partitions = self.inspector.partitions
         self._redis = redis
         self._namespace = namespace
@@ -108,33 +195,87 @@ class Client:
     def offer(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt | Conflict]]:
         """The same, for those who want to know of every call: a Conflict is returned in its place, not raised."""
         for call in calls:
-            _check(call)
+            call.check()
+            if call.into is not None:
+                raise Invalid(f"task {call.task} waits for a result as its {call.into!r}: put it into a chain, behind another task")
         return self._offer_to(calls) if len(calls) == 1 else self._offer_all(calls)
+
+    async def launch(self, steps: Chain, key: str) -> None:
+        """Begin a workflow that begins with a group: all of it in one step, or as an entry of an outbox that is relayed at once.
+
+        Sent again as `send` does; `key` tells it from all others. Raises as `send`.
+        """
+        queue = home_of(steps)
+        with self._tracing.sending(queue, size_of(steps[:1])) as trace:
+            origin = Origin(milliseconds(self._clock), trace)
+            await self._insist(lambda: self._launch(queue, steps, key, origin))
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
         return await self.inspector.task(queue, task_id)
 
-    async def wait(self, queue: str, task_id: str, timeout: float | None = None) -> TaskStatus:
-        """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
+    async def wait(
+        self, queue: str, task_id: str, timeout: float | None = None, not_there: Callable[[], Awaitable[None]] | None = None
+    ) -> TaskStatus:
+        """Wait until the task has succeeded. Raises TaskFailed when it died, ResultPending after `timeout` seconds.
+
+        Where it is not there, `not_there` says whether it may yet come, and raises where not; without it, it is forgotten.
+        """
         pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout):
-                while not (status := await self.status(queue, task_id)).state.final:
+                while (status := await self._look(queue, task_id, not_there)) is None or not status.state.final:
                     if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
                         raise TimeoutError
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_LOOK)
         except TimeoutError:
             raise ResultPending(f"task {task_id} has not ended within {timeout:g} s") from None
-        except NotFound as error:
-            raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
         if status.state is State.CANCELLED:
-            raise TaskFailed(f"task {task_id} was cancelled")
+            raise TaskFailed(f"task {task_id} {'expired before it could run' if status.expired else 'was cancelled'}")
         if status.state is State.DEAD:
-            reason = f"{status.failure.type}: {status.failure.message}" if status.failure else "no reason kept"
-            raise TaskFailed(f"task {task_id} is in the dead letters: {reason}")
+            words = f"task {task_id} is in the dead letters"
+            if not (failure := status.failure):
+                raise TaskFailed(f"{words}: no reason kept")
+            text = f"{words}: {failure.type}: {failure.message}"
+            raise TaskFailed(text, type=failure.type, message=failure.message, traceback=failure.traceback)
         return status
+
+    async def _look(self, queue: str, task_id: str, not_there: Callable[[], Awaitable[None]] | None) -> TaskStatus | None:
+        try:
+            return await self.status(queue, task_id)
+        except NotFound as error:
+            if not_there is None:
+                raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
+        await not_there()
+        return None
+
+    async def _launch(self, queue: str, steps: Chain, key: str, origin: Origin) -> None:
+        where = await located(self._partitions, [steps])
+        place = where(queue, Kind(key))
+        keys = Keys(self._namespace, place)
+        await check_layout(self._redis, keys)
+        await Broker(self._redis, keys).register()
+        items = follow(place, key, Onward(steps), NO_RESULT, origin, where)
+        call = launch_call(keys, [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)])
+        await scripts.run(self._redis, call)
+        if any(isinstance(item, Send) for item in items):
+            outbox = Outbox(self._redis, keys)
+            with suppress(StokerError):  # it is safe where it lies: any worker of this queue relays it
+                await outbox.relay(await outbox.read())
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        """Its answer, and how many tries it took."""
+        until, pauses, tries = time.monotonic() + TRY_AGAIN_WITHIN, iter(TRY_AGAIN_AFTER), 1
+        while True:
+            try:
+                return await call(), tries
+            except RedisUnavailable:
+                pause = next(pauses, math.inf)
+                if time.monotonic() + pause > until:
+                    raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                tries += 1
 
     async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         outcomes: list[Receipt | Conflict] = []
@@ -145,29 +286,20 @@ class Client:
     async def _offer_to(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         """All of them for one queue, at one durability."""
         queue, durability = calls[0].queue, calls[0].durability
-        until, pauses = time.monotonic() + TRY_AGAIN_WITHIN, iter(TRY_AGAIN_AFTER)
-        tries = 1
         with self._tracing.sending(queue, len(calls)) as trace:
             entries = [self._entry(call, trace) for call in calls]
-            while True:
-                try:
-                    places = self._partitions.remembered(queue) or await self._partitions.places(queue)
-                    if len(places) > 1:
-                        outcomes = await self._spread(places, entries, durability)
-                    else:
-                        door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
-                        outcomes = await door.offer(entries)
-                    break
-                except RedisUnavailable:
-                    pause = next(pauses, math.inf)
-                    if time.monotonic() + pause > until:
-                        raise
-                    await asyncio.sleep(pause * random.uniform(0.5, 1))
-                    tries += 1
+            outcomes, tries = await self._insist(lambda: self._offered(queue, entries, durability))
         return [
             outcome if type(outcome) is Receipt and not outcome.duplicate else _seen_by(call, entry, outcome, tries, self._clock())
             for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
         ]
+
+    async def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        places = self._partitions.remembered(queue) or await self._partitions.places(queue)
+        if len(places) > 1:
+            return await self._spread(places, entries, durability)
+        door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
+        return await door.offer(entries)
 
     async def _spread(self, places: Sequence[str], entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
         """Each to its partition, in order there."""
@@ -188,17 +320,7 @@ class Client:
         return self._doors.setdefault((place, durability), Gathering(partial(broker.offer, durability=durability)))
 
     def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
-        message = Message(
-            id=call.own_id or self._new_id(),
-            task=call.task,
-            payload=call.payload,
-            queue=call.queue,
-            created=milliseconds(self._clock),
-            priority=call.priority,
-            trace=trace,
-            max_retries=call.max_retries,
-            timeout=call.timeout,
-        )
+        message = call.message(call.own_id or self._new_id(), call.created or milliseconds(self._clock), trace)
         return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 
 
@@ -213,25 +335,3 @@ def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: i
         # Nobody else has this id, so it is this very task: an earlier try was taken, and its answer lost.
         return Receipt(outcome.id, State.SCHEDULED if call.delay or call.run_at > now else State.READY)
     return outcome
-
-
-def _check(call: TaskCall) -> None:
-    check_queue(call.queue)
-    check_priority(call.priority)
-    if call.id is not None:
-        check_id(call.id)
-    if call.idempotency_key is not None:
-        check_key(call.idempotency_key)
-        if call.id is not None:
-            raise Invalid(f"task {call.task}: give either an id or an idempotency_key, not both")
-    if not call.task:
-        raise Invalid("the task's name is missing")
-    if call.max_retries is not None:
-        check_retries(call.max_retries)
-    if call.timeout is not None:
-        check_timeout(call.timeout)
-    check_delay(call.delay)
-    if not 0 <= call.run_at <= LAST_MOMENT:
-        raise Invalid(f"task {call.task}: bad run_at {call.run_at!r}: use seconds since 1970")
-    if call.delay and call.run_at:
-        raise Invalid(f"task {call.task}: give either a delay or a run_at, not both")

@@ -1,9 +1,12 @@
 """Every error that Stoker raises on purpose has one root, so that callers can catch the family or the case.
 
-What a *task* raises on purpose (`Dead`) is apart: it is an instruction to the worker, not a failure of Stoker.
+What a *task* raises on purpose (`Dead`, `Snooze`, ...) is apart: it is an instruction to the worker, not a failure of Stoker.
 """
 
 from collections.abc import Sequence
+
+LONGEST = 36_500 * 86400.0
+"""A century in seconds: beyond it, times in milliseconds would no longer be exact in Redis."""
 
 
 class StokerError(Exception):
@@ -27,7 +30,16 @@ class ResultPending(StokerError):
 
 
 class TaskFailed(StokerError):
-    """The awaited task ended without a result: it is dead or was cancelled."""
+    """The awaited task ended without a result: it is dead, was cancelled, or is forgotten.
+
+    Of a dead one, `type`, `message` and `traceback` are those of its last failure, as text.
+    """
+
+    def __init__(self, text: str, *, type: str = "", message: str = "", traceback: str = "") -> None:  # noqa: A002
+        super().__init__(text)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
 
 
 class RedisUnavailable(StokerError):
@@ -53,5 +65,39 @@ class RedisFull(RedisRefused):
     """Redis is at its maxmemory: nothing new is taken until the queues drain or it is given more."""
 
 
-class Dead(Exception):
+class Instruction(Exception):
+    """What a task raises to say what is to become of it. No failure, unless it says so itself."""
+
+
+class Dead(Instruction):
     """Raised by a task: this can never succeed, bury it now. Its text becomes the reason."""
+
+
+class Snooze(Instruction):
+    """Raised by a task: not yet, run me again in so many seconds. No attempt is charged and nothing counts as failed."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+            raise Invalid(f"bad snooze of {seconds!r}: use a number of seconds above 0")
+        super().__init__(reason or f"for {seconds:g} s")
+        self.seconds = float(seconds)
+        self.reason = reason
+
+
+class TryAgain(Instruction):
+    """Raised by a task, as `raise ctx.retry(...)`: this attempt has failed, run me again in `delay` seconds.
+
+    None leaves the wait to the retry policy, and `max_retries` too. Without a `reason`, what it was raised from is the reason.
+    """
+
+    def __init__(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> None:
+        if delay is not None and (not isinstance(delay, int | float) or not 0 <= delay <= LONGEST):
+            raise Invalid(f"bad delay {delay!r} of a retry: use a number of seconds, 0 or more")
+        super().__init__(reason)
+        self.delay = delay
+        self.reason = reason
+        self.max_retries = max_retries
+
+
+class SoftTimeout(Exception):
+    """Raised within an async task when its soft timeout is over: tidy up and return, or let it pass and be tried again."""

@@ -34,7 +34,10 @@ class ChildLimits(Struct, frozen=True):
 
 
 class WorkerSettings(Struct, frozen=True):
-    """All that a worker process needs to know. Times in seconds. `app` is where its children find the application."""
+    """All that a worker process needs to know. Times in seconds. `app` is where its children find the application.
+
+    `max_memory` in bytes (0: no limit); `listen_fd` a socket that whoever started it listens on for its page.
+    """
 
     queue: str
     app: str = ""
@@ -52,6 +55,8 @@ class WorkerSettings(Struct, frozen=True):
     port: int = DEFAULT_WORKER_PORT
     name: str = ""
     children: ChildLimits = ChildLimits()
+    max_memory: int = 0
+    listen_fd: int | None = None
 
 
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
@@ -62,6 +67,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "NAMESPACE": namespace,
         "QUEUE": queue.queue,
         "PARTITIONS": spec.queue.partitions,
+        "PROCESSES": spec.worker.processes,
         "CONCURRENCY": spec.worker.concurrency,
         "TASK_TIMEOUT": format_duration(spec.worker.task_timeout),
         "DRAIN_TIMEOUT": format_duration(spec.worker.drain_timeout),

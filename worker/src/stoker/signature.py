@@ -1,7 +1,7 @@
 """A function as the wire sees it: which of its parameters a caller gives, and how they become JSON and come back as declared."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, get_type_hints
 
@@ -45,6 +45,20 @@ class Signature:
             return self.called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self}: {error}") from error
+
+    def receiver(self, given: Iterable[str]) -> str:
+        """The first parameter that is free. Raises Invalid where there is none."""
+        if (name := next((name for name in self.called.parameters if name not in given), None)) is None:
+            raise Invalid(f"{self} has no parameter left that could take a result: prepare() it instead")
+        return name
+
+    def bind_without(self, missing: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The other arguments by name, where one is still to come. Raises Invalid when they do not fit."""
+        others = self.called.replace(parameters=[each for name, each in self.called.parameters.items() if name != missing])
+        try:
+            return others.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise Invalid(f"arguments do not fit {self}, whose {missing} is still to come: {error}") from error
 
     def with_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
         """Every argument that the function will see, whether given or by default."""

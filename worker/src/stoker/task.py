@@ -1,77 +1,26 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import datetime
+from collections.abc import Callable, Coroutine
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
 
-import msgspec
-
-from stoker.client import Client, TaskCall
+from stoker.client import TaskCall
 from stoker.errors import Invalid
-from stoker.injection import Factory, Plan, fits, name_of, plan
-from stoker.queue.broker import Receipt
-from stoker.queue.durability import Durability, check_durability
+from stoker.injection import Plan, fits, name_of, plan
+from stoker.options import Options, Policy, check_known, fields_of
+from stoker.portal import from_sync
+from stoker.prepared import Application, Prepared
 from stoker.queue.inspector import Cancellation, TaskStatus
-from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import encode_payload
-from stoker.rules.retry import Retry
-from stoker.rules.unique import Unique
 from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
-
-
-class Application(Protocol):
-    """What a task wants of the application it belongs to."""
-
-    name: str
-    dependency_overrides: dict[Factory, Factory]
-
-    @property
-    def client(self) -> Client:
-        """The running event loop's client."""
-        ...
-
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the application's middleware."""
-        ...
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What a task's declaration says beyond its function. None leaves it to the queue. `timeout` in seconds."""
-
-    queue: str
-    priority: int = 0
-    timeout: float | None = None
-    retry: Retry | None = None
-    unique: Unique | None = None
-    concurrency: Concurrency | None = None
-    executor: Literal["thread", "process"] | None = None
-
-
-class Options(TypedDict, total=False):
-    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
-
-    An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
-    `unique` None: whatever the task's declaration says, this one is not unique; `concurrency` None: no key holds it back.
-    """
-
-    id: str
-    queue: str
-    priority: int
-    delay: float
-    run_at: datetime
-    max_retries: int
-    timeout: float
-    idempotency_key: str
-    unique: Unique | None
-    concurrency: Concurrency | None
-    durability: Literal["memory", "replicated", "fsynced"]
 
 
 class Handle(Generic[R]):
@@ -104,6 +53,18 @@ class Handle(Generic[R]):
         status = await self._task.app.client.wait(self.queue, self.id, timeout)
         return self._task.decode_result(bytes(status.result.value) if status.result else b"null")
 
+    def status_sync(self) -> TaskStatus:
+        """`status`, for code without an event loop."""
+        return from_sync("await status()", self.status, self._task.app.close)
+
+    def cancel_sync(self) -> Cancellation:
+        """`cancel`, for code without an event loop."""
+        return from_sync("await cancel()", self.cancel, self._task.app.close)
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """`result`, for code without an event loop."""
+        return from_sync("await result(...)", lambda: self.result(timeout), self._task.app.close)
+
 
 class Task(Generic[P, R]):
     """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
@@ -133,10 +94,23 @@ class Task(Generic[P, R]):
 
         Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
         """
-        return await self.send(self.call({}, *args, **kwargs))
+        return await self.send(self.bound({}, args, kwargs))
+
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
+        """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
+        return self.bound({}, args, kwargs)
+
+    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+        """The same for a link of a chain whose first parameter takes the result of what went before."""
+        return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """The same for code without an event loop, from any thread. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        return from_sync("await enqueue(...)", lambda: self.send(self.bound({}, args, kwargs)), self.app.close)
 
     def options(self, **options: Unpack[Options]) -> "Call[P, R]":
-        """The same task with other options for one call."""
+        """The same task with other options for one call. Raises TypeError for an option that there is not."""
+        check_known(options)
         return Call(self, options)
 
     @cached_property
@@ -164,27 +138,25 @@ class Task(Generic[P, R]):
         result: R = self.signature.decode_result(value)
         return result
 
-    def call(self, options: Options, *args: Any, **kwargs: Any) -> TaskCall:
+    def call(self, options: Options, *args: Any, **kwargs: Any) -> Prepared[Any, R]:
         """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
-        bound = self.signature.bind(args, kwargs)
-        run_at, payload = options.get("run_at"), encode_payload(bound)
-        unique = options.get("unique", self.policy.unique)
-        concurrency = options.get("concurrency", self.policy.concurrency)
-        durability = options.get("durability")
-        return TaskCall(
+        return self.bound(options, args, kwargs)
+
+    def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
+        """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
+        bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
+        payload = encode_payload(bound)
+        unique, concurrency = options.get("unique", self.policy.unique), options.get("concurrency", self.policy.concurrency)
+        fields: dict[str, Any] = {"queue": self.policy.queue, "priority": self.policy.priority}
+        return Prepared(
+            origin=self,
+            into=into,
             task=self.name,
-            queue=options.get("queue", self.policy.queue),
             payload=payload,
-            priority=options.get("priority", self.policy.priority),
-            delay=options.get("delay", 0.0),
-            run_at=run_at.timestamp() if run_at else 0.0,
-            id=options.get("id"),
-            max_retries=options.get("max_retries"),
-            timeout=options.get("timeout"),
-            idempotency_key=options.get("idempotency_key"),
             claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
             limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
-            durability=check_durability(durability) if durability else Durability.MEMORY,
+            version=self.policy.version,
+            **(fields | fields_of(options) if options else fields),
         )
 
     async def send(self, call: TaskCall) -> Handle[R]:
@@ -239,6 +211,14 @@ class Call(Generic[P, R]):
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
         return await self._task.send(self.prepare(*args, **kwargs))
 
-    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
-        """What would be sent, for `Stoker.enqueue_many`."""
-        return self._task.call(self._options, *args, **kwargs)
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """The same for code without an event loop; see `Task.enqueue_sync`."""
+        return from_sync("await enqueue(...)", lambda: self._task.send(self.prepare(*args, **kwargs)), self._task.app.close)
+
+    def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
+        """See `Task.prepare`."""
+        return self._task.bound(self._options, args, kwargs)
+
+    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+        """See `Task.piped`."""
+        return self._task.bound(self._options, args, kwargs, self._task.signature.receiver(kwargs))

@@ -15,8 +15,9 @@ from msgspec import Meta, Struct
 from stoker.errors import Invalid
 from stoker.rules import retry
 from stoker.rules.durations import Duration, parse_duration
-from stoker.rules.message import check_queue
+from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_queue, encode_payload
 from stoker.rules.partitions import MOST, places
+from stoker.rules.schedule import CatchUp, Definition, Overlap, cron
 
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
 DEFAULT_ROUNDS = 4
@@ -25,6 +26,7 @@ DEFAULT_ROUNDS = 4
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]
 Replicas = Annotated[int, Meta(ge=0, le=1000)]
 Pace = Annotated[int, Meta(ge=1, le=1_000_000)]
+Priority = Annotated[int, Meta(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 Slots = Annotated[int, Meta(ge=1, le=1000)]
 
 
@@ -57,10 +59,11 @@ class RedisRef(Spec, frozen=True):
 
 
 class Worker(Spec, frozen=True):
-    """What runs the tasks, and how many at a time."""
+    """What runs the tasks, and how many at a time: `concurrency` in each of a replica's `processes`."""
 
     image: str = ""
     app: str = ""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
     concurrency: Slots = 16
     task_timeout: Duration = Duration(600)
     drain_timeout: Duration = Duration(660)
@@ -75,6 +78,11 @@ class Worker(Spec, frozen=True):
             raise ValueError("drainTimeout must be at least taskTimeout, or a scale-down would kill a running task")
         if not all(isinstance(variable.get("name"), str) for variable in self.env):
             raise ValueError("every entry of env needs a name")
+
+    @property
+    def slots(self) -> int:
+        """Tasks that one replica runs at a time."""
+        return self.processes * self.concurrency
 
 
 class RetrySpec(Spec, frozen=True):
@@ -123,6 +131,34 @@ class RateLimit(Spec, frozen=True):
     burst: Pace
 
 
+class Schedule(Spec, frozen=True):
+    """A task that runs by the clock; see rules/schedule.py."""
+
+    name: str
+    cron: str
+    task: str
+    time_zone: str = "UTC"
+    payload: dict[str, Any] = {}
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.LAST
+    jitter: Duration = Duration(0)
+    priority: Priority = 0
+    suspend: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            _ = self.definition
+        except Invalid as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def definition(self) -> Definition:
+        """As the rules want it."""
+        strictness = {"overlap": self.overlap, "catch_up": self.catch_up}
+        timing = cron(self.cron, time_zone=self.time_zone, jitter=float(self.jitter), **strictness)
+        return Definition(self.name, timing, self.task, encode_payload(self.payload), self.priority, self.suspend)
+
+
 class ScaleDown(Spec, frozen=True):
     """How patient scaling down is: the highest wish within `stabilization` counts."""
 
@@ -158,12 +194,18 @@ class TaskQueueSpec(Spec, frozen=True):
     lease: Lease = Lease()
     retention: Retention = Retention()
     rate_limit: RateLimit | None = None
+    schedules: Annotated[list[Schedule], Meta(max_length=100)] = []
     scaling: Scaling = Scaling()
+
+    def __post_init__(self) -> None:
+        names = [schedule.name for schedule in self.schedules]
+        if len(names) != len(set(names)):
+            raise ValueError("two schedules have the same name")
 
     @property
     def backlog_per_replica(self) -> int:
         """Waiting tasks that one replica is meant to work through."""
-        return self.scaling.backlog_per_replica or self.worker.concurrency * DEFAULT_ROUNDS
+        return self.scaling.backlog_per_replica or self.worker.slots * DEFAULT_ROUNDS
 
 
 class TaskQueue(Struct, frozen=True):
@@ -172,6 +214,11 @@ class TaskQueue(Struct, frozen=True):
     name: str
     namespace: str
     spec: TaskQueueSpec
+
+    @property
+    def schedules(self) -> list[Definition]:
+        """What it runs by the clock."""
+        return [schedule.definition for schedule in self.spec.schedules]
 
     @property
     def queue(self) -> str:

@@ -27,7 +27,7 @@ def policy_of(spec: TaskQueueSpec) -> Policy:
     """The scaling policy that a TaskQueue states."""
     scaling = spec.scaling
     return Policy(
-        slots=spec.worker.concurrency,
+        slots=spec.worker.slots,
         backlog_per_replica=spec.backlog_per_replica,
         min_replicas=scaling.min_replicas,
         max_replicas=scaling.max_replicas,

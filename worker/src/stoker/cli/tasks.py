@@ -11,7 +11,7 @@ from stoker.client import Client
 from stoker.queue.inspector import PAGE, TaskStatus
 from stoker.rules.message import check_queue
 from stoker.rules.states import State
-from stoker.rules.story import PastFailure
+from stoker.rules.story import PastFailure, Progress
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DEFAULT_LIMIT = 50
@@ -90,6 +90,8 @@ def print_task(status: TaskStatus) -> None:
         fields.append((_WHEN[status.state], since(status.at)))
     if status.parked is not None:
         fields.append(("waits for others of", status.parked))
+    if status.progress:
+        fields.append(("progress", _progress(status.progress)))
     if status.worker:
         fields.append(("worker", status.worker))
     if status.failure:
@@ -97,6 +99,9 @@ def print_task(status: TaskStatus) -> None:
     if status.result:
         fields.append(("result", bytes(status.result.value).decode(errors="replace")))
     print_fields(fields + history_fields(status.history))
+    if status.log:
+        lines = [f"  {since(line.at)}  {line.level}  attempt {line.attempt}: {line.text}" for line in status.log]
+        print_fields([("log", "\n" + "\n".join(lines))])
     if status.failure and status.failure.traceback:
         print_fields([("traceback", "\n" + status.failure.traceback.rstrip())])
 
@@ -104,6 +109,13 @@ def print_task(status: TaskStatus) -> None:
 def history_fields(history: list[PastFailure]) -> list[tuple[str, object]]:
     """A task's last failures, a line each."""
     return [(f"attempt {past.attempt}", f"{since(past.at)} on {past.worker}: {past.type}: {past.message}") for past in history]
+
+
+def _progress(progress: Progress) -> str:
+    """How far, in words: "30 of 120 (25%): pages, 2.0s ago"."""
+    of = f" of {progress.total:g} ({progress.done / progress.total:.0%})" if progress.total else ""
+    note = f": {progress.note}" if progress.note else ""
+    return f"{progress.done:g}{of}{note}, {since(progress.at)}"
 
 
 def _row(status: TaskStatus) -> tuple[object, ...]:

@@ -55,6 +55,9 @@ def worker(
     partitions: Annotated[
         int, option("--partitions", min=1, max=MOST, help="Over how many Redis slots the queue is spread; it can only grow.")
     ] = _defaults.partitions,
+    processes: Annotated[
+        int, option("--processes", min=1, max=64, help="Worker processes, each with its own --concurrency, behind one page.")
+    ] = 1,
     concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at a time.")] = _defaults.concurrency,
     task_timeout: Annotated[float, time_option("--task-timeout", help="For tasks that set none.")] = _defaults.task_timeout,
     drain_timeout: Annotated[
@@ -93,11 +96,20 @@ def worker(
         int,
         size_option("--task-process-memory", rich_help_panel=CHILDREN, help="Replace one that takes more than this; 0 = never."),
     ] = _defaults.children.max_memory,
+    max_memory: Annotated[
+        int, size_option("--max-memory", help="Beyond this a worker drains, and starts anew in place; 0 = never.")
+    ] = _defaults.max_memory,
     host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
     port: Annotated[
         int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free one.")
     ] = DEFAULT_WORKER_PORT,
+    listen_fd: Annotated[
+        int | None, option("--listen-fd", hidden=True, help="A socket that whoever started us listens on.")
+    ] = None,
     name: Annotated[str, option("--name", help="Default: the host's name.")] = "",
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Start anew when a source file changes (development).")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, and end.")] = False,
     log_format: LogFormatOption = "auto",
     log_level: LogLevelOption = "info",
@@ -109,6 +121,11 @@ def worker(
     from stoker.worker.process import work
 
     configure(log_format, log_level)
+    if (processes > 1 or reload) and not check:
+        from stoker.worker.group import run_group
+
+        asyncio.run(run_group(processes, drain_timeout, host, port, reload=reload))
+        return
     application = load_app(app)
     if check:
         print("\n".join(sorted(application.tasks)))
@@ -133,9 +150,13 @@ def worker(
         port=port,
         name=name,
         children=ChildLimits(task_processes, task_process_runs, task_process_memory),
+        max_memory=max_memory,
+        listen_fd=listen_fd,
     )
     _collect_seldom()
-    _run(work(application, settings))
+    if _run(work(application, settings)):
+        # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
         # A thread that was given up cannot be stopped, and Python would wait for it for ever.
         sys.stdout.flush()
@@ -158,10 +179,9 @@ def _collect_seldom() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def _run(work: Any) -> None:
+def _run(work: Any) -> bool:
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        return bool(asyncio.run(work))
+    return bool(uvloop.run(work))

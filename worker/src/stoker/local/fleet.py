@@ -1,15 +1,16 @@
 """The workers of one TaskQueue as processes: what a Deployment is on a cluster."""
 
+import signal
 import sys
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
 from stoker.errors import Invalid
-from stoker.local.child import Child
 from stoker.rules.retry import Jitter, Retry, backoff
 from stoker.settings import DEFAULT_NAMESPACE, worker_environment
 from stoker.taskqueue import TaskQueue
+from stoker.worker.spawned import Program
 
 YOUNG = 10.0
 """A worker that ends by itself within this many seconds could not start."""
@@ -34,12 +35,12 @@ class Fleet:
             **environment,
         }
         self._folder = folder
-        self._children: list[Child] = []
+        self._children: list[Program] = []
         self._numbers = count(1)
         self._not_before = 0.0
 
     @property
-    def working(self) -> list[Child]:
+    def working(self) -> list[Program]:
         """Those that are not on their way out, oldest first."""
         return [child for child in self._children if child.running and not child.asked_to_leave]
 
@@ -50,7 +51,9 @@ class Fleet:
 
     async def check(self) -> None:
         """Import the application once. Raises Invalid with its complaint."""
-        probe = await Child.start("check", [*_WORKER, "--check"], self._environment, self._folder / f"{self._queue.name}-check.log")
+        probe = await Program.start(
+            "check", [*_WORKER, "--check"], self._environment, self._folder / f"{self._queue.name}-check.log"
+        )
         if await probe.ended() != 0:
             raise Invalid(f"TaskQueue {self._queue.name}: {probe.last_words().removeprefix('error: ')}")
 
@@ -82,7 +85,8 @@ class Fleet:
     async def _start(self) -> None:
         name = f"{self._queue.name}-{next(self._numbers)}"
         environment = {**self._environment, "STOKER_NAME": name}
-        self._children.append(await Child.start(name, _WORKER, environment, self._folder / f"{name}.log"))
+        log = self._folder / f"{name}.log"
+        self._children.append(await Program.start(name, _WORKER, environment, log, orphaned=signal.SIGHUP))
 
     def _bury(self, now: float) -> None:
         ended = [child for child in self._children if not child.running]
@@ -98,7 +102,7 @@ class Fleet:
             self.crashes, self.trouble = 0, ""
 
 
-def _obituary(child: Child) -> str:
+def _obituary(child: Program) -> str:
     if child.exit_code and child.exit_code < 0:
         return f"was killed by signal {-child.exit_code}; another takes its place"
     words = child.last_words().splitlines()

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stoker.errors import Invalid, RedisUnavailable
-from stoker.local.child import Child
+from stoker.worker.spawned import Program
 
 START_LIMIT = 15.0
 _NAMES = ("valkey-server", "redis-server")
@@ -41,7 +41,7 @@ async def embedded_server(folder: Path, port: int = 0) -> AsyncIterator[str]:
     port = port if port and is_free(port) else free_port()
     log = folder / "server.log"
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *_OPTIONS]
-    server = await Child.start("redis", [str(server_binary()), *options], {}, log)
+    server = await Program.start("redis", [str(server_binary()), *options], {}, log)
     try:
         await _answers(port, server, log)
         yield f"redis://127.0.0.1:{port}/0"
@@ -62,7 +62,7 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def _answers(port: int, server: Child, log: Path) -> None:
+async def _answers(port: int, server: Program, log: Path) -> None:
     redis = Redis(port=port)
     try:
         async with asyncio.timeout(START_LIMIT):

@@ -11,12 +11,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from stoker.errors import Invalid
-from stoker.local.child import Child
 from stoker.local.server import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
 from stoker.queue.inspector import Inspector
 from stoker.settings import DEFAULT_NAMESPACE
 from stoker.taskqueue import TaskQueue
+from stoker.worker.spawned import Program
 
 GATEWAY_PATIENCE = 15.0
 USUAL_PORT = 6379
@@ -70,11 +70,11 @@ def _alone_in(data: Path) -> Iterator[None]:
         yield
 
 
-async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Child:
+async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Program:
     if not is_free(port):
         raise Invalid(f"port {port} is taken; choose another for the gateway with --port, or 0 for none")
     command = [sys.executable, "-m", "stoker", "gateway", "--host", "127.0.0.1", "--port", str(port)]
-    gateway = await Child.start("gateway", command, environment, logs / "gateway.log")
+    gateway = await Program.start("gateway", command, environment, logs / "gateway.log")
     give_up = time.monotonic() + GATEWAY_PATIENCE
     while is_free(port):
         if not gateway.running or time.monotonic() > give_up:

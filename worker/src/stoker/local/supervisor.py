@@ -10,9 +10,11 @@ from msgspec import Struct
 
 from stoker.autoscale.decide import Decision, Memory, decide
 from stoker.autoscale.demand import demand_of, policy_of
+from stoker.clock import milliseconds
 from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
 from stoker.queue.inspector import Inspector, QueueStats
+from stoker.queue.timekeeper import Timekeeper
 from stoker.taskqueue import TaskQueue
 
 INTERVAL = 0.5
@@ -39,6 +41,8 @@ class Supervisor:
         self._queues = queues
         self._inspector = inspector
         self._memories: dict[str, Memory] = {}
+        self._timekeepers = {queue.name: Timekeeper() for queue in queues}
+        self._version = milliseconds()
         self._leaving = False
 
     async def check(self) -> None:
@@ -74,10 +78,16 @@ class Supervisor:
             try:
                 decision = self._decide(queue, stats, fleet, now)
                 await fleet.scale(decision.replicas, now)
+                if stats is not None:
+                    await self._keep_time(queue, stats)
             except Exception as error:  # no more processes or files, perhaps: the next step tries again
                 own_trouble = _complaint(error)
             said = trouble or own_trouble or fleet.trouble
             self.scenes[queue.name] = Scene(queue.name, len(fleet.working), fleet.leaving, stats, decision, said)
+
+    async def _keep_time(self, queue: TaskQueue, stats: QueueStats) -> None:
+        schedules = self._inspector.schedules(queue.queue)
+        await self._timekeepers[queue.name].keep(schedules, queue.schedules, self._version, stats)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
         demand = demand_of(stats) if stats else None

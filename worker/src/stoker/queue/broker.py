@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, assert_never, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -13,19 +13,22 @@ from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
+from stoker.queue.notes import Note, tell
+from stoker.queue.partitions import Partitions
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
 from stoker.queue.scripts import Argument, Call
+from stoker.queue.settlements import SETTLED_AT_ONCE as SETTLED_AT_ONCE
+from stoker.queue.settlements import Settlement as Settlement
+from stoker.queue.settlements import fills_outbox, portions, settle_call
 from stoker.rules.concurrency import Limit
-from stoker.rules.message import Message, Success, decode, encode, same_task
+from stoker.rules.message import Message, decode, encode, same_task
 from stoker.rules.partitions import Kind
-from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
 from stoker.rules.states import State
 from stoker.rules.unique import Claim
 from stoker.taskqueue import Lease, RateLimit, Retention
 
 T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
-SETTLED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 PROMOTED_AT_ONCE = 100
 
@@ -61,7 +64,10 @@ class Receipt(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready."""
+    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
+
+    `taken` is the moment by Redis' clock, epoch ms.
+    """
 
     id: str
     fence: str
@@ -69,6 +75,7 @@ class Delivery(NamedTuple):
     failures: int
     losses: int
     waited: float
+    taken: int = 0
 
     @property
     def attempt(self) -> int:
@@ -76,22 +83,17 @@ class Delivery(NamedTuple):
         return self.failures + self.losses + 1
 
 
-class Settlement(NamedTuple):
-    """The end of a delivery. `busy` is seconds spent running it."""
-
-    id: str
-    fence: str
-    transition: Transition
-    busy: float = 0.0
-
-
 class Turn(NamedTuple):
-    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more."""
+    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more.
+
+    `relay`: something may have come into the outbox.
+    """
 
     refused: list[Settlement]
     deliveries: list[Delivery]
     paused: bool
     back_in: float | None
+    relay: bool = False
 
 
 class Pulse(NamedTuple):
@@ -114,11 +116,12 @@ class Broker:
         rate_limit: RateLimit | None = None,
     ) -> None:
         self.keys = keys
+        self.partitions = Partitions(redis, keys.namespace)
         self._redis = redis
         self._lease = lease
         self._retention = retention
         self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
-        self._nothing_ended = self._settle_call([])
+        self._nothing_ended = settle_call(keys, [], 0)
 
     async def register(self) -> None:
         """Make this place of a queue known to those who list queues."""
@@ -137,11 +140,13 @@ class Broker:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
         k = self.keys
         keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
-        calls = [Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE)]
-        if calls and durability is not Durability.MEMORY:
-            parts = await self._durably(calls, [entry.message.id for entry in entries], durability)
+        calls = (Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
+        if entries and durability is not Durability.MEMORY:
+            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
+        elif len(entries) > ENQUEUED_AT_ONCE:
+            parts = await scripts.run_as_made(self._redis, calls)
         else:
-            parts = await scripts.run(self._redis, *calls) if calls else []
+            parts = await scripts.run(self._redis, *calls) if entries else []
         replies = [reply for part in parts for reply in part]
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
@@ -151,8 +156,9 @@ class Broker:
         `holds_suspect`: the worker keeps a task that was lost before, beyond these settlements, and gets no other.
         """
         nonce = os.urandom(4).hex()
-        parts = list(chunks(settlements, SETTLED_AT_ONCE))
-        calls = [self._settle_call(part) for part in parts]
+        parts = list(portions(settlements))
+        calls = [settle_call(self.keys, part, self._retention.succeeded.age) for part in parts]
+        relay = fills_outbox(settlements)
         if room > 0:
             calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE), holds_suspect=holds_suspect))
         if not calls:
@@ -161,10 +167,10 @@ class Broker:
         accepted = [flag for reply in replies[: len(parts)] for flag in reply]
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
-            return Turn(refused, [], False, None)
+            return Turn(refused, [], False, None, relay)
         now, back, paused, first, *fields = replies[-1]
-        deliveries = list(_deliveries(fields, first, worker, nonce))
-        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None)
+        deliveries = list(_deliveries(fields, now, first, worker, nonce))
+        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -182,6 +188,10 @@ class Broker:
         pairs = [part for pair in held.items() for part in pair]
         keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
         return Call("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
+
+    async def tell(self, notes: Sequence[Note]) -> list[bool]:
+        """What running tasks say of themselves. False where a delivery has lost its lease."""
+        return await tell(self._redis, self.keys, notes)
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
@@ -209,8 +219,9 @@ class Broker:
     async def sweep(self) -> tuple[int, int]:
         """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
         k, keep = self.keys, self._retention
-        keys = (k.done, k.cancelled, k.dead, k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.limits)
-        call_keys = (*keys, *k.story, k.events)
+        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
+        keys = (k.done, k.cancelled, k.dead, *columns, k.meta, k.limits)
+        call_keys = (*keys, *k.story, k.events, k.members, k.outbox, k.relayed)
         bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
         call = Call("sweep", call_keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
@@ -223,18 +234,6 @@ class Broker:
         if isinstance(answer, Exception):
             raise mapped(answer) from answer
         return parts
-
-    def _settle_call(self, settlements: Sequence[Settlement]) -> Call:
-        k = self.keys
-        keys = (
-            *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
-            *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
-            *(k.events, *k.story, *k.parking),
-        )
-        arguments: list[Argument] = [_ms(self._retention.succeeded.age)]
-        for settlement in settlements:
-            arguments += _settle_fields(settlement)
-        return Call("settle", keys, arguments)
 
     def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool) -> Call:
         k = self.keys
@@ -305,31 +304,12 @@ def same_as(message: Message, envelope: bytes) -> bool:
         return False
 
 
-def _deliveries(fields: Sequence[Any], first: int, worker: str, nonce: str) -> Iterator[Delivery]:
+def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:
     for number, at in enumerate(range(0, len(fields), 5), first):
         task_id, envelope, failures, losses, waited = fields[at : at + 5]
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
-            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000)
-
-
-def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
-    task_id, fence, transition, busy = settlement
-    match transition:
-        case Succeed(value):
-            return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
-        case Retry(delay, failure):
-            return (task_id, fence, "retry", _ms(delay), _json(failure), _ms(busy))
-        case Bury(failure):
-            return (task_id, fence, "bury", 0, _json(failure), _ms(busy))
-        case Postpone(delay):
-            return (task_id, fence, "postpone", _ms(delay), "", _ms(busy))
-        case Release():
-            return (task_id, fence, "release", 0, "", _ms(busy))
-        case Cancel():
-            return (task_id, fence, "cancel", 0, "", _ms(busy))
-        case _:
-            assert_never(transition)
+            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
 
 
 def _ms(seconds: float) -> int:

@@ -4,6 +4,7 @@ redis-py's own pipeline does not look for a dead node's successor, and sends ASK
 """
 
 import asyncio
+import contextlib
 from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,20 @@ class Routed(NamedTuple):
 
 class Cluster(RedisCluster):
     """A client for all nodes of one cluster."""
+
+    async def initialize(self, *args: Any, **options: Any) -> "Cluster":
+        """Ask the cluster who has what. redis-py wants its first master for that, also while just that one is down."""
+        try:
+            await super().initialize(*args, **options)
+        except _LOST:
+            for node in self.get_primaries():
+                with contextlib.suppress(*_LOST):
+                    await self.commands_parser.initialize(node)
+                    self.nodes_manager.default_node = node
+                    self._initialize = False
+                    return self
+            raise
+        return self
 
     async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
         """Run commands, in order within a slot, in one round trip to each node. Errors are returned in place of replies.

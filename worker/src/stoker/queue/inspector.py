@@ -87,7 +87,7 @@ class Inspector(Reader):
 
         def keys(k: Keys) -> Sequence[str]:
             columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits, *k.story)
-            return (k.dead, *columns, k.meta, k.events)
+            return (k.dead, *columns, k.meta, k.events, k.members, k.outbox)
 
         return await self._dead_call("discard", queue, keys, ids)
 
@@ -132,7 +132,8 @@ class Inspector(Reader):
             for place in reversed(self._places(partition, state)):  # parked ones first, or they would come back in line
                 line = (k.ready, k.suspects, k.wake)
                 columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, *k.story)
-                call = Call("purge", (place, *line, k.uniques, k.claims, k.meta, k.events, *columns, *k.parking), [PURGED_AT_ONCE])
+                keys = (place, *line, k.uniques, k.claims, k.meta, k.events, *columns, k.members, k.outbox, *k.parking)
+                call = Call("purge", keys, [PURGED_AT_ONCE])
                 while gone := (await scripts.run(self._redis, call))[0]:
                     yield gone
 
@@ -169,7 +170,7 @@ class Inspector(Reader):
         k = self._keys(place)
         places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
         columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims)
-        return (*places, *columns, k.wake, k.events, *k.parking)
+        return (*places, *columns, k.wake, k.events, k.members, k.outbox, *k.parking)
 
     async def _dead_matching(self, place: str, task: str, failure: str) -> list[str]:
         with errors_mapped():

@@ -102,6 +102,32 @@ class Keys:
         return f"{self._base}:parked_by"
 
     @property
+    def members(self) -> str:  # HASH id -> its place in a group: the join's queue, a blank, the join's id, a blank, its number
+        return f"{self._base}:members"
+
+    @property
+    def joins(self) -> str:  # HASH id of a join -> what follows when its members have arrived (see lua/_items.lua)
+        return f"{self._base}:joins"
+
+    @property
+    def waiting(
+        self,
+    ) -> str:  # HASH id of a join -> members missing, bytes of results so far, the most of them, members
+        return f"{self._base}:waiting"
+
+    @property
+    def arrivals(self) -> str:  # HASH id of a join US number of a member -> its result (JSON)
+        return f"{self._base}:arrivals"
+
+    @property
+    def outbox(self) -> str:  # STREAM of what follows in other queues, or in several steps, until a worker has relayed it
+        return f"{self._base}:outbox"
+
+    @property
+    def relayed(self) -> str:  # ZSET key of a relayed item -> until when it is remembered, ms
+        return f"{self._base}:relayed"
+
+    @property
     def parking(self) -> tuple[str, str, str, str]:
         """What the scripts that know concurrency keys get last."""
         return self.limits, self.running_by, self.parked, self.parked_by

@@ -1,16 +1,24 @@
 """How many partitions each queue has, as Redis keeps it for clients, workers and people."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from stoker.errors import RedisUnavailable
 from stoker.queue.connection import RedisClient, errors_mapped
 from stoker.queue.keys import catalogue, partition_counts
-from stoker.rules.partitions import places
+from stoker.rules.items import Where
+from stoker.rules.partitions import place_of, places
+from stoker.rules.plan import Chain, queues_of
 
 FRESH = 10.0
 """Seconds for which a count is believed. A worker that has more of them serves the old ones as well, so nobody is in a hurry."""
+
+
+async def located(partitions: "Partitions", chains: Sequence[Chain]) -> Where:
+    """Where the tasks of these chains belong."""
+    names = {queue: await partitions.places(queue) for queue in queues_of(chains)}
+    return lambda queue, kind: place_of(kind, names[queue])
 
 
 class Partitions:

@@ -15,7 +15,7 @@ from stoker.queue.why import why_call, with_circumstances
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.settle import Failure
 from stoker.rules.states import State
-from stoker.rules.story import PastFailure
+from stoker.rules.story import LogLine, PastFailure, Progress
 from stoker.rules.why import Explanation, Facts, explain
 
 PAGE = 50
@@ -76,7 +76,8 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
 
     `parked` is the concurrency key whose other tasks a ready one waits for. `history` are its last failures, oldest first; they are
-    kept until the task is forgotten.
+    kept until the task is forgotten. `progress` is what its present run says; `log` are the last lines of all its
+    runs, and empty in lists.
     """
 
     id: str
@@ -93,7 +94,16 @@ class TaskStatus(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Success | None = None
     parked: str | None = None
+    headers: dict[str, str] = {}
+    expires: int | None = None
     history: list[PastFailure] = []
+    progress: Progress | None = None
+    log: list[LogLine] = []
+
+    @property
+    def expired(self) -> bool:
+        """Whether it ended as cancelled because no run had begun, or no other, by `expires` (epoch ms)."""
+        return self.state is State.CANCELLED and self.expires is not None and self.at is not None and self.at >= self.expires
 
 
 class Page(NamedTuple):
@@ -115,6 +125,8 @@ _COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 _past = msgspec.json.Decoder(PastFailure)
+_progress = msgspec.json.Decoder(Progress)
+_line = msgspec.json.Decoder(LogLine)
 
 
 class Reader:
@@ -173,7 +185,7 @@ class Reader:
     async def explain(self, queue: str, task_id: str) -> Explanation:
         """Why this task is where it is, and when it will have ended. Raises NotFound."""
         places = await self.partitions.places(queue)
-        calls = [[Call("task", self._task_keys(place), [task_id]), why_call(self._keys(place), task_id)] for place in places]
+        calls = [[Call("task", self._task_keys(place), [task_id, 1]), why_call(self._keys(place), task_id)] for place in places]
         replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
         for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
             if found:
@@ -194,12 +206,12 @@ class Reader:
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
 
     async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
-        calls = [Call("task", self._task_keys(place), [task_id]) for place in places]
+        calls = [Call("task", self._task_keys(place), [task_id, 1]) for place in places]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
-        calls = [Call("task", self._task_keys(queue), [task_id]) for task_id in ids]
+        calls = [Call("task", self._task_keys(queue), [task_id, 0]) for task_id in ids]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_status(queue, task_id, reply) for task_id, reply in zip(ids, replies, strict=True) if reply]
 
@@ -226,7 +238,7 @@ class Reader:
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, k.history, *k.parking)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.story, *k.parking)
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
@@ -258,7 +270,7 @@ def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result, parked, history = reply
+    envelope, state, at, fence, failures, losses, failure, result, parked, history, progress, logs = reply
     if state == b"nowhere":
         raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
@@ -281,7 +293,11 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
         parked=parked.decode() or None,
+        headers=message.headers,
+        expires=message.expires,
         history=[_past.decode(line) for line in history.split(b"\n") if line],
+        progress=_progress.decode(progress) if progress else None,
+        log=[_line.decode(line) for line in logs.split(b"\n") if line],
     )
 
 

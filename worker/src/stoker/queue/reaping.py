@@ -52,7 +52,7 @@ def added(a: Reaped, b: Reaped) -> Reaped:
 def reclaim_keys(k: Keys) -> tuple[str, ...]:
     """What the scripts get that take back what dead workers held."""
     places = (k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels, k.errors)
-    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.workers, k.beats)
+    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.members, k.outbox, k.workers, k.beats)
     return (*places, *rest, *k.parking)
 
 

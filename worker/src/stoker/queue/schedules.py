@@ -82,8 +82,9 @@ class Schedules:
         """The queue's own time, ms."""
         return int((await self._timetable(0))[0])
 
-    async def register(self, source: str, version: int, definitions: Sequence[Definition]) -> Registered:
-        """Make these all the schedules of a source. The highest version of those who speak for it now is heard.
+    async def register(self, source: str, version: int, definitions: Sequence[Definition], hold: float = HOLD) -> Registered:
+        """Make these all the schedules of a source. The highest version of those who speak for it now is heard, and a list is held
+        against lower versions for `hold` seconds.
 
         A schedule whose times have not changed goes on waiting for the moment that it waited for. Raises Invalid for more than
         MOST of them.
@@ -93,7 +94,7 @@ class Schedules:
         texts = [_encode(definition) for definition in definitions]
         listed = hashlib.sha256(b"\n".join(texts)).hexdigest()[:16]
         now = await self.now() if definitions else 0
-        fields: list[Argument] = [source, version, listed, round(HOLD * 1000), int(source == TASKQUEUE)]
+        fields: list[Argument] = [source, version, listed, round(hold * 1000), int(source == TASKQUEUE)]
         for definition, text in zip(definitions, texts, strict=True):
             planned = _first(definition, now)
             fields += [definition.name, text, _timing(definition), planned.moment, planned.due]

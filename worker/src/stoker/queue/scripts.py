@@ -5,7 +5,8 @@ flushed server needs no ceremony; never FUNCTION LOAD, where one old pod would d
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -32,7 +33,9 @@ _time = REDIS_TIME
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
-PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim")
+_COMMENT, _DEFINITION, _WORD = re.compile(r"--.*"), re.compile(r"^(?=local )", re.MULTILINE), re.compile(r"\w+")
+
+PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_items")
 """What stands before every script, in this order."""
 
 
@@ -73,8 +76,22 @@ def load(name: str, *, old: bool = False) -> Script:
     prelude = "".join((folder / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
-    text = flags + newline + prelude.replace(REDIS_TIME, _time) + rest
+    text = flags + newline + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _wanted(prelude: str, script: str) -> str:
+    """The prelude's definitions that a script uses, itself or through others: Lua makes all that are there anew at every call."""
+    words, kept = _words(script), []
+    for definition in reversed(_DEFINITION.split(_COMMENT.sub("", prelude))):
+        if words & _words(definition.partition("=")[0].partition("(")[0]) - {"local", "function"}:
+            words |= _words(definition)
+            kept.append(definition)
+    return "".join(reversed(kept))
+
+
+def _words(lua: str) -> set[str]:
+    return set(_WORD.findall(lua))
 
 
 def take_time_from(expression: str = REDIS_TIME) -> None:
@@ -95,12 +112,30 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     """
     old = redis in _old
     with errors_mapped():
-        replies = await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls])
-        for at, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                replies[at] = await _teach(redis, calls[at])
-            elif isinstance(reply, Exception):
-                raise mapped(reply) from reply
+        return await _heard(redis, calls, await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls]))
+
+
+async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
+    """The same for long calls, each of which sets out before the next is made."""
+    old, made = redis in _old, []
+
+    def commands() -> Iterator[Routed]:
+        for call in calls:
+            made.append(call)
+            yield Routed(call.keys[0], call.by_hash(old=old))
+
+    with errors_mapped():
+        replies = await (redis.round_trip(list(commands())) if isinstance(redis, Cluster) else redis.stream(commands()))
+        return await _heard(redis, made, replies)
+
+
+async def _heard(redis: RedisClient, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
+    """The replies, once all calls have run."""
+    for at, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            replies[at] = await _teach(redis, calls[at])
+        elif isinstance(reply, Exception):
+            raise mapped(reply) from reply
     return replies
 
 

@@ -4,7 +4,7 @@ Scripts, the hot path, go over a connection of our own that all callers share (s
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis, SSLConnection
@@ -30,6 +30,16 @@ class Server(Redis):
         """Run commands, in order, in one round trip, beside those of others. Errors are returned in place of replies."""
         wire = self._wire if self._wire and self._wire.fit else await self._shared()
         return await wire.round_trip([each.command for each in commands], self._patience)
+
+    async def stream(self, commands: Iterable[Routed]) -> list[Any]:
+        """The same for long commands: each leaves before the next is made, so that Redis works while we do."""
+        wire = self._wire if self._wire and self._wire.fit else await self._shared()
+        sent: list[asyncio.Future[list[Any]]] = []
+        for each in commands:
+            sent.append(wire.send([each.command], self._patience))
+            sent[-1].add_done_callback(_heard)
+            await asyncio.sleep(0)  # event loops write when they come round
+        return [reply for replies in sent for reply in await replies]
 
     async def alone(self, commands: Sequence[Command], *, blocks: float = 0.0) -> list[Any]:
         """The same on a connection that nobody else uses meanwhile, for commands that block for so many seconds.
@@ -82,6 +92,12 @@ class Server(Redis):
         tls = self._pattern.ssl_context.get() if isinstance(self._pattern, SSLConnection) else None
         place = Place(host, port, options.get("path"), tls, _greetings(options))
         return await Wire.to(place, options["socket_connect_timeout"])
+
+
+def _heard(replies: "asyncio.Future[list[Any]]") -> None:
+    # Where the first of many fails nobody asks the others any more.
+    if not replies.cancelled():
+        replies.exception()
 
 
 def _greetings(options: dict[str, Any]) -> list[Command]:

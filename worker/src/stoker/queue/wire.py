@@ -77,8 +77,10 @@ class Wire(asyncio.Protocol):
 
     async def round_trip(self, commands: Sequence[Command], patience: float) -> list[Any]:
         """The replies, in order. Raises ConnectionError or TimeoutError of redis-py; then the commands may have run or not."""
-        if not commands:
-            return []
+        return await self.send(commands, patience) if commands else []
+
+    def send(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
+        """Send at least one command now; what `round_trip` returns or raises comes later."""
         if self._transport.is_closing():
             raise exceptions.ConnectionError("the connection is closed")
         trip = _Trip(len(commands), self._loop.time() + patience, self._loop.create_future())
@@ -87,7 +89,7 @@ class Wire(asyncio.Protocol):
         if self._watch is None:
             # One timer for all: a timeout for each costs more than the round trip's own Python.
             self._watch = self._loop.call_at(trip.until, self._check)
-        return await trip.whole
+        return trip.whole
 
     def cut(self, error: Exception | None = None) -> None:
         """End it now; whoever waits hears of it."""

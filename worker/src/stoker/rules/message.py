@@ -11,14 +11,14 @@ import time
 
 import msgspec
 
-from stoker.errors import Invalid
+from stoker.errors import LONGEST, Invalid
+from stoker.rules.retry import Backoff
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_RETRIES = 1000
 MAX_KEY = 255
-LONGEST = 36_500 * 86400.0
-"""A century in seconds: beyond it, times in milliseconds would no longer be exact in Redis."""
+MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 * 1024
 
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -33,6 +33,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
     client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
     that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
+    `version` is that of the task's declaration: a worker that declares a lower one hands the task back.
+    `retry` has precedence over `max_retries`. No run begins at or after `expires` (epoch ms, compared with Redis' clock).
+    `onward` is what follows its success, as `rules/plan.py` reads it.
     """
 
     id: str
@@ -46,6 +49,12 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     schedule: str | None = None
     scheduled_for: int | None = None
+    version: int = 0
+    retry: Backoff | None = None
+    soft_timeout: float | None = None
+    expires: int | None = None
+    headers: dict[str, str] = {}
+    onward: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -143,6 +152,15 @@ def check_timeout(seconds: float) -> float:
     return seconds
 
 
+def check_timeouts(soft: float | None, hard: float | None) -> None:
+    """Raises Invalid unless both are above 0, and the soft one comes first."""
+    for seconds in (soft, hard):
+        if seconds is not None:
+            check_timeout(seconds)
+    if soft is not None and hard is not None and soft >= hard:
+        raise Invalid(f"the soft timeout of {soft:g} s would come too late: the timeout is {hard:g} s")
+
+
 def check_delay(seconds: float) -> float:
     """Raises Invalid unless it is 0 seconds or more."""
     if not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
@@ -155,6 +173,29 @@ def check_retries(count: int) -> int:
     if not isinstance(count, int) or not 0 <= count <= MAX_RETRIES:
         raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}")
     return count
+
+
+def check_version(version: int) -> int:
+    """Raises Invalid unless it is a whole number, 0 or more."""
+    if not isinstance(version, int) or version < 0:
+        raise Invalid(f"bad version {version!r}: use a whole number, 0 or more")
+    return version
+
+
+def check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Raises Invalid unless they are at most 32 texts under names, of 8 KiB together in UTF-8."""
+    texts = [text for pair in headers.items() for text in pair]
+    if not all(isinstance(text, str) for text in texts) or "" in headers:
+        raise Invalid("bad headers: names and values are texts, and no name is empty")
+    try:
+        size = sum(len(text.encode()) for text in texts)
+    except UnicodeEncodeError as error:
+        raise Invalid(f"bad headers: {error}") from error
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        raise Invalid(
+            f"{len(headers)} headers of {size} bytes: at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes together are carried"
+        )
+    return headers
 
 
 class IdFactory:

@@ -5,8 +5,7 @@ from typing import assert_never
 
 import msgspec
 
-from stoker.rules.retry import Retry as RetryPolicy
-from stoker.rules.retry import backoff
+from stoker.rules.retry import Backoff, backoff
 
 UNKNOWN_TASK_GRACE = 600.0
 UNKNOWN_TASK_DELAY = 5.0
@@ -21,9 +20,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
-    """The function returned; `value` is its result as JSON."""
+    """The function returned; `value` is its result as JSON, `children` the chains that it has sent meanwhile, as JSON too."""
 
     value: bytes
+    children: bytes = b""
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
@@ -36,6 +36,25 @@ class Hopeless(msgspec.Struct, frozen=True, tag=True):
     """It can never succeed: the task said so, or its arguments do not fit."""
 
     failure: Failure
+
+
+class Asked(msgspec.Struct, frozen=True, tag=True):
+    """The task asked for another attempt: in `delay` seconds, of at most `max_retries`; None leaves it to the policy."""
+
+    failure: Failure
+    delay: float | None = None
+    max_retries: int | None = None
+
+
+class Snoozed(msgspec.Struct, frozen=True, tag=True):
+    """The task wants to run again in `delay` seconds, and has not failed."""
+
+    delay: float
+    reason: str = ""
+
+
+class Expired(msgspec.Struct, frozen=True, tag=True):
+    """Its time was over before it could run."""
 
 
 class Unknown(msgspec.Struct, frozen=True, tag=True):
@@ -52,7 +71,7 @@ class Stopped(msgspec.Struct, frozen=True, tag=True):
     """Somebody cancelled the task while it ran."""
 
 
-Outcome = Returned | Raised | Hopeless | Unknown | Interrupted | Stopped
+Outcome = Returned | Raised | Hopeless | Asked | Snoozed | Expired | Unknown | Interrupted | Stopped
 """Tagged, since some are told by a child process."""
 
 
@@ -79,6 +98,7 @@ class Postpone(msgspec.Struct, frozen=True):
     """Run again after `delay` seconds, no attempt charged."""
 
     delay: float
+    reason: str = ""
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -86,29 +106,43 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Ended at somebody's wish."""
+    """Ended at somebody's wish, of now or of when it was enqueued."""
+
+    reason: str = ""
 
 
 Transition = Succeed | Retry | Bury | Postpone | Release | Cancel
 
 
-def settle(outcome: Outcome, policy: RetryPolicy, *, failures: int, age: float, random: Callable[[], float]) -> Transition:
+def settle(outcome: Outcome, policy: Backoff, *, failures: int, age: float, random: Callable[[], float]) -> Transition:
     """What becomes of a delivery. `failures` counts earlier ones, `age` is seconds since the enqueue."""
     match outcome:
         case Returned(value):
             return Succeed(value)
         case Raised(failure) if failures < policy.max_retries:
             return Retry(backoff(policy, failures + 1, random), failure)
-        case Raised(failure) | Hopeless(failure):
+        case Asked(failure, delay, most) if failures < (policy.max_retries if most is None else most):
+            return Retry(backoff(policy, failures + 1, random) if delay is None else delay, failure)
+        case Raised(failure) | Asked(failure) | Hopeless(failure):
             return Bury(failure)
         case Unknown() if age < UNKNOWN_TASK_GRACE:
             # An old worker during a rollout: the new one may start any moment.
-            return Postpone(UNKNOWN_TASK_DELAY)
+            return Postpone(UNKNOWN_TASK_DELAY, "unknown here")
         case Unknown(failure):
             return Bury(failure)
+        case Snoozed(delay, reason):
+            return Postpone(delay, reason)
+        case Interrupted() | Stopped() | Expired():
+            return _given_up(outcome)
+        case _:
+            assert_never(outcome)
+
+
+def _given_up(outcome: Interrupted | Stopped | Expired) -> Transition:
+    match outcome:
         case Interrupted():
             return Release()
         case Stopped():
             return Cancel()
-        case _:
-            assert_never(outcome)
+        case Expired():
+            return Cancel("expired")

@@ -17,6 +17,24 @@ class PastFailure(msgspec.Struct, frozen=True):
     message: str
 
 
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a running task says it is. `at` in ms by its worker's clock."""
+
+    done: float
+    total: float | None
+    note: str
+    at: int
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line that a task logged. `at` in ms by its worker's clock."""
+
+    at: int
+    attempt: int
+    level: str
+    text: str
+
+
 class What(StrEnum):
     """What may happen to a task, or (`PAUSED`, `RESUMED`) to its queue."""
 

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-from stoker.errors import Invalid
-from stoker.rules.message import LONGEST, check_key, digest
+from stoker.errors import LONGEST, Invalid
+from stoker.rules.message import check_key, digest
 
 DAY = 86400.0
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO
@@ -85,7 +85,23 @@ class TextFormatter(logging.Formatter):
 
 
 class TaskLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds a task's ids to what the caller gives as `extra`. The standard adapter would drop the caller's."""
+    """Adds a task's ids to what the caller gives as `extra`. The standard adapter would drop the caller's.
+
+    `told` hears every line from INFO on, whatever the loggers are set to: the task's own story does not depend on that.
+    """
+
+    def __init__(self, logger: logging.Logger, extra: Mapping[str, object], told: Callable[[int, str], None] | None = None) -> None:
+        super().__init__(logger, extra)
+        self._told = told
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self._told and level >= logging.INFO:
+            try:
+                self._told(level, str(msg) % args if args else str(msg))
+            except (TypeError, ValueError):  # the loggers complain of it where the programmer looks
+                self._told(level, str(msg))
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # the line that logs, not this one
+        super().log(level, msg, *args, **kwargs)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}

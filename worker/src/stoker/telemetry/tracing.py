@@ -129,6 +129,13 @@ class Tracing:
             _propagator.inject(carrier)
             yield carrier
 
+    def carrier(self) -> dict[str, str]:
+        """The context of the current span; empty while tracing is off."""
+        carrier: dict[str, str] = {}
+        if self._tracer is not None:
+            _propagator.inject(carrier)
+        return carrier
+
     def processing(self, queue: str, task: str, delivery: Processed, carrier: dict[str, str]) -> ProcessSpan:
         """The consumer's span around one run, to be entered."""
         if self._tracer is None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
@@ -31,6 +33,8 @@ KEPT = Retention(Keep(Duration(365 * 86400)), Keep(Duration(365 * 86400)))
 """A test wants to see what there was, however far it moves the clock."""
 PACE = 0.005
 """Seconds after which the kit looks around, though no running task has ended: one may have enqueued what it now waits for."""
+SHORTEST_STEP = 0.001
+"""Seconds by which the clock goes on at least: the unit of Redis' times."""
 PAGE = 500
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,6 +78,21 @@ class Kit:
         if await self._beside(self._run_all(within)):
             still = [run for run in self.runs[since:] if run.outcome == "released"]
             _fail(f"after {within:g} s these ran still (the kit's clock moves no sleep of theirs):", still)
+        return self.runs[since:]
+
+    async def run_for(self, seconds: float | timedelta) -> list[Run]:
+        """Let this much time pass, and run everything when it is due: the clock goes from one moment to the next. Returns the runs.
+
+        What a dead worker holds is waited for as well.
+        """
+        since = len(self.runs)
+        until = self.clock() + (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
+        await self.run_until_idle()
+        while (pause := self._pause()) is not None and self.clock() + pause < until:
+            self.clock.advance(max(pause, SHORTEST_STEP))
+            await self.run_until_idle()
+        self.clock.advance(max(0.0, until - self.clock()))
+        await self.run_until_idle()
         return self.runs[since:]
 
     async def crash_worker(self, after: Literal["fetch", "run"] = "fetch") -> list[str]:
@@ -190,6 +209,12 @@ class Kit:
         doomed = [self._new_stepper(queue, "crashed") for queue in await self._queues()]
         return [task_id for stepper in doomed for task_id in await stepper.crash(after_running=after_running)]
 
+    def _pause(self) -> float | None:
+        """Seconds until there is more to do; None where nothing waits for any time."""
+        waits = [stepper.back_in for stepper in self._steppers.values() if stepper.back_in is not None]
+        now, leases = self.clock(), self._look(partial(self._all, states=[State.RUNNING]))
+        return min([*waits, *((status.at or 0) / 1000 - now for status in leases)], default=None)
+
     def _stepper(self, queue: str) -> Stepper:
         if queue not in self._steppers:
             self._steppers[queue] = self._new_stepper(queue, "worker")
@@ -203,11 +228,11 @@ class Kit:
     async def _queues(self) -> list[str]:
         return await _queues(self.app, Inspector(self._redis, self.app.namespace))
 
-    async def _all(self, redis: RedisClient) -> list[TaskStatus]:
+    async def _all(self, redis: RedisClient, states: Iterable[State] = State) -> list[TaskStatus]:
         inspector = Inspector(redis, self.app.namespace)
         found: list[TaskStatus] = []
         for queue in await _queues(self.app, inspector):
-            for state in State:
+            for state in states:
                 cursor: int | None = 0
                 while cursor is not None:
                     page, cursor = await inspector.tasks(queue, state, cursor, PAGE)

@@ -1,11 +1,12 @@
 """A server of the tests' own: it keeps everything in memory, behind a socket in a folder that goes with it."""
 
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,10 +15,10 @@ from redis.exceptions import RedisError
 
 from redis import Redis
 from stoker.errors import Invalid, RedisUnavailable
-from stoker.local.child import leave_with_parent
 from stoker.local.server import server_binary
 from stoker.queue import scripts
 from stoker.testing.clock import EXPRESSION, Clock
+from stoker.worker.spawned import leave_with_parent
 
 STARTS_WITHIN = 15.0
 LOOK_EVERY = 0.002
@@ -43,7 +44,7 @@ class Server:
         command = [str(_binary()), "--unixsocket", str(socket), "--dir", self._home.name, *_OPTIONS]
         with log.open("wb") as sink:
             self._process = subprocess.Popen(  # noqa: S603 (the server, and nothing that anybody gave us)
-                command, stdout=sink, stderr=sink, preexec_fn=leave_with_parent if sys.platform == "linux" else None
+                command, stdout=sink, stderr=sink, preexec_fn=partial(leave_with_parent, signal.SIGTERM)
             )
         self.redis = Redis(unix_socket_path=str(socket))
         try:

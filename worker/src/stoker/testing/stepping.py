@@ -12,6 +12,7 @@ from stoker.queue.broker import Broker, pulse
 from stoker.queue.connection import RedisClient
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import Schedules
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
@@ -28,9 +29,10 @@ class Stepper:
         keys = Keys(settings.namespace, settings.queue)
         self._redis = redis
         self._broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
-        self._inbox = Inbox(redis, keys, clock)
+        self._inbox, self._outbox = Inbox(redis, keys, clock), Outbox(redis, keys)
         self._schedules = Schedules(redis, keys, clock)
         self._source = f"code:{app.name}"
+        self._next_run: float | None = None
         metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
         report = Witness(metrics.tasks, app, runs)
         self.worker = Worker(name, app, settings, self._broker, metrics, clock, report)
@@ -44,7 +46,12 @@ class Stepper:
         if self.worker.held:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
             self.worker.hear(pulse(answer))
-        return await self._upkeep() + await self.worker.turn()
+        return await self._upkeep() + await self.worker.turn() + await self._relay()
+
+    @property
+    def back_in(self) -> float | None:
+        """In how many seconds there is more to do, as the last step found: what is due, or what a rate limit allows."""
+        return min((each for each in (self.worker.back_in, self._next_run) if each is not None), default=None)
 
     async def sweep(self) -> None:
         """Forget what is past its retention."""
@@ -65,7 +72,14 @@ class Stepper:
         reaped = await self._broker.reap()
         taken_in, _, _ = await self._inbox.take_in()
         looked = await self._schedules.look()
+        self._next_run = looked.next_in
         return reaped.given_back + reaped.buried + taken_in + looked.moved
+
+    async def _relay(self) -> int:
+        """What follows in other queues goes there."""
+        if entries := await self._outbox.read():
+            await self._outbox.relay(entries)
+        return len(entries)
 
     async def end(self) -> None:
         """Give up what runs; nobody hears of it."""

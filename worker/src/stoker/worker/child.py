@@ -3,7 +3,6 @@
 Started by `pool.py` as `python -m stoker.worker.child <socket> <pid of the worker>`.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,10 +13,12 @@ import time
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from stoker.app import Stoker
 from stoker.errors import Invalid
 from stoker.rules.message import decode
-from stoker.rules.settle import Failure, Hopeless, Outcome, Unknown
+from stoker.rules.settle import Failure, Hopeless, Outcome, Returned, Unknown
 from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Teller, frame, to_child
@@ -25,12 +26,12 @@ from stoker.worker.loading import load_app
 from stoker.worker.memory import resident
 from stoker.worker.opening import run_here_with
 from stoker.worker.running import context_of
+from stoker.worker.spawned import leave_with_parent
 from stoker.worker.verdict import called, raised, returned
 
 ORPHAN_CHECK = 1.0
 FIRST_TO_GO = "500"
 """Added to the kernel's count against this process: where memory ends, it is to die, and the worker to live."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Channel:
@@ -77,11 +78,8 @@ def main() -> None:
         channel.send(Broken(str(error)))
         return
     channel.send(Ready())
-    me = os.getpid()
     while isinstance(request := channel.receive(), Run):
         outcome = run(app, request)
-        if os.getpid() != me:
-            os._exit(0)  # the task has forked, and this is the copy: its run is reported by the original
         channel.send(Ended(outcome, resident()))
 
 
@@ -97,7 +95,8 @@ def run(app: Stoker, request: Run) -> Outcome:
     except Invalid as error:
         return Hopeless(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
-    plan, values = task.plan, [context_of(delivery, message), None]
+    context = context_of(delivery, message, request.limit)
+    plan, values = task.plan, [context, None]
 
     def call() -> Any:
         return task.function(**arguments, **(plan.given(values) if plan else {}))
@@ -106,14 +105,17 @@ def run(app: Stoker, request: Run) -> Outcome:
         with attached(request.trace):
             value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
     except BaseException as error:  # sys.exit() too: the next task wants this process
-        return raised(error)
-    return returned(task.name, value)
+        return raised(error, task.policy.retry)
+    outcome = returned(task.name, value)
+    if context.children and isinstance(outcome, Returned):
+        return replace(outcome, children=context.children.written())
+    return outcome
 
 
 def _die_with(worker: int) -> None:
     """Not to outlive the worker, however it ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        leave_with_parent(signal.SIGKILL)
         try:
             with open("/proc/self/oom_score_adj", "w") as score:
                 score.write(FIRST_TO_GO)

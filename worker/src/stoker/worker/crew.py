@@ -31,6 +31,27 @@ class Crew:
         self._redis = redis
         self._metrics = metrics
         self._orders = 0
+        self.recycling = False
+
+    @property
+    def told_to_leave(self) -> bool:
+        """Whether somebody outside wants it to end."""
+        return self._orders > 0
+
+    @property
+    def runs(self) -> int:
+        """How many tasks have run here."""
+        return sum(worker.runs for worker in self.workers)
+
+    @property
+    def busy(self) -> int:
+        """Tasks that run now."""
+        return sum(worker.busy for worker in self.workers)
+
+    @property
+    def rested(self) -> bool:
+        """Whether no more tasks are taken, nothing runs, and Redis has all outcomes. Safe to ask from another thread."""
+        return all(worker.resting and worker.empty for worker in self.workers)
 
     @property
     def trouble(self) -> str | None:
@@ -39,10 +60,12 @@ class Crew:
 
     def muster(self, places: Sequence[str]) -> None:
         """A worker for each place, with its share of the slots and of the rate limit."""
+        children = self._settings.children
         for number, place in enumerate(places):
             settings = replace(
                 self._settings,
                 concurrency=share(self._settings.concurrency, len(places), number),
+                children=replace(children, count=children.count and max(1, share(children.count, len(places), number))),
                 rate_limit=_part(self._settings.rate_limit, len(places)),
             )
             keys = Keys(settings.namespace, place)
@@ -53,14 +76,32 @@ class Crew:
         for _ in range(orders):
             self.leave()
 
+    def rest(self) -> None:
+        """Take no more, and stay."""
+        for worker in self.workers:
+            worker.rest()
+
+    def recycle(self) -> None:
+        """Drain, and ask for another process in this one's place; whoever wants it to leave for good comes first."""
+        if not self._orders:
+            self.recycling = True
+            for worker in self.workers:
+                worker.drain()
+
     def leave(self) -> None:
         """The first time: take no more and finish what runs. The second time: give it back at once."""
         self._orders += 1
+        self.recycling = False
         for worker in self.workers:
             if self._orders == 1:
                 worker.drain()
             else:
                 worker.release()
+
+    def give_back(self) -> None:
+        """Leave at once: what runs has lost what it runs on."""
+        self.leave()
+        self.leave()
 
     async def run(self) -> None:
         """Work until drained."""

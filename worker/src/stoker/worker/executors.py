@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from stoker.app import Stoker
 from stoker.context import Context
@@ -21,11 +23,11 @@ from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.logs import running
 from stoker.telemetry.tracing import carried
-from stoker.worker.deadline import Deadline
+from stoker.worker.deadline import Deadline, Limits, softly
 from stoker.worker.opening import run_here_with, run_with
 from stoker.worker.pool import Child, NotStarted, ProcessPool
 from stoker.worker.running import context_of
-from stoker.worker.verdict import ChildFailed, called, raised, returned
+from stoker.worker.verdict import ChildFailed, called, failed, leave_if_forked, raised, returned
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -36,6 +38,7 @@ class Executor:
     def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
         self._app = app
         self._tasks = app.tasks
+        self._process = os.getpid()
         self._timeout = settings.task_timeout
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
@@ -51,6 +54,9 @@ class Executor:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        if message.version > task.policy.version:
+            words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
+            return Unknown(Failure("NewerVersion", words))
         running.set((message, delivery))
         if task.executor == "process":
             return await self._with_child(task, delivery, message)
@@ -58,22 +64,31 @@ class Executor:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
             return Hopeless(Failure("InvalidArguments", str(error)))
-        return await self._call(task, partial(self._started, task, arguments, delivery, message), self._limit(task, message))
+        limits = self._limits(task, message)
+        return await self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
 
-    def _limit(self, task: Task[..., Any], message: Message) -> float | None:
-        """Seconds the run may take. None for a thread: it could not be stopped, and would run on beside its retry."""
-        if task.executor == "thread":
-            return None
-        return message.timeout or task.policy.timeout or self._timeout
+    def _limits(self, task: Task[..., Any], message: Message) -> Limits:
+        """Seconds the run may take. A thread is only told: it could not be stopped, and would run on beside its retry."""
+        return Limits(message.soft_timeout or task.policy.soft_timeout, message.timeout or task.policy.timeout or self._timeout)
 
-    def _started(self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message) -> Awaitable[Any]:
+    def _started(
+        self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message, limits: Limits
+    ) -> Awaitable[Any]:
         """The function within its dependencies within the middleware. What is not there costs nothing."""
         plan, layers = task.plan, self._app.run_layers
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
-        started: Awaitable[Any] = onion(layers, call)(context_of(delivery, message))
-        return started
+        context = context_of(delivery, message, limits.told)
+        return self._sent(task, context, onion(layers, call)(context))
+
+    async def _sent(self, task: Task[..., Any], context: Context, run: Awaitable[Any]) -> Any:
+        """With what the run has sent, if it has."""
+        value = await run
+        if not context.children:
+            return value
+        outcome = value if isinstance(value, Returned) else returned(task.name, value)
+        return replace(outcome, children=context.children.written()) if isinstance(outcome, Returned) else outcome
 
     def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
         function = task.function
@@ -85,42 +100,51 @@ class Executor:
         def call() -> Any:
             return task.function(**arguments, **plan.given(values))
 
-        here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call))
+        here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call), context)
         return run_with(plan.outer, values, here) if plan.outer else here()
 
-    async def _call(self, task: Task[..., Any], call: Call, limit: float | None) -> Outcome:
-        deadline = Deadline(limit)
+    async def _call(self, task: Task[..., Any], call: Call, limits: Limits) -> Outcome:
+        deadline = Deadline(None if task.executor == "thread" else limits.hard)
         try:
             with deadline:
-                value = await call()
+                value = await (softly(call(), limits.soft) if limits.soft and task.is_async else call())
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
             if isinstance(error, TimeoutError) and deadline.expired:
-                return Raised(Failure("TaskTimeout", f"did not end within {limit:g} s"))
-            return raised(error)
-        return value if isinstance(value, Returned) else returned(task.name, value)
+                return failed(Failure("TaskTimeout", f"did not end within {limits.hard:g} s"), TimeoutError, task.policy.retry)
+            return raised(error, task.policy.retry)
+        finally:
+            leave_if_forked(self._process)
+        return value if isinstance(value, Returned | Hopeless) else returned(task.name, value)
 
-    async def _in_thread(self, function: Callable[[], Any]) -> Any:
-        context = contextvars.copy_context()
+    async def _in_thread(self, function: Callable[[], Any], told: Context | None = None) -> Any:
+        variables = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(called, function))
+        try:
+            return await loop.run_in_executor(self._threads, lambda: variables.run(called, function))
+        except asyncio.CancelledError:
+            if told:
+                told.give_up()
+            raise
 
     async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
         try:
             async with self._processes.child() as child:  # its start is not the task's time
-                return await self._call(task, partial(self._in_child, child, delivery, message), self._limit(task, message))
+                limits = self._limits(task, message)
+                return await self._call(task, partial(self._in_child, task, child, delivery, message, limits), limits)
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
 
-    async def _in_child(self, child: Child, delivery: Delivery, message: Message) -> Any:
+    async def _in_child(self, task: Task[..., Any], child: Child, delivery: Delivery, message: Message, limits: Limits) -> Any:
         """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
-        layers = self._app.run_layers
+        layers, context = self._app.run_layers, context_of(delivery, message, limits.told)
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, carried())
+            outcome = await child.run(delivery, carried(), limits.told)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
+            context.children.read(outcome.children)
             return msgspec.json.decode(outcome.value) if layers else outcome
 
-        return await onion(layers, call)(context_of(delivery, message))
+        return await self._sent(task, context, onion(layers, call)(context))

@@ -24,10 +24,11 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
-    """Run this delivery. `trace` is the W3C context of the run's span in the worker."""
+    """Run this delivery within `limit` seconds. `trace` is the W3C context of the run's span in the worker."""
 
     delivery: Delivery
     trace: dict[str, str]
+    limit: float | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

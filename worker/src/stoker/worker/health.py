@@ -1,50 +1,60 @@
-"""The worker's HTTP page: /livez, /readyz, /metrics. In a thread, so that it answers while the loop is busy."""
+"""The worker's HTTP page: /livez, /readyz, /metrics, /drain. In threads, so that it answers while the loop is busy."""
 
+import re
+import socket
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from stoker.errors import Invalid
+from stoker.rules.durations import parse_duration
 
-Check = Callable[[], str | None]
-"""None where all is well, else what is wrong."""
+WORKER_HEADER = "Stoker-Worker"
+"""Which process a page comes from: its counters began with it."""
+
+
+class Served(Protocol):
+    """What has a page. `patience` is how many seconds it may take to drain. All is asked from threads."""
+
+    name: str
+    patience: float
+
+    def live(self) -> str | None:
+        """None while it need not be restarted, else why it must."""
+        ...
+
+    def ready(self) -> str | None:
+        """None while it takes tasks, else why it does not."""
+        ...
+
+    def metrics(self) -> bytes:
+        """Prometheus' text format."""
+        ...
+
+    def drain(self, patience: float) -> str | None:
+        """Take no more tasks, and wait until nothing runs. None then, else what still does after `patience` seconds."""
+        ...
 
 
 class HealthServer:
-    """Serves the probes and the metrics. A context manager; `port` is the real one, also for port 0."""
+    """Serves the probes, the metrics and the drain. A context manager; `port` is the real one, also for port 0.
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, *, live: Check, ready: Check) -> None:
-        checks = {"/livez": live, "/readyz": ready}
+    With `inherited`, the descriptor of a listening socket, it takes that one; it stays open for whoever comes after.
+    """
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 10
-
-            def do_GET(self) -> None:
-                path = self.path.partition("?")[0]
-                if path == "/metrics":
-                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-                elif path in checks:
-                    wrong = checks[path]()
-                    self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode())
-                else:
-                    self._answer(404, b"here are /livez, /readyz and /metrics\n")
-
-            def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Probes come every few seconds; they are not news."""
-
+    def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
+        handler = type("Handler", (_Handler,), {"served": served})
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = ThreadingHTTPServer((host, port), handler, bind_and_activate=inherited is None)
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 = any free one)") from error
+        if inherited is not None:
+            self._server.socket.close()
+            self._server.socket = socket.socket(fileno=socket.dup(inherited))
+            self._server.server_address = self._server.socket.getsockname()
         self._server.daemon_threads = True
 
     @property
@@ -59,3 +69,58 @@ class HealthServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 10
+    served: Served
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        match path:
+            case "/livez":
+                self._check(self.served.live())
+            case "/readyz":
+                self._check(self.served.ready())
+            case "/metrics":
+                self._answer(200, self.served.metrics(), CONTENT_TYPE_LATEST)
+            case "/drain" if self._from_here():
+                self._drain(query)
+            case "/drain":
+                self._answer(403, b"only from within: kubectl exec, or loopback\n")
+            case _:
+                self._answer(404, b"here are /livez, /readyz, /metrics and /drain\n")
+
+    def do_POST(self) -> None:
+        if self.path.partition("?")[0] == "/drain":
+            self.do_GET()
+        else:
+            self._answer(405, b"only /drain may be posted to\n")
+
+    def _from_here(self) -> bool:
+        """Whether the caller shares our network: loopback, or our own address."""
+        theirs, ours = self.client_address[0], self.connection.getsockname()[0]
+        return bool(theirs == ours or ip_address(theirs.removeprefix("::ffff:")).is_loopback)
+
+    def _drain(self, query: str) -> None:
+        asked = re.fullmatch(r"timeout=([0-9a-z.]+)", query)
+        try:
+            patience = min(parse_duration(asked[1]), self.served.patience) if asked else self.served.patience
+        except ValueError as error:
+            self._answer(400, f"{error}\n".encode())
+        else:
+            self._check(self.served.drain(patience))
+
+    def _check(self, wrong: str | None) -> None:
+        self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode())
+
+    def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header(WORKER_HEADER, self.served.name)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Probes come every few seconds; they are not news."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from stoker.app import Stoker
@@ -22,8 +22,9 @@ class Lifespan:
     What it sets in context variables is seen by everything that is begun with `beside`.
     """
 
-    def __init__(self, app: Stoker) -> None:
+    def __init__(self, app: Stoker, lost: Callable[[], object] | None = None) -> None:
         self._app = app
+        self._lost = lost  # called where it ends by itself
         self._context = contextvars.copy_context()
         self._over = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -40,30 +41,46 @@ class Lifespan:
         try:
             await asyncio.wait([entered, self._life], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            self._over.set()
             await end(self._life)
             raise
         if self._life.done():
-            error = self._life.exception()
-            _log.error("the lifespan failed", exc_info=error)
-            raise Invalid(f"the lifespan of {self._app.name} failed before its first task: {type(error).__name__}: {error}")
+            raise Invalid(f"the lifespan of {self._app.name} failed before its first task: {_end_of(self._life)}")
+        self._life.add_done_callback(self._ended)
+
+    def check(self) -> None:
+        """Raises Invalid where it ended by itself, before it was left."""
+        if self._life and not self._over.is_set():
+            raise Invalid(f"the lifespan of {self._app.name} ended while the worker ran: {_end_of(self._life)}")
 
     async def stop(self) -> None:
         """Leave it, if it was entered. Never raises: every task is settled, and what fails now is only logged."""
-        if self._life is None:
+        if self._life is None or self._life.done():
             return
         self._over.set()
         _, late = await asyncio.wait([self._life], timeout=LEFT_WITHIN)
         if late:
             _log.error("the lifespan is not left in time, it is given up", extra={"seconds": LEFT_WITHIN})
-            await end(self._life)
-        elif not self._life.cancelled() and (error := self._life.exception()):
-            _log.error("the lifespan failed at its end", exc_info=error)
+        await end(self._life)
+
+    def _ended(self, life: asyncio.Task[None]) -> None:
+        if not self._over.is_set() and self._lost:
+            self._lost()
 
     def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin a task that sees the context variables of the lifespan."""
         return asyncio.get_running_loop().create_task(work, context=self._context)
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
-        async with self._app.entered():
-            entered.set_result(None)
-            await self._over.wait()
+        try:
+            async with self._app.entered():
+                entered.set_result(None)
+                await self._over.wait()
+        except Exception:
+            _log.exception("the lifespan failed")
+            raise
+
+
+def _end_of(life: asyncio.Task[None]) -> str:
+    error = None if life.cancelled() else life.exception()
+    return f"{type(error).__name__}: {error}" if error else "it was cancelled"

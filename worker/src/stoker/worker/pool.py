@@ -90,11 +90,11 @@ class Child:
         if isinstance(answer, Broken):
             raise NotStarted(answer.why)
 
-    async def run(self, delivery: Delivery, trace: dict[str, str]) -> Outcome:
-        """Run one task. Whoever gives this up has to kill the child: it is not fresh then."""
+    async def run(self, delivery: Delivery, trace: dict[str, str], limit: float | None) -> Outcome:
+        """Run one task, which is told its limit (seconds). Whoever gives this up has to kill the child: it is not fresh then."""
         self.fresh = False
         try:
-            self._send(Run(delivery, trace))
+            self._send(Run(delivery, trace, limit))
             answer = await self._answer()
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             return Raised(Failure("ProcessDied", f"the task's process {await self._obituary()}"))

@@ -12,11 +12,12 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry
 
 from stoker.app import Stoker
-from stoker.errors import RedisUnavailable, StokerError
+from stoker.errors import Invalid, RedisUnavailable, StokerError
 from stoker.queue.connection import RedisClient, ThreadClient, connect, without_password
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox
 from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
 from stoker.rules import names
@@ -28,18 +29,24 @@ from stoker.worker.crew import Crew
 from stoker.worker.ending import end
 from stoker.worker.health import HealthServer
 from stoker.worker.lifespan import Lifespan
+from stoker.worker.memory import resident
+from stoker.worker.page import WorkerPage
 
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
 LOOK_AGAIN = 1.0
+LAST_LOOK = 3.0
+"""Seconds within which a group looks at a member that is about to start anew."""
 _log = logging.getLogger("stoker.worker")
 
 
-async def work(app: Stoker, settings: WorkerSettings) -> None:
+async def work(app: Stoker, settings: WorkerSettings) -> bool:
     """Run a worker until it is told to leave: SIGTERM or SIGINT drains it, a second one releases its tasks at once.
 
-    Waits for a Redis that is away; raises RedisRefused for one that would lose tasks, Invalid for a port it cannot have.
+    True when it has grown beyond its memory limit, and another is to take its place. Waits for a Redis that is away; raises
+    RedisRefused for one that would lose tasks, Invalid for a port it cannot have or a limit that is too small.
     """
+    _check_memory(settings.max_memory)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
@@ -49,19 +56,12 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
     heartbeat = upkeep.Heartbeat(
         ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
     )
-    lifespan = Lifespan(app)
+    lifespan = Lifespan(app, lost=crew.give_back)
     starting = loop.create_task(_start(redis, settings, lifespan))
 
-    def live() -> str | None:
-        return f"the event loop is stuck for {watch.silence:.0f} s" if watch.stuck else None
-
-    def ready() -> str | None:
-        if starting.done():
-            return crew.trouble
-        return "waiting for the application's lifespan" if lifespan.begun else "waiting for Redis"
-
+    page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
     with (
-        HealthServer(settings.host, settings.port, registry, live=live, ready=ready) as health,
+        HealthServer(settings.host, settings.port, page, inherited=settings.listen_fd) as health,
         _signals(crew, starting),
     ):
         _log.info(
@@ -81,16 +81,23 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
             await asyncio.wait([starting])
             if not starting.cancelled():  # or it was told to leave before all was there
                 crew.muster(starting.result())
-                for broker in crew.brokers:
-                    inbox = Inbox(redis, broker.keys)
-                    chores = (upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker), upkeep.take_in(inbox))
+                for broker, worker in zip(crew.brokers, crew.workers, strict=True):
+                    inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
+                    chores = (
+                        *(upkeep.promote(broker), upkeep.reap(broker, metrics), upkeep.sweep(broker)),
+                        *(upkeep.take_in(inbox), upkeep.relay(outbox, worker.to_relay)),
+                    )
                     loops += [asyncio.create_task(chore) for chore in chores]
                 schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
                 declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
                 loops += [asyncio.create_task(upkeep.start_runs(schedules))]
                 loops += [asyncio.create_task(upkeep.declare(schedules, f"code:{app.name}", declared))]
+                if settings.max_memory:
+                    loops.append(asyncio.create_task(upkeep.keep_small(crew, settings.max_memory)))
                 heartbeat.start()
             await lifespan.beside(crew.run())
+            if crew.recycling and settings.listen_fd is not None:
+                await page.read_once_more(LAST_LOOK)
         finally:
             await end(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
@@ -99,7 +106,14 @@ async def work(app: Stoker, settings: WorkerSettings) -> None:
             await app.close()
             await redis.aclose()
             app.tracing.close()
-    _log.info("worker stopped", extra={"worker": crew.name})
+    _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
+    lifespan.check()
+    return crew.recycling
+
+
+def _check_memory(limit: int) -> None:
+    if 0 < limit < (own := resident()):
+        raise Invalid(f"--max-memory: the application takes {own >> 20} MiB before its first task, the limit is {limit >> 20} MiB")
 
 
 def process_name(settings: WorkerSettings) -> str:
@@ -142,12 +156,19 @@ def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
         ending.append(loop.create_task(end(starting)))
         crew.leave()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
+    def leave_alone() -> None:
+        if not crew.told_to_leave:  # it comes once for each thread of a parent that was killed
+            leave()
+
+    handlers = {signal.SIGTERM: leave, signal.SIGINT: leave}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        handlers[signal.SIGHUP] = leave_alone
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)
 
 

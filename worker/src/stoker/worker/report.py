@@ -41,6 +41,8 @@ class Reporter:
             extra["error"] = f"{transition.failure.type}: {transition.failure.message}"
         if isinstance(transition, Retry | Postpone):
             extra["again_in"] = round(transition.delay, 3)
+        if isinstance(transition, Postpone | Cancel) and transition.reason:
+            extra["reason"] = transition.reason
         _log.log(level, "task %s", _VERBS[type(transition)], extra=extra)
 
     def _of(self, message: Message | None) -> Tally:
@@ -51,7 +53,7 @@ _VERBS: dict[type[Transition], str] = {
     Succeed: "succeeded",
     Retry: "failed, to be retried",
     Bury: "buried",
-    Postpone: "handed back: unknown here",
+    Postpone: "postponed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -72,6 +74,7 @@ def count(tally: Tally, transition: Transition) -> int:
             tally.dead += 1
             return logging.ERROR
         case Postpone():
+            tally.postponed += 1
             return logging.WARNING
         case Cancel():
             tally.cancelled += 1

@@ -3,20 +3,42 @@
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from stoker.app import Stoker
-from stoker.clock import Clock, system
-from stoker.errors import Invalid
+from stoker.clock import Clock, milliseconds, system
+from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker, Delivery, Pulse, Settlement
+from stoker.queue.partitions import located
 from stoker.queue.scripts import Call
-from stoker.rules.message import Message, decode
-from stoker.rules.settle import Bury, Cancel, Failure, Hopeless, Interrupted, Outcome, Raised, Release, Stopped, Transition, settle
+from stoker.rules.items import Item, fan_out, follow
+from stoker.rules.message import Message, decode, digest
+from stoker.rules.plan import Onward, Origin, read_chains, read_onward
+from stoker.rules.retry import narrowed
+from stoker.rules.settle import (
+    Asked,
+    Bury,
+    Cancel,
+    Expired,
+    Failure,
+    Hopeless,
+    Interrupted,
+    Outcome,
+    Raised,
+    Release,
+    Returned,
+    Stopped,
+    Transition,
+    settle,
+)
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.executors import Executor
+from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
 from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
@@ -41,6 +63,7 @@ class Worker:
         report: Reporter | None = None,
     ) -> None:
         self.name = name
+        self.runs = 0
         self._tasks = app.tasks
         self._settings = settings
         self._broker = broker
@@ -50,9 +73,15 @@ class Worker:
         self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
+        self._notes = Notes(broker, metrics, clock)
         self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
+
+    @property
+    def to_relay(self) -> asyncio.Event:
+        """Set when something that this worker has settled may go on in another queue."""
+        return self._turns.to_relay
 
     @property
     def busy(self) -> int:
@@ -82,6 +111,21 @@ class Worker:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
                 job.cancel()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
+        return self._turns.empty
+
+    @property
+    def resting(self) -> bool:
+        """Whether no more tasks are taken."""
+        return self._turns.resting
+
+    def rest(self) -> None:
+        """Take no more tasks, and stay."""
+        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
+        self._turns.rest()
 
     def drain(self) -> None:
         """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
@@ -118,6 +162,11 @@ class Worker:
         return await self._turns.once()
 
     @property
+    def back_in(self) -> float | None:
+        """In how many seconds there will be more to take, as the last `turn` said."""
+        return self._turns.back_in
+
+    @property
     def running(self) -> list[asyncio.Task[Settlement]]:
         """What runs now."""
         return list(self._jobs.values())
@@ -132,6 +181,7 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
+        telling.set(self._notes)
         job = asyncio.create_task(self._run(delivery))
         self._jobs[delivery.fence] = job
         job.add_done_callback(partial(self._finish, delivery))
@@ -149,6 +199,7 @@ class Worker:
             settlement = Settlement(delivery.id, delivery.fence, transition)
         else:
             settlement = job.result()
+        self.runs += 1
         del self._jobs[delivery.fence]
         self._cancelled.discard(delivery.fence)
         self._turns.settle(settlement)
@@ -157,26 +208,51 @@ class Worker:
         started = self._clock()
         message: Message | None = None
         transition: Transition
+        items: Sequence[Item] = ()
         try:
             message = decode(delivery.envelope)
         except Invalid as error:
             transition = Bury(Failure("UnreadableEnvelope", str(error)))
         else:
-            self._report.started(message, delivery)
-            transition = self._settle(delivery, message, await self._outcome(delivery, message))
+            if message.expires is not None and delivery.taken >= message.expires:
+                transition = self._settle(delivery, message, Expired())
+            else:
+                self._report.started(message, delivery)
+                outcome, items = await self._outcome(delivery, message)
+                await self._notes.last_words(delivery)
+                transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
-        return Settlement(delivery.id, delivery.fence, transition, busy)
+        return Settlement(delivery.id, delivery.fence, transition, busy, items)
 
-    async def _outcome(self, delivery: Delivery, message: Message) -> Outcome:
+    async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Item]]:
+        items: Sequence[Item] = ()
         with self._tracing.processing(message.queue, message.task, delivery, message.trace) as span:
             try:
                 outcome = await self._executor.run(delivery, message)
             except asyncio.CancelledError:
                 outcome = self._interrupted(delivery)
-            if isinstance(outcome, Raised | Hopeless):
+            if isinstance(outcome, Returned) and (message.onward is not UNSET or outcome.children):
+                try:
+                    items = await self._following(delivery, message, outcome)
+                except Invalid as error:
+                    outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
+            if isinstance(outcome, Raised | Hopeless | Asked):
                 span.failed(outcome.failure.type, outcome.failure.message)
-        return outcome
+        return outcome, items
+
+    async def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
+        """What this success sets off. Asked for within its span, which becomes the creation of what follows."""
+        origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
+        onward = read_onward(message.onward) if message.onward is not UNSET else Onward()
+        children = read_chains(outcome.children) if outcome.children else ()
+        place, key = self._broker.keys.queue, digest(delivery.fence)
+        try:
+            where = await located(self._broker.partitions, [onward.steps, *children])
+        except StokerError:  # whoever relays it will know
+            where = None
+        items = follow(place, key, onward, Raw(outcome.value), origin, where)
+        return items + fan_out(place, f"{key}.c", children, origin, where)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
         if delivery.fence in self._cancelled:
@@ -189,8 +265,7 @@ class Worker:
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
-        policy = (task.policy.retry if task else None) or self._settings.retry
-        if message.max_retries is not None:
-            policy = msgspec.structs.replace(policy, max_retries=message.max_retries)
+        policy = narrowed(self._settings.retry, task.policy.retry if task else None)
+        policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
         age = self._clock() - message.created / 1000
         return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)

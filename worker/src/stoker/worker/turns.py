@@ -31,8 +31,9 @@ class Stage(IntEnum):
     """How far a worker is on its way out. It never goes back."""
 
     TAKING = 0
-    LEAVING = 1  # ends when all that was taken is settled
-    HURRYING = 2  # and does not wait for a Redis that is away
+    RESTING = 1  # takes no more, and stays
+    LEAVING = 2  # ends when all that was taken is settled
+    HURRYING = 3  # and does not wait for a Redis that is away
 
 
 class Turns:
@@ -47,7 +48,9 @@ class Turns:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
     ) -> None:
+        self.back_in: float | None = None  # seconds after which `once` will find more
         self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
+        self.to_relay = asyncio.Event()  # set when something has come into the outbox, perhaps
         self._worker = worker
         self._slots = slots
         self._broker = broker
@@ -73,9 +76,19 @@ class Turns:
         return self._stage >= Stage.LEAVING
 
     @property
+    def resting(self) -> bool:
+        """Whether no more is taken."""
+        return not self._taking
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs, and Redis has taken all outcomes."""
+        return not self.held and not self._under_way
+
+    @property
     def trouble(self) -> str | None:
         """Why no tasks are taken; None while they are."""
-        if self.leaving:
+        if not self._taking:
             return "draining"
         return "Redis does not answer" if self._troubles else None
 
@@ -83,6 +96,10 @@ class Turns:
         """Let the next turn carry it."""
         self._ended.append(settlement)
         self._stir.set()
+
+    def rest(self) -> None:
+        """Take no more."""
+        self._advance(Stage.RESTING)
 
     def drain(self) -> None:
         """Take no more; `run` ends when all that was taken is settled."""
@@ -115,7 +132,12 @@ class Turns:
         turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
+        self.back_in = turn.back_in
         return len(settlements) + len(turn.deliveries)
+
+    @property
+    def _taking(self) -> bool:
+        return self._stage == Stage.TAKING
 
     @property
     def _hurried(self) -> bool:
@@ -141,7 +163,7 @@ class Turns:
     @property
     def _free(self) -> int:
         """Slots that nothing runs in and no turn under way may fill."""
-        return 0 if self.leaving else self._slots - self._busy() - self._asked
+        return self._slots - self._busy() - self._asked if self._taking else 0
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
@@ -192,11 +214,13 @@ class Turns:
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
+        if turn.relay:
+            self.to_relay.set()
         if room > 0:
             self._plenty = len(turn.deliveries) == room
         if self._plenty:
             self._look = True
-        elif room > 0 and not self.leaving:
+        elif room > 0 and self._taking:
             self._has_room.set()
 
     async def _wake_when_work_comes(self) -> None:
@@ -208,11 +232,16 @@ class Turns:
                 await self._broker.wait_for_work(LONGEST_WAIT)
             except Exception as error:
                 await self._wait_out(error)
+            if not self._taking:
+                await self._pass_on()
             self._look_now()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
         await end(waiting)
-        # It may just have taken the only wake token, for work that is not ours any more.
+        await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        # We may just have taken the only wake token, for work that is not ours any more.
         with suppress(StokerError):
             await self._broker.pass_on()
 

@@ -10,25 +10,37 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from stoker.errors import RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.outbox import RELAYED_AT_ONCE, Outbox
 from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.scripts import Call, run_blocking
 from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.memory import resident
 
 STUCK_AFTER = 60.0
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
+MEMORY_INTERVAL = 1.0
 LOOK_APART = 0.02
 RENEW_INTERVAL = HOLD / 4
 _log = logging.getLogger("stoker.worker")
+
+
+class Recyclable(Protocol):
+    """A worker that can be replaced."""
+
+    @property
+    def runs(self) -> int: ...
+    def recycle(self) -> None: ...
 
 
 class LoopWatch:
@@ -154,6 +166,37 @@ async def take_in(inbox: Inbox) -> None:
     await _every(INBOX_INTERVAL, once)
 
 
+async def relay(outbox: Outbox, called: asyncio.Event) -> None:
+    """What follows in other queues goes there: at once when this worker has settled it (`called`), else when it has lain there
+    since the last look, for then whoever settled it is gone.
+    """
+    seen: set[str] = set()
+
+    async def once() -> None:
+        nonlocal seen
+        everything = called.is_set()
+        called.clear()
+        while entries := await outbox.read():
+            due = entries if everything else [entry for entry in entries if entry.number in seen]
+            seen = {entry.number for entry in entries}
+            if due:
+                await outbox.relay(due)
+            if len(due) < RELAYED_AT_ONCE:
+                return
+
+    await _every(UPKEEP_INTERVAL, once, called)
+
+
+async def keep_small(worker: Recyclable, limit: int) -> None:
+    """Have the worker replaced once it takes more than `limit` bytes, and has done something for it."""
+    taken = 0
+    while taken <= limit:
+        await asyncio.sleep(MEMORY_INTERVAL)
+        taken = resident() if worker.runs else 0
+    _log.warning("over the memory limit: draining, to start anew", extra={"memory": taken, "limit": limit, "runs": worker.runs})
+    worker.recycle()
+
+
 async def start_runs(schedules: Schedules) -> None:
     """Start the runs of schedules when they are due: whichever worker looks first."""
     while True:
@@ -192,10 +235,16 @@ async def declare(schedules: Schedules, source: str, definitions: Sequence[Defin
         await asyncio.sleep(RENEW_INTERVAL * random.uniform(0.8, 1.2))
 
 
-async def _every(interval: float, action: Callable[[], Awaitable[object]]) -> None:
+async def _every(interval: float, action: Callable[[], Awaitable[object]], called: asyncio.Event | None = None) -> None:
     while True:
         # Workers that started together must not work together for ever.
-        await asyncio.sleep(interval * random.uniform(0.8, 1.2))
+        pause = interval * random.uniform(0.8, 1.2)
+        if called is None:
+            await asyncio.sleep(pause)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await called.wait()
         try:
             await action()
         except StokerError as error:

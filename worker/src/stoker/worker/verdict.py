@@ -1,14 +1,16 @@
 """What a function did, as an outcome: the same for the loop, for threads and for child processes."""
 
+import os
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from stoker.errors import Dead
+from stoker.errors import Dead, Snooze, TryAgain
 from stoker.rules.message import MAX_PAYLOAD_BYTES
-from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned
+from stoker.rules.retry import Retry
+from stoker.rules.settle import Asked, Failure, Hopeless, Outcome, Raised, Returned, Snoozed
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
@@ -37,13 +39,24 @@ def returned(task: str, value: Any) -> Outcome:
     return Returned(result)
 
 
-def raised(error: BaseException) -> Outcome:
-    """What an exception out of a task means."""
-    if isinstance(error, ChildFailed):
-        return error.outcome
-    if isinstance(error, Dead):
-        return Hopeless(Failure("Dead", _words(error)))
-    return Raised(failure_of(error))
+def raised(error: BaseException, retry: Retry | int | None) -> Outcome:
+    """What an exception out of a task means, and whether the task's own retry policy is for its kind."""
+    match error:
+        case ChildFailed():
+            return error.outcome
+        case Dead():
+            return Hopeless(Failure("Dead", _words(error)))
+        case Snooze():
+            return Snoozed(error.seconds, _words(error))
+        case TryAgain():
+            return Asked(_asked(error), error.delay, error.max_retries)
+        case _:
+            return failed(failure_of(error), type(error), retry)
+
+
+def failed(failure: Failure, kind: type[BaseException], retry: Retry | int | None) -> Outcome:
+    """A failure that may be tried again, unless the policy leaves out its kind."""
+    return Hopeless(failure) if isinstance(retry, Retry) and not retry.covers(kind) else Raised(failure)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -52,13 +65,30 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type(error).__name__, _words(error), _unicode(text))
 
 
+def leave_if_forked(process: int) -> None:
+    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run."""
+    if os.getpid() != process:
+        os._exit(0)
+
+
 def called(function: Callable[[], Any]) -> Any:
     """Call a plain function where a future waits for it."""
+    process = os.getpid()
     try:
         return function()
     except StopIteration as error:
         # No future can carry this one: whoever waited for it would wait for ever.
         raise RuntimeError("the task raised StopIteration") from error
+    finally:
+        leave_if_forked(process)
+
+
+def _asked(error: TryAgain) -> Failure:
+    cause = error.__cause__ or error.__context__
+    if cause is None:
+        return Failure("TryAgain", _words(error))
+    failure = failure_of(cause)
+    return msgspec.structs.replace(failure, type="TryAgain", message=_words(error) or f"{failure.type}: {failure.message}")
 
 
 def _words(error: BaseException) -> str:

@@ -107,3 +107,15 @@ local function owned_place(owner, fence)
     return tonumber(string.sub(owner, #fence + 2))
   end
 end
+
+-- Members of groups that are gone for good: their joins are told through the outbox. Where nobody is in a group, one EXISTS.
+local function part_with(members, outbox, ids, why)
+  if #ids == 0 or redis.call('EXISTS', members) == 0 then return end
+  for index, member in ipairs(columns(members, ids)) do
+    if member then
+      local home, join, at = string.match(member, '^(%S+) (%S+) (%d+)$')
+      redis.call('XADD', outbox, '*', 'home', home, 'join', join, 'at', at, 'id', ids[index], 'why', why)
+    end
+  end
+  call_with('HDEL', members, ids)
+end

@@ -1,11 +1,12 @@
 -- Take back what a dead worker held. The scripts that need it get these KEYS first: leases owners suspects dead cancelled cancels
--- attempts lost levels errors meta stats wake uniques claims ready history events; and those of concurrency keys last.
-local RECLAIM_KEYS = 18
+-- attempts lost levels errors meta stats wake uniques claims ready history events members outbox; and those of concurrency keys last.
+local RECLAIM_KEYS = 20
 
 local function reclaiming(keys)
   local k = {}
   k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels = unpack(keys, 1, 9)
-  k.errors, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events = unpack(keys, 10, RECLAIM_KEYS)
+  k.errors, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events = unpack(keys, 10, 18)
+  k.members, k.outbox = keys[19], keys[20]
   return k
 end
 
@@ -45,6 +46,7 @@ local function reclaim(k, p, ids, owner, now, max_lost, failure, how)
   local unparked = make_way(p, limits_of(p, ids), ids, k.ready, k.suspects, k.lost)
   call_with('HDEL', p.limits, stopped)
   free_claims(k.uniques, k.claims, over)
+  part_with(k.members, k.outbox, stopped, 'cancelled')
   if #ids > 0 then redis.call('HINCRBY', k.stats, 'lost', #ids) end
   if buried > 0 then redis.call('HINCRBY', k.stats, 'buried', buried) end
   if #waiting + unparked > 0 then wake_one(k.wake) end

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Cancel tasks: waiting ones at once; of running ones their worker is told with its next heartbeat.
 -- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims wake events
---       limits running_by parked parked_by
+--       members outbox limits running_by parked parked_by
 -- ARGV: ids
 -- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
 local ready, suspects, scheduled, leases, cancelled, cancels, tasks, attempts = unpack(KEYS, 1, 8)
-local lost, levels, errors, meta, stats, uniques, claims, wake, events = unpack(KEYS, 9, 17)
+local lost, levels, errors, meta, stats, uniques, claims, wake, events, members, outbox = unpack(KEYS, 9, 19)
 local p = parking(KEYS)
 
 local now, reply, stopped, limits = now_ms(meta), {}, {}, limits_of(p, ARGV)
@@ -31,6 +31,7 @@ for index, id in ipairs(ARGV) do
 end
 for _, column in ipairs({attempts, lost, levels, errors}) do call_with('HDEL', column, stopped) end
 free_claims(uniques, claims, stopped)
+part_with(members, outbox, stopped, 'cancelled')
 if make_way(p, limits, stopped, ready, suspects, lost) > 0 then wake_one(wake) end
 call_with('HDEL', p.limits, stopped)
 tell_all(events, 'cancelled', stopped)

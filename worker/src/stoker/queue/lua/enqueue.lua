@@ -6,6 +6,9 @@
 --       (delay_ms counts from Redis' now; due_ms is absolute; both 0 = ready at once)
 -- Returns for each task: 'ready' | 'scheduled' | the envelope that has the id already | {the id that holds its claim}
 local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims, limits, events = unpack(KEYS)
+local q = {
+  tasks = tasks, ready = ready, scheduled = scheduled, levels = levels, uniques = uniques, claims = claims, limits = limits, events = events,
+}
 local FIELDS, CLAIM_FIELDS, LIMIT_FIELDS = 5, 4, 3
 local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
 local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
@@ -20,38 +23,16 @@ for at = 2, LIMITS - 1, CLAIM_FIELDS do
 end
 for at = LIMITS + 1, FIRST - 1, LIMIT_FIELDS do limit_of[ARGV[at]] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] end
 
--- Who holds it, while its time lasts and it has not ended; else it is free, and a stale holder forgets it.
-local function holder_of(digest)
-  local held = redis.call('HGET', uniques, digest)
-  local expires, holder = string.match(held or '', '^(%d+) (.+)$')
-  if not holder then return end
-  if tonumber(expires) > now and redis.call('HEXISTS', tasks, holder) + redis.call('HEXISTS', claims, holder) == 2 then
-    return holder
-  end
-  redis.call('HDEL', claims, holder)
-end
-
 for at = FIRST, #ARGV, FIELDS do
   local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
   local delay, due = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   if delay > 0 then due = now + delay end
-  local claim = claim_of[id]
-  -- The same id again is a repeated call, whoever holds the claim.
-  local holder = claim and redis.call('HEXISTS', tasks, id) == 0 and holder_of(claim.digest)
-
-  if holder then
-    reply[#reply + 1], held_back = {holder}, held_back + 1
-  elseif redis.call('HSETNX', tasks, id, envelope) == 0 then
-    reply[#reply + 1] = redis.call('HGET', tasks, id)
-  else
-    if claim then
-      redis.call('HSET', uniques, claim.digest, string.format('%.0f ', math.max(due, now) + claim.ttl) .. id)
-      redis.call('HSET', claims, id, claim.mode .. ' ' .. claim.digest)
-    end
-    if limit_of[id] then redis.call('HSET', limits, id, limit_of[id]) end
-    state, tick = take_place(ready, scheduled, levels, id, level, due, now, tick)
-    reply[#reply + 1], added = state, added + 1
-    tell(events, 'enqueued', id, 'detail', state)
+  state, tick = admit(q, now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
+  reply[#reply + 1] = state
+  if state == 'ready' or state == 'scheduled' then
+    added = added + 1
+  elseif type(state) == 'table' then
+    held_back = held_back + 1
   end
 end
 

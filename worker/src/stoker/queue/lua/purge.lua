@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Remove tasks that are not running, for good: the first `limit` of one place.
 -- KEYS: place ready suspects wake uniques claims meta events tasks attempts lost levels errors results history progress logs
---       limits running_by parked parked_by
+--       members outbox limits running_by parked parked_by
 -- ARGV: limit
 -- Returns how many went
 local place, ready, suspects, wake, uniques, claims, meta, events = unpack(KEYS, 1, 8)
-local FIRST_COLUMN, LAST_COLUMN = 9, 18
-local p, lost = parking(KEYS), KEYS[11]
+local FIRST_COLUMN, LAST_COLUMN = 9, 17
+local p, lost, members, outbox = parking(KEYS), KEYS[11], KEYS[18], KEYS[19]
 
 now_ms(meta)
 local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
@@ -17,6 +17,8 @@ if place == p.places then
 end
 call_with('ZREM', place, ids)
 if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 then wake_one(wake) end
+part_with(members, outbox, ids, 'purged')
 for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
+call_with('HDEL', p.limits, ids)
 tell_all(events, 'purged', ids)
 return #ids

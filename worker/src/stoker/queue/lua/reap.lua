@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give back what dead workers held: those whose leases have ended.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
---       workers beats limits running_by parked parked_by
+--       members outbox workers beats limits running_by parked parked_by
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
 local k, p, workers, beats = reclaiming(KEYS), parking(KEYS), KEYS[RECLAIM_KEYS + 1], KEYS[RECLAIM_KEYS + 2]

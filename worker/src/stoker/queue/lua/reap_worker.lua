@@ -2,7 +2,7 @@
 -- Give back at once what workers held whose end somebody saw: the deliveries found in their names. One that has ended meanwhile, or is
 -- another's by now, is left alone.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
---       workers beats limits running_by parked parked_by
+--       members outbox workers beats limits running_by parked parked_by
 -- ARGV: max_lost failure (JSON, kept for a buried task) how many workers, their names, then for each delivery: id fence
 -- Returns {given back, buried, forgotten workers}
 local k, p, workers, beats = reclaiming(KEYS), parking(KEYS), KEYS[RECLAIM_KEYS + 1], KEYS[RECLAIM_KEYS + 2]

@@ -1,24 +1,26 @@
 #!lua flags=allow-oom
 -- End deliveries. A delivery whose fence does not own its task any more changes nothing.
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
---       events history progress logs limits running_by parked parked_by
--- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), then for each delivery:
+--       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
+-- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
+--       then for each item that follows from a delivery that has succeeded: the delivery's number, the item (see _items.lua)
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
 local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10, 20)
-local events, history, progress, logs = unpack(KEYS, 21, 24)
+local events, history, progress, logs, members, outbox, joins, waiting_for, arrivals = unpack(KEYS, 21, 29)
 local p = parking(KEYS)
-local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 2
+local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
+local ITEMS = FIRST + ARGV[2] * FIELDS
 
 local now, ids = now_ms(meta), {}
-for at = FIRST, #ARGV, FIELDS do ids[#ids + 1] = ARGV[at] end
+for at = FIRST, ITEMS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
 local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local waiting, later, buried, failed, level_set, stopped, hopeless = {}, {}, {}, {}, {}, {}, {}
+local waiting, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
 local TOLD = watched and {
   succeed = 'succeeded', retry = 'retried', bury = 'buried', postpone = 'postponed', release = 'released', cancel = 'cancelled',
 }
@@ -47,7 +49,7 @@ for index, id in ipairs(ids) do
       if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
     elseif verb == 'cancel' then
       finished[#finished + 1] = id
-      push(stopped, now, id)
+      push(stopped, now, id) given_up[#given_up + 1] = id
     elseif verb == 'release' then
       push(waiting, place, id)
     else
@@ -76,7 +78,12 @@ call_with('HDEL', cancels, ended)
 for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
 forget_story(history, progress, logs, dropped)
+if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end
 free_claims(uniques, claims, finished)
+if redis.call('EXISTS', members) == 1 then
+  part_with(members, outbox, given_up, 'cancelled')
+  call_with('HDEL', members, finished)
+end
 free_claims(uniques, claims, hopeless)
 local limits = limits_of(p, ended)
 local unparked = make_way(p, limits, ended, ready, suspects, lost)
@@ -90,6 +97,20 @@ call_with('ZADD', dead, buried)
 call_with('HSET', errors, failed)
 call_with('HSET', levels, level_set)
 if #waiting + unparked > 0 then wake_one(wake) end
+
+-- What follows: only from those whose fence was good, after they have given up their claims.
+if ITEMS <= #ARGV then
+  local items = {}
+  for at = ITEMS, #ARGV, 2 do
+    local index = tonumber(ARGV[at])
+    if reply[index] == 1 and ARGV[FIRST + (index - 1) * FIELDS + 2] == 'succeed' then items[#items + 1] = ARGV[at + 1] end
+  end
+  perform_all({
+    tasks = tasks, ready = ready, scheduled = scheduled, levels = levels, dead = dead, cancelled = cancelled, errors = errors, meta = meta,
+    stats = stats, wake = wake, uniques = uniques, claims = claims, limits = p.limits, outbox = outbox, members = members, joins = joins,
+    waiting = waiting_for, arrivals = arrivals, events = events,
+  }, now, items)
+end
 
 local function tally(field, by)
   if by > 0 then redis.call('HINCRBY', stats, field, by) end

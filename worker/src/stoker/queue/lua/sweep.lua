@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first.
--- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events
+-- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first, and what was relayed long ago.
+-- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events members outbox relayed
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count
 -- Returns {finished and cancelled forgotten, dead forgotten}
 local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits = unpack(KEYS, 1, 11)
-local history, progress, logs, events = unpack(KEYS, 12, 15)
+local history, progress, logs, events, members, outbox, relayed = unpack(KEYS, 12, 18)
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -23,4 +23,6 @@ for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) 
   forget_story(history, progress, logs, ids)
   tell_all(events, 'forgotten', ids)
 end
+part_with(members, outbox, hopeless, 'forgotten')
+call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
 return {#old + #stopped, #hopeless}

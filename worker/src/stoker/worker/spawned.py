@@ -1,4 +1,4 @@
-"""A child process: its log in a file, its life bound to ours."""
+"""A program that we started: its log in a file or in ours, its life bound to ours."""
 
 import asyncio
 import ctypes
@@ -6,17 +6,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 LAST_WORDS = 2000
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # opened early: between fork and exec little is safe
 
 
-class Child:
+class Program:
     """A started process."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
         self.name = name
         self.started = time.monotonic()
         self.asked_to_leave = False
@@ -24,18 +28,29 @@ class Child:
         self._log = log
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "Child":
-        """Start it in a session of its own, so that Ctrl-C reaches only us and we decide who leaves when."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        descriptors: Sequence[int] = (),
+        orphaned: signal.Signals = signal.SIGTERM,
+    ) -> "Program":
+        """Start it in a session of its own, so that Ctrl-C reaches only us and we decide who leaves when.
+
+        It writes into `log`, or where we write; it inherits `descriptors`. When we end, however we end, it is sent `orphaned`.
+        """
+        with _opened(log) as sink:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                env={**os.environ, **environment},
+                env={**os.environ, **(environment or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
-                preexec_fn=leave_with_parent if sys.platform == "linux" else None,
+                pass_fds=descriptors,
+                preexec_fn=partial(_prepare, orphaned),
             )
         return cls(name, process, log)
 
@@ -81,13 +96,34 @@ class Child:
         return await self._process.wait()
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """The end of its log, where it has one of its own."""
+        if self._log is None:
+            return ""
         try:
             return self._log.read_text(errors="replace")[-LAST_WORDS:].strip()
         except OSError:
             return ""
 
 
-def leave_with_parent() -> None:
-    """In a child, before its program: even when we are killed outright, no worker or server stays behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare(orphaned: signal.Signals) -> None:
+    signal.signal(orphaned, signal.SIG_DFL)  # under nohup we may have been told to ignore it
+    leave_with_parent(orphaned)
+
+
+def leave_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, even when that is killed outright. Linux only.
+
+    It comes once for every thread of the parent.
+    """
+    if _libc:
+        _libc.prctl(_PR_SET_PDEATHSIG, number)
+
+
+@contextmanager
+def _opened(log: Path | None) -> Iterator[IO[bytes] | None]:
+    if log is None:
+        yield None
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        yield sink

@@ -1,0 +1,93 @@
+"""Enqueuing where there is no event loop: web frameworks with threads, scripts, children that were forked."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from working import working
+
+from stoker import Invalid, RedisUnavailable, Stoker
+from stoker.rules.states import State
+
+
+async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> None:
+    @app.task()
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    def view() -> tuple[int, State, int]:
+        handle = add.enqueue_sync(2, b=3)
+        other = add.options(delay=600).enqueue_sync(1, 1)
+        assert other.cancel_sync() == "cancelled"
+        receipts = app.enqueue_many_sync([add.prepare(n, n) for n in range(3)])
+        return handle.result_sync(timeout=5), handle.status_sync().state, len(receipts)
+
+    async with working(app):
+        assert await asyncio.to_thread(view) == (5, State.SUCCEEDED, 3)
+
+
+async def test_many_threads_enqueue_at_once(app: Stoker) -> None:
+    @app.task()
+    async def note(n: int) -> None: ...
+
+    def burst() -> set[str]:
+        with ThreadPoolExecutor(16) as threads:
+            return {handle.id for handle in threads.map(note.enqueue_sync, range(500))}
+
+    ids = await asyncio.to_thread(burst)
+    [stats] = await app.client.inspector.stats(["default"])
+    assert (len(ids), stats.ready) == (500, 500)
+
+
+async def test_on_an_event_loop_it_says_what_to_do_instead(app: Stoker) -> None:
+    @app.task()
+    async def note() -> None: ...
+
+    with pytest.raises(Invalid, match="await enqueue"):
+        note.enqueue_sync()
+
+
+def test_without_redis_it_ends_in_bounded_time() -> None:
+    app = Stoker("shop", redis="redis://127.0.0.1:1/0")
+
+    @app.task()
+    async def note() -> None: ...
+
+    started = time.monotonic()
+    with pytest.raises(RedisUnavailable):
+        note.enqueue_sync()
+    assert time.monotonic() - started < 10
+
+
+FORKING = """
+import os, sys
+from stoker import Stoker
+app = Stoker("shop", redis=sys.argv[1])
+
+@app.task()
+def note(n: int) -> None: ...
+
+note.enqueue_sync(0)
+children = []
+for n in (1, 2):
+    if not (pid := os.fork()):
+        note.enqueue_sync(n)
+        os._exit(0)
+    children.append(pid)
+assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+note.enqueue_sync(3)
+"""
+
+
+async def test_a_forked_child_makes_its_own_and_the_process_ends_by_itself(app: Stoker) -> None:
+    done = await asyncio.to_thread(
+        lambda: subprocess.run(
+            [sys.executable, "-c", FORKING, app.redis_url], timeout=30, capture_output=True, text=True, check=False
+        )
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [stats] = await app.client.inspector.stats(["default"])
+    assert stats.ready == 4

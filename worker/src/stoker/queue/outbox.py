@@ -1,0 +1,115 @@
+"""The outbox of a queue: what follows from its tasks in other queues, or in more steps than one script may take.
+
+An entry comes with the settlement that sets it off, in one script. It is relayed by the worker that settled, at once, and by
+every worker's upkeep, in case that one died: first to where it belongs, where each item is performed once, and only then away.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from stoker.queue import scripts
+from stoker.queue.broker import chunks
+from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.health import check_layout
+from stoker.queue.items import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
+from stoker.queue.keys import Keys, catalogue
+from stoker.queue.partitions import Partitions, located
+from stoker.rules.items import Item, Join, Start, begin
+from stoker.rules.plan import read_entry
+from stoker.rules.settle import Failure
+
+RELAYED_AT_ONCE = 50
+CALLS_AT_ONCE = 10
+_FATES = {
+    "cancelled": "was cancelled",
+    "discarded": "died and was discarded",
+    "purged": "was purged",
+    "forgotten": "died and was not redriven before its retention was over",
+}
+
+
+class Waiting(NamedTuple):
+    """An entry that was read and is to be relayed."""
+
+    number: str
+    fields: Mapping[bytes, bytes]
+
+
+class Homed(NamedTuple):
+    """An item and the place it is for."""
+
+    place: str
+    keyed: Keyed
+    is_join: bool = False
+
+
+class Outbox:
+    """The outbox of one queue. Raises RedisUnavailable or RedisRefused; what was not relayed stays."""
+
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._partitions = Partitions(redis, keys.namespace)
+        self._known: set[str] = set()
+
+    async def read(self) -> list[Waiting]:
+        """The oldest entries, at most RELAYED_AT_ONCE."""
+        with errors_mapped():
+            found = await cast(Any, self._redis.xrange(self._keys.outbox, count=RELAYED_AT_ONCE))
+        return [Waiting(number.decode(), fields) for number, fields in found]
+
+    async def relay(self, entries: Sequence[Waiting]) -> None:
+        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
+        for entry in entries:
+            items = await self._items(entry.fields)
+            await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
+            await self._perform([item for item in items if not item.is_join])
+        if entries:
+            with errors_mapped():
+                await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+
+    async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
+        if b"body" not in fields:
+            return [_parted({name.decode(): value.decode() for name, value in fields.items()})]
+        entry = read_entry(fields[b"body"])
+        where = await located(self._partitions, [entry.steps])
+        items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, where)
+        return [Homed(item.place, Keyed(_key(entry.key, item), pack(item)), isinstance(item, Join)) for item in items]
+
+    async def _perform(self, items: Sequence[Homed]) -> None:
+        for some in chunks(list(_batches(items)), CALLS_AT_ONCE):
+            for place, _ in some:
+                await self._register(place)
+            await scripts.run(self._redis, *(relay_call(Keys(self._keys.namespace, place), batch) for place, batch in some))
+
+    async def _register(self, place: str) -> None:
+        if place not in self._known:
+            await check_layout(self._redis, Keys(self._keys.namespace, place))
+            with errors_mapped():
+                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), place))
+            self._known.add(place)
+
+
+def _parted(said: Mapping[str, str]) -> Homed:
+    words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
+    return Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))
+
+
+def _key(entry: str, item: Item) -> str:
+    """Under which it is performed once. Whoever arrives twice is counted once by the join."""
+    match item:
+        case Start(_, message):
+            return f"{entry} {message.id}"
+        case Join(_, standin):
+            return f"{entry} join {standin.id}"
+    return ""
+
+
+def _batches(items: Iterable[Homed]) -> Iterator[tuple[str, list[Keyed]]]:
+    """As many of one place at a time as one script may take."""
+    by_place: dict[str, list[Keyed]] = {}
+    for item in items:
+        by_place.setdefault(item.place, []).append(item.keyed)
+    for place, keyed in by_place.items():
+        for batch in chunks(keyed, PERFORMED_AT_ONCE):
+            yield place, list(batch)

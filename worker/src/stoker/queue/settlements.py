@@ -1,0 +1,87 @@
+"""The ends of deliveries, as `settle.lua` takes them: many in one call, and with each what follows from it."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from stoker.queue.items import pack
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import Argument, Call
+from stoker.rules.items import Arrive, Item, Send
+from stoker.rules.message import Success
+from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
+
+SETTLED_AT_ONCE = 200
+ITEMS_AT_ONCE = 500
+
+_json = msgspec.json.Encoder().encode
+
+
+class Settlement(NamedTuple):
+    """The end of a delivery. `busy` is seconds spent running it, `items` follow if it has succeeded."""
+
+    id: str
+    fence: str
+    transition: Transition
+    busy: float = 0.0
+    items: Sequence[Item] = ()
+
+
+def portions(settlements: Sequence[Settlement]) -> Iterator[Sequence[Settlement]]:
+    """As many at a time as one script may take; fewer where much follows from them."""
+    if len(settlements) <= SETTLED_AT_ONCE and not any(settlement.items for settlement in settlements):
+        if settlements:
+            yield settlements
+        return
+    start, items = 0, 0
+    for at, settlement in enumerate(settlements):
+        items += len(settlement.items)
+        if at > start and (at - start >= SETTLED_AT_ONCE or items > ITEMS_AT_ONCE):
+            yield settlements[start:at]
+            start, items = at, len(settlement.items)
+    yield settlements[start:]
+
+
+def fills_outbox(settlements: Sequence[Settlement]) -> bool:
+    """Whether something comes into the outbox with these, perhaps: whoever arrives last at a join may set off anything."""
+    return any(isinstance(item, Send | Arrive) for settlement in settlements for item in settlement.items)
+
+
+def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call:
+    """End these deliveries. `keep` is seconds for which a result is kept."""
+    keys = (
+        *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
+        *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
+        *(k.events, *k.story, k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
+    )
+    arguments: list[Argument] = [_ms(keep), len(settlements)]
+    for settlement in settlements:
+        arguments += _settle_fields(settlement)
+    for number, settlement in enumerate(settlements, 1):
+        for item in settlement.items:
+            arguments += (number, pack(item))
+    return Call("settle", keys, arguments)
+
+
+def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
+    task_id, fence, transition, busy, _ = settlement
+    match transition:
+        case Succeed(value):
+            return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
+        case Retry(delay, failure):
+            return (task_id, fence, "retry", _ms(delay), _json(failure), _ms(busy))
+        case Bury(failure):
+            return (task_id, fence, "bury", 0, _json(failure), _ms(busy))
+        case Postpone(delay):
+            return (task_id, fence, "postpone", _ms(delay), "", _ms(busy))
+        case Release():
+            return (task_id, fence, "release", 0, "", _ms(busy))
+        case Cancel():
+            return (task_id, fence, "cancel", 0, "", _ms(busy))
+        case _:
+            assert_never(transition)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,158 @@
+"""Chains and groups: tasks that set each other off, with no step between them that could be lost.
+
+What follows a task lies in its envelope, and is enqueued by the very script that records its success. How: `rules/plan.py`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar, overload
+
+import msgspec
+
+from stoker.clock import milliseconds, system
+from stoker.errors import Invalid
+from stoker.prepared import Origin, Prepared, R_co, T_contra
+from stoker.queue.durability import Durability
+from stoker.rules.message import IdFactory
+from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of
+from stoker.rules.plan import Chain as Steps
+from stoker.rules.plan import Group as GroupStep
+from stoker.task import R, T
+from stoker.workflow_handle import WorkflowHandle
+
+R1 = TypeVar("R1")
+R2 = TypeVar("R2")
+R3 = TypeVar("R3")
+R4 = TypeVar("R4")
+R5 = TypeVar("R5")
+_new_id = IdFactory()
+
+
+class Chain(Generic[T_contra, R_co]):
+    """Links that run one after the other, each with the result of the one before if it wants it."""
+
+    own_id: str | None = None
+
+    def __init__(self, *links: "Flow[Any, Any]") -> None:
+        self.links = links
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(_words, self.links))})"
+
+    @property
+    def steps(self) -> Steps:
+        """As it travels. Raises Invalid for what cannot be a link."""
+        return tuple(step for at, link in enumerate(self.links) for step in _linked(link, is_first=at == 0))
+
+    async def enqueue(self: "Chain[object, R]") -> WorkflowHandle[R]:
+        """Send its beginning; the rest follows by itself.
+
+        Raises Invalid for what cannot be sent, Conflict where another task has the first one's id, RedisUnavailable where it is
+        unknown whether it was taken.
+        """
+        return await _enqueue(self)
+
+
+class Group(Generic[T_contra, R_co]):
+    """Chains that run side by side. Its result is the list of theirs, in order."""
+
+    own_id: str | None = None
+
+    def __init__(self, *members: "Flow[Any, Any]") -> None:
+        self.members = members
+
+    def __repr__(self) -> str:
+        return f"group({', '.join(map(_words, self.members))})"
+
+    @property
+    def steps(self) -> Steps:
+        """As it travels. Raises Invalid for what cannot be a member."""
+        return (GroupStep(tuple(_linked(member, is_first=False) for member in self.members)),)
+
+    async def enqueue(self: "Group[object, R]") -> WorkflowHandle[R]:
+        """Send all of it. Raises as `Chain.enqueue`."""
+        return await _enqueue(self)
+
+
+Flow = Prepared[T_contra, R_co] | Chain[T_contra, R_co] | Group[T_contra, R_co]
+
+
+def group(*members: Flow[T, R]) -> Group[T, list[R]]:
+    """Run these side by side. In a chain, what comes next runs once all have succeeded, with the list of their results.
+
+    Each member is given the result of what comes before the group, if it wants it.
+    """
+    return Group(*members)
+
+
+@overload
+def chain(a: Flow[T, R], /) -> Chain[T, R]: ...
+@overload
+def chain(a: Flow[T, R1], b: Flow[R1, R], /) -> Chain[T, R]: ...
+@overload
+def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R], /) -> Chain[T, R]: ...
+@overload
+def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R3], d: Flow[R3, R], /) -> Chain[T, R]: ...
+@overload
+def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R3], d: Flow[R3, R4], e: Flow[R4, R], /) -> Chain[T, R]: ...
+@overload
+def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R3], d: Flow[R3, R4], e: Flow[R4, R5], f: Flow[R5, R], /) -> Chain[T, R]: ...
+def chain(*links: Flow[Any, Any]) -> Chain[Any, Any]:
+    """Run these one after the other. A link made by `prepare()` has all its arguments, one made by `piped()` takes the result of
+    the link before as its first parameter. For more than six links, put a chain into the chain.
+    """
+    return Chain(*links)
+
+
+async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]:
+    steps = check_start(workflow.steps)
+    tasks = {task.name: task for task in _tasks(workflow)}
+    app = next(iter(tasks.values())).app
+    head = next(_prepared(workflow))
+    created = milliseconds(system)
+    if not isinstance(steps[0], Link):
+        root = _new_id()
+        numbered = _bounded(number(steps, root))
+        await app.client.launch(numbered, root)
+        return WorkflowHandle(app, numbered, tasks)
+
+    root = root_of(head.own_id, created) if head.own_id else _new_id()
+    rest = onward_of(_bounded(number(steps, root))[1:])
+    [receipt] = await app.send([msgspec.structs.replace(head, onward=rest, created=created)])
+    if receipt.duplicate:
+        # The first one's chain goes on; what follows has ids that were made when it was enqueued.
+        root = root_of(receipt.id, (await app.client.status(head.queue, receipt.id)).created)
+    return WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
+
+
+def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
+    """Its steps, for a place where others depend on it."""
+    if isinstance(flow, Prepared):
+        if flow.claim is not None:
+            raise Invalid(f"task {flow.task} is unique: what depends on it would hang on another's. Say options(unique=None)")
+        if flow.own_id is not None and not is_first:
+            raise Invalid(f"task {flow.task} has an id or key of its own: only the first link of a chain may")
+        if flow.durability is not Durability.MEMORY and not is_first:
+            raise Invalid(f"task {flow.task} asks for {flow.durability} durability: only the first link of a chain can")
+    return flow.steps
+
+
+def _bounded(steps: Steps) -> Steps:
+    if (size := len(msgspec.json.encode(steps))) > MAX_PLAN_BYTES:
+        raise Invalid(f"the workflow has {size} bytes, at most {MAX_PLAN_BYTES} are allowed: pass references instead of data")
+    return steps
+
+
+def _prepared(flow: Flow[Any, Any]) -> Iterator[Prepared[Any, Any]]:
+    if isinstance(flow, Prepared):
+        yield flow
+    else:
+        for part in flow.links if isinstance(flow, Chain) else flow.members:
+            yield from _prepared(part)
+
+
+def _tasks(flow: Flow[Any, Any]) -> Iterator[Origin[Any]]:
+    return (prepared.origin for prepared in _prepared(flow))
+
+
+def _words(flow: Flow[Any, Any]) -> str:
+    return flow.task if isinstance(flow, Prepared) else repr(flow)
