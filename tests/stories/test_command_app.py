@@ -12,7 +12,7 @@ import pytest
 from working import working
 
 from patience import until
-from stoker import TaskFailed
+from stoker import Retry, TaskFailed
 from stoker.apps.command import ALLOW, ALLOW_ENV, KEPT, app, run
 from stoker.rules.states import State
 
@@ -37,7 +37,7 @@ def program(path: Path, script: str) -> str:
 
 async def death_of(argv: list[str], **options: Any) -> str:
     """Why this run is buried, at once."""
-    handle = await run.options(max_retries=0).enqueue(argv, **options)
+    handle = await run.options(retry=Retry(max_retries=0)).enqueue(argv, **options)
     with pytest.raises(TaskFailed) as failed:
         await handle.result(timeout=10)
     return str(failed.value)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 from working import working
 
 from patience import until
-from stoker import TaskFailed
+from stoker import Retry, TaskFailed
 from stoker.apps.http import ALLOW, ALLOW_NETWORKS, MAX_RESPONSE, app, request
 from stoker.rules.states import State
 
@@ -64,7 +65,7 @@ async def allowed(endpoint: Endpoint, redis_url: str, monkeypatch: pytest.Monkey
 
 async def death_of(*arguments: Any, **options: Any) -> str:
     """Why this request is buried, at once."""
-    handle = await request.options(max_retries=0).enqueue(*arguments, **options)
+    handle = await request.options(retry=Retry(max_retries=0)).enqueue(*arguments, **options)
     with pytest.raises(TaskFailed) as failed:
         await handle.result(timeout=10)
     return str(failed.value)
@@ -97,6 +98,21 @@ async def test_trouble_of_the_server_is_tried_again_under_the_same_key(endpoint:
         assert (await handle.result(timeout=10))["status"] == 204
     assert {asked.headers["Idempotency-Key"] for asked in endpoint.heard} == {handle.id}
     assert endpoint.bodies == [b"hello"] * 3
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_a_server_that_says_when_is_not_asked_before(endpoint: Endpoint) -> None:
+    at: list[float] = []
+
+    async def later(_: web.Request) -> web.Response:
+        at.append(time.monotonic())
+        return web.Response(status=503, headers={"retry-after": "1"}) if len(at) == 1 else web.Response()
+
+    endpoint.handlers["/later"] = later
+    async with working(app):
+        handle = await request.enqueue(endpoint.url("/later"))
+        assert (await handle.result(timeout=10))["status"] == 200
+    assert at[1] - at[0] >= 0.95, "the queue's own backoff is 10 ms"
 
 
 @pytest.mark.usefixtures("allowed")

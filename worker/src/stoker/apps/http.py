@@ -54,11 +54,7 @@ class UnreachableError(Exception):
 
 
 class RefusedError(Exception):
-    """An answer that may be another one later. `delay` is what the server asks for, in seconds."""
-
-    def __init__(self, message: str, delay: float | None) -> None:
-        super().__init__(message)
-        self.delay = delay
+    """An answer that may be another one later."""
 
 
 class Caller:
@@ -166,7 +162,8 @@ async def request(
     words = f"{method} answered {answer['status']}: {answer['body'][:SHOWN]}"
     match judge(answer["status"], frozenset(expect or ())):
         case Verdict.AGAIN:
-            raise RefusedError(words, retry_after(answer["headers"].get("retry-after", ""), datetime.now(UTC)))
+            delay = retry_after(answer["headers"].get("retry-after", ""), datetime.now(UTC))
+            raise ctx.retry(delay, words) if delay else RefusedError(words)
         case Verdict.NEVER:
             raise Dead(words)
     return answer
