@@ -18,6 +18,8 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.ending import end
 
 LONGEST_WAIT = 5.0
+OTHERS_FIRST = 0.2
+"""Seconds for which a worker that holds a suspect leaves what is new to others."""
 SHORTEST_WAIT = 0.001
 FLUSH_LIMIT = 5.0
 UNDER_WAY_AT_ONCE = 2
@@ -228,6 +230,10 @@ class Turns:
         while True:
             await self._has_room.wait()
             self._has_room.clear()
+            if self._suspects:
+                # What woke us may have been another suspect, which we may not hold beside ours: let those who wait have it first.
+                await self._pass_on()
+                await asyncio.sleep(OTHERS_FIRST)
             try:
                 await self._broker.wait_for_work(LONGEST_WAIT)
             except Exception as error:
