@@ -191,7 +191,7 @@ def _million(found: dict[str, Data]) -> Iterator[str]:
     ]
     network = spread(drains, "network_bytes")
     yield "## What a million tasks a second would take\n"
-    yield "A microsecond a task is a core at a million a second. From the figures above: no-op tasks, results kept, "
+    yield "A microsecond a task is a core at a million a second. From the figures above: no-op tasks, results kept,"
     yield f"{server.capitalize()}.\n"
     yield from _head(["who", "us/task", f"cores at {LOAD:.0%} load"])
     for who, figure in rows:
