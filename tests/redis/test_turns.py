@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from patience import until
 from stoker.queue.broker import Broker, Delivery, Settlement, Turn
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ahead import PATIENCE, SHARE
 from stoker.worker.turns import UNDER_WAY_AT_ONCE, Turns
 
 SLOTS = 80
@@ -38,8 +39,10 @@ class Worker:
         metrics = WorkerMetrics(CollectorRegistry(), "emails", SLOTS)
         self.turns = Turns(name, SLOTS, self.broker, metrics, self.start, lambda: self.busy)
         self.deliveries: list[Delivery] = []
+        self.open: list[Delivery] = []
         self._long = long
         self.order: list[str] = []
+        self.stuck = False
         self.busy = self.most_busy = self.most_suspects = 0
         self._suspects: set[str] = set()
 
@@ -52,7 +55,9 @@ class Worker:
         if delivery.losses:
             self._suspects.add(delivery.fence)
             self.most_suspects = max(self.most_suspects, len(self._suspects))
-        if delivery.id != self._long:
+        if delivery.id == self._long or self.stuck:
+            self.open.append(delivery)
+        else:
             asyncio.get_running_loop().call_soon(self.end, delivery)
 
     def end(self, delivery: Delivery) -> None:
@@ -67,10 +72,9 @@ async def working(line: Line, name: str = "w", long: str = "") -> AsyncIterator[
     try:
         yield worker
     finally:
-        for delivery in worker.deliveries:
-            if delivery.id == long:
-                worker.end(delivery)
         worker.turns.drain()
+        for delivery in worker.open:
+            worker.end(delivery)
         await running
 
 
@@ -91,6 +95,38 @@ async def test_an_idle_worker_looks_once_for_one_task(line: Line):
             await line.enqueue(f"t{number}")
             await until(lambda: len(worker.order) == number + 1)  # noqa: B023
         assert worker.broker.most == 1
+
+
+async def taken_ahead(worker: Worker, line: Line) -> list[str]:
+    """Tasks were short, some are taken ahead, and none ends any more. Returns all of them."""
+    tasks = [f"t{number:04}" for number in range(1000)]
+    await line.enqueue(*tasks)
+    await until(lambda: len(worker.order) >= 500)
+    worker.stuck = True
+    await until(lambda: len(worker.turns.held) > worker.busy == SLOTS)
+    assert len(worker.turns.held) <= SLOTS + SLOTS // SHARE
+    return tasks
+
+
+async def given_back(worker: Worker, within: float = 10) -> None:
+    await until(lambda: set(worker.turns.held.values()) <= set(worker.order) and not worker.broker.under_way, within=within)
+
+
+async def test_where_tasks_are_short_some_are_taken_ahead_and_a_draining_worker_gives_them_back(line: Line):
+    async with working(line) as worker:
+        tasks = await taken_ahead(worker, line)
+        worker.turns.drain()
+        await given_back(worker)
+    stats = await line.stats()
+    assert (stats.released > 0, stats.failed, stats.running) == (True, 0, 0)
+    assert await line.order() == tasks[len(worker.order) :], "at the places that they had"
+
+
+async def test_what_was_taken_ahead_of_a_long_task_goes_back_within_a_second_or_two(line: Line):
+    async with working(line) as worker:
+        tasks = await taken_ahead(worker, line)
+        await given_back(worker, within=PATIENCE + 2)
+        assert await line.order() == tasks[len(worker.order) :]
 
 
 async def become_suspects(line: Line, *ids: str, priority: int = 0) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
+from msgspec import Struct
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
@@ -37,7 +38,7 @@ _json = msgspec.json.Encoder().encode
 _TAKEN = {b"ready": State.READY, b"scheduled": State.SCHEDULED}
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
 
     With a `claim` only where no other task holds the same one. With a `limit` it runs only beside so many of its key.
@@ -55,7 +56,7 @@ class Entry(NamedTuple):
         return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
-class Receipt(NamedTuple):
+class Receipt(Struct, frozen=True, gc=False):
     """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
 
     id: str
@@ -63,7 +64,7 @@ class Receipt(NamedTuple):
     duplicate: bool = False
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True, gc=False):
     """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
 
     `taken` is the moment by Redis' clock, epoch ms.
@@ -260,8 +261,9 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
     fields = [*_claims(entries), *_limits(entries)]
-    for message, delay, run_at, *_ in entries:
-        fields += (message.id, encode(message), message.priority, _ms(delay), _ms(run_at))
+    for entry in entries:
+        message = entry.message
+        fields += (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
     return fields
 
 

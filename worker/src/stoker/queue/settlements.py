@@ -1,9 +1,10 @@
 """The ends of deliveries, as `settle.lua` takes them: many in one call, and with each what follows from it."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import msgspec
+from msgspec import Struct
 
 from stoker.queue.items import pack
 from stoker.queue.keys import Keys
@@ -18,7 +19,7 @@ ITEMS_AT_ONCE = 500
 _json = msgspec.json.Encoder().encode
 
 
-class Settlement(NamedTuple):
+class Settlement(Struct, frozen=True, gc=False):
     """The end of a delivery. `busy` is seconds spent running it, `items` follow if it has succeeded."""
 
     id: str
@@ -65,8 +66,8 @@ def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
-    task_id, fence, transition, busy, _ = settlement
-    match transition:
+    task_id, fence, busy = settlement.id, settlement.fence, settlement.busy
+    match settlement.transition:
         case Succeed(value):
             return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
         case Retry(delay, failure):
@@ -80,7 +81,7 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
         case Cancel():
             return (task_id, fence, "cancel", 0, "", _ms(busy))
         case _:
-            assert_never(transition)
+            assert_never(settlement.transition)
 
 
 def _ms(seconds: float) -> int:

@@ -7,14 +7,16 @@ once. Under load a second turn sets out before the first is back: Redis and the 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import IntEnum
 
 from stoker.errors import StokerError
 from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
 from stoker.rules.retry import Retry, backoff
+from stoker.rules.settle import Release, Transition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ahead import Ahead
 from stoker.worker.ending import end
 
 LONGEST_WAIT = 5.0
@@ -60,6 +62,7 @@ class Turns:
         self._start = start
         self._busy = busy
         self._ended: list[Settlement] = []
+        self._ahead = Ahead(slots)
         self._suspects: set[str] = set()
         self._stir = asyncio.Event()
         self._look = True  # whether there may be something to fetch
@@ -69,6 +72,7 @@ class Turns:
         self._asked = 0  # room that turns under way may still fill
         self._suspect_asked_for = False  # by a turn under way: a second one might bring another
         self._alarm: asyncio.TimerHandle | None = None
+        self._impatience: asyncio.TimerHandle | None = None
         self._troubles = 0
         self._stage = Stage.TAKING
 
@@ -96,8 +100,14 @@ class Turns:
 
     def settle(self, settlement: Settlement) -> None:
         """Let the next turn carry it."""
+        self._ahead.learn(settlement.busy)
         self._ended.append(settlement)
         self._stir.set()
+
+    def give_up(self, fence: str, transition: Transition) -> None:
+        """End a delivery that has not been started yet; no other is meant."""
+        if delivery := self._ahead.leave(fence):
+            self._end_unstarted([delivery], transition)
 
     def rest(self) -> None:
         """Take no more."""
@@ -147,16 +157,17 @@ class Turns:
 
     def _advance(self, stage: Stage) -> None:
         self._stage = max(self._stage, stage)
-        self._stir.set()
+        self._end_unstarted(self._ahead.everyone())
 
     async def _step(self) -> None:
         await self._stir.wait()
         self._stir.clear()
+        self._fill()
         while self._due():
             self._set_out()
 
     def _due(self) -> bool:
-        looking = self._look and self._free > 0
+        looking = self._look and (self._free > 0 or self._room >= WORTH_ANOTHER)
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
             return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
@@ -164,14 +175,24 @@ class Turns:
 
     @property
     def _free(self) -> int:
-        """Slots that nothing runs in and no turn under way may fill."""
-        return self._slots - self._busy() - self._asked if self._taking else 0
+        """Slots that nothing runs in, and nobody who is here or may come with a turn under way."""
+        return self._slots - self._busy() - len(self._ahead) - self._asked if self._taking else 0
+
+    @property
+    def _most_ahead(self) -> int:
+        """How many may wait here for a slot: some, while the line is long."""
+        return self._ahead.limit if self._taking and self._plenty else 0
+
+    @property
+    def _room(self) -> int:
+        """Free slots, and places of those who may wait for one."""
+        return max(0, self._free + self._most_ahead)
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
-        free = self._free
+        free = self._room
         # A share of the slots: while one turn's tasks run, the other's are fetched.
-        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, self._slots // UNDER_WAY_AT_ONCE))
+        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, (self._slots + self._most_ahead) // UNDER_WAY_AT_ONCE))
         suspect = room > 0 and not self._suspect_asked_for and self._suspects <= {settlement.fence for settlement in settlements}
         self._look = self._plenty and free > room
         self._asked += room
@@ -208,11 +229,7 @@ class Turns:
         if turn.refused:
             self._metrics.stale.inc(len(turn.refused))
             _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
-        for delivery in turn.deliveries:
-            self.held[delivery.fence] = delivery.id
-            if delivery.losses:
-                self._suspects.add(delivery.fence)
-            self._start(delivery)
+        self._receive(turn.deliveries)
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
@@ -224,6 +241,41 @@ class Turns:
             self._look = True
         elif room > 0 and self._taking:
             self._has_room.set()
+
+    def _receive(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.held[delivery.fence] = delivery.id
+            if delivery.losses:
+                self._suspects.add(delivery.fence)
+            if self._ahead or self._busy() >= self._slots:
+                self._ahead.keep(delivery, self._now())
+            else:
+                self._start(delivery)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Start what is here, as far as there are slots; the rest waits for those that run."""
+        while self._ahead and self._busy() < self._slots:
+            self._start(self._ahead.next(self._now()))
+        if self._ahead and not self._taking:
+            self._end_unstarted(self._ahead.everyone())
+        if self._ahead and self._impatience is None:
+            self._wait_for_patience()
+
+    def _wait_for_patience(self) -> None:
+        at = self._ahead.gives_up_at
+        self._impatience = None if at is None else asyncio.get_running_loop().call_at(at, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._end_unstarted(self._ahead.out_of_patience(self._now()))
+        self._wait_for_patience()
+
+    def _end_unstarted(self, deliveries: Iterable[Delivery], transition: Transition = Release()) -> None:
+        self._ended += [Settlement(each.id, each.fence, transition) for each in deliveries]
+        self._stir.set()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _wake_when_work_comes(self) -> None:
         """Block in Redis while there is room and nothing to do."""
