@@ -123,6 +123,8 @@ class Broker:
         self._retention = retention
         self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
         self._nothing_ended = settle_call(keys, [], 0)
+        # Made once: names of keys cost more than most of what is done with them.
+        self._enqueue_keys, self._fetch_keys = _enqueue_keys(keys), _fetch_keys(keys)
 
     async def register(self) -> None:
         """Make this place of a queue known to those who list queues."""
@@ -139,9 +141,7 @@ class Broker:
 
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
-        calls = (Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
+        calls = (Call("enqueue", self._enqueue_keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
         if entries and durability is not Durability.MEMORY:
             parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
         elif len(entries) > ENQUEUED_AT_ONCE:
@@ -237,14 +237,8 @@ class Broker:
         return parts
 
     def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool) -> Call:
-        k = self.keys
-        keys = (
-            *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
-            *k.parking,
-        )
         arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]
-        return Call("fetch", keys, arguments, before=self._nothing_ended)
+        return Call("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
@@ -312,6 +306,18 @@ def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce:
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
             yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
+
+
+def _enqueue_keys(k: Keys) -> tuple[str, ...]:
+    return (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
+
+
+def _fetch_keys(k: Keys) -> tuple[str, ...]:
+    return (
+        *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
+        *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
+        *k.parking,
+    )
 
 
 def _ms(seconds: float) -> int:
