@@ -18,9 +18,14 @@ SLOTS, FIRST = 80, 60
 
 
 class WatchedBroker(Broker):
-    """Remembers how many round trips were under way at once."""
+    """Remembers how many round trips were under way at once, and what came with wake-ups."""
 
-    under_way = most = 0
+    under_way = most = came_when_woken = 0
+
+    async def wait_and_take(self, *given: Any) -> Turn | None:
+        turn = await super().wait_and_take(*given)
+        self.came_when_woken += len(turn.deliveries) if turn else 0
+        return turn
 
     async def turn(self, *given: Any, **more: Any) -> Turn:
         self.under_way += 1
@@ -131,6 +136,57 @@ async def test_what_was_taken_ahead_of_a_long_task_goes_back_within_a_second_or_
         tasks = await taken_ahead(worker, line)
         await given_back(worker, within=PATIENCE + 2)
         assert await first_in_line(line) == tasks[len(worker.order) :][:FIRST]
+
+
+async def test_what_an_idle_worker_is_woken_for_comes_with_the_wake_up(line: Line):
+    async with working(line) as worker:
+        await line.enqueue("a")
+        await until(lambda: worker.order == ["a"])
+        await until(lambda: blocked(line, 1))
+        before = worker.broker.came_when_woken
+        await line.enqueue("b", "c")
+        await until(lambda: worker.order == ["a", "b", "c"])
+        assert worker.broker.came_when_woken == before + 2
+
+
+async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line: Line):
+    """What a worker has fetched it runs or gives back; what comes later it does not fetch."""
+    for number in range(25):
+        async with working(line, f"w{number}") as worker:
+            await until(lambda: blocked(line, 1))
+            sent = asyncio.create_task(line.enqueue(f"t{number}"))
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+            worker.turns.drain()
+            await sent
+    stats = await line.stats()
+    assert (stats.running, stats.succeeded + stats.ready, stats.stale_settles) == (0, 25, 0)
+
+
+async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_rests(line: Line):
+    waits = asyncio.create_task(line.broker.wait_and_take(10, "w", 60))
+    await until(lambda: blocked(line, 1))
+    await line.broker.rest("w")
+    await line.enqueue("a")
+    turn = await waits
+    assert turn
+    assert (turn.deliveries, (await line.stats()).ready) == ([], 1)
+    await line.broker.leave("w")
+    await line.broker.pass_on()
+    turn = await line.broker.wait_and_take(10, "w", 60)
+    assert turn
+    assert [each.id for each in turn.deliveries] == ["a"], "nothing is kept of a worker that has left"
+
+
+async def test_a_worker_that_rests_takes_nothing_though_it_waits(line: Line):
+    async with working(line) as worker:
+        await until(lambda: blocked(line, 1))
+        worker.turns.rest()
+        await until(lambda: blocked(line, 0))
+        await line.enqueue("a")
+        assert (await line.stats()).ready == 1
+    assert worker.order == []
+    assert await line.order() == ["a"]
 
 
 async def become_suspects(line: Line, *ids: str, priority: int = 0) -> None:

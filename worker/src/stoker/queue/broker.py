@@ -169,9 +169,25 @@ class Broker:
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
             return Turn(refused, [], False, None, relay)
-        now, back, paused, first, *fields = replies[-1]
-        deliveries = list(_deliveries(fields, now, first, worker, nonce))
-        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
+        return _fetched(replies[-1], worker, nonce, refused, relay=relay)
+
+    async def wait_and_take(self, room: int, worker: str, timeout: float) -> Turn | None:
+        """`wait_for_work`, and in the same round trip take up to `room` tasks, a suspect among them, perhaps.
+
+        None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes, and where Redis
+        does not know the script yet. After `rest` it brings nothing any more.
+        """
+        if isinstance(self._redis, Cluster):
+            await self.wait_for_work(timeout)
+            return None
+        nonce = os.urandom(4).hex()
+        fetch = self._fetch_call(worker, nonce, room, holds_suspect=False, waited=True)
+        reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
+        return None if reply is None else _fetched(reply, worker, nonce, [])
+
+    async def rest(self, worker: str) -> None:
+        """This worker takes no more, whatever it has sent behind a wait for work."""
+        await scripts.run(self._redis, Call("rest", (self.keys.meta,), [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -202,7 +218,7 @@ class Broker:
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
         k = self.keys
-        await scripts.run(self._redis, Call("leave", (k.workers, k.beats), [worker]))
+        await scripts.run(self._redis, Call("leave", (k.workers, k.beats, k.meta), [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
@@ -236,8 +252,8 @@ class Broker:
             raise mapped(answer) from answer
         return parts
 
-    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool) -> Call:
-        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]
+    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> Call:
+        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
         return Call("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
 
 
@@ -298,6 +314,12 @@ def same_as(message: Message, envelope: bytes) -> bool:
         return same_task(message, decode(envelope))
     except Invalid:
         return False
+
+
+def _fetched(reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
+    now, back, paused, first, *fields = reply
+    deliveries = list(_deliveries(fields, now, first, worker, nonce))
+    return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
 
 
 def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:

@@ -53,6 +53,9 @@ local function wake_one(wake)
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
 end
 
+-- Where a worker says that it takes no more, in the hash :meta.
+local function resting_field(worker) return 'resting ' .. worker end
+
 -- HMGET that takes no ids as well.
 local function columns(key, ids)
   if #ids == 0 then return {} end

@@ -3,6 +3,7 @@
 -- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
+--       waited (0|1: it was sent behind a wait for work, perhaps long ago; a worker that rests by now gets nothing)
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
@@ -15,6 +16,7 @@ local p = parking(KEYS)
 
 local now = now_ms(meta)
 if paused then return {now, -1, 1, 0} end
+if ARGV[8] == '1' and redis.call('HEXISTS', meta, resting_field(worker)) == 1 then return {now, -1, 0, 0} end
 
 local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
 
