@@ -164,6 +164,7 @@ async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line
 
 
 async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_rests(line: Line):
+    await line.fetch()  # the server knows the script by now
     waits = asyncio.create_task(line.broker.wait_and_take(10, "w", 60))
     await until(lambda: blocked(line, 1))
     await line.broker.rest("w")
