@@ -34,6 +34,19 @@ async def test_a_task_runs_and_its_result_has_its_type(app: Stoker) -> None:
     assert (await handle.status()).state is State.SUCCEEDED
 
 
+async def test_without_any_patience_it_looks_once(app: Stoker) -> None:
+    @app.task()
+    async def buy(price: int) -> int:
+        return price * 2
+
+    handle = await buy.enqueue(21)
+    with pytest.raises(ResultPending, match="within 0 s"):
+        await handle.result(timeout=0)
+    async with working(app):
+        await handle.result(timeout=5)
+        assert await handle.result(timeout=0) == 42
+
+
 async def test_an_id_is_enough_to_come_back_to_a_task(app: Stoker) -> None:
     @app.task()
     async def buy(price: int) -> Receipt:
