@@ -1,4 +1,4 @@
-"""What the shop does when nobody waits: it packs parcels. Order and database are the same to the worker and to the web application."""
+"""What the shop does when nobody waits: it packs parcels. Order and database are the same to the worker and to the web front."""
 
 import os
 import sqlite3

@@ -16,8 +16,9 @@ from patience import until
 from servers import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTS_WITHIN = 30.0
+STARTS_WITHIN = 60.0
 ENDS_WITHIN = 30.0
+A_COMMAND_TAKES = 90.0
 _COMMAND = re.compile(r"^ {4}(?P<command>\S.*?)(?: {2,}[a-z].*)?$", re.MULTILINE)
 """An indented line; what stands aside behind wide blanks is prose."""
 
@@ -105,10 +106,15 @@ class Stage:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(ENDS_WITHIN):
+        async with asyncio.timeout(A_COMMAND_TAKES):
             out, errors = await shell.communicate()
         assert shell.returncode == 0, f"{command} ended with {shell.returncode}:\n{out.decode()}{errors.decode()}"
         return out.decode()
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Whatever was started by what runs."""
+        return [child for each in self._running for child in psutil.Process(each.process.pid).children(recursive=True)]
 
     def close(self) -> None:
         """End what runs, the last that was started first."""
