@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -118,8 +118,9 @@ class Stage:
 
     def close(self) -> None:
         """End what runs, the last that was started first."""
-        for running in reversed(self._running):
-            running.stop()
+        with ExitStack() as stack:
+            for running in self._running:
+                stack.callback(running.stop)
 
     @property
     def said(self) -> str:
