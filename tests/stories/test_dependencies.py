@@ -245,8 +245,15 @@ async def test_dependencies_of_a_fastapi_application_serve_its_tasks_as_they_are
     async def ship(db: Annotated[Session, FastApiDepends(get_session)]) -> str:
         return type(db).__name__
 
+    @app.task()
+    async def bill(order: int, db: Session = FastApiDepends(get_session)) -> str:
+        return f"{order} {type(db).__name__}"
+
     async with working(app):
         assert await (await ship.enqueue()).result(timeout=5) == "Session"
+        assert await (await bill.enqueue(7)).result(timeout=5) == "7 Session"
+    with pytest.raises(TypeError, match="a plain call injects nothing"):
+        await bill(7)
 
 
 async def test_an_override_takes_its_place(app: Stoker) -> None:

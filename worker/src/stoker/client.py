@@ -233,7 +233,7 @@ class Client:
         """
         pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout or None):  # with 0 seconds it still looks once
                 while (status := await self._look(queue, task_id, not_there)) is None or not status.state.final:
                     if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
                         raise TimeoutError

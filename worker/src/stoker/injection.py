@@ -96,7 +96,7 @@ def injected(function: Factory, hints: Mapping[str, Any]) -> frozenset[str]:
 
 def placeholders(signature: inspect.Signature) -> frozenset[str]:
     """The names of the parameters whose default only says what is to be injected."""
-    return frozenset(name for name, each in signature.parameters.items() if isinstance(each.default, Dependency))
+    return frozenset(name for name, each in signature.parameters.items() if _is_mark(each.default))
 
 
 def fits(state: object, expected: Any) -> bool:
@@ -140,7 +140,7 @@ def _wishes(function: Factory, hints: Mapping[str, Any]) -> dict[str, _Wish]:
 
 
 def _wish(hint: Any, default: Any) -> _Wish | None:
-    if isinstance(default, Dependency):
+    if _is_mark(default):
         return _Value(default.dependency or hint, default.use_cache)
     if hint is Context:
         return Context
@@ -149,9 +149,13 @@ def _wish(hint: Any, default: Any) -> _Wish | None:
     for mark in hint.__metadata__:
         if mark is _FROM_LIFESPAN:
             return _State(hint.__origin__)
-        if isinstance(mark, Dependency) or type(mark).__name__ == "Depends":  # FastAPI's own mark says the same
+        if _is_mark(mark):
             return _Value(mark.dependency or hint.__origin__, mark.use_cache)
     return Context if hint.__origin__ is Context else None
+
+
+def _is_mark(value: object) -> bool:
+    return isinstance(value, Dependency) or type(value).__name__ == "Depends"  # FastAPI's own mark says the same
 
 
 @dataclass(eq=False, slots=True)

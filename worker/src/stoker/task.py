@@ -15,7 +15,7 @@ from stoker.portal import from_sync
 from stoker.prepared import Application, Prepared
 from stoker.queue.broker import taken
 from stoker.queue.inspector import Cancellation, TaskStatus
-from stoker.rules.message import encode_payload
+from stoker.rules.message import check_id, check_queue, encode_payload
 from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
@@ -115,6 +115,13 @@ class Task(Generic[P, R]):
         """The same task with other options for one call. Raises TypeError for an option that there is not."""
         check_known(options)
         return Call(self, options)
+
+    def handle(self, task_id: str, queue: str | None = None) -> Handle[R]:
+        """What `enqueue` returned for the one with this id: in another request, another process, another day.
+
+        Nothing is asked of Redis yet; where there is no such task, `status` raises NotFound. `queue` where it went to another one.
+        """
+        return Handle(self, check_queue(queue or self.policy.queue), check_id(task_id), duplicate=False)
 
     @cached_property
     def is_async(self) -> bool:
