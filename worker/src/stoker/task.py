@@ -1,7 +1,7 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
 
@@ -12,7 +12,6 @@ from stoker.options import Options, Policy, check_known, fields_of
 from stoker.portal import from_sync
 from stoker.prepared import Application, Prepared
 from stoker.queue.inspector import Cancellation, TaskStatus
-from stoker.rules.message import encode_payload
 from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
@@ -20,7 +19,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
-AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
+Whole = ParamSpec("Whole")
+C = TypeVar("C")
 
 
 class Handle(Generic[R]):
@@ -76,18 +76,9 @@ class Task(Generic[P, R]):
         self.policy = policy
         self.signature = Signature(name, function)
         self._check_executor()
-        update_wrapper(self, function)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.policy.queue}>"
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
-
-        Raises TypeError where a parameter with `Depends(...)` as its default is left out.
-        """
-        self.signature.check_plain_call(args, kwargs)
-        return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it to its queue.
@@ -145,7 +136,7 @@ class Task(Generic[P, R]):
     def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
         """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
         bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
-        payload = encode_payload(bound)
+        payload = self.signature.encode(bound)
         unique, concurrency = options.get("unique", self.policy.unique), options.get("concurrency", self.policy.concurrency)
         fields: dict[str, Any] = {"queue": self.policy.queue, "priority": self.policy.priority}
         return Prepared(
@@ -198,6 +189,27 @@ class Task(Generic[P, R]):
             raise Invalid(
                 f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
             )
+
+
+class TaskFunction(Task[P, R], Generic[Whole, C, P, R]):
+    """What `@app.task(...)` makes of a function: a task, and called it is still that function.
+
+    `Whole` are all parameters of the function and C is what a call of it gives; P are those that a caller of `enqueue` gives
+    and R is the task's result.
+    """
+
+    def __init__(self, app: Application, name: str, function: Callable[Whole, C], policy: Policy) -> None:
+        super().__init__(app, name, function, policy)
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Whole.args, **kwargs: Whole.kwargs) -> C:
+        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+
+        Raises TypeError where a parameter whose default is `Depends(...)` or INJECTED is left out.
+        """
+        self.signature.check_plain_call(args, kwargs)
+        result: C = self.function(*args, **kwargs)
+        return result
 
 
 class Call(Generic[P, R]):
