@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from stoker.client import TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Plan, fits, name_of, plan
 from stoker.options import Options, Policy, check_known, fields_of
 from stoker.portal import from_sync
-from stoker.prepared import Application, Prepared
+from stoker.prepared import Application, Prepared, R_co, T_contra
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.why import Explanation
 from stoker.signature import Signature
@@ -66,6 +66,12 @@ class Handle(Generic[R]):
         return from_sync("await result(...)", lambda: self.result(timeout), self._task.app.close)
 
 
+class Piped(Protocol[T_contra, Q, R_co]):
+    """What has a first parameter that a result can be piped into. mypy finds it in a method, and not in a class's parameters."""
+
+    def prepare(self, into: T_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> Prepared[object, R_co]: ...
+
+
 class Task(Generic[P, R]):
     """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
 
@@ -91,9 +97,9 @@ class Task(Generic[P, R]):
         """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
         return self.bound({}, args, kwargs)
 
-    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+    def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """The same for a link of a chain whose first parameter takes the result of what went before."""
-        return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
+        return cast(Task[..., R], self).link({}, args, kwargs)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """The same for code without an event loop, from any thread. Raises as `enqueue`, and Invalid on a thread with a loop."""
@@ -149,6 +155,10 @@ class Task(Generic[P, R]):
             version=self.policy.version,
             **(fields | fields_of(options) if options else fields),
         )
+
+    def link(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared[Any, R]:
+        """The same where the first free parameter is still to come."""
+        return self.bound(options, args, kwargs, self.signature.receiver(kwargs))
 
     async def send(self, call: TaskCall) -> Handle[R]:
         """Send one of its calls, which `call` has made."""
@@ -231,6 +241,7 @@ class Call(Generic[P, R]):
         """See `Task.prepare`."""
         return self._task.bound(self._options, args, kwargs)
 
-    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+    def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """See `Task.piped`."""
-        return self._task.bound(self._options, args, kwargs, self._task.signature.receiver(kwargs))
+        call = cast(Call[..., R], self)
+        return call._task.link(call._options, args, kwargs)
