@@ -152,7 +152,8 @@ def _plain(value: object) -> Any:
 def _adapter_of(value: object) -> "TypeAdapter[Any]":
     kind: Any = type(value)
     if not is_pydantics(kind):
-        raise TypeError(f"JSON carries no `{kind.__name__}`")
+        is_key = isinstance(value, tuple | frozenset | msgspec.Struct) or is_dataclass(value)  # as a value msgspec knows these
+        raise TypeError(f"JSON carries no `{kind.__name__}`{' as a key' if is_key else ''}")
     return _adapter(kind)
 
 
