@@ -4,12 +4,13 @@ import dataclasses
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
 import msgspec
 import pydantic
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, SecretStr, computed_field, field_validator
+from typing_extensions import TypeAliasType
 
 from stoker.errors import Invalid
 from stoker.signature import Signature
@@ -189,6 +190,8 @@ def test_hints_may_be_written_as_texts() -> None:
         pytest.param(Struct, '{"line": {}}', ["Field required - at `.item` - at `$.value.line`"], id="within a Struct"),
         pytest.param(Struct, '{"lines": 7}', ["missing required field `line` - at `$.value`"], id="the Struct itself"),
         pytest.param(PositiveInt, "-7", ["greater than 0 - at `$.value`"], id="a constraint"),
+        pytest.param(NewType("Customer", PositiveInt), "-7", ["greater than 0 - at `$.value`"], id="a NewType of one"),
+        pytest.param(TypeAliasType("Amount", PositiveInt), "-7", ["greater than 0 - at `$.value`"], id="a name for one"),
         pytest.param(Annotated[int, AfterValidator(even)], "7", ["is odd - at `$.value`"], id="a validator"),
         pytest.param(list[int], '["7"]', ["got `str` - at `$.value[0]`"], id="what is not pydantic's is read as ever"),
         pytest.param(list[Line], "[{},{},{},{},{},{},{}]", ["`$.value[4].item`; and 2 more"], id="many at once"),

@@ -26,6 +26,10 @@ class Program(NamedTuple):
     text: str
     lines: dict[int, int]
 
+    def is_to_raise(self, line: int) -> bool:
+        """Whether the page shows a mistake there: a checker may see it too."""
+        return "# raises " in self.text.splitlines()[line - 1]
+
 
 def programs(page: str) -> list[Program]:
     """All of its Python: the page's own module first."""

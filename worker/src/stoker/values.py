@@ -92,7 +92,6 @@ def _has_pydantic(hint: Any, seen: set[int]) -> bool:
 def _parts(hint: Any) -> Iterator[Any]:
     """The hints that it is made of."""
     yield from get_args(hint)
-    yield from getattr(hint, "__metadata__", ())
     yield from (part for name in ("__origin__", "__supertype__", "__value__") if (part := getattr(hint, name, None)) is not None)
     if isinstance(hint, type) and (is_dataclass(hint) or is_typeddict(hint) or hasattr(hint, "_fields")):
         yield from get_type_hints(hint, include_extras=True).values()
