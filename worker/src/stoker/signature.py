@@ -72,8 +72,10 @@ class Signature:
             raw = write(bound)
         except Invalid as error:
             raise self._unwritable(bound) or Invalid(f"arguments of {self._name} cannot be written as JSON: {error}") from error
-        if b"null" in raw and (endless := next((name for name, value in bound.items() if is_endless(value)), None)):
-            raise Invalid(f"argument {endless} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
+        if b"null" in raw:
+            for name, value in bound.items():
+                if is_endless(value):
+                    raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
         return check_payload(raw)
 
     def decode(self, payload: bytes) -> dict[str, Any]:
@@ -81,9 +83,8 @@ class Signature:
         try:
             arguments = self._arguments.decode(payload)
             found = {name: value for name in arguments.__struct_fields__ if (value := getattr(arguments, name)) is not _ABSENT}
-            for name, read in self._readers.items():
-                if name in found:
-                    found[name] = read(bytes(found[name]))
+            if self._readers:
+                found |= {name: read(bytes(found[name])) for name, read in self._readers.items() if name in found}
         except (msgspec.MsgspecError, Unfit) as error:
             raise Invalid(f"arguments do not fit {self}: {error}") from error
         except Exception as error:  # what a type of the application says of them

@@ -21,6 +21,7 @@ OLDEST_PYDANTIC = (2, 11)
 """The first that takes a field by its name, whatever its aliases are."""
 NAMED_ERRORS = 5
 Read = Callable[[bytes], Any]
+_NEVER_ENDLESS = (str, int, type(None))
 _MASKED = b'"**********"'
 
 
@@ -38,6 +39,8 @@ def write(value: object) -> bytes:
 
 def is_endless(value: object) -> bool:
     """Whether a float in it is not a number or has no end: for these JSON has no word but null."""
+    if isinstance(value, _NEVER_ENDLESS):
+        return False
     return any(isinstance(each, float) and not isfinite(each) for each in _leaves(msgspec.to_builtins(value, enc_hook=_plain)))
 
 
