@@ -221,6 +221,9 @@ def test_what_holds_itself_is_refused() -> None:
     [
         pytest.param(b'"seven"', int, "the result of keep is not what it declares: Expected `int`, got `str`", id="another type"),
         pytest.param(b'[{"cents": null}]', list[Price], "at `\\$\\[0\\].cents`", id="far inside"),
+        pytest.param(
+            b'{"age": 101}', Choosy, "the result of keep cannot be read: KeyError: 101", id="a rule that fails in its own way"
+        ),
     ],
 )
 def test_a_result_that_is_not_what_its_task_declares_is_refused(value: bytes, hint: Any, words: str) -> None:

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedD
 import msgspec
 import pydantic
 import pytest
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, SecretStr, computed_field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SecretStr,
+    computed_field,
+    field_serializer,
+    field_validator,
+)
 from typing_extensions import TypeAliasType
 
 from stoker.errors import Invalid
@@ -152,6 +162,7 @@ ORDER = Order(id=7, at=datetime(2030, 1, 2, tzinfo=UTC), lines=[TEA])
         pytest.param(Typed, {"lines": {"a": TEA}}, id="models in a TypedDict"),
         pytest.param(Named, Named(TEA, 7), id="a model in a NamedTuple"),
         pytest.param(PositiveInt, 7, id="a constraint"),
+        pytest.param(Annotated[PositiveInt, {"no": "hash"}], 7, id="a constraint beside a note"),
         pytest.param(Annotated[int, AfterValidator(even)], 8, id="a validator"),
     ],
 )
@@ -237,6 +248,20 @@ def test_a_number_that_json_lacks_is_found_in_a_model() -> None:
 
     with pytest.raises(Invalid, match=r"argument value of keep .*no numbers but finite ones"):
         signature(Measured).encode({"value": [Measured(degrees=float("nan"))]})
+
+
+class Odd(BaseModel):
+    inside: Any
+
+    @field_serializer("inside")
+    def write_it(self, value: Any) -> Any:
+        return {"object": object(), "error": 1 // 0 if value == "error" else 0}[value]
+
+
+@pytest.mark.parametrize("value", ["object", "error", "no key"])
+def test_a_model_that_cannot_be_written_is_refused_by_name(value: str) -> None:
+    with pytest.raises(Invalid, match="argument value of keep cannot be written as JSON"):
+        signature(Odd).encode({"value": Odd(inside=value)})
 
 
 def test_a_result_that_does_not_fit_is_refused_by_its_place() -> None:

@@ -97,6 +97,8 @@ class Signature:
             return self._result(value)
         except Unfit as error:
             raise Invalid(f"the result of {self._name} is not what it declares: {error}") from error
+        except Exception as error:
+            raise Invalid(f"the result of {self._name} cannot be read: {type(error).__name__}: {error}") from error
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""

@@ -33,8 +33,8 @@ def write(value: object) -> bytes:
     """As JSON. Raises Invalid for what JSON cannot carry."""
     try:
         return _encoder.encode(value)
-    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-        raise Invalid(str(error)) from error
+    except Exception as error:  # also what a type of the application says of its values
+        raise Invalid(str(error) or type(error).__name__) from error
 
 
 def is_endless(value: object) -> bool:
@@ -68,7 +68,7 @@ def read_foreign(kind: Any, value: Any) -> Any:
     """A type that msgspec does not know, such as a model that is a field of a struct: msgspec's `dec_hook`."""
     if is_pydantics(kind):
         try:
-            return _validated(_adapter(kind), msgspec.json.encode(value), "")
+            return _validated(_adapter_of_class(kind), msgspec.json.encode(value), "")
         except Unfit as error:
             raise ValueError(str(error)) from error
     if isinstance(kind, type) and isinstance(value, kind):
@@ -100,7 +100,6 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield from get_type_hints(hint, include_extras=True).values()
 
 
-@cache
 def _adapter(hint: Any) -> "TypeAdapter[Any]":
     import pydantic
 
@@ -108,6 +107,11 @@ def _adapter(hint: Any) -> "TypeAdapter[Any]":
         oldest = ".".join(map(str, OLDEST_PYDANTIC))
         raise Invalid(f"pydantic {pydantic.VERSION} is too old for arguments of its types: install {oldest} or newer")
     return pydantic.TypeAdapter(hint)
+
+
+@cache
+def _adapter_of_class(kind: type) -> "TypeAdapter[Any]":
+    return _adapter(kind)
 
 
 def _adapter_or_none(hint: Any) -> "TypeAdapter[Any] | None":
@@ -156,7 +160,7 @@ def _adapter_of(value: object) -> "TypeAdapter[Any]":
     if not is_pydantics(kind):
         is_key = isinstance(value, tuple | frozenset | msgspec.Struct) or is_dataclass(value)  # as a value msgspec knows these
         raise TypeError(f"JSON carries no `{kind.__name__}`{' as a key' if is_key else ''}")
-    return _adapter(kind)
+    return _adapter_of_class(kind)
 
 
 def _leaves(value: object) -> Iterator[object]:
