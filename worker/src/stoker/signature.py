@@ -27,7 +27,7 @@ class Signature:
                 raise Invalid(f"task {name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict")
 
     def __str__(self) -> str:
-        return f"{self._name}{self._whole}"
+        return f"{self._name}{self.called}"
 
     @cached_property
     def called(self) -> inspect.Signature:
