@@ -9,8 +9,8 @@ import msgspec
 
 from stoker.errors import Invalid
 from stoker.injection import injected, placeholders
-from stoker.rules.message import check_payload
-from stoker.values import Read, Unfit, is_endless, is_pydantics, read_foreign, reader, write
+from stoker.rules.message import encode_payload
+from stoker.values import Read, Unfit, encode, is_endless, is_pydantics, read_foreign, reader, write
 
 _ABSENT: Any = msgspec.UNSET
 
@@ -38,7 +38,9 @@ class Signature:
         """The arguments by name. Raises Invalid when they do not fit."""
         positional, required, known = self._names
         if len(args) <= len(positional):
-            arguments = dict(zip(positional, args, strict=False))
+            arguments = dict(zip(positional, args))  # noqa: B905 (as many as there are)
+            if not kwargs and len(arguments) == len(known):
+                return arguments
             if arguments.keys().isdisjoint(kwargs):
                 arguments |= kwargs
                 if required <= arguments.keys() <= known:
@@ -69,14 +71,14 @@ class Signature:
     def encode(self, bound: dict[str, Any]) -> msgspec.Raw:
         """The arguments as JSON. Raises Invalid that names the one that JSON cannot carry, and for more than 256 KiB."""
         try:
-            raw = write(bound)
+            raw = encode_payload(bound, encode)
         except Invalid as error:
-            raise self._unwritable(bound) or Invalid(f"arguments of {self._name} cannot be written as JSON: {error}") from error
-        if b"null" in raw:
+            raise self._unwritable(bound) or error from None
+        if b"null" in bytes(raw):
             for name, value in bound.items():
                 if is_endless(value):
                     raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
-        return check_payload(raw)
+        return raw
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""

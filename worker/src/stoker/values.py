@@ -32,7 +32,7 @@ class Unfit(Exception):
 def write(value: object) -> bytes:
     """As JSON. Raises Invalid for what JSON cannot carry."""
     try:
-        return _encoder.encode(value)
+        return encode(value)
     except Exception as error:  # also what a type of the application says of its values
         raise Invalid(str(error) or type(error).__name__) from error
 
@@ -173,4 +173,5 @@ def _leaves(value: object) -> Iterator[object]:
         yield value
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_written)
+encode = msgspec.json.Encoder(enc_hook=_written).encode
+"""`write` for those who mind its errors themselves."""
