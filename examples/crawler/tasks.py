@@ -9,7 +9,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 import httpx
 
-from stoker import Concurrency, Context, Prepared, Retry, Snooze, State, Stoker
+from stoker import INJECTED, Concurrency, Context, Prepared, Retry, Snooze, State, Stoker
 
 MOST_CHARACTERS = 1 << 20
 
@@ -67,7 +67,7 @@ class Markup(HTMLParser):
     retry=Retry(max_retries=3, initial_delay=1),
     concurrency=Concurrency(lambda crawl, url, depth: urlsplit(url).netloc, limit=2),
 )
-async def visit(ctx: Context, crawl: Crawl, url: str, depth: int, http: State[httpx.AsyncClient]) -> Page:
+async def visit(ctx: Context, crawl: Crawl, url: str, depth: int, http: State[httpx.AsyncClient] = INJECTED) -> Page:
     """Read one page. What it leads to is enqueued by the very step that records its result."""
     async with http.stream("GET", url) as answer:
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 from PIL import Image, UnidentifiedImageError
 
-from stoker import Chain, Dead, Retry, State, Stoker, chain, group
+from stoker import INJECTED, Chain, Dead, Retry, State, Stoker, chain, group
 
 FOLDER = Path(os.environ.get("PICTURES", "pictures"))
 SIDES = (64, 128, 256)
@@ -29,7 +29,7 @@ app = Stoker("images", lifespan=lifespan)
 
 
 @app.task(queue="images", timeout=60)
-async def fetch(url: str, http: State[httpx.AsyncClient]) -> str:
+async def fetch(url: str, http: State[httpx.AsyncClient] = INJECTED) -> str:
     """Keep the picture in a file, and give its path: objects stay out of messages."""
     path = FOLDER / hashlib.sha256(url.encode()).hexdigest()[:16]
     draft = draft_of(path)

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -84,15 +84,17 @@ def decode(envelope: bytes) -> Message:
         raise Invalid(f"not a task envelope: {error}") from error
 
 
-def encode_payload(arguments: Mapping[str, object]) -> msgspec.Raw:
+def encode_payload(arguments: Mapping[str, object], encode: Callable[[object], bytes] = _encoder.encode) -> msgspec.Raw:
     """Named arguments as JSON. Raises Invalid for what JSON cannot carry and for more than 256 KiB."""
     try:
-        raw = _encoder.encode(arguments)
+        raw = encode(arguments)
         _skim(raw)  # a Raw among the arguments is written as it is
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the payload cannot be written as JSON: {error}") from error
     if len(raw) > MAX_PAYLOAD_BYTES:
         raise _too_large(raw)
+    if not raw.startswith(b"{"):
+        raise Invalid(f"the payload must be a JSON object of named arguments, not a {type(arguments).__name__}")
     return msgspec.Raw(raw)
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from stoker.errors import Dead, Snooze, TryAgain
+from stoker.errors import Dead, Invalid, Snooze, TryAgain
 from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Asked, Failure, Hopeless, Outcome, Raised, Returned, Snoozed
+from stoker.values import write
 from stoker.worker.forks import generation
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
-_encode = msgspec.json.Encoder().encode
 
 
 class ChildFailed(Exception):
@@ -30,8 +30,8 @@ class ChildFailed(Exception):
 def returned(task: str, value: Any) -> Outcome:
     """What becomes of a return value: kept as JSON, or the complaint that it cannot be."""
     try:
-        result = _encode(value)
-    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        result = write(value)
+    except Invalid as error:
         # Its work is done: running it again would do it twice for the same complaint.
         return Hopeless(Failure("ResultNotJSON", f"{task} returned what JSON cannot carry: {error}"))
     if len(result) > MAX_PAYLOAD_BYTES:
