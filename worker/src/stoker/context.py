@@ -13,6 +13,9 @@ from typing import Protocol
 from stoker.errors import Invalid, TryAgain
 from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
 
+EXACT = 1 << 53
+"""Whole numbers below are told as they are."""
+
 
 class Account(Protocol):
     """Where a run's news go."""
@@ -107,10 +110,10 @@ class Context:
     def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
         """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
 
-        May be awaited, and need not be.
+        May be awaited, and need not be. Raises Invalid for what is no finite number.
         """
         if self.account:
-            self.account.progress(done, total, note)
+            self.account.progress(_amount(done), None if total is None else _amount(total), str(note))
         return Told()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
@@ -144,3 +147,13 @@ class Context:
         that counts sends its own, under the same ids. Raises Invalid for what cannot be sent, or is too much.
         """
         return self.children.add(workflow)
+
+
+def _amount(value: float) -> float:
+    try:
+        amount = float(value)  # those of numpy and the like, too
+        if math.isfinite(amount):
+            return value if isinstance(value, int) and abs(value) < EXACT else amount
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise Invalid(f"bad progress {value!r}: use finite numbers")

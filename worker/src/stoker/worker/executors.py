@@ -141,7 +141,7 @@ class Executor:
         layers, context = self._app.run_layers, context_of(delivery, message, limits.told)
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, carried(), limits.told)
+            outcome = await child.run(delivery, carried(), limits, context.account)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
             context.children.read(outcome.children)
