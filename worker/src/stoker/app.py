@@ -81,7 +81,7 @@ class Stoker:
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
-        In an async task or a process SoftTimeout is raised after `soft_timeout` seconds, and it is ended after `timeout`; a thread is told.
+        In an async task or a process SoftTimeout is raised after `soft_timeout` seconds; after `timeout` it ends. A thread is told.
         With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
 
         Raise `version` when its parameters change: during a rollout, workers that declare a lower one hand such tasks back.
