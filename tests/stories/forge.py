@@ -185,6 +185,12 @@ def hoard(mebibytes: int) -> int:
     return os.getpid()
 
 
+@app.task(executor="process")
+def delegate(ctx: Context) -> str:
+    """Send light work. Its id."""
+    return ctx.enqueue(chat.prepare())
+
+
 @app.task()
 async def chat() -> int:
     """Light work beside the heavy."""

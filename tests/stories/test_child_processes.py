@@ -7,11 +7,13 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import forge
 import pytest
+from msgspec.structs import replace
 from test_one_machine import living, processes
 from working import worker_process, working
 
@@ -19,7 +21,9 @@ from patience import until
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
 from stoker.client import TaskCall
-from stoker.middleware import RunNext
+from stoker.errors import NotFound
+from stoker.middleware import EnqueueNext, RunNext
+from stoker.queue.broker import Receipt
 from stoker.rules.message import check_payload
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.states import State
@@ -305,6 +309,26 @@ async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: S
 async def succeeded(handle: Any) -> Any:
     status = await handle.status()
     return status if status.state is State.SUCCEEDED else None
+
+
+async def test_what_it_sends_goes_through_the_workers_middleware(app: Stoker) -> None:
+    async def stamp(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        return await call_next(replace(call, headers={"by": call.task}))
+
+    app.enqueue_layers.append(stamp)
+    try:
+        async with forging():
+            sent = await (await forge.delegate.enqueue()).result(timeout=START)
+            status = await until(lambda: arrived(app, sent))
+    finally:
+        app.enqueue_layers.remove(stamp)
+    assert status.headers == {"by": "chat"}
+
+
+async def arrived(app: Stoker, task_id: str) -> Any:
+    with suppress(NotFound):
+        status = await app.client.status("default", task_id)
+        return status if status.state is State.SUCCEEDED else None
 
 
 async def test_the_copy_that_a_fork_made_does_not_answer(app: Stoker) -> None:

@@ -13,6 +13,7 @@ from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.options import Policy
 from stoker.portal import from_sync
+from stoker.prepared import Send
 from stoker.queue.broker import Receipt
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
@@ -163,11 +164,13 @@ class Stoker:
         """The same for code without an event loop."""
         return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
 
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
-        if self.enqueue_layers:
-            return send_through(self.enqueue_layers, calls, self.client.send)
-        return self.client.send(calls)
+    def send(self, calls: Sequence[TaskCall], by: Send | None = None) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises.
+
+        `by` is how, where they are the parts of a whole.
+        """
+        send = by or self.client.send
+        return send_through(self.enqueue_layers, calls, send) if self.enqueue_layers else send(calls)
 
     @property
     def client(self) -> Client:

@@ -65,6 +65,9 @@ class TaskCall(Struct, frozen=True):
     With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
     task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
     It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
+
+    `in_workflow`: it is part of a chain or a group, or a running task has sent it. It can have no `expires` (only an `expires_at`)
+    then, and but for the first link of a chain no id, key or durability of its own.
     """
 
     task: str
@@ -89,6 +92,7 @@ class TaskCall(Struct, frozen=True):
     onward: Raw | UnsetType = UNSET
     created: int | None = None
     version: int = 0
+    in_workflow: bool = False
 
     @property
     def own_id(self) -> str | None:

@@ -1,6 +1,6 @@
 """A task with its arguments, before it is sent: what chains, groups and running tasks are given."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from stoker.client import Client, TaskCall
@@ -10,6 +10,7 @@ from stoker.rules.plan import Chain, Link
 
 R_co = TypeVar("R_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
+Send = Callable[[Sequence[TaskCall]], Awaitable[list[Receipt]]]
 
 
 class Application(Protocol):
@@ -23,8 +24,8 @@ class Application(Protocol):
         """The running event loop's client."""
         ...
 
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the application's middleware."""
+    def send(self, calls: Sequence[TaskCall], by: Send | None = None) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the application's middleware and then `by` the client, or another way."""
         ...
 
     async def close(self) -> None:

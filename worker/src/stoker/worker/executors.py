@@ -15,7 +15,7 @@ from stoker.app import Stoker
 from stoker.context import Context
 from stoker.errors import Invalid
 from stoker.injection import Plan
-from stoker.middleware import onion
+from stoker.middleware import chains_through, onion
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
@@ -88,7 +88,11 @@ class Executor:
         if not context.children:
             return value
         outcome = value if isinstance(value, Returned) else returned(task.name, value)
-        return replace(outcome, children=context.children.written()) if isinstance(outcome, Returned) else outcome
+        if not isinstance(outcome, Returned):
+            return outcome
+        if self._app.enqueue_layers:
+            await context.children.pass_through(partial(chains_through, self._app.enqueue_layers))
+        return replace(outcome, children=context.children.written())
 
     def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
         function = task.function
