@@ -173,7 +173,9 @@ async def test_a_memory_limit_that_the_application_alone_exceeds_is_refused(redi
 
 async def test_a_member_of_a_group_recycles_by_itself(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     port = free_port()
-    with worker_process(redis_url, tmp_path, "--processes", "2", "--port", str(port), "--max-memory", "300MiB") as group:
+    with worker_process(
+        redis_url, tmp_path, "--processes", "2", "--port", str(port), "--max-memory", "300MiB", "--lease", "20s"
+    ) as group:
         await until(lambda: ready(port), STARTS_WITHIN)
         pids = members(group)
         assert await (await hoard.enqueue(300)).result(timeout=STARTS_WITHIN) in pids

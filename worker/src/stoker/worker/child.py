@@ -3,6 +3,7 @@
 Started by `pool.py` as `python -m stoker.worker.child <socket> <pid of the worker>`.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -62,6 +63,7 @@ def main() -> None:
     """Serve the worker that started this process."""
     descriptor, worker = map(int, sys.argv[1:3])
     _die_with(worker)
+    faulthandler.enable()
     _hear_no_signals()
     channel = Channel(socket.socket(fileno=descriptor))
     begin = channel.receive()

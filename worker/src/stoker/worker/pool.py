@@ -46,13 +46,14 @@ class Child:
         self._gone = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, app: str) -> "Child":
-        """Start one and wait until it has imported the application. Raises NotStarted."""
+    async def start(cls, app: str, home: str) -> "Child":
+        """Start one, in the directory `home`, and wait until it has imported the application. Raises NotStarted."""
         ours, its = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stoker.worker.child", str(its.fileno()), str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
+                cwd=home,
                 pass_fds=[its.fileno()],
                 start_new_session=True,  # a group of its own: what a task starts dies with it, and Ctrl-C does not reach it
             )
@@ -156,6 +157,7 @@ class ProcessPool:
 
     def __init__(self, app: str, limits: ChildLimits, slots: int) -> None:
         self._app = app
+        self._home = os.getcwd()  # before a task goes elsewhere
         self._limits = limits
         self._room = asyncio.Semaphore(limits.count or slots)
         self._idle: list[Child] = []
@@ -189,7 +191,7 @@ class ProcessPool:
     async def _start(self) -> Child:
         if not self._app:
             raise NotStarted("a child process imports the application: run the worker as `stoker worker module:attribute`")
-        child = await Child.start(self._app)
+        child = await Child.start(self._app, self._home)
         _log.info("child process started", extra={"pid": child.pid})
         return child
 
