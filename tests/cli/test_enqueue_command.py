@@ -49,6 +49,9 @@ def test_all_that_a_call_may_say(stoker: Any, redis_url: str) -> None:
     assert before + 599 < message.expires / 1000 < time.time() + 601
     again = json.loads(stoker("enqueue", "t", "a=2", *said, "--json").out)
     assert (again["task_id"], again["duplicate"]) == ("first", True)
+    words = " ".join(stoker("task", "first").out.split())
+    assert "headers tenant=acme trace=a=b" in words
+    assert "expires in" in words
     shown = json.loads(stoker("task", "first", "--json").out)
     assert (shown["headers"], shown["expires"]) == (message.headers, message.expires)
 

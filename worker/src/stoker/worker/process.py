@@ -158,6 +158,8 @@ def _signals(crew: Crew, starting: asyncio.Task[list[str]], watch: upkeep.LoopWa
 
     def leave() -> None:
         ending.append(loop.create_task(end(starting)))
+        if crew.busy and not crew.told_to_leave:
+            _log.info("told to leave when the running tasks have ended; told again, it gives them back at once")
         crew.leave()
 
     def leave_alone() -> None:
