@@ -164,13 +164,11 @@ class Stoker:
         """The same for code without an event loop."""
         return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
 
-    def send(self, calls: Sequence[TaskCall], by: Send | None = None) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises.
-
-        `by` is how, where they are the parts of a whole.
-        """
-        send = by or self.client.send
-        return send_through(self.enqueue_layers, calls, send) if self.enqueue_layers else send(calls)
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
+        if self.enqueue_layers:
+            return send_through(self.enqueue_layers, calls, self.client.send)
+        return self.client.send(calls)
 
     @property
     def client(self) -> Client:
@@ -180,6 +178,10 @@ class Stoker:
             return client
         client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
         return client
+
+    def send_whole(self, parts: Sequence[TaskCall], by: Send) -> Awaitable[list[Receipt]]:
+        """The parts of a workflow through the middleware, and what comes out of it as a whole `by` its own way."""
+        return send_through(self.enqueue_layers, parts, by) if self.enqueue_layers else by(parts)
 
     async def close(self) -> None:
         """Give the running loop's connections back."""

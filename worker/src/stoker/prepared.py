@@ -24,8 +24,12 @@ class Application(Protocol):
         """The running event loop's client."""
         ...
 
-    def send(self, calls: Sequence[TaskCall], by: Send | None = None) -> Awaitable[list[Receipt]]:
-        """Enqueue in order, through the application's middleware and then `by` the client, or another way."""
+    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+        """Enqueue in order, through the application's middleware."""
+        ...
+
+    def send_whole(self, parts: Sequence[TaskCall], by: Send) -> Awaitable[list[Receipt]]:
+        """The parts of a workflow through the application's middleware, and then `by` a way of their own."""
         ...
 
     async def close(self) -> None:

@@ -120,7 +120,7 @@ async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]
         handles.append(handle)
         return receipts
 
-    await app.send(parts, launch)
+    await app.send_whole(parts, launch)
     if not handles:
         raise Invalid(NOT_ALL)
     return handles[0]
