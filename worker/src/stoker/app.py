@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from stoker.client import Client, TaskCall
-from stoker.errors import Invalid
+from stoker.errors import Conflict, Invalid
 from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.options import Policy
 from stoker.portal import from_sync
 from stoker.prepared import Send
-from stoker.queue.broker import Receipt
+from stoker.queue.broker import Receipt, taken
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_version
@@ -164,11 +164,15 @@ class Stoker:
         """The same for code without an event loop."""
         return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
 
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
         """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
+        return taken(await self.offer(calls))
+
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[Sequence[Receipt | Conflict]]:
+        """The same, but for a Conflict, which is returned in its place where no middleware has raised it."""
         if self.enqueue_layers:
             return send_through(self.enqueue_layers, calls, self.client.send)
-        return self.client.send(calls)
+        return self.client.offer(calls)
 
     @property
     def client(self) -> Client:

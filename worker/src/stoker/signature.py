@@ -36,7 +36,9 @@ class Signature:
         """The arguments by name. Raises Invalid when they do not fit."""
         positional, required, known = self._names
         if len(args) <= len(positional):
-            arguments = dict(zip(positional, args, strict=False))
+            arguments = dict(zip(positional, args))  # noqa: B905 (as many as there are)
+            if not kwargs and len(arguments) == len(known):
+                return arguments
             if arguments.keys().isdisjoint(kwargs):
                 arguments |= kwargs
                 if required <= arguments.keys() <= known:

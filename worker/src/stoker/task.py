@@ -5,12 +5,15 @@ from collections.abc import Callable, Coroutine
 from functools import cached_property, update_wrapper
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
 
+from msgspec.structs import replace
+
 from stoker.client import TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Plan, fits, name_of, plan
 from stoker.options import Options, Policy, check_known, fields_of
 from stoker.portal import from_sync
 from stoker.prepared import Application, Prepared
+from stoker.queue.broker import taken
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import encode_payload
 from stoker.rules.why import Explanation
@@ -146,22 +149,26 @@ class Task(Generic[P, R]):
         """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
         bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
         payload = encode_payload(bound)
-        unique, concurrency = options.get("unique", self.policy.unique), options.get("concurrency", self.policy.concurrency)
-        fields: dict[str, Any] = {"queue": self.policy.queue, "priority": self.policy.priority}
-        return Prepared(
+        policy = self.policy
+        unique, concurrency = options.get("unique", policy.unique), options.get("concurrency", policy.concurrency)
+        claim = unique.claim(self.name, payload, args, kwargs) if unique else None
+        limit = concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None
+        call: Prepared[Any, R] = Prepared(
             origin=self,
-            into=into,
             task=self.name,
+            queue=policy.queue,
+            priority=policy.priority,
+            version=policy.version,
             payload=payload,
-            claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
-            limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
-            version=self.policy.version,
-            **(fields | fields_of(options) if options else fields),
+            into=into,
+            claim=claim,
+            limit=limit,
         )
+        return replace(call, **fields_of(options)) if options else call
 
     async def send(self, call: TaskCall) -> Handle[R]:
         """Send one of its calls, which `call` has made."""
-        [receipt] = await self.app.send([call])
+        [receipt] = taken(await self.app.offer((call,)))
         return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def check(self) -> None:

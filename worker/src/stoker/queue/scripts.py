@@ -19,6 +19,7 @@ from stoker.queue.cluster import Cluster, Routed
 from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
 from stoker.queue.durability import PATIENCE
 from stoker.queue.failures import mapped
+from stoker.queue.server import Server
 
 Argument = str | bytes | int | float
 
@@ -113,6 +114,23 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     old = redis in _old
     with errors_mapped():
         return await _heard(redis, calls, await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls]))
+
+
+async def run_behind(redis: Server, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
+    """Run a script as soon as a command that blocks for so many seconds has ended, before anybody could hear of that.
+
+    Returns its reply, None where the server does not know it. On a connection of its own: whoever is cancelled here leaves
+    nothing behind that runs later, unless it runs already.
+    """
+    with errors_mapped():
+        ended, reply = await redis.alone([blocking, call.by_hash(old=redis in _old)], blocks=blocks)
+    if isinstance(ended, Exception):
+        raise mapped(ended) from ended
+    if _not_run(reply):
+        return None
+    if isinstance(reply, Exception):
+        raise mapped(reply) from reply
+    return reply
 
 
 async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:

@@ -11,6 +11,7 @@ from stoker.errors import Dead, Snooze, TryAgain
 from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Asked, Failure, Hopeless, Outcome, Raised, Returned, Snoozed
+from stoker.worker.forks import generation
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
@@ -65,22 +66,25 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type(error).__name__, _words(error), _unicode(text))
 
 
-def leave_if_forked(process: int) -> None:
-    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run."""
-    if os.getpid() != process:
+def leave_if_forked(before: int) -> None:
+    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run.
+
+    `before` is what `generation()` was in the original.
+    """
+    if generation() != before:
         os._exit(0)
 
 
 def called(function: Callable[[], Any]) -> Any:
     """Call a plain function where a future waits for it."""
-    process = os.getpid()
+    before = generation()
     try:
         return function()
-    except StopIteration as error:
-        # No future can carry this one: whoever waited for it would wait for ever.
-        raise RuntimeError("the task raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:
+        # No future can carry the one, and no coroutine that waits for a future would live through the other.
+        raise RuntimeError(f"the task raised {type(error).__name__}") from error
     finally:
-        leave_if_forked(process)
+        leave_if_forked(before)
 
 
 def _asked(error: TryAgain) -> Failure:

@@ -12,7 +12,7 @@ local q = {
 local FIELDS = 12
 
 local now = now_ms(meta)
-local first = last_tick(meta, now)
+local first = last_tick(now)
 local reply, tick, buried, added, held_back = {}, first, 0, 0, 0
 
 for at = 1, #ARGV, FIELDS do
