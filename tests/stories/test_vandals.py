@@ -1,5 +1,6 @@
 """What a worker process survives, and how it falls where it cannot: tasks that do what no task should."""
 
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -63,8 +64,8 @@ async def test_threads_that_tasks_leave_behind_do_not_keep_the_process(app: Stok
     [
         pytest.param("do", "exit", "", id="exit"),
         pytest.param("do", "segfault", "Fatal Python error: Segmentation fault", id="a segmentation fault"),
-        pytest.param("do", "close everything", "Bad file descriptor", id="all descriptors closed"),
-        pytest.param("do_in_a_thread", "close everything", "Fatal Python error: Aborted", id="all descriptors closed in a thread"),
+        pytest.param("do", "close everything", "Bad file descriptor|Aborted", id="all descriptors closed"),
+        pytest.param("do_in_a_thread", "close everything", "Bad file descriptor|Aborted", id="all descriptors closed in a thread"),
         pytest.param("do", "stop the loop", "Event loop stopped before Future completed", id="the loop stopped"),
     ],
 )
@@ -76,7 +77,7 @@ async def test_a_worker_that_is_brought_down_falls_at_once(
     neighbours = [await vandal.where.enqueue() for _ in range(5)]
     with worker_process(redis_url, tmp_path, app="vandal:app", name="first") as first:
         assert await first.exit_code() != 0
-    assert words in (tmp_path / "first.log").read_text()
+    assert re.search(words, (tmp_path / "first.log").read_text())
     with worker_process(redis_url, tmp_path, app="vandal:app", name="second") as second:
         assert await handle.result(timeout=FOUND_AGAIN) == 2
         for neighbour in neighbours:
@@ -139,7 +140,7 @@ async def test_what_a_stuck_worker_held_runs_elsewhere_and_its_late_word_does_no
         with worker_process(redis_url, tmp_path, app="vandal:app", name="awake"):
             assert await handle.result(timeout=FOUND_AGAIN) == 2
             await until(lambda: stuck.said("refused: the lease had gone to another"))
-        assert stuck.said("the event loop comes round again")
+        await until(lambda: stuck.said("the event loop comes round again"))
         assert await pids() == {stuck.process.pid}, "it works again"
     [line] = stuck.said("the event loop is stuck: no heartbeat, its tasks go to other workers")
     assert any("vandal.py" in frame for frame in line["at"])

@@ -64,10 +64,8 @@ class TaskCall(Struct, frozen=True, gc=False):
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
     With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
     task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
-    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
-
-    `in_workflow`: it is part of a chain or a group, or a running task has sent it. It can have no `expires` (only an `expires_at`)
-    then, and but for the first link of a chain no id, key or durability of its own.
+    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never. `in_workflow`: it is part of a chain or
+    group, or a running task has sent it: it can have no `expires` then, and but for a chain's first link no durability of its own.
     """
 
     task: str
