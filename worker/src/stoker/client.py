@@ -64,7 +64,8 @@ class TaskCall(Struct, frozen=True, gc=False):
     With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
     With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
     task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
-    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never.
+    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never. `in_workflow`: it is part of a chain or
+    group, or a running task has sent it: it can have no `expires` then, and but for a chain's first link no durability of its own.
     """
 
     task: str
@@ -89,6 +90,7 @@ class TaskCall(Struct, frozen=True, gc=False):
     onward: Raw | UnsetType = UNSET
     created: int | None = None
     version: int = 0
+    in_workflow: bool = False
 
     @property
     def own_id(self) -> str | None:

@@ -1,6 +1,7 @@
 """`stoker worker`: run the tasks of one queue."""
 
 import asyncio
+import faulthandler
 import gc
 import os
 import sys
@@ -18,6 +19,8 @@ from stoker.rules.retry import Jitter, Retry
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
 
+EXITS_WITHIN = 5.0
+"""Seconds that the interpreter may take for its end: threads that tasks have left behind are not waited for."""
 COLLECT_AFTER = 20_000
 """Objects that may have come without going before the garbage collector looks; Python's own number is 700."""
 
@@ -117,6 +120,7 @@ def worker(
     """Take tasks from a queue and run them. SIGTERM drains, a second one gives the running tasks back at once."""
     from stoker.telemetry.logs import configure
     from stoker.telemetry.tracing import Tracing
+    from stoker.worker.exiting import end_now, leave_within
     from stoker.worker.loading import load_app
     from stoker.worker.process import work
 
@@ -154,14 +158,19 @@ def worker(
         listen_fd=listen_fd,
     )
     _collect_seldom()
-    if _run(work(application, settings)):
+    faulthandler.enable()  # where a task brings the interpreter down, the log says in which line
+    home, environment, code = os.getcwd(), dict(os.environ), 1
+    try:
+        again, code = _run(work(application, settings)), 0
+    finally:
+        leave_within(EXITS_WITHIN, code)
+    if again:
         # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+        # As it was started, whatever tasks have made of it.
+        os.chdir(home)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
-        # A thread that was given up cannot be stopped, and Python would wait for it for ever.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        end_now(0)  # a thread that was given up cannot be stopped, and Python would wait for it for ever
 
 
 def _lease(duration_: float, max_lost: int) -> Lease:

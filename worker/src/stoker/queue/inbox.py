@@ -58,7 +58,10 @@ class Inbox:
 
     async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
         k = self._keys
-        keys = (k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events)
+        keys = (
+            *(k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events),
+            *(k.uniques, k.claims, k.limits),
+        )
         fields = [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
         [answers] = await scripts.run(self._redis, Call("intake", keys, fields))
         return dict(zip(arrivals, answers, strict=True))
@@ -79,6 +82,9 @@ def _second_thought(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str,
 
 
 def _fields(entry: str, verb: str, arrival: Arrival) -> tuple[Argument, ...]:
-    message, failure = arrival.message, arrival.failure
-    why = msgspec.json.encode(failure) if failure else b""
-    return (entry, verb, message.id, encode(message), message.priority, round(arrival.delay * 1000), why)
+    message, claim, limit = arrival.message, arrival.claim, arrival.limit
+    times = (round(arrival.delay * 1000), round(arrival.run_at * 1000))
+    why = msgspec.json.encode(arrival.failure) if arrival.failure else b""
+    held = (claim.until[0], claim.digest, round(claim.ttl * 1000)) if claim else ("", "", "")
+    most = f"{limit.most} {limit.key}" if limit else ""
+    return (entry, verb, message.id, encode(message), message.priority, *times, why, *held, most)
