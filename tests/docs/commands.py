@@ -229,5 +229,6 @@ PROGRAMS: dict[str, Callable[[list[str], "Files"], None]] = {
     "python": _file_first,
     "python3": _file_first,
     "redis-cli": _anything,
+    "source": _anything,
     "stoker": _stoker,
 }
