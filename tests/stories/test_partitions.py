@@ -24,8 +24,12 @@ MANY = 300
 async def spread(app: Stoker) -> Stoker:
     """An application whose `default` queue has three partitions: a worker has said so."""
     async with working(app, partitions=3):
-        pass
+        await until(lambda: known_places(app, 3))
     return app
+
+
+async def known_places(app: Stoker, count: int) -> bool:
+    return len(await app.client.inspector.queues()) == count
 
 
 async def lie_in(app: Stoker) -> list[int]:
@@ -128,7 +132,7 @@ async def test_more_partitions_later_leave_no_task_behind_and_fewer_are_not_beli
 
     early = [await add.enqueue(number, 1) for number in range(20)]
     async with working(app, partitions=4):
-        pass
+        await until(lambda: known_places(app, 4))
     partitions = Partitions(app.client._redis, app.namespace)
     assert await partitions.register("default", 2) == ["default", "default:1", "default:2", "default:3"]
     late = Client.at(app.redis_url, app.namespace)
