@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from working import working
@@ -23,8 +24,8 @@ async def shell(server: Server, commands: str) -> list[str]:
     return out.decode().split("\n")[:-1]
 
 
-async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
-    app = Stoker("shop", redis=own_valkey.url)
+async def test_the_page_does_what_it_says(opened: Callable[[str], Stoker], own_valkey: Server) -> None:
+    app = opened(own_valkey.url)
     sent: list[str] = []
 
     @app.task(queue="emails")
@@ -55,7 +56,6 @@ async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
         await shell(own_valkey, rights)
         await until(lambda: "dora" in sent)
     assert sorted(sent) == ["ada", "bob", "cleo", "dora", "eve"], "each of them once"
-    await app.close()
 
 
 async def ready_is(app: Stoker, count: int) -> bool:

@@ -319,7 +319,7 @@ async def test_many_at_once_keep_their_order(app: Stoker) -> None:
     receipts = await app.enqueue_many([step.options().prepare(number) for number in range(500)])
     assert len({receipt.id for receipt in receipts}) == 500
     async with working(app, concurrency=1):
-        await until(lambda: len(order) == 500, 20)
+        await until(lambda: len(order) == 500)
     assert order == list(range(500))
 
 

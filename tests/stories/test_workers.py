@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from bakery import bake, bake_once, knead
+from bakery import bake, bake_once, knead, watch
 from redis.asyncio import Redis
 from working import worker_process
 
@@ -14,7 +14,7 @@ from stoker import Stoker
 from stoker.queue.inspector import QueueStats
 from stoker.rules.states import State
 
-LOST_AND_FOUND = 10.0
+LOST_AND_FOUND = 30.0
 """Seconds within which a task must be back after its worker's death, on a slow machine: the lease is one second."""
 
 
@@ -106,11 +106,13 @@ async def test_a_long_task_keeps_its_lease(bakery: Stoker, redis: Redis, redis_u
 async def test_told_to_leave_it_finishes_what_it_runs_and_takes_nothing_new(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    running = await bake.enqueue(0.8)
+    running = await watch.enqueue()
     with worker_process(redis_url, tmp_path, "--concurrency", "1") as worker:
         await until(lambda: notes(redis))
         waiting = await bake.enqueue(0)
         worker.signal(signal.SIGTERM)
+        await until(lambda: worker.said("draining"))
+        await redis.rpush("bakery:open", "now")  # type: ignore[misc]
         assert await worker.exit_code() == 0
         assert worker.said("worker stopped")
     assert (await running.status()).state is State.SUCCEEDED
