@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+import steps_schedules  # noqa: F401
+import steps_workflows  # noqa: F401
 from ledger import Broken
 from model import Rules
 from steps import STEPS, names, perform

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
 from ledger import Broken, hold
 from line import QUEUE, message
+from model import MEMORY
 from redis.exceptions import RedisError
 from world import Pick, Step, Worker, World, worker_of
 
@@ -167,14 +168,16 @@ def _following(world: World, pick: Pick) -> list[Start | Send]:
 @step(2)
 def read_outbox(world: World, pick: Pick) -> None:
     """Somebody reads the outbox, and takes its time."""
-    world.read = world.call(Outbox(world.client, world.keys).read())
+    world.read, world.read_at = world.call(Outbox(world.client, world.keys).read()), world.now
 
 
 @step(4)
 def relay(world: World, pick: Pick) -> None:
-    """What was read is relayed, perhaps for the second time; or all that is there now."""
-    entries = world.read if pick((True, False)) else world.call(Outbox(world.client, world.keys).read())
-    relay_all(world, entries)
+    """What was read is relayed, perhaps for the second time; or all that is there now. Whoever does it may die of it."""
+    there = world.call(Outbox(world.client, world.keys).read())
+    recently = max(world.now, world.clock.now) < world.read_at + MEMORY  # nobody takes longer than what was relayed is remembered
+    entries = world.read if recently and pick((True, False)) else there
+    relay_all(world, entries, pick((None, None, 0, 1, 2, 3)))
 
 
 @step(6)
@@ -393,9 +396,13 @@ def fail_over(world: World, pick: Pick) -> None:
         world.polling = True
 
 
-@step(1)
+@step(2)
 def examine(world: World, pick: Pick) -> None:
-    """The doctor finds nothing."""
+    """The doctor finds nothing, once what lies in the outbox is relayed. Whoever is not awake would make it wait."""
+    while entries := world.call(Outbox(world.client, world.keys).read()):
+        relay_all(world, entries)
+    if world.picture.length(world.keys.ready) and not world.picture.length(world.keys.wake) and not world.model.paused:
+        return
     hold("the doctor finds nothing", not (found := world.call(_findings(world.line.inspector))), found)
 
 
