@@ -1,4 +1,4 @@
-"""`stoker doctor` on a queue that is never still: nothing that is only on its way is called damage, and nothing is mended in vain."""
+"""`stoker doctor` on a queue that is never still: what is only on its way is no damage, and nothing is mended in vain."""
 
 import asyncio
 import signal

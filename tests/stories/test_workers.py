@@ -2,10 +2,11 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from bakery import bake, bake_once, knead
+from bakery import bake, bake_once, knead, rise
 from redis.asyncio import Redis
 from working import worker_process
 
@@ -16,6 +17,8 @@ from stoker.rules.states import State
 
 LOST_AND_FOUND = 10.0
 """Seconds within which a task must be back after its worker's death, on a slow machine: the lease is one second."""
+PROMISED = 1.0 + 2.0
+"""The lease, and two seconds."""
 
 
 @pytest.fixture
@@ -50,16 +53,36 @@ async def test_a_killed_workers_task_runs_again_elsewhere(bakery: Stoker, redis:
     assert (counted.lost, counted.failed, counted.succeeded) == (1, 0, 1)
 
 
+async def test_nobody_waits_behind_the_long_tasks_of_others(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+    """However many live long tasks there are: what a dead worker held runs again within its lease and two seconds, with no new
+    traffic, and none of theirs is taken away.
+    """
+    handles = [await bake_once.enqueue() for _ in range(3)]
+    with worker_process(redis_url, tmp_path, "--concurrency", "3", name="lost") as lost:
+        await until(lambda: running(bakery, 3))
+        for _ in range(300):
+            await rise.enqueue(60.0)
+        with worker_process(redis_url, tmp_path, "--concurrency", "310", name="busy"):
+            await until(lambda: running(bakery, 303))
+            lost.signal(signal.SIGKILL)
+            killed = time.monotonic()
+            assert [await handle.result(timeout=LOST_AND_FOUND) for handle in handles] == [2, 2, 2]
+            assert time.monotonic() - killed <= PROMISED
+            counted = await stats(bakery)
+            assert (counted.lost, counted.running) == (3, 300)
+
+
+async def running(app: Stoker, count: int) -> bool:
+    return (await stats(app)).running == count
+
+
 async def test_what_a_lost_pod_held_is_given_back_at_once(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     """The operator has seen the pod die: nobody waits for the lease, here of ten minutes."""
     inspector = bakery.client.inspector
     handle = await bake_once.enqueue()
 
-    async def running() -> bool:
-        return (await handle.status()).state is State.RUNNING
-
     with worker_process(redis_url, tmp_path, "--name", "oven-1", "--lease", "10m") as first:
-        await until(running)
+        await until(lambda: running(bakery, 1))
         first.process.kill()
         await first.exit_code()
     assert (await inspector.reap_worker("default", "oven-12", 3)).given_back == 0
