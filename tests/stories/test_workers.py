@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from bakery import bake, bake_once, knead, rise
 from redis.asyncio import Redis
+from test_telemetry import samples
 from working import worker_process
 
 from patience import until
+from servers import free_port
 from stoker import Stoker
 from stoker.queue.inspector import QueueStats
 from stoker.rules.states import State
@@ -99,19 +101,26 @@ async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     """A machine that sleeps past the lease wakes up with a finished task that another has run: its outcome is refused."""
-    handle = await bake.enqueue(0.3)
-    with worker_process(redis_url, tmp_path, name="frozen") as frozen:
+    handle, port = await bake.enqueue(0.3), free_port()
+    with worker_process(redis_url, tmp_path, "--port", str(port), name="frozen") as frozen:
         await until(lambda: notes(redis))
         frozen.signal(signal.SIGSTOP)
         with worker_process(redis_url, tmp_path, name="awake"):
             assert await handle.result(timeout=LOST_AND_FOUND) == 2
         frozen.signal(signal.SIGCONT)
         await until(lambda: refused(bakery))
+        counted = await until(lambda: stale_settles(port))
+        assert counted == await refused(bakery)
         frozen.signal(signal.SIGTERM)
         assert await frozen.exit_code() == 0
         assert frozen.said("refused: the lease had gone to another")
     assert await handle.result(timeout=1) == 2
     assert (await stats(bakery)).succeeded == 1
+
+
+async def stale_settles(port: int) -> float:
+    """As the worker's own metrics have it."""
+    return (await samples(port)).get("stoker_stale_settles_total{queue=default}", 0.0)
 
 
 async def refused(app: Stoker) -> int:
