@@ -49,6 +49,8 @@ class Kind(NamedTuple):
 
 STEPS: dict[str, Kind] = {}
 """By name; the order matters to seeds."""
+FAMILIES: dict[str, list[str]] = {}
+"""The names of steps by the module that has them."""
 
 
 def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[World, Pick], None]]:
@@ -56,6 +58,7 @@ def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[Wor
 
     def enter(act: Callable[[World, Pick], None]) -> Callable[[World, Pick], None]:
         STEPS[act.__name__] = Kind(act, weight)
+        FAMILIES.setdefault(act.__module__, []).append(act.__name__)
         return act
 
     return enter
@@ -243,6 +246,22 @@ def some_workers_die(world: World, pick: Pick) -> None:
         for worker in world.workers:
             beat_with(world, worker)
     reap_all(world)
+
+
+@step(4)
+def cancelled_and_lost(world: World, pick: Pick) -> None:
+    """A person cancels what runs, perhaps for another time, and its worker dies before it hears of it."""
+    if holders := [worker for worker in world.workers if worker.held]:
+        worker = pick(holders)
+        if pick((True, False)):
+            take_turn(world, worker, [ended(world, worker.held[0], "retry")], 2)
+        for delivery in worker.held:
+            cancel_one(world, delivery.id)
+        world.polling = world.polling or worker.woken
+        world.retire(*worker.held)
+        worker.held, worker.woken = [], False
+        world.clock.now += world.rules.lease + SECOND
+        reap_all(world)
 
 
 @step(2)
