@@ -77,6 +77,11 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
         """Returns when it answers. Raises RuntimeError with what it wrote when it does not."""
         self._home = tempfile.TemporaryDirectory(prefix="stoker-server-")

@@ -337,6 +337,23 @@ async def test_a_delayed_task_runs_when_it_is_due(app: Stoker) -> None:
     assert -0.001 <= late < 3
 
 
+async def test_a_delay_longer_than_the_lease_runs_once(app: Stoker) -> None:
+    """A task that waits for its time is under no lease: nobody takes it back, and nobody runs it twice."""
+    runs: list[int] = []
+
+    @app.task()
+    async def remind(ctx: Context) -> None:
+        runs.append(ctx.attempt)
+
+    async with working(app):  # with a lease of one second
+        handle = await remind.options(delay=2.2).enqueue()
+        await handle.result(timeout=10)
+        again = await remind.options(delay=1.2).enqueue()
+        await again.result(timeout=10)
+    assert runs == [1, 1]
+    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
+
+
 async def test_an_id_of_ones_own_makes_an_enqueue_safe_to_repeat(app: Stoker) -> None:
     runs = []
 

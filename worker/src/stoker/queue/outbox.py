@@ -4,9 +4,11 @@ An entry comes with the settlement that sets it off, in one script. It is relaye
 every worker's upkeep, in case that one died: first to where it belongs, where each item is performed once, and only then away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
+from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.broker import chunks
 from stoker.queue.connection import RedisClient, errors_mapped
@@ -34,6 +36,13 @@ class Waiting(NamedTuple):
     number: str
     fields: Mapping[bytes, bytes]
 
+    def check(self) -> None:
+        """Raises Invalid for what cannot be relayed."""
+        if b"body" in self.fields:
+            read_entry(self.fields[b"body"])
+        else:
+            _parted(self.fields)
+
 
 class Homed(NamedTuple):
     """An item and the place it is for."""
@@ -59,18 +68,30 @@ class Outbox:
         return [Waiting(number.decode(), fields) for number, fields in found]
 
     async def relay(self, entries: Sequence[Waiting]) -> None:
-        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
+        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time.
+
+        Raises Invalid where some cannot be read: those stay, for a newer version or the doctor, and keep no other from its way.
+        """
+        relayed: list[str] = []
+        unreadable: dict[str, Invalid] = {}
         for entry in entries:
-            items = await self._items(entry.fields)
+            try:
+                items = await self._items(entry.fields)
+            except Invalid as wrong:
+                unreadable[entry.number] = wrong
+                continue
             await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
             await self._perform([item for item in items if not item.is_join])
-        if entries:
+            relayed.append(entry.number)
+        if relayed:
             with errors_mapped():
-                await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+                await cast(Any, self._redis.xdel(self._keys.outbox, *relayed))
+        for number, error in unreadable.items():
+            raise Invalid(f"entry {number} of the outbox of {self._keys.queue} cannot be relayed: {error}") from error
 
     async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
         if b"body" not in fields:
-            return [_parted({name.decode(): value.decode() for name, value in fields.items()})]
+            return [_parted(fields)]
         entry = read_entry(fields[b"body"])
         where = await located(self._partitions, [entry.steps])
         items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, where)
@@ -90,8 +111,28 @@ class Outbox:
             self._known.add(place)
 
 
-def _parted(said: Mapping[str, str]) -> Homed:
-    words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
+async def entries_of(redis: RedisClient, keys: Keys) -> AsyncIterator[Waiting]:
+    """All entries, some at a time."""
+    after = "-"
+    while True:
+        with errors_mapped():
+            found = await cast(Any, redis.xrange(keys.outbox, min=after, count=RELAYED_AT_ONCE))
+        for number, fields in found:
+            yield Waiting(number.decode(), fields)
+        if len(found) < RELAYED_AT_ONCE:
+            return
+        after = f"({found[-1][0].decode()}"
+
+
+def _parted(fields: Mapping[bytes, bytes]) -> Homed:
+    """The word of a member that is gone for good. Raises Invalid for what is none."""
+    said: dict[str, str] = {}
+    with suppress(UnicodeDecodeError):
+        said = {name.decode(): value.decode() for name, value in fields.items()}
+    if missing := {"home", "join", "at", "id", "why"} - said.keys():
+        raise Invalid(f"not an entry of an outbox: it has no {', '.join(sorted(missing))}")
+    fate = _FATES.get(said["why"], f"is gone ({said['why']})")  # a newer version may know other ends
+    words = f"member {said['at']} of the group, task {said['id']}, {fate}: what was to follow cannot"
     return Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))
 
 

@@ -68,8 +68,13 @@ def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: i
     try:
         return _task(entry, {_text(name, "a field's name"): value for name, value in fields.items()}, queue, created)
     except Invalid as error:
-        kept = msgspec.Raw(msgspec.json.encode({_shown(name): _shown(value) for name, value in fields.items()}))
-        return Arrival(Message(id_of_entry(entry), MALFORMED, kept, queue, created), failure=Failure("MalformedEntry", str(error)))
+        return dead_letter(id_of_entry(entry), MALFORMED, fields, queue, created, str(error))
+
+
+def dead_letter(task_id: str, name: str, fields: Mapping[bytes, bytes], queue: str, created: int, why: str) -> Arrival:
+    """What becomes of an entry that is no task: nothing of it is lost, and it says why."""
+    kept = msgspec.Raw(msgspec.json.encode({_shown(name): _shown(value) for name, value in fields.items()}))
+    return Arrival(Message(task_id, name, kept, queue, created), failure=Failure("MalformedEntry", why))
 
 
 def id_of_entry(entry: str) -> str:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
-from stoker.errors import RedisRefused, RedisUnavailable, StokerError
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
@@ -196,6 +196,7 @@ async def relay(outbox: Outbox, called: asyncio.Event) -> None:
     since the last look, for then whoever settled it is gone.
     """
     seen: set[str] = set()
+    told: set[str] = set()
 
     async def once() -> None:
         nonlocal seen
@@ -205,7 +206,13 @@ async def relay(outbox: Outbox, called: asyncio.Event) -> None:
             due = entries if everything else [entry for entry in entries if entry.number in seen]
             seen = {entry.number for entry in entries}
             if due:
-                await outbox.relay(due)
+                try:
+                    await outbox.relay(due)
+                except Invalid as error:
+                    if str(error) not in told:
+                        _log.warning("what follows cannot be relayed: see stoker doctor", extra={"error": str(error)})
+                    told.add(str(error))
+                    return
             if len(due) < RELAYED_AT_ONCE:
                 return
 
