@@ -20,7 +20,7 @@ from working import worker_process, working
 from patience import until
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.errors import NotFound
 from stoker.middleware import EnqueueNext, RunNext
 from stoker.queue.broker import Receipt

@@ -10,7 +10,7 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.middleware import EnqueueNext, RunNext
 from stoker.queue.broker import Receipt
 from stoker.queue.durability import Durability

@@ -12,7 +12,7 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import State
 

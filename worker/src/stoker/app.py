@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.decorator import Decorator
 from stoker.errors import Conflict, Invalid
 from stoker.injection import Factory

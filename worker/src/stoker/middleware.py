@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.context import Context
 from stoker.errors import Invalid
 from stoker.prepared import Send

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
 from stoker.middleware import NOT_ALL

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.errors import Conflict
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers, takes
