@@ -44,8 +44,8 @@ BUGS = (
     Bug(
         "a fence is its number alone",
         "broker.py",
-        "nonce = os.urandom(4).hex()",
-        'nonce = "0"',
+        "return os.urandom(4).hex()",
+        'return "0"',
     ),
     Bug(
         "a delay is counted by the client's clock",
