@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import cast
 
 from stoker.errors import StokerError
 from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
@@ -157,6 +158,9 @@ class Turns:
         await self._stir.wait()
         self._stir.clear()
         self._fill()
+        self._go()
+
+    def _go(self) -> None:
         while self._due():
             self._set_out()
 
@@ -215,6 +219,9 @@ class Turns:
         finally:
             self._asked -= room
             self._suspect_asked_for = self._suspect_asked_for and not takes_suspect
+            self._under_way.discard(cast(asyncio.Task[None], asyncio.current_task()))
+        # Now, not when the loop comes round: there the next answer may wait, whose tasks would run first, and Redis would wait for them.
+        self._go()
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
         for settlement in settlements:
@@ -318,7 +325,7 @@ class Turns:
             self._look_now()
         else:
             self._take(turn, [], room)
-            self._stir.set()
+            self._go()
 
     async def _call_off(self, waits: asyncio.Task[None]) -> None:
         """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
@@ -341,7 +348,7 @@ class Turns:
 
     def _look_now(self) -> None:
         self._look = True
-        self._stir.set()
+        self._go()
 
     def _look_again_in(self, seconds: float) -> None:
         # A clock of its own: the wait in Redis may have begun before anybody knew of this task.
