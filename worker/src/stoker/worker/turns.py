@@ -220,7 +220,7 @@ class Turns:
             self._asked -= room
             self._suspect_asked_for = self._suspect_asked_for and not takes_suspect
             self._under_way.discard(cast(asyncio.Task[None], asyncio.current_task()))
-        # Now, not when the loop comes round: there the next answer may wait, whose tasks would run first, and Redis would wait for them.
+        # Now, not when the loop comes round: the next answer may wait there, and Redis would wait for its tasks.
         self._go()
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
