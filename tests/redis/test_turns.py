@@ -22,8 +22,8 @@ class WatchedBroker(Broker):
 
     under_way = most = came_when_woken = 0
 
-    async def wait_and_take(self, *given: Any) -> Turn | None:
-        turn = await super().wait_and_take(*given)
+    async def wait_and_take(self, *given: Any, **more: Any) -> Turn | None:
+        turn = await super().wait_and_take(*given, **more)
         self.came_when_woken += len(turn.deliveries) if turn else 0
         return turn
 
@@ -143,9 +143,11 @@ async def test_what_an_idle_worker_is_woken_for_comes_with_the_wake_up(line: Lin
         await until(lambda: worker.order == ["a"])
         await until(lambda: blocked(line, 1))
         before = worker.broker.came_when_woken
-        await line.enqueue("b", "c")
-        await until(lambda: worker.order == ["a", "b", "c"])
-        assert worker.broker.came_when_woken == before + 2
+        for number in range(5):
+            await line.enqueue(f"b{number}", f"c{number}")
+            await until(lambda: len(worker.order) == 3 + 2 * number)  # noqa: B023
+            await until(lambda: blocked(line, 1))
+        assert worker.broker.came_when_woken == before + 10
 
 
 async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line: Line):

@@ -171,8 +171,8 @@ class Broker:
             return Turn(refused, [], False, None, relay)
         return _fetched(replies[-1], worker, nonce, refused, relay=relay)
 
-    async def wait_and_take(self, room: int, worker: str, timeout: float) -> Turn | None:
-        """`wait_for_work`, and in the same round trip take up to `room` tasks, a suspect among them, perhaps.
+    async def wait_and_take(self, room: int, worker: str, timeout: float, *, holds_suspect: bool = False) -> Turn | None:
+        """`wait_for_work`, and in the same round trip take up to `room` tasks, as `turn` does.
 
         None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes, and where Redis
         does not know the script yet. After `rest` it brings nothing any more.
@@ -181,7 +181,7 @@ class Broker:
             await self.wait_for_work(timeout)
             return None
         nonce = _nonce()
-        fetch = self._fetch_call(worker, nonce, room, holds_suspect=False, waited=True)
+        fetch = self._fetch_call(worker, nonce, room, holds_suspect=holds_suspect, waited=True)
         reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
         return None if reply is None else _fetched(reply, worker, nonce, [])
 

@@ -286,7 +286,7 @@ class Turns:
             # A share of the slots again: the others are for what ends or falls due meanwhile.
             room = min(self._free // UNDER_WAY_AT_ONCE, FETCHED_AT_ONCE)
             try:
-                if room > 0 and not self._suspects and not self._room.suspect_asked_for:
+                if room > 0 and not self._suspects:
                     await self._wait_with(room)
                 else:
                     await self._broker.wait_for_work(LONGEST_WAIT)
@@ -299,7 +299,7 @@ class Turns:
 
     async def _wait_with(self, room: int) -> None:
         """Block in the same way; what there is comes with the wake-up: a worker that waits has it one round trip earlier."""
-        booking = self._room.book(room, suspect=True)
+        booking = self._room.book(room, suspect=not self._room.suspect_asked_for)
         self._waits = waits = asyncio.create_task(self._take_when_woken(booking))
         try:
             await asyncio.wait({waits})
@@ -311,14 +311,15 @@ class Turns:
             waits.result()
 
     async def _take_when_woken(self, booking: Booking) -> None:
-        turn = await self._broker.wait_and_take(booking.tasks, self._worker, LONGEST_WAIT)
+        turn = await self._broker.wait_and_take(booking.tasks, self._worker, LONGEST_WAIT, holds_suspect=not booking.suspect)
         booking.over()
         self._troubles.over()
-        if turn is None:
-            self._look_now()
-        else:
+        if turn:
             self._take(turn, [], booking.tasks)
+        if turn and (turn.deliveries or booking.suspect):
             self._go()
+        else:  # it may have been a suspect that woke us
+            self._look_now()
 
     async def _call_off(self, waits: asyncio.Task[None]) -> None:
         """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
