@@ -76,19 +76,21 @@ end
 local ids, places, parked, suspected = {}, {}, 0, false
 repeat
   local line, found = next_in_line(allowed - #ids, not holds_suspect and not suspected), {}
-  for at = 1, #line, 2 do found[#found + 1] = line[at] end
+  for at = 1, #line / 2 do found[at] = line[at * 2 - 1] end
   local limits = special and limits_of(p, found) or {}
   local keyed = next(limits) ~= nil
   local suspicious = keyed and columns(lost, found) or {}
+  local count = #ids
   for index, id in ipairs(found) do
-    local limit, place = limits[id], line[index * 2]
+    local limit, place = keyed and limits[id], line[index * 2]
     if limit and not is_free(p, limit) then
       park(p, limit, tonumber(place), id)
       tell(events, 'parked', id, 'detail', limit.key)
       parked = parked + 1
     else
       if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', p.running, 0, slot_of(limit, id)) end
-      ids[#ids + 1], places[#places + 1] = id, place
+      count = count + 1
+      ids[count], places[count] = id, place
       suspected = suspected or suspicious[index]
     end
   end
@@ -102,21 +104,22 @@ end
 local envelopes, failures, losses = columns(tasks, ids), special and columns(attempts, ids) or {}, special and columns(lost, ids) or {}
 local last = redis.call('HINCRBY', meta, 'fence', #ids)
 local expiry, leased, owned, took_suspect = now + lease, {}, {}, false
-reply[4] = last - #ids + 1
+local given, FIRST, FIELDS = 0, 4, 5
+reply[FIRST] = last - #ids + 1
 
 for at, id in ipairs(ids) do
   if envelopes[at] then
-    local fence = string.format('%016d:%s:%s', reply[4] + at - 1, worker, nonce)
-    leased[#leased + 1], leased[#leased + 2] = expiry, id
-    owned[#owned + 1], owned[#owned + 2] = id, fence .. ' ' .. places[at]
-    tell(events, 'started', id, 'worker', worker)
+    leased[given + 1], leased[given + 2] = expiry, id
+    owned[given + 1], owned[given + 2] = id, string.format('%016d:%s:%s %s', reply[FIRST] + at - 1, worker, nonce, places[at])
+    given = given + 2
+    if watched then tell(events, 'started', id, 'worker', worker) end
   else
     -- An id without an envelope cannot run; it is counted, never hidden.
     redis.call('HINCRBY', stats, 'invariant_violations', 1)
   end
-  local n, waited = #reply, math.max(0, now - arrived_ms(tonumber(places[at])))
+  local n = FIRST + (at - 1) * FIELDS
   reply[n + 1], reply[n + 2], reply[n + 3] = id, envelopes[at] or '', failures[at] or 0
-  reply[n + 4], reply[n + 5] = losses[at] or 0, waited
+  reply[n + 4], reply[n + 5] = losses[at] or 0, math.max(0, now - arrived_ms(tonumber(places[at])))
   took_suspect = took_suspect or losses[at]
 end
 call_with('ZADD', leases, leased)
