@@ -1,97 +1,200 @@
-"""A Redis Cluster: redis-py's client, with batches that follow their slot wherever it goes.
-
-redis-py's own pipeline does not look for a dead node's successor, and sends ASKING on any connection that is free.
-"""
+"""A Redis Cluster: one `Server` for each node, and batches that follow their slot wherever it goes."""
 
 import asyncio
-import contextlib
-from collections.abc import Container, Sequence
-from typing import Any, NamedTuple
+from binascii import crc_hqx
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
-from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
-from redis.exceptions import AskError, MovedError
+from stoker.queue.access import Access
+from stoker.queue.address import Host
+from stoker.queue.commands import Routed
+from stoker.queue.failures import PASSING
+from stoker.queue.replies import ErrorReply, code
+from stoker.queue.server import Server
+from stoker.queue.wire import NO_MASTER
 
-from redis import exceptions
-
+SLOTS = 16384
 REDIRECTIONS = 5
-_LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
+_NOBODYS = "CLUSTERDOWN no node has slot"
+_DOUBTFUL = NO_MASTER | {"CLUSTERDOWN"}
+_ASKING = ("ASKING",)
 
 
-class Routed(NamedTuple):
-    """A command, and the key whose slot says which node is to run it."""
+class Cluster:
+    """A RedisClient for all nodes of one cluster, found through any of `seeds`."""
 
-    key: str
-    command: tuple[Any, ...]
+    follows_slots: ClassVar[bool] = True
 
-
-class Cluster(RedisCluster):
-    """A client for all nodes of one cluster."""
-
-    async def initialize(self, *args: Any, **options: Any) -> "Cluster":
-        """Ask the cluster who has what. redis-py wants its first master for that, also while just that one is down."""
-        try:
-            await super().initialize(*args, **options)
-        except _LOST:
-            for node in self.get_primaries():
-                with contextlib.suppress(*_LOST):
-                    await self.commands_parser.initialize(node)
-                    self.nodes_manager.default_node = node
-                    self._initialize = False
-                    return self
-            raise
-        return self
+    def __init__(self, seeds: Sequence[Host], access: Access) -> None:
+        self._seeds = seeds
+        self._access = access
+        self._nodes: dict[Host, Server] = {}
+        self._owners: list[Host | None] = []
+        """By slot; empty while it has to be asked for."""
+        self._looking = asyncio.Lock()
 
     async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
-        """Run commands, in order within a slot, in one round trip to each node. Errors are returned in place of replies.
-
-        Only what a node has refused to run is sent again, to where it points.
-        """
+        """See RedisClient. Only what a node has refused to run is sent again, to where it points."""
         replies: list[Any] = [None] * len(commands)
         left: Sequence[int] = range(len(commands))
         for _ in range(REDIRECTIONS):
-            await self.initialize()
-            await self._send(commands, left, replies)
-            moved = {commands[at].key: replies[at] for at in left if isinstance(replies[at], MovedError)}
-            # A WAIT has run even so, on the wrong node: it goes where the commands go that it is about.
-            left = [at for at in left if isinstance(replies[at], MovedError) or self._waits_for(commands[at], moved)]
-            if not moved:
+            owners = await self._known()
+            hosts = {at: owners[slot_of(commands[at].key)] for at in left}
+            await self._send(commands, hosts, replies)
+            left = [at for at in left if code(replies[at]) == "MOVED"]
+            if not left:
                 break
-            for slot in {error.slot_id: error for error in moved.values()}.values():
-                await self.nodes_manager.move_slot(slot)
+            for at in left:
+                self._follow(replies[at], hosts[at])
         for at, reply in enumerate(replies):
-            if isinstance(reply, AskError) and not isinstance(reply, MovedError):
-                replies[at] = await self._ask(reply, commands[at].command)
+            if code(reply) == "ASK":
+                where = _pointed_at(reply, self._owner(commands[at].key))
+                replies[at] = (await self._on(where, [Routed("", _ASKING), commands[at]]))[1]
         return replies
 
-    def _waits_for(self, routed: Routed, moved: Container[str]) -> bool:
-        return routed.key in moved and routed.command[0] in {"WAIT", "WAITAOF"}
+    async def stream(self, commands: Iterable[Routed]) -> list[Any]:
+        """See RedisClient. They leave together."""
+        return await self.round_trip(list(commands))
 
-    async def _send(self, commands: Sequence[Routed], left: Sequence[int], replies: list[Any]) -> None:
-        batches: dict[ClusterNode, list[int]] = {}
-        for at in left:
-            node = self.nodes_manager.get_node_from_slot(self.keyslot(commands[at].key))
-            batches.setdefault(node, []).append(at)
+    async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
+        """See RedisClient. All are sent again where one of them was not run: the others may be about it."""
+        replies: list[Any] = []
+        for _ in range(REDIRECTIONS):
+            host = (await self._known())[slot_of(commands[0].key)]
+            if host is None:
+                return [self._without_node(commands[0])] * len(commands)
+            try:
+                replies = await self._node(host).alone(commands, blocks=blocks)
+                if asked := next((reply for reply in replies if code(reply) == "ASK"), None):
+                    asking = [each for command in commands for each in (Routed("", _ASKING), command)]
+                    replies = (await self._node(_pointed_at(asked, host)).alone(asking, blocks=blocks))[1::2]
+            except OSError:
+                self._doubt(host)
+                raise
+            moved = [reply for reply in replies if code(reply) == "MOVED"]
+            if not moved:
+                self._judge(host, replies)
+                break
+            for reply in moved:
+                self._follow(reply, host)
+        return replies
 
-        async def one(node: ClusterNode, batch: list[int]) -> None:
-            for at, reply in zip(batch, await self._on(node, [commands[at].command for at in batch]), strict=True):
-                replies[at] = reply
+    async def everywhere(self, *command: Any) -> list[Any]:
+        """See RedisClient."""
+        hosts = dict.fromkeys(host for host in await self._known() if host)
+        answers = await asyncio.gather(*(self._on(host, [Routed("", command)]) for host in hosts))
+        return [reply for [reply] in answers]
 
-        await asyncio.gather(*(one(node, batch) for node, batch in batches.items()))
+    async def aclose(self) -> None:
+        """See RedisClient."""
+        for node in self._nodes.values():
+            await node.aclose()
+        self._nodes, self._owners = {}, []
 
-    async def _ask(self, redirection: AskError, command: Sequence[Any]) -> Any:
-        node = self.get_node(redirection.host, redirection.port)
-        if node is None:
-            self._initialize = True
-            return redirection
-        return (await self._on(node, [("ASKING",), command]))[1]
+    async def _send(self, commands: Sequence[Routed], hosts: dict[int, Host | None], replies: list[Any]) -> None:
+        batches: dict[Host | None, list[int]] = {}
+        for at, host in hosts.items():
+            batches.setdefault(host, []).append(at)
 
-    async def _on(self, node: ClusterNode, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        batch = [PipelineCommand(at, *command) for at, command in enumerate(commands)]
+        async def one(host: Host | None, batch: list[int]) -> None:
+            some = [commands[at] for at in batch]
+            answers = await self._on(host, some) if host else [self._without_node(each) for each in some]
+            for at, answer in zip(batch, answers, strict=True):
+                replies[at] = answer
+
+        await asyncio.gather(*(one(host, batch) for host, batch in batches.items()))
+
+    async def _on(self, host: Host, commands: Sequence[Routed]) -> list[Any]:
         try:
-            await node.execute_pipeline(batch)
-            replies = [each.result for each in batch]
-        except _LOST as error:
-            replies = [error] * len(commands)
-        if any(isinstance(reply, _LOST) for reply in replies):
-            self._initialize = True  # the next call asks the cluster who has taken over
+            replies = await self._node(host).round_trip(commands)
+        except OSError as error:
+            self._doubt(host)
+            return [error] * len(commands)
+        self._judge(host, replies)
         return replies
+
+    def _node(self, host: Host) -> Server:
+        if host not in self._nodes:
+
+            async def find() -> Host:
+                return host
+
+            self._nodes[host] = Server(self._access, find)
+        return self._nodes[host]
+
+    def _judge(self, host: Host, replies: Sequence[Any]) -> None:
+        if any(code(reply) in _DOUBTFUL for reply in replies):
+            self._doubt(host)
+
+    def _doubt(self, host: Host) -> None:
+        """The next call asks the cluster who has taken over; this node is asked last."""
+        self._owners = []
+        if host in self._nodes:
+            self._nodes[host] = self._nodes.pop(host)
+
+    def _without_node(self, routed: Routed) -> ErrorReply:
+        self._owners = []
+        return ErrorReply(f"{_NOBODYS} {slot_of(routed.key)}")
+
+    def _owner(self, key: str) -> Host | None:
+        return self._owners[slot_of(key)] if self._owners else None
+
+    def _follow(self, moved: ErrorReply, asked: Host | None) -> None:
+        if self._owners:
+            self._owners[int(str(moved).split()[1])] = _pointed_at(moved, asked)
+
+    async def _known(self) -> list[Host | None]:
+        """Who has each slot. Raises OSError or ErrorReply where no node says so."""
+        if not self._owners:
+            async with self._looking:
+                if not self._owners:
+                    await self._look()
+        return self._owners
+
+    async def _look(self) -> None:
+        """Ask one node after the other, until one knows of all slots; else the one that knows of most is believed."""
+        best: list[Host | None] = []
+        trouble: Exception | None = None
+        for host in tuple(dict.fromkeys((*self._nodes, *self._seeds))):
+            try:
+                [reply] = await self._node(host).round_trip([Routed("", ("CLUSTER", "SLOTS"))])
+            except OSError as error:
+                trouble = error
+                continue
+            if isinstance(reply, ErrorReply):
+                if reply.code not in PASSING:
+                    raise reply
+                trouble = reply
+                continue
+            owners = _owners(reply, host)
+            if not best or owners.count(None) < best.count(None):
+                best = owners
+            if None not in owners:
+                break
+        if not best:
+            raise trouble or ConnectionError("no node of the cluster answers")
+        self._owners = best
+        for host in set(self._nodes) - set(best):  # or the dead would be asked first for ever
+            await self._nodes.pop(host).aclose()
+
+
+def slot_of(key: str) -> int:
+    """The slot of a key: that of what stands between its first braces, if anything does."""
+    start = key.find("{")
+    end = key.find("}", start + 1) if start >= 0 else -1
+    return crc_hqx((key[start + 1 : end] if end > start + 1 else key).encode(), 0) % SLOTS
+
+
+def _owners(ranges: Sequence[Any], asked: Host) -> list[Host | None]:
+    """The masters of all slots, by slot, as CLUSTER SLOTS says it. One that does not say its name has that of the node asked."""
+    owners: list[Host | None] = [None] * SLOTS
+    for first, last, (name, port, *_), *_ in ranges:
+        host = (name.decode() if name else asked[0], port)
+        owners[first : last + 1] = [host] * (last + 1 - first)
+    return owners
+
+
+def _pointed_at(redirection: ErrorReply, asked: Host | None) -> Host:
+    """Where MOVED or ASK points: "MOVED 3999 127.0.0.1:6381"."""
+    host, _, port = str(redirection).split()[2].rpartition(":")
+    return host or (asked[0] if asked else ""), int(port)

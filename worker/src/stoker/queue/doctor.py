@@ -5,10 +5,10 @@ so what moves meanwhile is never mistaken for damage.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, scan
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
 
@@ -53,13 +53,11 @@ async def _ids(redis: RedisClient, keys: Keys) -> AsyncIterator[bytes]:
         keys.limits,
         *keys.story,
     ):
-        with errors_mapped():
-            async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
-                yield task_id
+        async for task_id, _ in scan(redis, "HSCAN", key, STEP):
+            yield task_id
     for key in (keys.ready, keys.suspects, keys.scheduled, keys.leases, keys.dead, keys.done, keys.cancelled, keys.parked):
-        with errors_mapped():
-            async for task_id, _ in cast(Any, redis.zscan_iter(key, count=STEP)):
-                yield task_id
+        async for task_id, _ in scan(redis, "ZSCAN", key, STEP):
+            yield task_id
 
 
 async def _judge(redis: RedisClient, keys: Keys, ids: list[bytes], *, mend: bool) -> list[Finding]:

@@ -5,15 +5,16 @@ every worker's upkeep, in case that one died: first to where it belongs, where e
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from stoker.queue import scripts
 from stoker.queue.broker import chunks
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.health import check_layout
 from stoker.queue.items import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions, located
+from stoker.queue.replies import entries
 from stoker.rules.items import Item, Join, Start, begin
 from stoker.rules.plan import read_entry
 from stoker.rules.settle import Failure
@@ -54,19 +55,17 @@ class Outbox:
 
     async def read(self) -> list[Waiting]:
         """The oldest entries, at most RELAYED_AT_ONCE."""
-        with errors_mapped():
-            found = await cast(Any, self._redis.xrange(self._keys.outbox, count=RELAYED_AT_ONCE))
-        return [Waiting(number.decode(), fields) for number, fields in found]
+        found = await ask(self._redis, "XRANGE", self._keys.outbox, "-", "+", "COUNT", RELAYED_AT_ONCE)
+        return [Waiting(number.decode(), fields) for number, fields in entries(found)]
 
-    async def relay(self, entries: Sequence[Waiting]) -> None:
+    async def relay(self, waiting: Sequence[Waiting]) -> None:
         """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
-        for entry in entries:
+        for entry in waiting:
             items = await self._items(entry.fields)
             await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
             await self._perform([item for item in items if not item.is_join])
-        if entries:
-            with errors_mapped():
-                await cast(Any, self._redis.xdel(self._keys.outbox, *(entry.number for entry in entries)))
+        if waiting:
+            await ask(self._redis, "XDEL", self._keys.outbox, *(entry.number for entry in waiting))
 
     async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
         if b"body" not in fields:
@@ -85,8 +84,7 @@ class Outbox:
     async def _register(self, place: str) -> None:
         if place not in self._known:
             await check_layout(self._redis, Keys(self._keys.namespace, place))
-            with errors_mapped():
-                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), place))
+            await ask(self._redis, "SADD", catalogue(self._keys.namespace), place)
             self._known.add(place)
 
 

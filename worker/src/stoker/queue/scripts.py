@@ -12,13 +12,12 @@ from importlib import resources
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-
 from stoker.errors import RedisUnavailable
-from stoker.queue.cluster import Cluster, Routed
-from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
+from stoker.queue.commands import RedisClient, Routed
+from stoker.queue.connection import ThreadClient
 from stoker.queue.durability import PATIENCE
-from stoker.queue.failures import mapped
+from stoker.queue.failures import errors_mapped, mapped
+from stoker.queue.replies import ErrorReply, code
 
 Argument = str | bytes | int | float
 
@@ -125,14 +124,13 @@ async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
             yield Routed(call.keys[0], call.by_hash(old=old))
 
     with errors_mapped():
-        replies = await (redis.round_trip(list(commands())) if isinstance(redis, Cluster) else redis.stream(commands()))
-        return await _heard(redis, made, replies)
+        return await _heard(redis, made, await redis.stream(commands()))
 
 
 async def _heard(redis: RedisClient, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
     """The replies, once all calls have run."""
     for at, reply in enumerate(replies):
-        if isinstance(reply, NoScriptError):
+        if code(reply) == "NOSCRIPT":
             replies[at] = await _teach(redis, calls[at])
         elif isinstance(reply, Exception):
             raise mapped(reply) from reply
@@ -163,19 +161,17 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
 async def _asked(
     redis: RedisClient, commands: Sequence[tuple[Argument, ...]], calls: Sequence[Call], question: tuple[Argument, ...]
 ) -> list[Any]:
-    if isinstance(redis, Cluster):
-        routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
-        return await redis.round_trip([*routed, Routed(calls[0].keys[0], question)])
-    return await redis.alone([*commands, question], blocks=PATIENCE)
+    routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
+    return await redis.alone([*routed, Routed(calls[0].keys[0], question)], blocks=PATIENCE)
 
 
 def _not_run(reply: Any) -> bool:
-    return isinstance(reply, NoScriptError) or _unreadable(reply)
+    return code(reply) == "NOSCRIPT" or _unreadable(reply)
 
 
 def _unreadable(reply: Any) -> bool:
     """Whether the server cannot read a script's `#!lua` line."""
-    return isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply)
+    return isinstance(reply, ErrorReply) and "unexpected symbol near '#'" in str(reply)
 
 
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
@@ -191,7 +187,7 @@ async def _teach(redis: RedisClient, call: Call) -> Any:
     if _unreadable(reply):
         _old.add(redis)
         [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
-    if isinstance(reply, RedisError):
+    if isinstance(reply, Exception):
         raise reply
     return reply
 
