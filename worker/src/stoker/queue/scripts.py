@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -20,6 +20,7 @@ from stoker.queue.failures import errors_mapped, mapped
 from stoker.queue.replies import ErrorReply, code
 
 Argument = str | bytes | int | float
+_FOLDER = Path(__file__).with_name("lua")
 
 _old: WeakSet[RedisClient] = WeakSet()
 """Clients whose server is Redis 6.2: it cannot read a script's `#!lua` line."""
@@ -69,10 +70,9 @@ class Call(NamedTuple):
 @cache
 def load(name: str, *, old: bool = False) -> Script:
     """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first; `old` servers get none."""
-    folder = resources.files("stoker.queue") / "lua"
-    body = (folder / f"{name}.lua").read_text()
+    body = (_FOLDER / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in PRELUDE)
+    prelude = "".join((_FOLDER / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
