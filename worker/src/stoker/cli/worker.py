@@ -138,4 +138,3 @@ def _lease(duration_: float, max_lost: int) -> Lease:
         return Lease(Duration(duration_), max_lost)
     except ValueError as error:
         raise Invalid(f"--lease: {error}") from error
-
