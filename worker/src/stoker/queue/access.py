@@ -20,7 +20,7 @@ class Access:
         self._tls: ssl.SSLContext | None = None
 
     async def open(self, host: Host) -> Wire:
-        """A connection to this server, or to the socket that the options name. Raises OSError, or the ErrorReply to a greeting."""
+        """A connection to this server, or to the socket that the options name. Raises OSError or ErrorReply."""
         options = self._options
         if options.get("ssl") and self._tls is None:
             self._tls = _context(options)

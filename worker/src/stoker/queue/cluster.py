@@ -5,10 +5,11 @@ from binascii import crc_hqx
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from stoker.errors import RedisRefused
 from stoker.queue.access import Access
 from stoker.queue.address import Host
 from stoker.queue.commands import Routed
-from stoker.queue.failures import PASSING
+from stoker.queue.failures import mapped
 from stoker.queue.replies import ErrorReply, code
 from stoker.queue.server import Server
 from stoker.queue.wire import NO_MASTER
@@ -48,7 +49,7 @@ class Cluster:
                 self._follow(replies[at], hosts[at])
         for at, reply in enumerate(replies):
             if code(reply) == "ASK":
-                where = _pointed_at(reply, self._owner(commands[at].key))
+                where = pointed_at(reply, self._owner(commands[at].key))
                 replies[at] = (await self._on(where, [Routed("", _ASKING), commands[at]]))[1]
         return replies
 
@@ -67,8 +68,8 @@ class Cluster:
                 replies = await self._node(host).alone(commands, blocks=blocks)
                 if asked := next((reply for reply in replies if code(reply) == "ASK"), None):
                     asking = [each for command in commands for each in (Routed("", _ASKING), command)]
-                    replies = (await self._node(_pointed_at(asked, host)).alone(asking, blocks=blocks))[1::2]
-            except OSError:
+                    replies = (await self._node(pointed_at(asked, host)).alone(asking, blocks=blocks))[1::2]
+            except (OSError, ErrorReply):
                 self._doubt(host)
                 raise
             moved = [reply for reply in replies if code(reply) == "MOVED"]
@@ -107,7 +108,7 @@ class Cluster:
     async def _on(self, host: Host, commands: Sequence[Routed]) -> list[Any]:
         try:
             replies = await self._node(host).round_trip(commands)
-        except OSError as error:
+        except (OSError, ErrorReply) as error:  # not let in, perhaps: it reads its data, and another has taken over
             self._doubt(host)
             return [error] * len(commands)
         self._judge(host, replies)
@@ -141,7 +142,7 @@ class Cluster:
 
     def _follow(self, moved: ErrorReply, asked: Host | None) -> None:
         if self._owners:
-            self._owners[int(str(moved).split()[1])] = _pointed_at(moved, asked)
+            self._owners[int(str(moved).split()[1])] = pointed_at(moved, asked)
 
     async def _known(self) -> list[Host | None]:
         """Who has each slot. Raises OSError or ErrorReply where no node says so."""
@@ -157,16 +158,12 @@ class Cluster:
         trouble: Exception | None = None
         for host in tuple(dict.fromkeys((*self._nodes, *self._seeds))):
             try:
-                [reply] = await self._node(host).round_trip([Routed("", ("CLUSTER", "SLOTS"))])
-            except OSError as error:
+                owners = await self._ask_for_owners(host)
+            except (OSError, ErrorReply) as error:
+                if isinstance(mapped(error), RedisRefused):
+                    raise
                 trouble = error
                 continue
-            if isinstance(reply, ErrorReply):
-                if reply.code not in PASSING:
-                    raise reply
-                trouble = reply
-                continue
-            owners = _owners(reply, host)
             if not best or owners.count(None) < best.count(None):
                 best = owners
             if None not in owners:
@@ -177,6 +174,12 @@ class Cluster:
         for host in set(self._nodes) - set(best):  # or the dead would be asked first for ever
             await self._nodes.pop(host).aclose()
 
+    async def _ask_for_owners(self, host: Host) -> list[Host | None]:
+        [reply] = await self._node(host).round_trip([Routed("", ("CLUSTER", "SLOTS"))])
+        if isinstance(reply, Exception):
+            raise reply
+        return owners_in(reply, host)
+
 
 def slot_of(key: str) -> int:
     """The slot of a key: that of what stands between its first braces, if anything does."""
@@ -185,7 +188,7 @@ def slot_of(key: str) -> int:
     return crc_hqx((key[start + 1 : end] if end > start + 1 else key).encode(), 0) % SLOTS
 
 
-def _owners(ranges: Sequence[Any], asked: Host) -> list[Host | None]:
+def owners_in(ranges: Sequence[Any], asked: Host) -> list[Host | None]:
     """The masters of all slots, by slot, as CLUSTER SLOTS says it. One that does not say its name has that of the node asked."""
     owners: list[Host | None] = [None] * SLOTS
     for first, last, (name, port, *_), *_ in ranges:
@@ -194,7 +197,7 @@ def _owners(ranges: Sequence[Any], asked: Host) -> list[Host | None]:
     return owners
 
 
-def _pointed_at(redirection: ErrorReply, asked: Host | None) -> Host:
+def pointed_at(redirection: ErrorReply, asked: Host | None) -> Host:
     """Where MOVED or ASK points: "MOVED 3999 127.0.0.1:6381"."""
     host, _, port = str(redirection).split()[2].rpartition(":")
     return host or (asked[0] if asked else ""), int(port)

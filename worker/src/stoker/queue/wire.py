@@ -54,10 +54,11 @@ class Wire(asyncio.Protocol):
         self._reader = Reader(replyError=self._error)
         self._trips: deque[_Trip] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._end: Exception | None = None
 
     @classmethod
     async def to(cls, place: Place, patience: float) -> "Wire":
-        """A connection, let in within `patience` seconds. Raises OSError, or the ErrorReply to a greeting."""
+        """A connection, let in within `patience` seconds. Raises OSError, or the ErrorReply that lets nobody in."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(patience):
@@ -83,7 +84,7 @@ class Wire(asyncio.Protocol):
     def send(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
         """Send at least one command now; what `round_trip` returns or raises comes later."""
         if self._transport.is_closing():
-            raise ConnectionError("the connection is closed")
+            raise self._end or ConnectionError("the connection is closed")
         trip = _Trip(len(commands), self._loop.time() + patience, self._loop.create_future())
         self._trips.append(trip)
         self._transport.write(b"".join([pack_command(each) for each in commands]))
@@ -100,8 +101,9 @@ class Wire(asyncio.Protocol):
     def cut(self, error: Exception | None = None) -> None:
         """End it now; whoever waits hears of it."""
         self.fit = False
+        self._end = error or ConnectionError("the connection was closed")
         self._transport.abort()
-        self._give_up(error or ConnectionError("the connection was closed"))
+        self._give_up(self._end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # No check of the kind: uvloop's transports are not asyncio's.
@@ -117,8 +119,10 @@ class Wire(asyncio.Protocol):
                     self._trips.popleft()
                     if not trip.whole.done():  # its caller may have given up
                         trip.whole.set_result(trip.replies)
-        except (HiredisError, IndexError) as error:
+        except HiredisError as error:
             self.cut(ConnectionError(f"it answers what Redis would not ({error})"))
+        except IndexError:  # nobody has asked: so a server speaks that lets nobody in
+            self.cut(reply if isinstance(reply, ErrorReply) else ConnectionError("it answers what nobody has asked"))
         if not self.fit and not self._trips:
             self._transport.close()
 
