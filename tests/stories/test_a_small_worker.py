@@ -19,19 +19,8 @@ NEVER = {"redis", "typer", "pydantic", "rich", "yaml", "opentelemetry.sdk", "psu
 """The command line's and the gateway's libraries, and what nobody needs who exports no spans."""
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Byte code for all, as where Stoker is installed: compiling leaves more behind than all of our modules take."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        environment.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
-        every_module = "import stoker.worker.process, stoker.telemetry.tracing, stoker.telemetry.logs, scales, uvloop"
-        subprocess.run([sys.executable, "-c", every_module], env={**os.environ, "PYTHONPATH": str(HERE)}, check=True)
-        yield
-
-
 @pytest.fixture
-def worker(redis_url: str, tmp_path: Path, compiled: None) -> Iterator[WorkerProcess]:
+def worker(redis_url: str, tmp_path: Path) -> Iterator[WorkerProcess]:
     with worker_process(redis_url, tmp_path, "--concurrency", "200", app="scales:app") as running:
         yield running
 
