@@ -54,7 +54,7 @@ def test_the_diagram_draws_the_moves():
 
 
 def test_every_relative_link_of_the_docs_leads_somewhere():
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     broken = [
         f"{page.relative_to(ROOT)}: {link}"
         for page in pages

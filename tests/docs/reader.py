@@ -105,7 +105,7 @@ class Reader:
     def _indented(self, block: Block) -> None:
         if is_command(block.text):
             for words in commands(block.text):
-                check(words, self._place.folder)
+                check(words, self._place.folder, block.page.parent)
         else:
             first = block.text.lstrip()
             assert not first.startswith(("@", "await ", "from ", "import ", "spec:", "apiVersion:", "{")), (

@@ -147,7 +147,7 @@ def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> Non
 
 
 def as_end(settlement: Settlement) -> End:
-    task_id, fence, transition, busy, _ = settlement
+    transition = settlement.transition
     verb, delay, body = type(transition).__name__.lower(), 0.0, ""
     match transition:
         case Succeed(value):
@@ -158,7 +158,7 @@ def as_end(settlement: Settlement) -> End:
             body = failure.type
         case Postpone(delay):
             pass
-    return End(task_id, fence, verb, round(delay * 1000), body, round(busy * 1000))
+    return End(settlement.id, settlement.fence, verb, round(delay * 1000), body, round(settlement.busy * 1000))
 
 
 def beat_with(world: World, worker: Worker) -> None:

@@ -50,8 +50,8 @@ BUGS = (
     Bug(
         "a delay is counted by the client's clock",
         "broker.py",
-        "_ms(delay), _ms(run_at))",
-        '0, _ms(__import__("time").time() + delay if delay else run_at))',
+        "_ms(entry.delay), _ms(entry.run_at))",
+        '0, _ms(__import__("time").time() + entry.delay if entry.delay else entry.run_at))',
     ),
     Bug(
         "time goes back with the server's clock",
@@ -90,6 +90,24 @@ BUGS = (
         "if redis.call('HSET', q.tasks, id, envelope) < 0 then",
     ),
     Bug(
+        "a repeated enqueue of many makes other tasks",
+        "lua/enqueue.lua",
+        "if there then return false end",
+        "",
+    ),
+    Bug(
+        "a queue with failures only looks as if it had none",
+        "lua/settle.lua",
+        "redis.call('EXISTS', cancels, attempts, lost,",
+        "redis.call('EXISTS', cancels, lost,",
+    ),
+    Bug(
+        "who was lost once is not seen as a suspect",
+        "lua/fetch.lua",
+        "redis.call('EXISTS', suspects, attempts, lost,",
+        "redis.call('EXISTS', attempts,",
+    ),
+    Bug(
         "a result is deleted before it is written",
         "lua/settle.lua",
         "push(result, id, body) else",
@@ -98,8 +116,8 @@ BUGS = (
     Bug(
         "owners are deleted before they are asked",
         "lua/settle.lua",
-        "local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)",
-        "call_with('HDEL', owners, ids) local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)",
+        "local owner, cancel_asked = columns(owners, ids),",
+        "call_with('HDEL', owners, ids) local owner, cancel_asked = columns(owners, ids),",
     ),
     Bug(
         "a retry is not charged",
@@ -188,8 +206,8 @@ BUGS = (
     Bug(
         "the progress of a run outlives it",
         "lua/settle.lua",
-        "if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end",
-        "",
+        "ipairs({cancels, progress}) do",
+        "ipairs({cancels}) do",
     ),
     Bug(
         "a pod takes others with it whose names begin alike",
@@ -218,7 +236,7 @@ BUGS = (
     Bug(
         "a paused queue is fetched from",
         "lua/fetch.lua",
-        "if redis.call('HGET', meta, 'paused') then",
+        "if paused then",
         "if false then",
     ),
     Bug(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
 from ledger import Broken, hold
 from line import QUEUE, message
+from msgspec.structs import replace
 from redis.exceptions import RedisError
 from world import Pick, Step, Worker, World, worker_of
 
@@ -95,7 +96,7 @@ def enqueue(world: World, pick: Pick) -> None:
             entries[0] = Entry(entries[0].message, run_at=moment)
         case "the only":
             claim = Claim(pick(("a", "b")), pick(UNTIL), pick((1e6, 1e6, 12.0)))
-            entries[0] = entries[0]._replace(claim=claim)
+            entries[0] = replace(entries[0], claim=claim)
         case "again" if known:
             same = world.model.items[pick(known)]
             entries.append(Entry(message(same.id, same.priority), delay=pick(DELAYS) / 1000))

@@ -2,6 +2,7 @@
 
 import pytest
 from line import DONE, FAILURE, LEASE, Line, now, open_line
+from msgspec.structs import replace
 
 from stoker.queue.broker import Delivery
 from stoker.queue.reaping import Reaped
@@ -164,7 +165,7 @@ async def test_a_fence_that_only_begins_like_the_real_one_is_refused(line: Line)
     await line.enqueue("a")
     [delivery] = await line.fetch()
     for forged in (delivery.fence[:-1], delivery.fence + "0", "", delivery.fence.replace("w", "v")):
-        assert not await line.settle(delivery._replace(fence=forged), DONE)
+        assert not await line.settle(replace(delivery, fence=forged), DONE)
     assert await line.settle(delivery, DONE)
 
 
@@ -192,7 +193,7 @@ async def test_one_batch_may_hold_good_and_stale_settlements(line: Line) -> None
 
     await line.enqueue("a", "b")
     a, b = await line.fetch()
-    stale = a._replace(fence="0000000000000000:w:00000000")
+    stale = replace(a, fence="0000000000000000:w:00000000")
     settlements = [Settlement(each.id, each.fence, DONE) for each in (stale, b, a, a)]
     turn = await line.broker.turn(settlements, 0, "w")
     assert turn.refused == [settlements[0], settlements[3]]

@@ -11,15 +11,21 @@ from prometheus_client import CollectorRegistry
 from patience import until
 from stoker.queue.broker import Broker, Delivery, Settlement, Turn
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ahead import PATIENCE, SHARE
 from stoker.worker.turns import UNDER_WAY_AT_ONCE, Turns
 
-SLOTS = 80
+SLOTS, FIRST = 80, 60
 
 
 class WatchedBroker(Broker):
-    """Remembers how many round trips were under way at once."""
+    """Remembers how many round trips were under way at once, and what came with wake-ups."""
 
-    under_way = most = 0
+    under_way = most = came_when_woken = 0
+
+    async def wait_and_take(self, *given: Any) -> Turn | None:
+        turn = await super().wait_and_take(*given)
+        self.came_when_woken += len(turn.deliveries) if turn else 0
+        return turn
 
     async def turn(self, *given: Any, **more: Any) -> Turn:
         self.under_way += 1
@@ -38,8 +44,10 @@ class Worker:
         metrics = WorkerMetrics(CollectorRegistry(), "emails", SLOTS)
         self.turns = Turns(name, SLOTS, self.broker, metrics, self.start, lambda: self.busy)
         self.deliveries: list[Delivery] = []
+        self.open: list[Delivery] = []
         self._long = long
         self.order: list[str] = []
+        self.stuck = False
         self.busy = self.most_busy = self.most_suspects = 0
         self._suspects: set[str] = set()
 
@@ -52,7 +60,9 @@ class Worker:
         if delivery.losses:
             self._suspects.add(delivery.fence)
             self.most_suspects = max(self.most_suspects, len(self._suspects))
-        if delivery.id != self._long:
+        if delivery.id == self._long or self.stuck:
+            self.open.append(delivery)
+        else:
             asyncio.get_running_loop().call_soon(self.end, delivery)
 
     def end(self, delivery: Delivery) -> None:
@@ -67,10 +77,9 @@ async def working(line: Line, name: str = "w", long: str = "") -> AsyncIterator[
     try:
         yield worker
     finally:
-        for delivery in worker.deliveries:
-            if delivery.id == long:
-                worker.end(delivery)
         worker.turns.drain()
+        for delivery in worker.open:
+            worker.end(delivery)
         await running
 
 
@@ -91,6 +100,94 @@ async def test_an_idle_worker_looks_once_for_one_task(line: Line):
             await line.enqueue(f"t{number}")
             await until(lambda: len(worker.order) == number + 1)  # noqa: B023
         assert worker.broker.most == 1
+
+
+async def taken_ahead(worker: Worker, line: Line) -> list[str]:
+    """Tasks were short, some are taken ahead, and none ends any more. Returns all of them."""
+    tasks = [f"t{number:04}" for number in range(1000)]
+    await line.enqueue(*tasks)
+    await until(lambda: len(worker.order) >= 500)
+    worker.stuck = True
+    await until(lambda: len(worker.turns.held) > worker.busy == SLOTS)
+    assert len(worker.turns.held) <= SLOTS + SLOTS // SHARE
+    return tasks
+
+
+async def first_in_line(line: Line) -> list[str]:
+    return (await line.order())[:FIRST]
+
+
+async def given_back(worker: Worker, within: float = 10) -> None:
+    await until(lambda: set(worker.turns.held.values()) <= set(worker.order) and not worker.broker.under_way, within=within)
+
+
+async def test_where_tasks_are_short_some_are_taken_ahead_and_a_draining_worker_gives_them_back(line: Line):
+    async with working(line) as worker:
+        tasks = await taken_ahead(worker, line)
+        worker.turns.drain()
+        await given_back(worker)
+    stats = await line.stats()
+    assert (stats.released > 0, stats.failed, stats.running) == (True, 0, 0)
+    assert await first_in_line(line) == tasks[len(worker.order) :][:FIRST], "at the places that they had"
+
+
+async def test_what_was_taken_ahead_of_a_long_task_goes_back_within_a_second_or_two(line: Line):
+    async with working(line) as worker:
+        tasks = await taken_ahead(worker, line)
+        await given_back(worker, within=PATIENCE + 2)
+        assert await first_in_line(line) == tasks[len(worker.order) :][:FIRST]
+
+
+async def test_what_an_idle_worker_is_woken_for_comes_with_the_wake_up(line: Line):
+    async with working(line) as worker:
+        await line.enqueue("a")
+        await until(lambda: worker.order == ["a"])
+        await until(lambda: blocked(line, 1))
+        before = worker.broker.came_when_woken
+        await line.enqueue("b", "c")
+        await until(lambda: worker.order == ["a", "b", "c"])
+        assert worker.broker.came_when_woken == before + 2
+
+
+async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line: Line):
+    """What a worker has fetched it runs or gives back; what comes later it does not fetch."""
+    for number in range(25):
+        async with working(line, f"w{number}") as worker:
+            await until(lambda: blocked(line, 1))
+            sent = asyncio.create_task(line.enqueue(f"t{number}"))
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+            worker.turns.drain()
+            await sent
+    stats = await line.stats()
+    assert (stats.running, stats.succeeded + stats.ready, stats.stale_settles) == (0, 25, 0)
+
+
+async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_rests(line: Line):
+    await line.fetch()  # the server knows the script by now
+    waits = asyncio.create_task(line.broker.wait_and_take(10, "w", 60))
+    await until(lambda: blocked(line, 1))
+    await line.broker.rest("w")
+    await line.enqueue("a")
+    turn = await waits
+    assert turn
+    assert (turn.deliveries, (await line.stats()).ready) == ([], 1)
+    await line.broker.leave("w")
+    await line.broker.pass_on()
+    turn = await line.broker.wait_and_take(10, "w", 60)
+    assert turn
+    assert [each.id for each in turn.deliveries] == ["a"], "nothing is kept of a worker that has left"
+
+
+async def test_a_worker_that_rests_takes_nothing_though_it_waits(line: Line):
+    async with working(line) as worker:
+        await until(lambda: blocked(line, 1))
+        worker.turns.rest()
+        await until(lambda: blocked(line, 0))
+        await line.enqueue("a")
+        assert (await line.stats()).ready == 1
+    assert worker.order == []
+    assert await line.order() == ["a"]
 
 
 async def become_suspects(line: Line, *ids: str, priority: int = 0) -> None:

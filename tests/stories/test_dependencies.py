@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from working import AT_ONCE, working
 
-from stoker import Context, Depends, Invalid, Stoker, TaskFailed
+from stoker import INJECTED, Context, Depends, Invalid, Stoker, TaskFailed
 
 
 class Session:
@@ -245,8 +245,15 @@ async def test_dependencies_of_a_fastapi_application_serve_its_tasks_as_they_are
     async def ship(db: Annotated[Session, FastApiDepends(get_session)]) -> str:
         return type(db).__name__
 
+    @app.task()
+    async def bill(order: int, db: Session = FastApiDepends(get_session)) -> str:
+        return f"{order} {type(db).__name__}"
+
     async with working(app):
         assert await (await ship.enqueue()).result(timeout=5) == "Session"
+        assert await (await bill.enqueue(7)).result(timeout=5) == "7 Session"
+    with pytest.raises(TypeError, match="a plain call injects nothing"):
+        await bill(7)
 
 
 async def test_an_override_takes_its_place(app: Stoker) -> None:
@@ -327,3 +334,65 @@ async def test_a_dependency_that_yields_twice_is_a_failure(app: Stoker) -> None:
             handle = await task.options(retry=0).enqueue()
             with pytest.raises(TaskFailed, match="yields more than once"):
                 await handle.result(timeout=5)
+
+
+async def test_nobody_gives_what_is_marked_as_injected(app: Stoker) -> None:
+    """The mark is for type checkers, which ask nobody for what has a default; it may stand anywhere."""
+
+    def get_name(ctx: Context = INJECTED) -> str:
+        return f"name of {ctx.task}"
+
+    @app.task()
+    async def ship(
+        order: int, ctx: Context = INJECTED, note: str = "-", db: Db = INJECTED, name: Annotated[str, Depends(get_name)] = INJECTED
+    ) -> list[str]:
+        return [str(order), str(ctx.attempt), note, type(db).__name__, name]
+
+    @app.task()
+    def ship_in_a_thread(order: int, *, ctx: Context = INJECTED, note: str) -> list[str]:
+        return [str(order), str(ctx.attempt), note]
+
+    async with working(app):
+        assert await (await ship.enqueue(7, note="x")).result(timeout=5) == ["7", "1", "x", "Session", "name of ship"]
+        assert await (await ship_in_a_thread.enqueue(7, note="x")).result(timeout=5) == ["7", "1", "x"]
+
+
+async def test_the_context_may_stand_anywhere_and_may_be_optional(app: Stoker) -> None:
+    @app.task()
+    async def first(ctx: Context, order: int, note: str = "-") -> str:
+        return f"{order} {note} {ctx.task}"
+
+    @app.task()
+    async def last(order: int, note: str, ctx: Context) -> str:
+        return f"{order} {note} {ctx.task}"
+
+    @app.task()
+    async def optional(order: int, note: str, ctx: Context | None = None) -> str:
+        return f"{order} {note} {ctx.task if ctx else None}"
+
+    async with working(app):
+        assert await (await first.enqueue(7, "x")).result(timeout=5) == "7 x first"
+        assert await (await last.enqueue(7, "x")).result(timeout=5) == "7 x last"  # type: ignore[call-arg]
+        assert await (await optional.enqueue(7, "x")).result(timeout=5) == "7 x optional"
+    assert await optional(7, "x") == "7 x None"
+
+
+async def test_a_plain_call_leaves_out_no_mark(app: Stoker) -> None:
+    @app.task()
+    async def ship(order: int, ctx: Context = INJECTED, db: Db = INJECTED) -> int:
+        return order
+
+    with pytest.raises(TypeError, match=r"ship: a plain call injects nothing, give ctx, db yourself"):
+        ship(7)
+
+
+async def test_a_mark_that_does_not_say_what_is_refused(app: Stoker) -> None:
+    @app.task()
+    async def ship(order: int, db: Session = INJECTED) -> None: ...
+
+    with pytest.raises(
+        Invalid, match=r"task ship: db: .*Session = INJECTED: nothing says what is injected. Annotate it as Context"
+    ):
+        ship.check()
+    with pytest.raises(Invalid, match="nothing says what is injected"):
+        await ship.enqueue(7)

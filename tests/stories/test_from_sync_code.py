@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from working import working
 
-from stoker import Invalid, RedisUnavailable, Stoker
+from stoker import Invalid, RedisUnavailable, Stoker, chain, group
+from stoker.queue.inspector import TaskStatus
 from stoker.rules.states import State
 
 
@@ -27,6 +28,31 @@ async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> N
 
     async with working(app):
         assert await asyncio.to_thread(view) == (5, State.SUCCEEDED, 3)
+
+
+async def test_a_workflow_is_sent_and_awaited_without_an_event_loop(app: Stoker) -> None:
+    @app.task()
+    async def double(n: int) -> int:
+        return n * 2
+
+    @app.task()
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    def view() -> tuple[int, list[int], State, list[TaskStatus]]:
+        handle = chain(group(double.prepare(1), double.prepare(2)), total.piped()).enqueue_sync()
+        later = chain(double.options(delay=600).prepare(1), double.piped()).enqueue_sync()
+        assert [task.state for task in later.pending_sync()] == [State.SCHEDULED]
+        assert later.cancel_sync() == "cancelled"
+        both = group(double.prepare(3), double.prepare(4)).enqueue_sync()
+        return handle.result_sync(timeout=5), both.result_sync(timeout=5), handle.status_sync().state, handle.pending_sync()
+
+    async with working(app):
+        assert await asyncio.to_thread(view) == (6, [6, 8], State.SUCCEEDED, [])
+    with pytest.raises(Invalid, match="await enqueue"):
+        group(double.prepare(1)).enqueue_sync()
+    with pytest.raises(Invalid, match="nothing to enqueue"):
+        group().enqueue_sync()
 
 
 async def test_many_threads_enqueue_at_once(app: Stoker) -> None:

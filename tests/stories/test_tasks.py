@@ -34,6 +34,36 @@ async def test_a_task_runs_and_its_result_has_its_type(app: Stoker) -> None:
     assert (await handle.status()).state is State.SUCCEEDED
 
 
+async def test_without_any_patience_it_looks_once(app: Stoker) -> None:
+    @app.task()
+    async def buy(price: int) -> int:
+        return price * 2
+
+    handle = await buy.enqueue(21)
+    with pytest.raises(ResultPending, match="within 0 s"):
+        await handle.result(timeout=0)
+    async with working(app):
+        await handle.result(timeout=5)
+        assert await handle.result(timeout=0) == 42
+
+
+async def test_an_id_is_enough_to_come_back_to_a_task(app: Stoker) -> None:
+    @app.task()
+    async def buy(price: int) -> Receipt:
+        return Receipt(price * 2, datetime(2030, 1, 1, tzinfo=UTC))
+
+    await buy.options(id="order-7").enqueue(21)
+    await buy.options(id="order-8", queue="slow").enqueue(1)
+    async with working(app):
+        assert (await buy.handle("order-7").result(timeout=5)).total == 42
+    assert (await buy.handle("order-8", queue="slow").status()).state is State.READY
+    assert await buy.handle("order-8", queue="slow").cancel() == "cancelled"
+    with pytest.raises(NotFound, match="'order-9'"):
+        await buy.handle("order-9").status()
+    with pytest.raises(Invalid, match="bad task id"):
+        buy.handle("order 9")
+
+
 async def test_calling_a_task_is_calling_its_function(app: Stoker) -> None:
     @app.task()
     def add(a: int, b: int) -> int:

@@ -25,7 +25,7 @@ class SmtpBusyError(Exception):
 
 
 @app.task(queue="emails")
-async def send_email(to: str, order: int, ctx: Context) -> str:
+async def send_email(ctx: Context, to: str, order: int) -> str:
     """Send a confirmation. One in ten attempts meets a busy mail server, and is retried."""
     await asyncio.sleep(random.uniform(0.01, 0.05))
     if random.random() < FAILING:
@@ -36,7 +36,7 @@ async def send_email(to: str, order: int, ctx: Context) -> str:
 
 
 @app.task(queue="emails", priority=5)
-def render_invoice(order: int, lines: int, ctx: Context) -> int:
+def render_invoice(ctx: Context, order: int, lines: int) -> int:
     """Render an invoice, more urgent than a mail. A plain function: it runs in a thread."""
     time.sleep(0.02)
     with Redis.from_url(ledger_url()) as ledger:

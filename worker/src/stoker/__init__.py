@@ -20,7 +20,7 @@ from stoker.errors import (
     TaskFailed,
     TryAgain,
 )
-from stoker.injection import Depends, State
+from stoker.injection import INJECTED, Depends, State
 from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
@@ -31,6 +31,7 @@ from stoker.workflow import Chain, Group, chain, group
 from stoker.workflow_handle import WorkflowHandle
 
 __all__ = [
+    "INJECTED",
     "Chain",
     "Concurrency",
     "Conflict",

@@ -4,16 +4,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from stoker.client import Client, TaskCall
-from stoker.errors import Invalid
+from stoker.decorator import Decorator
+from stoker.errors import Conflict, Invalid
 from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.options import Policy
 from stoker.portal import from_sync
-from stoker.queue.broker import Receipt
+from stoker.queue.broker import Receipt, taken
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_version
@@ -21,7 +22,7 @@ from stoker.rules.retry import Retry
 from stoker.rules.schedule import Definition, Timing
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
-from stoker.task import AsyncFunction, P, R, Task
+from stoker.task import Task, TaskFunction
 from stoker.telemetry.tracing import Tracing
 
 Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
@@ -77,7 +78,7 @@ class Stoker:
         executor: Literal["thread", "process"] | None = None,
         version: int = 0,
         schedule: Timing | None = None,
-    ) -> "Decorator":
+    ) -> Decorator:
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
@@ -101,7 +102,7 @@ class Stoker:
         )
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            task: Task[..., Any] = Task(self, name or function.__name__, function, policy)
+            task: TaskFunction[..., Any, ..., Any] = TaskFunction(self, name or function.__name__, function, policy)
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
             self.tasks[task.name] = task
@@ -163,11 +164,15 @@ class Stoker:
         """The same for code without an event loop."""
         return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
 
-    def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
+    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
         """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
+        return taken(await self.offer(calls))
+
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[Sequence[Receipt | Conflict]]:
+        """The same, but for a Conflict, which is returned in its place where no middleware has raised it."""
         if self.enqueue_layers:
             return send_through(self.enqueue_layers, calls, self.client.send)
-        return self.client.send(calls)
+        return self.client.offer(calls)
 
     @property
     def client(self) -> Client:
@@ -219,13 +224,3 @@ def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
 @asynccontextmanager
 async def _no_lifespan(_: Stoker) -> AsyncIterator[None]:
     yield
-
-
-class Decorator(Protocol):
-    """What `Stoker.task(...)` returns: an async function's task results in what it returns when awaited."""
-
-    @overload
-    def __call__(self, function: AsyncFunction[P, R]) -> Task[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Task[P, R]: ...
-    def __call__(self, function: Any) -> Any: ...

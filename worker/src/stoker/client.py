@@ -57,7 +57,7 @@ TRY_AGAIN_WITHIN = 5.0
 LAST_MOMENT = 253_402_300_799.0  # the end of the year 9999
 
 
-class TaskCall(Struct, frozen=True):
+class TaskCall(Struct, frozen=True, gc=False):
     """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds.
 
     An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
@@ -119,20 +119,26 @@ class TaskCall(Struct, frozen=True):
         """Raises Invalid for values out of range."""
         check_queue(self.queue)
         check_priority(self.priority)
+        if not self.task:
+            raise Invalid("the task's name is missing")
+        if self.id is not None or self.idempotency_key is not None:
+            self._check_names()
+        if self.max_retries is not None:
+            check_retries(self.max_retries)
+        if self.timeout is not None or self.soft_timeout is not None:
+            check_timeouts(self.soft_timeout, self.timeout)
+        if self.headers:
+            check_headers(self.headers)
+        if self.delay or self.run_at or self.expires or self.expires_at:
+            self._check_times()
+
+    def _check_names(self) -> None:
         if self.id is not None:
             check_id(self.id)
         if self.idempotency_key is not None:
             check_key(self.idempotency_key)
             if self.id is not None:
                 raise Invalid(f"task {self.task}: give either an id or an idempotency_key, not both")
-        if not self.task:
-            raise Invalid("the task's name is missing")
-        if self.max_retries is not None:
-            check_retries(self.max_retries)
-        check_timeouts(self.soft_timeout, self.timeout)
-        if self.headers:
-            check_headers(self.headers)
-        self._check_times()
 
     def _check_times(self) -> None:
         check_delay(self.delay)
@@ -208,7 +214,11 @@ class Client:
         queue = home_of(steps)
         with self._tracing.sending(queue, size_of(steps[:1])) as trace:
             origin = Origin(milliseconds(self._clock), trace)
-            await self._insist(lambda: self._launch(queue, steps, key, origin))
+            began, launch = time.monotonic(), partial(self._launch, queue, steps, key, origin)
+            try:
+                await launch()
+            except RedisUnavailable as error:
+                await self._insist(launch, began, error)
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Raises NotFound for a task that never was or is forgotten."""
@@ -223,7 +233,7 @@ class Client:
         """
         pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout or None):  # with 0 seconds it still looks once
                 while (status := await self._look(queue, task_id, not_there)) is None or not status.state.final:
                     if time.monotonic() >= until:  # before Python 3.12 redis-py may lose the timeout's one cancellation
                         raise TimeoutError
@@ -264,18 +274,17 @@ class Client:
             with suppress(StokerError):  # it is safe where it lies: any worker of this queue relays it
                 await outbox.relay(await outbox.read())
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        """Its answer, and how many tries it took."""
-        until, pauses, tries = time.monotonic() + TRY_AGAIN_WITHIN, iter(TRY_AGAIN_AFTER), 1
-        while True:
+    async def _insist(self, call: Callable[[], Awaitable[T]], began: float, error: RedisUnavailable) -> tuple[T, int]:
+        """The answer to a call whose first try, begun at that moment, was not answered; and how many tries it took."""
+        for tries, pause in enumerate(TRY_AGAIN_AFTER, 2):
+            if time.monotonic() + pause > began + TRY_AGAIN_WITHIN:
+                break
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
             try:
                 return await call(), tries
-            except RedisUnavailable:
-                pause = next(pauses, math.inf)
-                if time.monotonic() + pause > until:
-                    raise
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
-                tries += 1
+            except RedisUnavailable as again:
+                error = again
+        raise error
 
     async def _offer_all(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         outcomes: list[Receipt | Conflict] = []
@@ -285,35 +294,44 @@ class Client:
 
     async def _offer_to(self, calls: Sequence[TaskCall]) -> list[Receipt | Conflict]:
         """All of them for one queue, at one durability."""
-        queue, durability = calls[0].queue, calls[0].durability
+        queue, durability, began, tries = calls[0].queue, calls[0].durability, time.monotonic(), 1
         with self._tracing.sending(queue, len(calls)) as trace:
             entries = [self._entry(call, trace) for call in calls]
-            outcomes, tries = await self._insist(lambda: self._offered(queue, entries, durability))
+            try:
+                outcomes = await self._offered(queue, entries, durability)
+            except RedisUnavailable as error:
+                outcomes, tries = await self._insist(partial(self._offered, queue, entries, durability), began, error)
         return [
             outcome if type(outcome) is Receipt and not outcome.duplicate else _seen_by(call, entry, outcome, tries, self._clock())
             for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
         ]
 
-    async def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
-        places = self._partitions.remembered(queue) or await self._partitions.places(queue)
+    def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> Awaitable[list[Receipt | Conflict]]:
+        places, door = self._partitions.remembered(queue), self._doors.get((queue, durability))
+        # Of a thousand that wait for the same answer, each awaits the door itself: a coroutine between is one more object.
+        return door.offer(entries) if door and places == [queue] else self._offered_where(queue, entries, durability)
+
+    async def _offered_where(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+        places = await self._partitions.places(queue)
         if len(places) > 1:
             return await self._spread(places, entries, durability)
-        door = self._doors.get((queue, durability)) or await self._open_door(queue, durability)
-        return await door.offer(entries)
+        return await (await self._door(queue, durability)).offer(entries)
 
     async def _spread(self, places: Sequence[str], entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
         """Each to its partition, in order there."""
         parts: dict[str, list[int]] = {}
         for at, entry in enumerate(entries):
             parts.setdefault(place_of(entry.kind, places), []).append(at)
-        doors = [self._doors.get((place, durability)) or await self._open_door(place, durability) for place in parts]
+        doors = [await self._door(place, durability) for place in parts]
         offers = (door.offer([entries[at] for at in part]) for door, part in zip(doors, parts.values(), strict=True))
         found: dict[int, Receipt | Conflict] = {}
         for part, outcomes in zip(parts.values(), await asyncio.gather(*offers), strict=True):
             found.update(zip(part, outcomes, strict=True))
         return [found[at] for at in range(len(entries))]
 
-    async def _open_door(self, place: str, durability: Durability) -> Gathering:
+    async def _door(self, place: str, durability: Durability) -> Gathering:
+        if door := self._doors.get((place, durability)):
+            return door
         broker = Broker(self._redis, Keys(self._namespace, place))
         await check_layout(self._redis, broker.keys)
         await broker.register()

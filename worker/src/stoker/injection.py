@@ -3,8 +3,9 @@
     Db = Annotated[Session, Depends(get_session)]
 
     @app.task()
-    async def ship(order: int, db: Db, ctx: Context, shop: State[Shop]) -> None: ...
+    async def ship(ctx: Context, order: int, db: Db = INJECTED, shop: State[Shop] = INJECTED) -> None: ...
 
+The default changes nothing here: it tells a type checker that whoever enqueues need not give a value.
 What a function wants is found out once, as a plan: the dependencies in the order in which they are opened. A run
 follows the plan, and closes what it opened in reverse order before its outcome is recorded.
 """
@@ -14,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
-from typing import Annotated, Any, NamedTuple, TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from stoker.context import Context
 from stoker.errors import Invalid
@@ -31,6 +33,15 @@ class Dependency:
 
     dependency: Factory | None = None
     use_cache: bool = True
+
+
+class _Injected:
+    def __repr__(self) -> str:
+        return "INJECTED"
+
+
+INJECTED: Any = _Injected()
+"""The default of a parameter that is injected, so that a type checker asks no caller for it: `shop: State[Shop] = INJECTED`."""
 
 
 class _FromLifespan:
@@ -96,7 +107,8 @@ def injected(function: Factory, hints: Mapping[str, Any]) -> frozenset[str]:
 
 def placeholders(signature: inspect.Signature) -> frozenset[str]:
     """The names of the parameters whose default only says what is to be injected."""
-    return frozenset(name for name, each in signature.parameters.items() if isinstance(each.default, Dependency))
+    defaults = {name: each.default for name, each in signature.parameters.items()}
+    return frozenset(name for name, default in defaults.items() if _is_mark(default) or isinstance(default, _Injected))
 
 
 def fits(state: object, expected: Any) -> bool:
@@ -135,23 +147,33 @@ _Wish = _Value | _State | type[Context]
 
 
 def _wishes(function: Factory, hints: Mapping[str, Any]) -> dict[str, _Wish]:
-    found = {name: _wish(hints.get(name), each.default) for name, each in inspect.signature(function).parameters.items()}
+    parameters = inspect.signature(function).parameters
+    found = {name: _wish(hints.get(name), each.default) for name, each in parameters.items()}
+    for name, wish in found.items():
+        if wish is None and isinstance(parameters[name].default, _Injected):
+            raise Invalid(
+                f"{parameters[name]}: nothing says what is injected. Annotate it as Context, State[...] or with Depends(...)"
+            )
     return {name: wish for name, wish in found.items() if wish is not None}
 
 
 def _wish(hint: Any, default: Any) -> _Wish | None:
-    if isinstance(default, Dependency):
+    if _is_mark(default):
         return _Value(default.dependency or hint, default.use_cache)
-    if hint is Context:
+    if hint is Context or (get_origin(hint) in (Union, UnionType) and Context in get_args(hint)):
         return Context
     if get_origin(hint) is not Annotated:
         return None
     for mark in hint.__metadata__:
         if mark is _FROM_LIFESPAN:
             return _State(hint.__origin__)
-        if isinstance(mark, Dependency) or type(mark).__name__ == "Depends":  # FastAPI's own mark says the same
+        if _is_mark(mark):
             return _Value(mark.dependency or hint.__origin__, mark.use_cache)
     return Context if hint.__origin__ is Context else None
+
+
+def _is_mark(value: object) -> bool:
+    return isinstance(value, Dependency) or type(value).__name__ == "Depends"  # FastAPI's own mark says the same
 
 
 @dataclass(eq=False, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from stoker.client import Client, TaskCall
+from stoker.errors import Conflict
 from stoker.injection import Factory
 from stoker.queue.broker import Receipt
 from stoker.rules.plan import Chain, Link
@@ -25,6 +26,10 @@ class Application(Protocol):
 
     def send(self, calls: Sequence[TaskCall]) -> Awaitable[list[Receipt]]:
         """Enqueue in order, through the application's middleware."""
+        ...
+
+    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[Sequence[Receipt | Conflict]]:
+        """The same for those who raise a Conflict themselves."""
         ...
 
     async def close(self) -> None:

@@ -9,6 +9,8 @@ import msgspec
 
 from stoker.errors import Invalid
 from stoker.injection import injected, placeholders
+from stoker.rules.message import encode_payload
+from stoker.values import Read, Unfit, encode, is_endless, is_pydantics, read_foreign, reader, write
 
 _ABSENT: Any = msgspec.UNSET
 
@@ -25,7 +27,7 @@ class Signature:
                 raise Invalid(f"task {name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict")
 
     def __str__(self) -> str:
-        return f"{self._name}{self._whole}"
+        return f"{self._name}{self.called}"
 
     @cached_property
     def called(self) -> inspect.Signature:
@@ -36,7 +38,9 @@ class Signature:
         """The arguments by name. Raises Invalid when they do not fit."""
         positional, required, known = self._names
         if len(args) <= len(positional):
-            arguments = dict(zip(positional, args, strict=False))
+            arguments = dict(zip(positional, args))  # noqa: B905 (as many as there are)
+            if not kwargs and len(arguments) == len(known):
+                return arguments
             if arguments.keys().isdisjoint(kwargs):
                 arguments |= kwargs
                 if required <= arguments.keys() <= known:
@@ -64,24 +68,46 @@ class Signature:
         """Every argument that the function will see, whether given or by default."""
         return {name: each.default for name, each in self.called.parameters.items() if each.default is not each.empty} | bound
 
+    def encode(self, bound: dict[str, Any]) -> msgspec.Raw:
+        """The arguments as JSON. Raises Invalid that names the one that JSON cannot carry, and for more than 256 KiB."""
+        try:
+            raw = encode_payload(bound, encode)
+        except Invalid as error:
+            raise self._unwritable(bound) or error from None
+        if b"null" in bytes(raw):
+            for name, value in bound.items():
+                if is_endless(value):
+                    raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
+        return raw
+
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
         try:
             arguments = self._arguments.decode(payload)
-        except msgspec.MsgspecError as error:
+            found = {name: value for name in arguments.__struct_fields__ if (value := getattr(arguments, name)) is not _ABSENT}
+            if self._readers:
+                found |= {name: read(bytes(found[name])) for name, read in self._readers.items() if name in found}
+        except (msgspec.MsgspecError, Unfit) as error:
             raise Invalid(f"arguments do not fit {self}: {error}") from error
-        return {name: getattr(arguments, name) for name in arguments.__struct_fields__ if getattr(arguments, name) is not _ABSENT}
+        except Exception as error:  # what a type of the application says of them
+            raise Invalid(f"arguments do not fit {self}: {type(error).__name__}: {error}") from error
+        return found
 
     def decode_result(self, value: bytes) -> Any:
-        """A result from JSON to the declared return type."""
-        return msgspec.json.decode(value, type=self._hints.get("return", Any), strict=False)
+        """A result from JSON to the declared return type. Raises Invalid where it is of another one."""
+        try:
+            return self._result(value)
+        except Unfit as error:
+            raise Invalid(f"the result of {self._name} is not what it declares: {error}") from error
+        except Exception as error:
+            raise Invalid(f"the result of {self._name} cannot be read: {type(error).__name__}: {error}") from error
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
         try:
-            _ = self._arguments
+            _ = self._arguments, self._result
         except (NameError, TypeError) as error:
-            raise Invalid(f"task {self._name}: its type hints cannot be used for JSON arguments: {error}") from error
+            raise Invalid(f"task {self._name}: its type hints cannot be used for JSON: {error}") from error
 
     def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises TypeError where a parameter that only says what is to be injected is left out of a plain call."""
@@ -94,19 +120,42 @@ class Signature:
 
     @cached_property
     def _injected(self) -> frozenset[str]:
-        return injected(self._function, self._hints)
+        try:
+            return injected(self._function, self._hints)
+        except Invalid as error:
+            raise Invalid(f"task {self._name}: {error}") from error
 
     @cached_property
     def _placeholders(self) -> frozenset[str]:
         return placeholders(self._whole)
 
+    def _unwritable(self, bound: dict[str, Any]) -> Invalid | None:
+        for name, value in bound.items():
+            try:
+                write(value)
+            except Invalid as error:
+                return Invalid(f"argument {name} of {self._name} cannot be written as JSON: {error}")
+        return None
+
     @cached_property
     def _arguments(self) -> msgspec.json.Decoder[Any]:
+        hints = {name: self._hints.get(name, Any) for name in self.called.parameters} | dict.fromkeys(self._readers, msgspec.Raw)
         fields = [
-            (name, self._hints.get(name, Any)) if each.default is each.empty else (name, self._hints.get(name, Any), _ABSENT)
+            (name, hints[name]) if each.default is each.empty else (name, hints[name], _ABSENT)
             for name, each in self.called.parameters.items()
         ]
-        return msgspec.json.Decoder(msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True))
+        arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        return msgspec.json.Decoder(arguments, dec_hook=read_foreign)
+
+    @cached_property
+    def _readers(self) -> dict[str, Read]:
+        """What reads the parameters that are not for msgspec to read."""
+        hints = {name: self._hints.get(name, Any) for name in self.called.parameters}
+        return {name: reader(hint, f"$.{name}") for name, hint in hints.items() if is_pydantics(hint)}
+
+    @cached_property
+    def _result(self) -> Read:
+        return reader(self._hints.get("return", Any))
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:

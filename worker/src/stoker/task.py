@@ -1,18 +1,21 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cached_property, update_wrapper
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast
+
+from msgspec.structs import replace
 
 from stoker.client import TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Plan, fits, name_of, plan
 from stoker.options import Options, Policy, check_known, fields_of
 from stoker.portal import from_sync
-from stoker.prepared import Application, Prepared
+from stoker.prepared import Application, Prepared, R_co, T_contra
+from stoker.queue.broker import taken
 from stoker.queue.inspector import Cancellation, TaskStatus
-from stoker.rules.message import encode_payload
+from stoker.rules.message import check_id, check_queue
 from stoker.rules.why import Explanation
 from stoker.signature import Signature
 
@@ -20,7 +23,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
-AsyncFunction = Callable[P, Coroutine[Any, Any, R]]
+Whole = ParamSpec("Whole")
+C = TypeVar("C")
 
 
 class Handle(Generic[R]):
@@ -66,6 +70,12 @@ class Handle(Generic[R]):
         return from_sync("await result(...)", lambda: self.result(timeout), self._task.app.close)
 
 
+class Piped(Protocol[T_contra, Q, R_co]):
+    """What has a first parameter that a result can be piped into. mypy finds it in a method, and not in a class's parameters."""
+
+    def prepare(self, into: T_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> Prepared[object, R_co]: ...
+
+
 class Task(Generic[P, R]):
     """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
 
@@ -76,18 +86,9 @@ class Task(Generic[P, R]):
         self.policy = policy
         self.signature = Signature(name, function)
         self._check_executor()
-        update_wrapper(self, function)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.policy.queue}>"
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
-
-        Raises TypeError where a parameter with `Depends(...)` as its default is left out.
-        """
-        self.signature.check_plain_call(args, kwargs)
-        return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it to its queue.
@@ -100,9 +101,9 @@ class Task(Generic[P, R]):
         """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
         return self.bound({}, args, kwargs)
 
-    def piped(self: "Task[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+    def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """The same for a link of a chain whose first parameter takes the result of what went before."""
-        return self.bound({}, args, kwargs, self.signature.receiver(kwargs))
+        return cast(Task[..., R], self).link({}, args, kwargs)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """The same for code without an event loop, from any thread. Raises as `enqueue`, and Invalid on a thread with a loop."""
@@ -112,6 +113,13 @@ class Task(Generic[P, R]):
         """The same task with other options for one call. Raises TypeError for an option that there is not."""
         check_known(options)
         return Call(self, options)
+
+    def handle(self, task_id: str, queue: str | None = None) -> Handle[R]:
+        """What `enqueue` returned for the one with this id: in another request, another process, another day.
+
+        Nothing is asked of Redis yet; where there is no such task, `status` raises NotFound. `queue` where it went to another one.
+        """
+        return Handle(self, check_queue(queue or self.policy.queue), check_id(task_id), duplicate=False)
 
     @cached_property
     def is_async(self) -> bool:
@@ -145,23 +153,31 @@ class Task(Generic[P, R]):
     def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
         """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
         bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
-        payload = encode_payload(bound)
-        unique, concurrency = options.get("unique", self.policy.unique), options.get("concurrency", self.policy.concurrency)
-        fields: dict[str, Any] = {"queue": self.policy.queue, "priority": self.policy.priority}
-        return Prepared(
+        payload = self.signature.encode(bound)
+        policy = self.policy
+        unique, concurrency = options.get("unique", policy.unique), options.get("concurrency", policy.concurrency)
+        claim = unique.claim(self.name, payload, args, kwargs) if unique else None
+        limit = concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None
+        call: Prepared[Any, R] = Prepared(
             origin=self,
-            into=into,
             task=self.name,
+            queue=policy.queue,
+            priority=policy.priority,
+            version=policy.version,
             payload=payload,
-            claim=unique.claim(self.name, payload, args, kwargs) if unique else None,
-            limit=concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None,
-            version=self.policy.version,
-            **(fields | fields_of(options) if options else fields),
+            into=into,
+            claim=claim,
+            limit=limit,
         )
+        return replace(call, **fields_of(options)) if options else call
+
+    def link(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared[Any, R]:
+        """The same where the first free parameter is still to come."""
+        return self.bound(options, args, kwargs, self.signature.receiver(kwargs))
 
     async def send(self, call: TaskCall) -> Handle[R]:
         """Send one of its calls, which `call` has made."""
-        [receipt] = await self.app.send([call])
+        [receipt] = taken(await self.app.offer((call,)))
         return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def check(self) -> None:
@@ -200,6 +216,27 @@ class Task(Generic[P, R]):
             )
 
 
+class TaskFunction(Task[P, R], Generic[Whole, C, P, R]):
+    """What `@app.task(...)` makes of a function: a task, and called it is still that function.
+
+    `Whole` are all parameters of the function and C is what a call of it gives; P are those that a caller of `enqueue` gives
+    and R is the task's result.
+    """
+
+    def __init__(self, app: Application, name: str, function: Callable[Whole, C], policy: Policy) -> None:
+        super().__init__(app, name, function, policy)
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Whole.args, **kwargs: Whole.kwargs) -> C:
+        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+
+        Raises TypeError where a parameter whose default is `Depends(...)` or INJECTED is left out.
+        """
+        self.signature.check_plain_call(args, kwargs)
+        result: C = self.function(*args, **kwargs)
+        return result
+
+
 class Call(Generic[P, R]):
     """A task with the options of one call."""
 
@@ -219,6 +256,7 @@ class Call(Generic[P, R]):
         """See `Task.prepare`."""
         return self._task.bound(self._options, args, kwargs)
 
-    def piped(self: "Call[Concatenate[T, Q], R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
+    def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """See `Task.piped`."""
-        return self._task.bound(self._options, args, kwargs, self._task.signature.receiver(kwargs))
+        call = cast(Call[..., R], self)
+        return call._task.link(call._options, args, kwargs)

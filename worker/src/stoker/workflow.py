@@ -3,13 +3,14 @@
 What follows a task lies in its envelope, and is enqueued by the very script that records its success. How: `rules/plan.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
+from stoker.portal import from_sync
 from stoker.prepared import Origin, Prepared, R_co, T_contra
 from stoker.queue.durability import Durability
 from stoker.rules.message import IdFactory
@@ -51,6 +52,10 @@ class Chain(Generic[T_contra, R_co]):
         """
         return await _enqueue(self)
 
+    def enqueue_sync(self: "Chain[object, R]") -> WorkflowHandle[R]:
+        """The same for code without an event loop. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        return from_sync("await enqueue()", self.enqueue, _closing(self))
+
 
 class Group(Generic[T_contra, R_co]):
     """Chains that run side by side. Its result is the list of theirs, in order."""
@@ -71,6 +76,10 @@ class Group(Generic[T_contra, R_co]):
     async def enqueue(self: "Group[object, R]") -> WorkflowHandle[R]:
         """Send all of it. Raises as `Chain.enqueue`."""
         return await _enqueue(self)
+
+    def enqueue_sync(self: "Group[object, R]") -> WorkflowHandle[R]:
+        """The same for code without an event loop. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        return from_sync("await enqueue()", self.enqueue, _closing(self))
 
 
 Flow = Prepared[T_contra, R_co] | Chain[T_contra, R_co] | Group[T_contra, R_co]
@@ -134,6 +143,12 @@ def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
         if flow.durability is not Durability.MEMORY and not is_first:
             raise Invalid(f"task {flow.task} asks for {flow.durability} durability: only the first link of a chain can")
     return flow.steps
+
+
+def _closing(workflow: Flow[Any, Any]) -> Callable[[], Awaitable[None]]:
+    """What gives back the connections of its application. Raises Invalid where there is nothing to enqueue."""
+    check_start(workflow.steps)
+    return next(_prepared(workflow)).origin.app.close
 
 
 def _bounded(steps: Steps) -> Steps:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from stoker.client import Client
 from stoker.clock import milliseconds, system
 from stoker.errors import NotFound, TaskFailed
+from stoker.portal import from_sync
 from stoker.prepared import Application, Origin
 from stoker.queue.inspector import Cancellation, TaskStatus
 from stoker.rules.message import Message
@@ -80,6 +81,22 @@ class WorkflowHandle(Generic[R]):
         await self._call_off(self._steps, answers)
         order = (Cancellation.REQUESTED, Cancellation.CANCELLED, Cancellation.OVER)
         return next((answer for answer in order if answer in answers), Cancellation.UNKNOWN)
+
+    def status_sync(self) -> TaskStatus:
+        """`status`, for code without an event loop."""
+        return from_sync("await status()", self.status, self._app.close)
+
+    def pending_sync(self) -> list[TaskStatus]:
+        """`pending`, for code without an event loop."""
+        return from_sync("await pending()", self.pending, self._app.close)
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """`result`, for code without an event loop."""
+        return from_sync("await result(...)", lambda: self.result(timeout), self._app.close)
+
+    def cancel_sync(self) -> Cancellation:
+        """`cancel`, for code without an event loop."""
+        return from_sync("await cancel()", self.cancel, self._app.close)
 
     async def _outcome(self, steps: Chain, until: float | None) -> Any:
         """The value of the last of these steps. A member of a group at the end is awaited with all that comes before it."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
@@ -36,7 +37,7 @@ _json = msgspec.json.Encoder().encode
 _TAKEN = {b"ready": State.READY, b"scheduled": State.SCHEDULED}
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
 
     With a `claim` only where no other task holds the same one. With a `limit` it runs only beside so many of its key.
@@ -54,7 +55,7 @@ class Entry(NamedTuple):
         return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
-class Receipt(NamedTuple):
+class Receipt(Struct, frozen=True, gc=False):
     """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
 
     id: str
@@ -62,7 +63,7 @@ class Receipt(NamedTuple):
     duplicate: bool = False
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True, gc=False):
     """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
 
     `taken` is the moment by Redis' clock, epoch ms.
@@ -121,6 +122,8 @@ class Broker:
         self._retention = retention
         self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
         self._nothing_ended = settle_call(keys, [], 0)
+        # Made once: names of keys cost more than most of what is done with them.
+        self._enqueue_keys, self._fetch_keys = _enqueue_keys(keys), _fetch_keys(keys)
 
     async def register(self) -> None:
         """Make this place of a queue known to those who list queues."""
@@ -136,9 +139,7 @@ class Broker:
 
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        k = self.keys
-        keys = (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
-        calls = (Call("enqueue", keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
+        calls = (Call("enqueue", self._enqueue_keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
         if entries and durability is not Durability.MEMORY:
             parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
         elif len(entries) > ENQUEUED_AT_ONCE:
@@ -166,9 +167,25 @@ class Broker:
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
             return Turn(refused, [], False, None, relay)
-        now, back, paused, first, *fields = replies[-1]
-        deliveries = list(_deliveries(fields, now, first, worker, nonce))
-        return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
+        return _fetched(replies[-1], worker, nonce, refused, relay=relay)
+
+    async def wait_and_take(self, room: int, worker: str, timeout: float) -> Turn | None:
+        """`wait_for_work`, and in the same round trip take up to `room` tasks, a suspect among them, perhaps.
+
+        None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes, and where Redis
+        does not know the script yet. After `rest` it brings nothing any more.
+        """
+        if self._redis.follows_slots:
+            await self.wait_for_work(timeout)
+            return None
+        nonce = os.urandom(4).hex()
+        fetch = self._fetch_call(worker, nonce, room, holds_suspect=False, waited=True)
+        reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
+        return None if reply is None else _fetched(reply, worker, nonce, [])
+
+    async def rest(self, worker: str) -> None:
+        """This worker takes no more, whatever it has sent behind a wait for work."""
+        await scripts.run(self._redis, Call("rest", (self.keys.meta,), [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -193,7 +210,7 @@ class Broker:
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
         k = self.keys
-        await scripts.run(self._redis, Call("leave", (k.workers, k.beats), [worker]))
+        await scripts.run(self._redis, Call("leave", (k.workers, k.beats, k.meta), [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
@@ -227,15 +244,9 @@ class Broker:
             raise mapped(answer) from answer
         return parts
 
-    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool) -> Call:
-        k = self.keys
-        keys = (
-            *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-            *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
-            *k.parking,
-        )
-        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace]
-        return Call("fetch", keys, arguments, before=self._nothing_ended)
+    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> Call:
+        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
+        return Call("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
@@ -252,8 +263,9 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
     fields = [*_claims(entries), *_limits(entries)]
-    for message, delay, run_at, *_ in entries:
-        fields += (message.id, encode(message), message.priority, _ms(delay), _ms(run_at))
+    for entry in entries:
+        message = entry.message
+        fields += (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
     return fields
 
 
@@ -296,12 +308,30 @@ def same_as(message: Message, envelope: bytes) -> bool:
         return False
 
 
+def _fetched(reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
+    now, back, paused, first, *fields = reply
+    deliveries = list(_deliveries(fields, now, first, worker, nonce))
+    return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
+
+
 def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:
     for number, at in enumerate(range(0, len(fields), 5), first):
         task_id, envelope, failures, losses, waited = fields[at : at + 5]
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
             yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
+
+
+def _enqueue_keys(k: Keys) -> tuple[str, ...]:
+    return (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
+
+
+def _fetch_keys(k: Keys) -> tuple[str, ...]:
+    return (
+        *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
+        *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
+        *k.parking,
+    )
 
 
 def _ms(seconds: float) -> int:

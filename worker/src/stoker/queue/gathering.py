@@ -74,10 +74,12 @@ class Gathering:
             if not isinstance(error, Exception):
                 raise
         else:
+            at = 0
             for waiting in party:
-                mine, outcomes = outcomes[: len(waiting.entries)], outcomes[len(waiting.entries) :]
+                until = at + len(waiting.entries)
                 if not waiting.outcomes.done():
-                    waiting.outcomes.set_result(mine)
+                    waiting.outcomes.set_result(outcomes[at:until])
+                at = until
         finally:
             self._under_way -= 1
             self._send_next()

@@ -114,6 +114,24 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
         return await _heard(redis, calls, await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls]))
 
 
+async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
+    """Run a script as soon as a command that blocks for so many seconds has ended, before anybody could hear of that.
+
+    Returns its reply, None where the server does not know it. On a connection of its own: whoever is cancelled here leaves
+    nothing behind that runs later, unless it runs already.
+    """
+    with errors_mapped():
+        key, script = call.keys[0], call.by_hash(old=redis in _old)
+        ended, reply = await redis.alone([Routed(key, blocking), Routed(key, script)], blocks=blocks)
+    if isinstance(ended, Exception):
+        raise mapped(ended) from ended
+    if _not_run(reply):
+        return None
+    if isinstance(reply, Exception):
+        raise mapped(reply) from reply
+    return reply
+
+
 async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
     """The same for long calls, each of which sets out before the next is made."""
     old, made = redis in _old, []

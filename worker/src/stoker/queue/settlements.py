@@ -1,9 +1,11 @@
 """The ends of deliveries, as `settle.lua` takes them: many in one call, and with each what follows from it."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, assert_never
+from functools import lru_cache
+from typing import assert_never
 
 import msgspec
+from msgspec import Struct
 
 from stoker.queue.items import pack
 from stoker.queue.keys import Keys
@@ -18,7 +20,7 @@ ITEMS_AT_ONCE = 500
 _json = msgspec.json.Encoder().encode
 
 
-class Settlement(NamedTuple):
+class Settlement(Struct, frozen=True, gc=False):
     """The end of a delivery. `busy` is seconds spent running it, `items` follow if it has succeeded."""
 
     id: str
@@ -50,23 +52,27 @@ def fills_outbox(settlements: Sequence[Settlement]) -> bool:
 
 def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call:
     """End these deliveries. `keep` is seconds for which a result is kept."""
-    keys = (
-        *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
-        *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
-        *(k.events, *k.story, k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
-    )
     arguments: list[Argument] = [_ms(keep), len(settlements)]
     for settlement in settlements:
         arguments += _settle_fields(settlement)
     for number, settlement in enumerate(settlements, 1):
         for item in settlement.items:
             arguments += (number, pack(item))
-    return Call("settle", keys, arguments)
+    return Call("settle", _settle_keys(k), arguments)
+
+
+@lru_cache(256)
+def _settle_keys(k: Keys) -> tuple[str, ...]:
+    return (
+        *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
+        *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
+        *(k.events, *k.story, k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
+    )
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
-    task_id, fence, transition, busy, _ = settlement
-    match transition:
+    task_id, fence, busy = settlement.id, settlement.fence, settlement.busy
+    match settlement.transition:
         case Succeed(value):
             return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
         case Retry(delay, failure):
@@ -80,7 +86,7 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
         case Cancel():
             return (task_id, fence, "cancel", 0, "", _ms(busy))
         case _:
-            assert_never(transition)
+            assert_never(settlement.transition)
 
 
 def _ms(seconds: float) -> int:

@@ -8,6 +8,8 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -24,10 +26,9 @@ _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
-_TAIL = 1 << 40
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One task as it lies in Redis.
 
     `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
@@ -67,6 +68,7 @@ class Success(msgspec.Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
 _payload = msgspec.json.Decoder(dict[str, object])
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def encode(message: Message) -> bytes:
@@ -82,24 +84,33 @@ def decode(envelope: bytes) -> Message:
         raise Invalid(f"not a task envelope: {error}") from error
 
 
-def encode_payload(arguments: object) -> msgspec.Raw:
+def encode_payload(arguments: Mapping[str, object], encode: Callable[[object], bytes] = _encoder.encode) -> msgspec.Raw:
     """Named arguments as JSON. Raises Invalid for what JSON cannot carry and for more than 256 KiB."""
     try:
-        raw = _encoder.encode(arguments)
+        raw = encode(arguments)
+        _skim(raw)  # a Raw among the arguments is written as it is
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the payload cannot be written as JSON: {error}") from error
-    return check_payload(raw)
+    if len(raw) > MAX_PAYLOAD_BYTES:
+        raise _too_large(raw)
+    if not raw.startswith(b"{"):
+        raise Invalid(f"the payload must be a JSON object of named arguments, not a {type(arguments).__name__}")
+    return msgspec.Raw(raw)
 
 
 def check_payload(raw: bytes) -> msgspec.Raw:
     """Hold JSON bytes to the rules for a payload. Raises Invalid with what is wrong."""
     if len(raw) > MAX_PAYLOAD_BYTES:
-        raise Invalid(f"the payload has {len(raw)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed: pass a reference instead")
+        raise _too_large(raw)
     try:
         _payload.decode(raw)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the payload must be a JSON object of named arguments: {error}") from error
     return msgspec.Raw(raw)
+
+
+def _too_large(raw: bytes) -> Invalid:
+    return Invalid(f"the payload has {len(raw)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed: pass a reference instead")
 
 
 def same_task(a: Message, b: Message) -> bool:
@@ -131,6 +142,7 @@ def digest(*parts: str) -> str:
     return hashlib.sha256(_encoder.encode(parts)).hexdigest()[:32]
 
 
+@lru_cache(256)
 def check_queue(name: str) -> str:
     """Raises Invalid unless it could be the name of a Kubernetes object of at most 63 characters."""
     if not _QUEUE.fullmatch(name):
@@ -206,14 +218,12 @@ class IdFactory:
 
     def __init__(self) -> None:
         self._last = 0
-        self._head = 0
-        self._written = ""  # the head, which seldom changes: a factory for bulk calls must be quick
+        self._written = ""  # all but its last ten bits, which seldom change: a factory for bulk calls must be quick
 
     def __call__(self) -> str:
-        now = time.time_ns() // 1_000_000
+        now, last = time.time_ns() // 1_000_000, self._last
         # A clock that stood still or went back must not reorder this client's tasks.
-        self._last = now << 80 | int.from_bytes(os.urandom(10)) if now > self._last >> 80 else self._last + 1
-        head, tail = divmod(self._last, _TAIL)
-        if head != self._head:
-            self._head, self._written = head, "".join([_PAIRS[head >> shift & 1023] for shift in range(80, -1, -10)])
-        return f"{self._written}{_PAIRS[tail >> 30]}{_PAIRS[tail >> 20 & 1023]}{_PAIRS[tail >> 10 & 1023]}{_PAIRS[tail & 1023]}"
+        self._last = following = now << 80 | int.from_bytes(os.urandom(10)) if now > last >> 80 else last + 1
+        if following >> 10 != last >> 10:
+            self._written = "".join([_PAIRS[following >> shift & 1023] for shift in range(120, 0, -10)])
+        return self._written + _PAIRS[following & 1023]

@@ -1,4 +1,4 @@
-"""The time limits of one run: `asyncio.timeout` for the hot path, at a third of its cost, and more insistent; and a soft one."""
+"""The time limits of one run: `asyncio.timeout` for the hot path, at a fraction of its cost, and more insistent; and a soft one."""
 
 import asyncio
 import types
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from stoker.errors import SoftTimeout
 
 ASK_AGAIN = 5.0
+MOST_LINES = 64
+"""So many different limits, and those that nobody waits for are forgotten."""
 
 
 class Limits(NamedTuple):
@@ -23,15 +25,15 @@ class Limits(NamedTuple):
 
 
 class Deadline:
-    """Cancels the current task of the event loop after `limit` seconds (None = never) and turns that into TimeoutError.
+    """Cancels the current task of the event loop when its time is over, and turns that into TimeoutError.
 
-    A cancellation that the task caught, or that was lost on its way, is asked for again.
+    A cancellation that the task caught, or that was lost on its way, is asked for again. Made by `Deadlines.after`.
     """
 
-    __slots__ = ("_asked", "_cancelling", "_limit", "_task", "_timer")
+    __slots__ = ("_asked", "_cancelling", "_line", "_task", "_timer")
 
-    def __init__(self, limit: float | None) -> None:
-        self._limit = limit
+    def __init__(self, line: "_Line | None") -> None:
+        self._line = line
         self._asked = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,25 +44,91 @@ class Deadline:
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
-        if self._limit is not None and task is not None:
+        if self._line is not None and task is not None:
             self._task = task
             self._cancelling = task.cancelling()
-            self._timer = task.get_loop().call_later(self._limit, self._expire)
+            self._line.join(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if self._timer is None:
+        if self._line is not None:
+            self._line.leave(self)
+        if not self._asked:
             return
-        self._timer.cancel()
-        if self._asked:
-            for _ in range(self._asked):
-                left = self._task.uncancel()
-            if kind is asyncio.CancelledError and left <= self._cancelling:
-                raise TimeoutError from error
+        if self._timer:
+            self._timer.cancel()
+        for _ in range(self._asked):
+            left = self._task.uncancel()
+        if kind is asyncio.CancelledError and left <= self._cancelling:
+            raise TimeoutError from error
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The time is over."""
         self._asked += 1
         self._task.cancel()
-        self._timer = self._task.get_loop().call_later(ASK_AGAIN, self._expire)
+        self._timer = self._task.get_loop().call_later(ASK_AGAIN, self.expire)
+
+
+class Deadlines:
+    """The deadlines of the runs of one event loop.
+
+    Of runs with the same limit those that began first end first: a line for each limit, and one timer for each line. A timer for
+    each run would cost more than the rest of its deadline.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[float, _Line] = {}
+
+    def after(self, limit: float | None) -> Deadline:
+        """A deadline so many seconds after it is entered; None is never."""
+        if limit is None:
+            return Deadline(None)
+        if (line := self._lines.get(limit)) is None:
+            if len(self._lines) >= MOST_LINES:
+                self._forget_empty_lines()
+            line = self._lines[limit] = _Line(limit)
+        return Deadline(line)
+
+    def _forget_empty_lines(self) -> None:
+        for line in [each for each in self._lines.values() if each.empty]:
+            line.close()
+            del self._lines[line.limit]
+
+
+class _Line:
+    """Those who have the same limit, in the order in which they end."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._ends: dict[Deadline, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not self._ends
+
+    def join(self, deadline: Deadline) -> None:
+        self._ends[deadline] = ends = self._loop.time() + self.limit
+        if self._timer is None:
+            self._timer = self._loop.call_at(ends, self._look)
+
+    def leave(self, deadline: Deadline) -> None:
+        self._ends.pop(deadline, None)
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        """The timer was set for one that has mostly left meanwhile: it goes on with the first that is still there."""
+        self._timer, now = None, self._loop.time()
+        while self._ends:
+            deadline, ends = next(iter(self._ends.items()))
+            if ends > now:
+                self._timer = self._loop.call_at(ends, self._look)
+                return
+            del self._ends[deadline]
+            deadline.expire()
 
 
 async def softly(run: Awaitable[Any], limit: float) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,13 +22,16 @@ from stoker.settings import WorkerSettings
 from stoker.task import Task
 from stoker.telemetry.logs import running
 from stoker.telemetry.tracing import carried
-from stoker.worker.deadline import Deadline, Limits, softly
+from stoker.worker.deadline import Deadlines, Limits, softly
+from stoker.worker.forks import generation
 from stoker.worker.opening import run_here_with, run_with
 from stoker.worker.pool import Child, NotStarted, ProcessPool
 from stoker.worker.running import context_of
 from stoker.worker.verdict import ChildFailed, called, failed, leave_if_forked, raised, returned
 
 Call = Callable[[], Awaitable[Any]]
+_VERDICTS = (Returned, Hopeless)
+"""What a run may come back with instead of a value."""
 
 
 class Executor:
@@ -38,8 +40,9 @@ class Executor:
     def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
         self._app = app
         self._tasks = app.tasks
-        self._process = os.getpid()
+        self._generation = generation()
         self._timeout = settings.task_timeout
+        self._deadlines = Deadlines()
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
@@ -48,24 +51,27 @@ class Executor:
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._processes.close()
 
-    async def run(self, delivery: Delivery, message: Message) -> Outcome:
-        """The outcome of one run. Raises CancelledError only when the run itself is cancelled."""
+    def run(self, delivery: Delivery, message: Message) -> Awaitable[Outcome]:
+        """The outcome of one run, to be awaited at once. Raises CancelledError only when the run itself is cancelled."""
         task = self._tasks.get(message.task)
-        if task is None:
-            known = ", ".join(sorted(self._tasks)) or "none"
-            return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
-        if message.version > task.policy.version:
-            words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
-            return Unknown(Failure("NewerVersion", words))
+        if task is None or message.version > task.policy.version:
+            return _known(self._not_here(task, message))
         running.set((message, delivery))
         if task.executor == "process":
-            return await self._with_child(task, delivery, message)
+            return self._with_child(task, delivery, message)
         try:
             arguments = task.decode_arguments(bytes(message.payload))
         except Invalid as error:
-            return Hopeless(Failure("InvalidArguments", str(error)))
+            return _known(Hopeless(Failure("InvalidArguments", str(error))))
         limits = self._limits(task, message)
-        return await self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
+        return self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
+
+    def _not_here(self, task: Task[..., Any] | None, message: Message) -> Unknown:
+        if task is None:
+            known = ", ".join(sorted(self._tasks)) or "none"
+            return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
+        words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
+        return Unknown(Failure("NewerVersion", words))
 
     def _limits(self, task: Task[..., Any], message: Message) -> Limits:
         """Seconds the run may take. A thread is only told: it could not be stopped, and would run on beside its retry."""
@@ -104,7 +110,7 @@ class Executor:
         return run_with(plan.outer, values, here) if plan.outer else here()
 
     async def _call(self, task: Task[..., Any], call: Call, limits: Limits) -> Outcome:
-        deadline = Deadline(None if task.executor == "thread" else limits.hard)
+        deadline = self._deadlines.after(None if task.executor == "thread" else limits.hard)
         try:
             with deadline:
                 value = await (softly(call(), limits.soft) if limits.soft and task.is_async else call())
@@ -115,8 +121,8 @@ class Executor:
                 return failed(Failure("TaskTimeout", f"did not end within {limits.hard:g} s"), TimeoutError, task.policy.retry)
             return raised(error, task.policy.retry)
         finally:
-            leave_if_forked(self._process)
-        return value if isinstance(value, Returned | Hopeless) else returned(task.name, value)
+            leave_if_forked(self._generation)
+        return value if isinstance(value, _VERDICTS) else returned(task.name, value)
 
     async def _in_thread(self, function: Callable[[], Any], told: Context | None = None) -> Any:
         variables = contextvars.copy_context()
@@ -148,3 +154,7 @@ class Executor:
             return msgspec.json.decode(outcome.value) if layers else outcome
 
         return await self._sent(task, context, onion(layers, call)(context))
+
+
+async def _known(outcome: Outcome) -> Outcome:
+    return outcome

@@ -78,7 +78,7 @@ class Notes:
         self._metrics = metrics
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: dict[str, Account] = {}
+        self.waiting: dict[str, Account] = {}  # by fence: whose news has not been sent
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
 
@@ -89,14 +89,14 @@ class Notes:
 
     def touch(self, fence: str, account: Account) -> None:
         """There is news of this run."""
-        if fence not in self._waiting:
-            self._waiting[fence] = account
+        if fence not in self.waiting:
+            self.waiting[fence] = account
             with suppress(RuntimeError):  # a thread that outlived its worker has nobody to tell
                 self._in_loop().call_soon_threadsafe(self._wait)
 
     async def last_words(self, delivery: Delivery) -> None:
         """Send what is left of a run that has ended; its settlement follows, after which nothing would be taken."""
-        if account := self._waiting.pop(delivery.fence, None):
+        if account := self.waiting.pop(delivery.fence, None):
             # The run is over, and its outcome counts: neither trouble nor a late cancellation may change it now.
             with suppress(StokerError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(LAST_WORDS):
@@ -114,7 +114,7 @@ class Notes:
         return cast(asyncio.AbstractEventLoop, self._loop)  # whoever has an account was given it there
 
     async def _send_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         news = [(account, account.news()) for account in waiting.values()]
         try:
             await self._tell([note for _, note in news])

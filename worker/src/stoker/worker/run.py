@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Coroutine, Sequence
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -37,6 +38,7 @@ from stoker.rules.settle import (
 )
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.beginning import eagerly, later
 from stoker.worker.executors import Executor
 from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
@@ -46,6 +48,7 @@ from stoker.worker.verdict import failure_of
 ASK_AGAIN = 5.0
 MOST_NAMES = 200
 """A worker of more tasks does not say which they are."""
+_FAILURES = (Raised, Hopeless, Asked)
 _log = logging.getLogger("stoker.worker")
 
 
@@ -74,9 +77,10 @@ class Worker:
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._notes = Notes(broker, metrics, clock)
-        self._jobs: dict[str, asyncio.Task[Settlement]] = {}  # by fence: one id may be here twice, after a lost lease
+        self._jobs: dict[str, asyncio.Task[None]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
+        self._begin = later
 
     @property
     def to_relay(self) -> asyncio.Event:
@@ -106,11 +110,15 @@ class Worker:
         for fence in answer.lost:
             if job := self._jobs.get(fence):
                 _log.warning("lease lost, giving the task up", extra={"task_id": self._turns.held.get(fence)})
-                job.cancel()
+                self._cancel(fence, job)
+            else:
+                self._turns.give_up(fence, Release())
         for fence in answer.cancelled:
             if (job := self._jobs.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
-                job.cancel()
+                self._cancel(fence, job)
+            else:
+                self._turns.give_up(fence, Cancel())
 
     @property
     def empty(self) -> bool:
@@ -145,13 +153,15 @@ class Worker:
 
     def _give_up(self) -> None:
         # Again and again while anything runs: one cancellation may be lost, or be caught by the task.
-        for job in self._jobs.values():
-            job.cancel()
+        for fence, job in self._jobs.items():
+            self._cancel(fence, job)
         if self._jobs:
             asyncio.get_running_loop().call_later(ASK_AGAIN, self._give_up)
 
     async def run(self) -> None:
         """Work until drained."""
+        telling.set(self._notes)
+        self._begin = eagerly
         try:
             await self._turns.run()
         finally:
@@ -159,6 +169,7 @@ class Worker:
 
     async def turn(self) -> int:
         """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
+        telling.set(self._notes)
         return await self._turns.once()
 
     @property
@@ -167,7 +178,7 @@ class Worker:
         return self._turns.back_in
 
     @property
-    def running(self) -> list[asyncio.Task[Settlement]]:
+    def running(self) -> list[asyncio.Task[None]]:
         """What runs now."""
         return list(self._jobs.values())
 
@@ -181,28 +192,40 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
-        telling.set(self._notes)
-        job = asyncio.create_task(self._run(delivery))
+        job = self._begin(self._job(delivery), delivery.id)
+        if job.done():
+            return
         self._jobs[delivery.fence] = job
-        job.add_done_callback(partial(self._finish, delivery))
         if self._released:  # it came with a turn that was under way when we were told to leave
-            job.cancel()
+            self._cancel(delivery.fence, job)
 
-    def _finish(self, delivery: Delivery, job: asyncio.Task[Settlement]) -> None:
-        if job.cancelled():  # before its first step
-            settlement = Settlement(delivery.id, delivery.fence, Cancel() if delivery.fence in self._cancelled else Release())
-        elif error := job.exception():
+    def _cancel(self, fence: str, job: asyncio.Task[None]) -> None:
+        began = getcoroutinestate(cast(Coroutine[Any, Any, None], job.get_coro())) != CORO_CREATED
+        if not began and not job.cancelling():  # it will never see this
+            job.add_done_callback(lambda _: self._finish(self._given_up(self._turns.held[fence], fence)))
+        job.cancel()
+
+    async def _job(self, delivery: Delivery) -> None:
+        try:
+            settlement = await self._run(delivery)
+        except asyncio.CancelledError:  # between its end and its settlement
+            settlement = self._given_up(delivery.id, delivery.fence)
+        except Exception as error:
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
             # Retried as any failure, and no oftener: a task that always meets the bug must come to an end.
             outcome = Raised(failure_of(error))
             transition = settle(outcome, self._settings.retry, failures=delivery.failures, age=0, random=random.random)
             settlement = Settlement(delivery.id, delivery.fence, transition)
-        else:
-            settlement = job.result()
+        self._finish(settlement)
+
+    def _finish(self, settlement: Settlement) -> None:
         self.runs += 1
-        del self._jobs[delivery.fence]
-        self._cancelled.discard(delivery.fence)
+        self._jobs.pop(settlement.fence, None)
+        self._cancelled.discard(settlement.fence)
         self._turns.settle(settlement)
+
+    def _given_up(self, task_id: str, fence: str) -> Settlement:
+        return Settlement(task_id, fence, Cancel() if fence in self._cancelled else Release())
 
     async def _run(self, delivery: Delivery) -> Settlement:
         started = self._clock()
@@ -219,7 +242,8 @@ class Worker:
             else:
                 self._report.started(message, delivery)
                 outcome, items = await self._outcome(delivery, message)
-                await self._notes.last_words(delivery)
+                if delivery.fence in self._notes.waiting:
+                    await self._notes.last_words(delivery)
                 transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
@@ -237,7 +261,7 @@ class Worker:
                     items = await self._following(delivery, message, outcome)
                 except Invalid as error:
                     outcome = Hopeless(Failure("UnreadableWorkflow", str(error)))
-            if isinstance(outcome, Raised | Hopeless | Asked):
+            if isinstance(outcome, _FAILURES):
                 span.failed(outcome.failure.type, outcome.failure.message)
         return outcome, items
 

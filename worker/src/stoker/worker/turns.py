@@ -6,36 +6,28 @@ once. Under load a second turn sets out before the first is back: Redis and the 
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from enum import IntEnum
 
 from stoker.errors import StokerError
 from stoker.queue.broker import FETCHED_AT_ONCE, Broker, Delivery, Settlement, Turn
-from stoker.rules.retry import Retry, backoff
+from stoker.rules.settle import Release, Transition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.ahead import Ahead
 from stoker.worker.ending import end
+from stoker.worker.stage import Stage
+from stoker.worker.troubles import Troubles
 
 LONGEST_WAIT = 5.0
 OTHERS_FIRST = 0.2
 """Seconds for which a worker that holds a suspect leaves what is new to others."""
 SHORTEST_WAIT = 0.001
-FLUSH_LIMIT = 5.0
+CALLED_OFF_WITHIN, ON_ITS_WAY = 1.0, 0.1
+"""Seconds for Redis to hear that a wait for work is over, and for what it had already sent to arrive."""
 UNDER_WAY_AT_ONCE = 2
 WORTH_ANOTHER = 32
 """So many ended tasks send a second turn on its way."""
-RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
 _log = logging.getLogger("stoker.worker")
-
-
-class Stage(IntEnum):
-    """How far a worker is on its way out. It never goes back."""
-
-    TAKING = 0
-    RESTING = 1  # takes no more, and stays
-    LEAVING = 2  # ends when all that was taken is settled
-    HURRYING = 3  # and does not wait for a Redis that is away
 
 
 class Turns:
@@ -60,6 +52,7 @@ class Turns:
         self._start = start
         self._busy = busy
         self._ended: list[Settlement] = []
+        self._ahead = Ahead(slots)
         self._suspects: set[str] = set()
         self._stir = asyncio.Event()
         self._look = True  # whether there may be something to fetch
@@ -69,7 +62,10 @@ class Turns:
         self._asked = 0  # room that turns under way may still fill
         self._suspect_asked_for = False  # by a turn under way: a second one might bring another
         self._alarm: asyncio.TimerHandle | None = None
-        self._troubles = 0
+        self._impatience: asyncio.TimerHandle | None = None
+        self._waits: asyncio.Task[None] | None = None  # for work, and will bring it
+        self._calling_off: asyncio.Task[None] | None = None
+        self._troubles = Troubles()
         self._stage = Stage.TAKING
 
     @property
@@ -96,8 +92,14 @@ class Turns:
 
     def settle(self, settlement: Settlement) -> None:
         """Let the next turn carry it."""
+        self._ahead.learn(settlement.busy)
         self._ended.append(settlement)
         self._stir.set()
+
+    def give_up(self, fence: str, transition: Transition) -> None:
+        """End a delivery that has not been started yet; no other is meant."""
+        if delivery := self._ahead.leave(fence):
+            self._end_unstarted([delivery], transition)
 
     def rest(self) -> None:
         """Take no more."""
@@ -146,17 +148,20 @@ class Turns:
         return self._stage >= Stage.HURRYING
 
     def _advance(self, stage: Stage) -> None:
+        if self._taking and self._waits:
+            self._calling_off = asyncio.create_task(self._call_off(self._waits))
         self._stage = max(self._stage, stage)
-        self._stir.set()
+        self._end_unstarted(self._ahead.everyone())
 
     async def _step(self) -> None:
         await self._stir.wait()
         self._stir.clear()
+        self._fill()
         while self._due():
             self._set_out()
 
     def _due(self) -> bool:
-        looking = self._look and self._free > 0
+        looking = self._look and (self._free > 0 or self._room >= WORTH_ANOTHER)
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
             return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
@@ -164,14 +169,24 @@ class Turns:
 
     @property
     def _free(self) -> int:
-        """Slots that nothing runs in and no turn under way may fill."""
-        return self._slots - self._busy() - self._asked if self._taking else 0
+        """Slots that nothing runs in, and nobody who is here or may come with a turn under way."""
+        return self._slots - self._busy() - len(self._ahead) - self._asked if self._taking else 0
+
+    @property
+    def _most_ahead(self) -> int:
+        """How many may wait here for a slot: some, while the line is long."""
+        return self._ahead.limit if self._taking and self._plenty else 0
+
+    @property
+    def _room(self) -> int:
+        """Free slots, and places of those who may wait for one."""
+        return max(0, self._free + self._most_ahead)
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
-        free = self._free
+        free = self._room
         # A share of the slots: while one turn's tasks run, the other's are fetched.
-        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, self._slots // UNDER_WAY_AT_ONCE))
+        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, (self._slots + self._most_ahead) // UNDER_WAY_AT_ONCE))
         suspect = room > 0 and not self._suspect_asked_for and self._suspects <= {settlement.fence for settlement in settlements}
         self._look = self._plenty and free > room
         self._asked += room
@@ -193,9 +208,9 @@ class Turns:
             # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
             self._look = True
-            await self._wait_out(error)
+            await self._troubles.wait_out(error, hurried=self._hurried)
         else:
-            self._recover()
+            self._troubles.over()
             self._take(turn, settlements, room)
         finally:
             self._asked -= room
@@ -208,11 +223,7 @@ class Turns:
         if turn.refused:
             self._metrics.stale.inc(len(turn.refused))
             _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
-        for delivery in turn.deliveries:
-            self.held[delivery.fence] = delivery.id
-            if delivery.losses:
-                self._suspects.add(delivery.fence)
-            self._start(delivery)
+        self._receive(turn.deliveries)
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._look_again_in(turn.back_in)
@@ -225,6 +236,41 @@ class Turns:
         elif room > 0 and self._taking:
             self._has_room.set()
 
+    def _receive(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.held[delivery.fence] = delivery.id
+            if delivery.losses:
+                self._suspects.add(delivery.fence)
+            if self._ahead or self._busy() >= self._slots:
+                self._ahead.keep(delivery, self._now())
+            else:
+                self._start(delivery)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Start what is here, as far as there are slots; the rest waits for those that run."""
+        while self._ahead and self._busy() < self._slots:
+            self._start(self._ahead.next(self._now()))
+        if self._ahead and not self._taking:
+            self._end_unstarted(self._ahead.everyone())
+        if self._ahead and self._impatience is None:
+            self._wait_for_patience()
+
+    def _wait_for_patience(self) -> None:
+        at = self._ahead.gives_up_at
+        self._impatience = None if at is None else asyncio.get_running_loop().call_at(at, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._end_unstarted(self._ahead.out_of_patience(self._now()))
+        self._wait_for_patience()
+
+    def _end_unstarted(self, deliveries: Iterable[Delivery], transition: Transition = Release()) -> None:
+        self._ended += [Settlement(each.id, each.fence, transition) for each in deliveries]
+        self._stir.set()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     async def _wake_when_work_comes(self) -> None:
         """Block in Redis while there is room and nothing to do."""
         while True:
@@ -234,15 +280,57 @@ class Turns:
                 # What woke us may have been another suspect, which we may not hold beside ours: let those who wait have it first.
                 await self._pass_on()
                 await asyncio.sleep(OTHERS_FIRST)
+            # A share of the slots again: the others are for what ends or falls due meanwhile.
+            room = min(self._free // UNDER_WAY_AT_ONCE, FETCHED_AT_ONCE)
             try:
-                await self._broker.wait_for_work(LONGEST_WAIT)
+                if room > 0 and not self._suspects and not self._suspect_asked_for:
+                    await self._wait_for(asyncio.create_task(self._take_when_woken(room)))
+                else:
+                    await self._broker.wait_for_work(LONGEST_WAIT)
+                    self._look_now()
             except Exception as error:
-                await self._wait_out(error)
+                await self._troubles.wait_out(error, hurried=self._hurried)
+                self._look_now()
             if not self._taking:
                 await self._pass_on()
+
+    async def _wait_for(self, waits: asyncio.Task[None]) -> None:
+        self._waits = waits
+        try:
+            await asyncio.wait({waits})
+        finally:
+            self._waits = None
+            await end(waits)
+        if not waits.cancelled():  # it was called off
+            waits.result()
+
+    async def _take_when_woken(self, room: int) -> None:
+        """Block in the same way; what there is comes with the wake-up: a worker that waits has it one round trip earlier."""
+        self._asked += room
+        self._suspect_asked_for = True
+        try:
+            turn = await self._broker.wait_and_take(room, self._worker, LONGEST_WAIT)
+        finally:
+            self._asked -= room
+            self._suspect_asked_for = False
+        self._troubles.over()
+        if turn is None:
             self._look_now()
+        else:
+            self._take(turn, [], room)
+            self._stir.set()
+
+    async def _call_off(self, waits: asyncio.Task[None]) -> None:
+        """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
+        with suppress(StokerError, TimeoutError):
+            async with asyncio.timeout(CALLED_OFF_WITHIN):
+                await self._broker.rest(self._worker)
+        await asyncio.wait({waits}, timeout=ON_ITS_WAY)
+        waits.cancel()
 
     async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
+        if self._calling_off:
+            await asyncio.wait({self._calling_off})
         await end(waiting)
         await self._pass_on()
 
@@ -260,17 +348,3 @@ class Turns:
         if self._alarm:
             self._alarm.cancel()
         self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._look_now)
-
-    async def _wait_out(self, error: Exception) -> None:
-        self._troubles += 1
-        if not isinstance(error, StokerError):
-            _log.critical("a bug in the worker: trying again", exc_info=error)
-        elif self._troubles == 1:
-            _log.warning("Redis is in trouble: running tasks go on, no new ones are taken", extra={"error": str(error)})
-        pause = backoff(RECONNECT, self._troubles, lambda: random.uniform(0.5, 1))
-        await asyncio.sleep(min(pause, FLUSH_LIMIT) if self._hurried else pause)
-
-    def _recover(self) -> None:
-        if self._troubles:
-            _log.info("Redis answers again", extra={"failed_calls": self._troubles})
-            self._troubles = 0

@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
-from stoker.errors import Dead, Snooze, TryAgain
+from stoker.errors import Dead, Invalid, Snooze, TryAgain
 from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Asked, Failure, Hopeless, Outcome, Raised, Returned, Snoozed
+from stoker.values import write
+from stoker.worker.forks import generation
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
-_encode = msgspec.json.Encoder().encode
 
 
 class ChildFailed(Exception):
@@ -29,8 +30,8 @@ class ChildFailed(Exception):
 def returned(task: str, value: Any) -> Outcome:
     """What becomes of a return value: kept as JSON, or the complaint that it cannot be."""
     try:
-        result = _encode(value)
-    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        result = write(value)
+    except Invalid as error:
         # Its work is done: running it again would do it twice for the same complaint.
         return Hopeless(Failure("ResultNotJSON", f"{task} returned what JSON cannot carry: {error}"))
     if len(result) > MAX_PAYLOAD_BYTES:
@@ -65,22 +66,25 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(type(error).__name__, _words(error), _unicode(text))
 
 
-def leave_if_forked(process: int) -> None:
-    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run."""
-    if os.getpid() != process:
+def leave_if_forked(before: int) -> None:
+    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run.
+
+    `before` is what `generation()` was in the original.
+    """
+    if generation() != before:
         os._exit(0)
 
 
 def called(function: Callable[[], Any]) -> Any:
     """Call a plain function where a future waits for it."""
-    process = os.getpid()
+    before = generation()
     try:
         return function()
-    except StopIteration as error:
-        # No future can carry this one: whoever waited for it would wait for ever.
-        raise RuntimeError("the task raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:
+        # No future can carry the one, and no coroutine that waits for a future would live through the other.
+        raise RuntimeError(f"the task raised {type(error).__name__}") from error
     finally:
-        leave_if_forked(process)
+        leave_if_forked(before)
 
 
 def _asked(error: TryAgain) -> Failure:

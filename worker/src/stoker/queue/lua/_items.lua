@@ -144,7 +144,7 @@ end
 
 -- Perform items, one after the other, and wake a worker if there is something to do.
 local function perform_all(q, now, items)
-  local first = last_tick(q.meta, now)
+  local first = last_tick(now)
   local tick = first
   q.actions, q.added, q.held_back = actions, 0, 0
   for _, item in ipairs(items) do tick = perform(q, now, tick, item) end

@@ -4,12 +4,14 @@
 -- priority (higher priority first), a tick 1/64 ms since 2024-01-01 (room until 2058).
 local LEVEL, TICKS_PER_MS, EPOCH_MS = 2 ^ 46, 64, 1704067200000
 
-local function place_at(level, ms) return level * LEVEL + (ms - EPOCH_MS) * TICKS_PER_MS end
+local function place_of(level, tick) return level * LEVEL + tick end
+local function place_at(level, ms) return place_of(level, (ms - EPOCH_MS) * TICKS_PER_MS) end
 local function level_of(place) return math.floor(place / LEVEL) end
 local function arrived_ms(place) return EPOCH_MS + math.floor((place % LEVEL) / TICKS_PER_MS) end
 
--- Whether somebody wants to hear of events; known once now_ms was called. Read with the clock, so that it costs no call of its own.
-local watched = false
+-- What now_ms reads beside the clock, so that it costs no calls of its own: whether somebody wants to hear of events, whether the
+-- queue is paused, and the arrival that was given last.
+local watched, paused, arrival = false, false, 0
 
 -- Redis' clock made monotone, in ms. After a backward step it goes on from the highest value seen,
 -- at half speed until real time has caught up: it never goes back and no lease freezes. The mark keeps
@@ -17,7 +19,7 @@ local watched = false
 local function now_ms(meta)
   local time = redis.call('TIME')
   local real = time[1] * 1000 + math.floor(time[2] / 1000)
-  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until')
+  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival')
   local logical = mark[2] and tonumber(mark[2]) == real and tonumber(mark[1]) or nil
   if not logical then
     logical = real
@@ -28,13 +30,12 @@ local function now_ms(meta)
     redis.call('HSET', meta, 'logical', logical, 'real', real)
   end
   watched = mark[3] and tonumber(mark[3]) > logical
+  paused, arrival = mark[4], tonumber(mark[5] or 0)
   return math.floor(logical)
 end
 
--- The arrival that was given last: ticks are counted up within a millisecond, so that FIFO is exact for any id.
-local function last_tick(meta, now)
-  return math.max((now - EPOCH_MS) * TICKS_PER_MS, tonumber(redis.call('HGET', meta, 'arrival') or 0))
-end
+-- Where the arrivals of this script begin: ticks are counted up within a millisecond, so that FIFO is exact for any id.
+local function last_tick(now) return math.max((now - EPOCH_MS) * TICKS_PER_MS, arrival) end
 
 -- A new task takes its first place. Returns its state, and the tick that is now the last.
 local function take_place(ready, scheduled, levels, id, level, due, now, tick)
@@ -43,7 +44,7 @@ local function take_place(ready, scheduled, levels, id, level, due, now, tick)
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     return 'scheduled', tick
   end
-  redis.call('ZADD', ready, level * LEVEL + tick + 1, id)
+  redis.call('ZADD', ready, place_of(level, tick + 1), id)
   return 'ready', tick + 1
 end
 
@@ -51,6 +52,9 @@ end
 local function wake_one(wake)
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
 end
+
+-- Where a worker says that it takes no more, in the hash :meta.
+local function resting_field(worker) return 'resting ' .. worker end
 
 -- HMGET that takes no ids as well.
 local function columns(key, ids)

@@ -14,7 +14,7 @@ local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
 local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
 
 local now = now_ms(meta)
-local first, state = last_tick(meta, now), nil
+local first = last_tick(now)
 local tick = first
 local reply, added, held_back, claim_of, limit_of = {}, 0, 0, {}, {}
 
@@ -23,18 +23,52 @@ for at = 2, LIMITS - 1, CLAIM_FIELDS do
 end
 for at = LIMITS + 1, FIRST - 1, LIMIT_FIELDS do limit_of[ARGV[at]] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] end
 
-for at = FIRST, #ARGV, FIELDS do
-  local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
-  local delay, due = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  if delay > 0 then due = now + delay end
-  state, tick = admit(q, now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
-  reply[#reply + 1] = state
-  if state == 'ready' or state == 'scheduled' then
-    added = added + 1
-  elseif type(state) == 'table' then
-    held_back = held_back + 1
+-- Whether these are several, none is there yet, and each is to run at once: then all of them take one call for each column.
+local function all_new_and_ready()
+  if #ARGV < FIRST + FIELDS or LIMITS > 2 or FIRST > LIMITS + 1 then return false end
+  local ids, seen = {}, {}
+  for at = FIRST, #ARGV, FIELDS do
+    local id = ARGV[at]
+    if seen[id] or ARGV[at + 3] ~= '0' or ARGV[at + 4] ~= '0' then return false end
+    ids[#ids + 1], seen[id] = id, true
+  end
+  for _, there in ipairs(columns(tasks, ids)) do
+    if there then return false end
+  end
+  return true
+end
+
+local function take_all()
+  local rows, places = {}, {}
+  for at = FIRST, #ARGV, FIELDS do
+    local n = #rows
+    rows[n + 1], rows[n + 2] = ARGV[at], ARGV[at + 1]
+    tick = tick + 1
+    places[n + 1], places[n + 2] = place_of(-tonumber(ARGV[at + 2]), tick), ARGV[at]
+    reply[#reply + 1] = 'ready'
+    tell(events, 'enqueued', ARGV[at], 'detail', 'ready')
+  end
+  call_with('HSET', tasks, rows)
+  call_with('ZADD', ready, places)
+  added = #reply
+end
+
+local function take_each()
+  for at = FIRST, #ARGV, FIELDS do
+    local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
+    local delay, due, state = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), nil
+    if delay > 0 then due = now + delay end
+    state, tick = admit(q, now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
+    reply[#reply + 1] = state
+    if state == 'ready' or state == 'scheduled' then
+      added = added + 1
+    elseif type(state) == 'table' then
+      held_back = held_back + 1
+    end
   end
 end
+
+if all_new_and_ready() then take_all() else take_each() end
 
 if added > 0 then
   redis.call('HSET', meta, 'arrival', tick)

@@ -3,6 +3,7 @@
 -- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
+--       waited (0|1: it was sent behind a wait for work, perhaps long ago; a worker that rests by now gets nothing)
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
@@ -14,11 +15,20 @@ local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
 local p = parking(KEYS)
 
 local now = now_ms(meta)
-if redis.call('HGET', meta, 'paused') then return {now, -1, 1, 0} end
+if paused then return {now, -1, 1, 0} end
+if ARGV[8] == '1' and redis.call('HEXISTS', meta, resting_field(worker)) == 1 then return {now, -1, 0, 0} end
 
-promote(scheduled, levels, ready, suspects, lost, events, now, PROMOTED_AT_ONCE)
-local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
-local reply = {now, next_due and tonumber(next_due) or -1, 0, 0}
+local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
+
+local due = next_due()
+if due >= 0 and due <= now then
+  promote(scheduled, levels, ready, suspects, lost, events, now, PROMOTED_AT_ONCE)
+  due = next_due()
+end
+local reply = {now, due, 0, 0}
+
+-- What most queues have nothing of. One call says so, instead of one for each.
+local special = redis.call('EXISTS', suspects, attempts, lost, claims, p.limits) > 0
 
 -- What the rate limit lets go, as rules/ratelimit.py has it: `debt` is in thousandths of a task, so all of it is exact.
 local allowed, debt = room, 0
@@ -49,7 +59,7 @@ end
 
 -- The next tasks in line, up to so many. The first suspect comes along where its place is among theirs.
 local function next_in_line(most, takes_suspect)
-  local suspect = takes_suspect and redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES') or {}
+  local suspect = special and takes_suspect and redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES') or {}
   if suspect[1] and redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2]) >= most then suspect = {} end
   local popped = most > #suspect / 2 and redis.call('ZPOPMIN', ready, most - #suspect / 2) or {}
   if not suspect[1] then return popped end
@@ -67,7 +77,7 @@ local ids, places, parked, suspected = {}, {}, 0, false
 repeat
   local line, found = next_in_line(allowed - #ids, not holds_suspect and not suspected), {}
   for at = 1, #line, 2 do found[#found + 1] = line[at] end
-  local limits = limits_of(p, found)
+  local limits = special and limits_of(p, found) or {}
   local keyed = next(limits) ~= nil
   local suspicious = keyed and columns(lost, found) or {}
   for index, id in ipairs(found) do
@@ -89,7 +99,7 @@ if #ids == 0 then
   return reply
 end
 
-local envelopes, failures, losses = columns(tasks, ids), columns(attempts, ids), columns(lost, ids)
+local envelopes, failures, losses = columns(tasks, ids), special and columns(attempts, ids) or {}, special and columns(lost, ids) or {}
 local last = redis.call('HINCRBY', meta, 'fence', #ids)
 local expiry, leased, owned, took_suspect = now + lease, {}, {}, false
 reply[4] = last - #ids + 1
@@ -111,7 +121,7 @@ for at, id in ipairs(ids) do
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)
-free_claims(uniques, claims, ids, 's')
+if special then free_claims(uniques, claims, ids, 's') end
 
 if per_second > 0 then
   debt = debt + #ids * 1000

@@ -8,7 +8,7 @@ local inbox, tasks, ready, scheduled, dead, levels, errors, meta, stats, wake, e
 local FIELDS = 7
 
 local now = now_ms(meta)
-local first = last_tick(meta, now)
+local first = last_tick(now)
 local reply, tick, buried, added = {}, first, 0, 0
 
 for at = 1, #ARGV, FIELDS do

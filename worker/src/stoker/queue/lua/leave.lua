@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- A worker that is done says goodbye.
--- KEYS: workers beats
+-- KEYS: workers beats meta
 -- ARGV: worker
 -- Returns 1 when it was known, else 0
-local workers, beats = unpack(KEYS)
+local workers, beats, meta = unpack(KEYS)
 
+redis.call('HDEL', meta, resting_field(ARGV[1]))
 redis.call('ZREM', beats, ARGV[1])
 return redis.call('HDEL', workers, ARGV[1])

@@ -14,4 +14,5 @@ local given_back, buried = reclaim(k, p, ids, columns(k.owners, ids), now, max_l
 local gone = redis.call('ZRANGEBYSCORE', beats, '-inf', now, 'LIMIT', 0, limit)
 call_with('HDEL', workers, gone)
 call_with('ZREM', beats, gone)
+for _, worker in ipairs(gone) do redis.call('HDEL', k.meta, resting_field(worker)) end
 return {given_back, buried, #gone}

@@ -17,7 +17,9 @@ local ITEMS = FIRST + ARGV[2] * FIELDS
 
 local now, ids = now_ms(meta), {}
 for at = FIRST, ITEMS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
-local owner, cancel_asked = columns(owners, ids), columns(cancels, ids)
+-- What most queues have nothing of. One call says so, instead of one for each.
+local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, claims, members, p.limits) > 0
+local owner, cancel_asked = columns(owners, ids), special and columns(cancels, ids) or {}
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
 local waiting, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
@@ -74,20 +76,20 @@ end
 
 call_with('ZREM', leases, ended)
 call_with('HDEL', owners, ended)
-call_with('HDEL', cancels, ended)
-for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
 call_with('HDEL', tasks, dropped)
 forget_story(history, progress, logs, dropped)
-if redis.call('EXISTS', progress) == 1 then call_with('HDEL', progress, ended) end
-free_claims(uniques, claims, finished)
-if redis.call('EXISTS', members) == 1 then
+local unparked = 0
+if special then
+  for _, column in ipairs({cancels, progress}) do call_with('HDEL', column, ended) end
+  for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
+  free_claims(uniques, claims, finished)
+  free_claims(uniques, claims, hopeless)
   part_with(members, outbox, given_up, 'cancelled')
   call_with('HDEL', members, finished)
+  local limits = limits_of(p, ended)
+  unparked = make_way(p, limits, ended, ready, suspects, lost)
+  if next(limits) ~= nil then call_with('HDEL', p.limits, finished) end
 end
-free_claims(uniques, claims, hopeless)
-local limits = limits_of(p, ended)
-local unparked = make_way(p, limits, ended, ready, suspects, lost)
-if next(limits) ~= nil then call_with('HDEL', p.limits, finished) end
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
 line_up(ready, suspects, lost, waiting)

@@ -11,7 +11,7 @@ local schedules, upcoming, runs, tasks, ready, dead, done, cancelled, limits, me
 local FIELDS = 12
 
 local now = now_ms(meta)
-local first = last_tick(meta, now)
+local first = last_tick(now)
 local reply, tick, state = {}, first, nil
 
 local function start(id, envelope, priority, limit)

@@ -1,0 +1,70 @@
+"""Who may be taken before there is a slot, for how long, and who comes first then."""
+
+import pytest
+
+from stoker.queue.broker import Delivery
+from stoker.worker.ahead import PATIENCE, SHARE, SHORT, Ahead
+
+SLOTS = 8 * SHARE
+
+
+def delivery(number: int) -> Delivery:
+    return Delivery(f"t{number}", f"fence-{number}", b"{}", 0, 0, waited=2.0)
+
+
+def ahead(*runs: float) -> Ahead:
+    """After runs of so many seconds."""
+    kept = Ahead(SLOTS)
+    for seconds in runs:
+        kept.learn(seconds)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("runs", "limit"),
+    [
+        pytest.param((), 0, id="nobody, while nothing is known"),
+        pytest.param((0.001,), 8, id="some, where tasks are short"),
+        pytest.param((SHORT * 2,), 0, id="nobody, where they are not"),
+        pytest.param((0.001, 60), 0, id="nobody, after a long one"),
+        pytest.param((60, *[0.001] * 200), 8, id="some, when a long one was long ago"),
+    ],
+)
+def test_how_many_may_wait(runs: tuple[float, ...], limit: int) -> None:
+    assert ahead(*runs).limit == limit
+
+
+def test_a_worker_of_one_slot_takes_nobody_ahead() -> None:
+    kept = Ahead(1)
+    kept.learn(0.001)
+    assert kept.limit == 0
+
+
+def test_first_come_first_started_and_the_wait_is_counted() -> None:
+    kept = ahead(0.001)
+    kept.keep(delivery(1), 10.0)
+    kept.keep(delivery(2), 10.5)
+    first, second = kept.next(11.0), kept.next(11.0)
+    assert [(each.id, each.waited) for each in (first, second)] == [("t1", 3.0), ("t2", 2.5)]
+    assert not kept
+
+
+def test_whoever_waits_too_long_goes_and_nobody_follows() -> None:
+    kept = ahead(0.001)
+    kept.keep(delivery(1), 10.0)
+    kept.keep(delivery(2), 10.5)
+    assert kept.gives_up_at == 10.0 + PATIENCE
+    assert [each.id for each in kept.out_of_patience(10.2 + PATIENCE)] == ["t1"]
+    assert (len(kept), kept.limit) == (1, 0)
+
+
+def test_one_may_leave_and_all_may() -> None:
+    kept = ahead(0.001)
+    for number in range(3):
+        kept.keep(delivery(number), 0.0)
+    left = kept.leave("fence-1")
+    assert left is not None
+    assert left.id == "t1"
+    assert kept.leave("fence-1") is None
+    assert [each.id for each in kept.everyone()] == ["t0", "t2"]
+    assert kept.gives_up_at is None
