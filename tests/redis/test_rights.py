@@ -302,12 +302,12 @@ async def test_another_namespace_is_out_of_reach(server: Server):
                 await call
 
 
-async def test_in_a_cluster_two_more():
+async def test_in_a_cluster_three_more():
     rights = [f"+{command}" for command in sorted(needed("worker"))]
     with running_cluster(Kind.REDIS_7) as cluster:
         for node in cluster.masters:
             keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
-            ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+asking")
+            ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
         everything, few = Worded(connect(cluster.url)), connect(cluster.url.replace("//", "//w:secret@"))
         try:
             await as_worker(Visitor(cast(Any, few), Line(everything, Lease(), Retention())))

@@ -1,24 +1,33 @@
-"""A Redis Cluster: one `Server` for each node, and batches that follow their slot wherever it goes."""
+"""A Redis Cluster: redis-py's client knows its nodes and slots; batches follow their slot wherever it goes.
+
+redis-py's own pipeline does not look for a dead node's successor, and sends ASKING on any connection that is free.
+"""
 
 import asyncio
-from binascii import crc_hqx
-from collections.abc import Iterable, Sequence
+import contextlib
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, ClassVar
 
-from stoker.errors import RedisRefused
-from stoker.queue.access import Access
-from stoker.queue.address import Host
-from stoker.queue.commands import Routed
-from stoker.queue.failures import mapped
-from stoker.queue.replies import ErrorReply, code
-from stoker.queue.server import Server
-from stoker.queue.wire import NO_MASTER
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
-SLOTS = 16384
+from redis import exceptions
+from stoker.errors import RedisUnavailable
+from stoker.queue.address import Host, Options
+from stoker.queue.commands import Routed
+from stoker.queue.redispy import for_redispy, ours, translated
+from stoker.queue.replies import code
+from stoker.queue.wire import NO_MASTER, Command
+
 REDIRECTIONS = 5
-_NOBODYS = "CLUSTERDOWN no node has slot"
-_DOUBTFUL = NO_MASTER | {"CLUSTERDOWN"}
+_LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
+_DOUBTFUL = NO_MASTER | {"CLUSTERDOWN", "LOADING"}
 _ASKING = ("ASKING",)
+_UNKNOWN_TO_CLUSTERS = ("ssl_ca_path", "ssl_password")
 
 
 class Cluster:
@@ -26,32 +35,28 @@ class Cluster:
 
     follows_slots: ClassVar[bool] = True
 
-    def __init__(self, seeds: Sequence[Host], access: Access) -> None:
-        self._seeds = seeds
-        self._access = access
-        self._nodes: dict[Host, Server] = {}
-        self._owners: list[Host | None] = []
-        """By slot; empty while it has to be asked for."""
-        self._looking = asyncio.Lock()
+    def __init__(self, seeds: Sequence[Host], options: Options) -> None:
+        self._nodes = _Nodes(seeds, options)
+        self._patience: float = options["socket_timeout"]
+        # Each call has one connection at a time to a node: so a node never lacks one.
+        self._turns = asyncio.Semaphore(options["max_connections"])
 
     async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
         """See RedisClient. Only what a node has refused to run is sent again, to where it points."""
-        replies: list[Any] = [None] * len(commands)
-        left: Sequence[int] = range(len(commands))
-        for _ in range(REDIRECTIONS):
-            owners = await self._known()
-            hosts = {at: owners[slot_of(commands[at].key)] for at in left}
-            await self._send(commands, hosts, replies)
-            left = [at for at in left if code(replies[at]) == "MOVED"]
-            if not left:
-                break
-            for at in left:
-                self._follow(replies[at], hosts[at])
-        for at, reply in enumerate(replies):
-            if code(reply) == "ASK":
-                where = pointed_at(reply, self._owner(commands[at].key))
-                replies[at] = (await self._on(where, [Routed("", _ASKING), commands[at]]))[1]
-        return replies
+        async with self._turn():
+            replies: list[Any] = [None] * len(commands)
+            left: Sequence[int] = range(len(commands))
+            for _ in range(REDIRECTIONS):
+                await self._nodes.initialize()
+                await self._send(commands, left, replies)
+                left = [at for at in left if isinstance(replies[at], MovedError)]
+                if not left:
+                    break
+                await self._nodes.follow([replies[at] for at in left])
+            for at, reply in enumerate(replies):
+                if _asks(reply):
+                    [replies[at]] = await self._ask(reply, [commands[at].command])
+            return _in_our_words(replies)
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:
         """See RedisClient. They leave together."""
@@ -59,145 +64,154 @@ class Cluster:
 
     async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
         """See RedisClient. All are sent again where one of them was not run: the others may be about it."""
-        replies: list[Any] = []
-        for _ in range(REDIRECTIONS):
-            host = (await self._known())[slot_of(commands[0].key)]
-            if host is None:
-                return [self._without_node(commands[0])] * len(commands)
-            try:
-                replies = await self._node(host).alone(commands, blocks=blocks)
-                if asked := next((reply for reply in replies if code(reply) == "ASK"), None):
-                    asking = [each for command in commands for each in (Routed("", _ASKING), command)]
-                    replies = (await self._node(pointed_at(asked, host)).alone(asking, blocks=blocks))[1::2]
-            except (OSError, ErrorReply):
-                self._doubt(host)
-                raise
-            moved = [reply for reply in replies if code(reply) == "MOVED"]
-            if not moved:
-                self._judge(host, replies)
-                break
-            for reply in moved:
-                self._follow(reply, host)
-        return replies
+        async with self._turn():
+            batch = [each.command for each in commands]
+            replies: list[Any] = []
+            for _ in range(REDIRECTIONS):
+                await self._nodes.initialize()
+                replies = await self._on(self._nodes.of(commands[0].key), batch, blocks)
+                if redirection := next(filter(_asks, replies), None):
+                    replies = await self._ask(redirection, batch, blocks)
+                moved = [reply for reply in replies if isinstance(reply, MovedError)]
+                if not moved:
+                    break
+                await self._nodes.follow(moved)
+            return _in_our_words(replies)
 
     async def everywhere(self, *command: Any) -> list[Any]:
         """See RedisClient."""
-        hosts = dict.fromkeys(host for host in await self._known() if host)
-        answers = await asyncio.gather(*(self._on(host, [Routed("", command)]) for host in hosts))
-        return [reply for [reply] in answers]
+        async with self._turn():
+            await self._nodes.initialize()
+            answers = await asyncio.gather(*(self._on(node, [command]) for node in self._nodes.get_primaries()))
+            return _in_our_words([reply for [reply] in answers])
 
     async def aclose(self) -> None:
         """See RedisClient."""
-        for node in self._nodes.values():
-            await node.aclose()
-        self._nodes, self._owners = {}, []
+        with translated():
+            await self._nodes.aclose()
 
-    async def _send(self, commands: Sequence[Routed], hosts: dict[int, Host | None], replies: list[Any]) -> None:
-        batches: dict[Host | None, list[int]] = {}
-        for at, host in hosts.items():
-            batches.setdefault(host, []).append(at)
-
-        async def one(host: Host | None, batch: list[int]) -> None:
-            some = [commands[at] for at in batch]
-            answers = await self._on(host, some) if host else [self._without_node(each) for each in some]
-            for at, answer in zip(batch, answers, strict=True):
-                replies[at] = answer
-
-        await asyncio.gather(*(one(host, batch) for host, batch in batches.items()))
-
-    async def _on(self, host: Host, commands: Sequence[Routed]) -> list[Any]:
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         try:
-            replies = await self._node(host).round_trip(commands)
-        except (OSError, ErrorReply) as error:  # not let in, perhaps: it reads its data, and another has taken over
-            self._doubt(host)
-            return [error] * len(commands)
-        self._judge(host, replies)
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise RedisUnavailable("this process already uses all the connections to Redis that it may have") from error
+        try:
+            with translated():
+                yield
+        finally:
+            self._turns.release()
+
+    async def _send(self, commands: Sequence[Routed], left: Sequence[int], replies: list[Any]) -> None:
+        batches: dict[ClusterNode, list[int]] = {}
+        for at in left:
+            batches.setdefault(self._nodes.of(commands[at].key), []).append(at)
+
+        async def one(node: ClusterNode, batch: list[int]) -> None:
+            for at, reply in zip(batch, await self._on(node, [commands[at].command for at in batch]), strict=True):
+                replies[at] = reply
+
+        await asyncio.gather(*(one(node, batch) for node, batch in batches.items()))
+
+    async def _ask(self, redirection: AskError, commands: Sequence[Command], blocks: float = 0.0) -> list[Any]:
+        node = self._nodes.get_node(redirection.host, redirection.port)
+        if node is None:
+            self._nodes.doubt()
+            return [redirection] * len(commands)
+        asking = [each for command in commands for each in (_ASKING, command)]
+        return (await self._on(node, asking, blocks))[1::2]
+
+    async def _on(self, node: ClusterNode, commands: Sequence[Command], blocks: float = 0.0) -> list[Any]:
+        try:
+            async with asyncio.timeout(self._patience + blocks):
+                replies = await _exchange(node, commands)
+        except TimeoutError:
+            replies = [TimeoutError("Timeout: no answer in time")] * len(commands)
+        except RedisError as error:
+            replies = [error] * len(commands)
+        if any(map(_is_doubtful, replies)):
+            self._nodes.doubt(node)
         return replies
 
-    def _node(self, host: Host) -> Server:
-        if host not in self._nodes:
 
-            async def find() -> Host:
-                return host
+class _Nodes(RedisCluster):
+    """Who has which slots, and the connections to them."""
 
-            self._nodes[host] = Server(self._access, find)
-        return self._nodes[host]
+    def __init__(self, seeds: Sequence[Host], options: Options) -> None:
+        told = for_redispy(options)
+        more = {name: told.pop(name) for name in _UNKNOWN_TO_CLUSTERS if name in told}
+        told["max_connections"] += 1  # one for who looks for the nodes meanwhile
+        super().__init__(startup_nodes=[ClusterNode(*host) for host in seeds], retry=Retry(NoBackoff(), 0), **told)
+        # redis-py's connections know these options, only its cluster does not pass them on.
+        for known in (self.connection_kwargs, *(node.connection_kwargs for node in self.startup_nodes)):
+            known.update(more)
+        self._last_lost: str | None = None
 
-    def _judge(self, host: Host, replies: Sequence[Any]) -> None:
-        if any(code(reply) in _DOUBTFUL for reply in replies):
-            self._doubt(host)
+    async def initialize(self, *args: Any, **options: Any) -> "_Nodes":
+        """Ask the cluster who has what. redis-py wants its first master for that, also while just that one is down."""
+        try:
+            await super().initialize(*args, **{"last_failed_node_name": self._last_lost, **options})
+        except _LOST:
+            for node in self.get_primaries():
+                with contextlib.suppress(*_LOST):
+                    await self.commands_parser.initialize(node)
+                    self.nodes_manager.default_node = node
+                    self._initialize = False
+                    return self
+            raise
+        return self
 
-    def _doubt(self, host: Host) -> None:
-        """The next call asks the cluster who has taken over; this node is asked last."""
-        self._owners = []
-        if host in self._nodes:
-            self._nodes[host] = self._nodes.pop(host)
+    def of(self, key: str) -> ClusterNode:
+        """Who has it."""
+        return self.nodes_manager.get_node_from_slot(self.keyslot(key))
 
-    def _without_node(self, routed: Routed) -> ErrorReply:
-        self._owners = []
-        return ErrorReply(f"{_NOBODYS} {slot_of(routed.key)}")
+    def doubt(self, node: ClusterNode | None = None) -> None:
+        """The next call asks the cluster who has taken over, this node last."""
+        self._initialize = True
+        self._last_lost = node.name if node else None
 
-    def _owner(self, key: str) -> Host | None:
-        return self._owners[slot_of(key)] if self._owners else None
+    async def follow(self, moved: Iterable[MovedError]) -> None:
+        """Go where these point."""
+        for slot in {error.slot_id: error for error in moved}.values():
+            await self.nodes_manager.move_slot(slot)
 
-    def _follow(self, moved: ErrorReply, asked: Host | None) -> None:
-        if self._owners:
-            self._owners[int(str(moved).split()[1])] = pointed_at(moved, asked)
-
-    async def _known(self) -> list[Host | None]:
-        """Who has each slot. Raises OSError or ErrorReply where no node says so."""
-        if not self._owners:
-            async with self._looking:
-                if not self._owners:
-                    await self._look()
-        return self._owners
-
-    async def _look(self) -> None:
-        """Ask one node after the other, until one knows of all slots; else the one that knows of most is believed."""
-        best: list[Host | None] = []
-        trouble: Exception | None = None
-        for host in tuple(dict.fromkeys((*self._nodes, *self._seeds))):
-            try:
-                owners = await self._ask_for_owners(host)
-            except (OSError, ErrorReply) as error:
-                if isinstance(mapped(error), RedisRefused):
-                    raise
-                trouble = error
-                continue
-            if not best or owners.count(None) < best.count(None):
-                best = owners
-            if None not in owners:
-                break
-        if not best:
-            raise trouble or ConnectionError("no node of the cluster answers")
-        self._owners = best
-        for host in set(self._nodes) - set(best):  # or the dead would be asked first for ever
-            await self._nodes.pop(host).aclose()
-
-    async def _ask_for_owners(self, host: Host) -> list[Host | None]:
-        [reply] = await self._node(host).round_trip([Routed("", ("CLUSTER", "SLOTS"))])
-        if isinstance(reply, Exception):
-            raise reply
-        return owners_in(reply, host)
+    async def aclose(self) -> None:
+        """Give all connections back. redis-py forgets those of a cluster that it was about to ask anew."""
+        self._initialize = False
+        await super().aclose()
 
 
-def slot_of(key: str) -> int:
-    """The slot of a key: that of what stands between its first braces, if anything does."""
-    start = key.find("{")
-    end = key.find("}", start + 1) if start >= 0 else -1
-    return crc_hqx((key[start + 1 : end] if end > start + 1 else key).encode(), 0) % SLOTS
+def _in_our_words(replies: Sequence[Any]) -> list[Any]:
+    return [ours(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
 
-def owners_in(ranges: Sequence[Any], asked: Host) -> list[Host | None]:
-    """The masters of all slots, by slot, as CLUSTER SLOTS says it. One that does not say its name has that of the node asked."""
-    owners: list[Host | None] = [None] * SLOTS
-    for first, last, (name, port, *_), *_ in ranges:
-        host = (name.decode() if name else asked[0], port)
-        owners[first : last + 1] = [host] * (last + 1 - first)
-    return owners
+def _is_doubtful(reply: Any) -> bool:
+    """Whether its node may not be the one to ask any more."""
+    if not isinstance(reply, Exception):
+        return False
+    error = ours(reply)
+    return isinstance(error, OSError) or code(error) in _DOUBTFUL
 
 
-def pointed_at(redirection: ErrorReply, asked: Host | None) -> Host:
-    """Where MOVED or ASK points: "MOVED 3999 127.0.0.1:6381"."""
-    host, _, port = str(redirection).split()[2].rpartition(":")
-    return host or (asked[0] if asked else ""), int(port)
+def _asks(reply: Any) -> bool:
+    return isinstance(reply, AskError) and not isinstance(reply, MovedError)
+
+
+async def _exchange(node: ClusterNode, commands: Sequence[Command]) -> list[Any]:
+    """On one connection, without what redis-py makes of replies. Whoever is cancelled here is cancelled in Redis, too."""
+    connection = node.acquire_connection()
+    try:
+        if connection.is_connected and await connection.can_read():  # the server has closed it meanwhile
+            await connection.disconnect(nowait=True)
+        await connection.send_packed_command(connection.pack_commands(commands))
+        return [await _reply(connection) for _ in commands]
+    finally:
+        node.release(connection)
+
+
+async def _reply(connection: Connection) -> Any:
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ResponseError as error:
+        return error

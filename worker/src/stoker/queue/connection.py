@@ -11,10 +11,8 @@ from typing import Any, TypeVar
 from stoker.queue import address
 from stoker.queue.access import Access
 from stoker.queue.address import REDIS_PORT, Host, Master, Nodes, Options, without_password
-from stoker.queue.cluster import Cluster
 from stoker.queue.commands import RedisClient
 from stoker.queue.failures import errors_mapped, mapped
-from stoker.queue.sentinel import Sentinels
 from stoker.queue.server import Server
 
 CONNECT_TIMEOUT = 5.0
@@ -36,11 +34,16 @@ def connect(url: str, *, max_connections: int = 64) -> RedisClient:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
     }
-    access = Access(basis | place.options)
+    # redis-py takes 12 MB: a worker on one server has better use for them.
     if isinstance(place, Nodes):
-        return Cluster(place.hosts, access)
+        from stoker.queue.cluster import Cluster
+
+        return Cluster(place.hosts, basis | place.options)
+    access = Access(basis | place.options)
     if isinstance(place, Master):
-        return Server(access, Sentinels(place.name, place.sentinels, Access(basis | place.sentinel_options)).master)
+        from stoker.queue.sentinel import Sentinels
+
+        return Server(access, Sentinels(place.name, place.sentinels, basis | place.sentinel_options).master)
     fixed = (place.options.get("host", "localhost"), place.options.get("port", REDIS_PORT))
 
     async def find() -> Host:

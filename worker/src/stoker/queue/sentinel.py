@@ -1,51 +1,49 @@
-"""Sentinels: they are asked where a master is whenever a connection to it is opened, and say why if they name none."""
+"""Sentinels, by redis-py: they are asked where a master is whenever a connection to it is opened, and say why if they name none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any, cast
+
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from stoker.errors import RedisRefused
-from stoker.queue.access import Access
-from stoker.queue.address import Host
+from stoker.queue.address import Host, Options
 from stoker.queue.failures import code_of
-from stoker.queue.replies import ErrorReply, pairs
+from stoker.queue.redispy import for_redispy, ours
 
 _NOT_LET_IN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
-State = Mapping[bytes, bytes]
 
 
 class Sentinels:
     """The sentinels of one master; any of them that answers will do. The one that answered last is asked first."""
 
-    def __init__(self, name: str, hosts: Sequence[Host], access: Access) -> None:
+    def __init__(self, name: str, hosts: Sequence[Host], options: Options) -> None:
         self.hosts = list(hosts)
         self._name = name
-        self._access = access
+        self._options = {**for_redispy(options), "retry": Retry(NoBackoff(), 0)}
 
     async def master(self) -> Host:
-        """Where it is. Raises ConnectionError where none of them knows that now, RedisRefused where none ever will."""
+        """Where it is. Raises ConnectionError where none of them knows that now, RedisRefused where none ever will.
+
+        Each time by clients of its own: redis-py sorts its sentinels while others ask, and may forget some.
+        """
         troubles: list[Exception] = []
         known: set[str] = set()
-        for host in tuple(self.hosts):
-            try:
-                masters = await self._ask(host)
-            except (OSError, ErrorReply) as error:
-                troubles.append(error)
-                continue
-            known |= set(masters)
-            if (state := masters.get(self._name)) and _is_up(state):
-                self.hosts.sort(key=lambda each: each != host)
-                return state[b"ip"].decode(), int(state[b"port"])
+        hosts = tuple(self.hosts)
+        async with Sentinel(hosts, sentinel_kwargs=self._options) as asked:  # type: ignore[no-untyped-call]
+            for host, sentinel in zip(hosts, asked.sentinels, strict=True):
+                try:
+                    masters = cast(dict[str, Any], await sentinel.sentinel_masters())
+                except RedisError as error:
+                    troubles.append(ours(error))
+                    continue
+                known.update(masters)
+                if (state := masters.get(self._name)) and asked.check_master_state(state, self._name):
+                    self.hosts.sort(key=lambda each: each != host)
+                    return state["ip"], state["port"]
         raise self._unnamed(known, troubles)
-
-    async def _ask(self, host: Host) -> dict[str, State]:
-        wire = await self._access.open(host)
-        try:
-            [reply] = await wire.round_trip([("SENTINEL", "MASTERS")], self._access.patience)
-        finally:
-            wire.cut()
-        if isinstance(reply, ErrorReply):
-            raise reply
-        states = [pairs(each) for each in reply]
-        return {state[b"name"].decode(): state for state in states}
 
     def _unnamed(self, known: set[str], troubles: Sequence[Exception]) -> Exception:
         name = self._name
@@ -56,7 +54,3 @@ class Sentinels:
             advice = "give sentinel_username and sentinel_password in the URL's query"
             return RedisRefused(f"the sentinels refuse these credentials: {advice} ({reasons})")
         return ConnectionError(f"the sentinels name no master {name!r}: {reasons}")
-
-
-def _is_up(state: State) -> bool:
-    return not {b"s_down", b"o_down"} & set(state[b"flags"].split(b","))
