@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.errors import StokerError
 from stoker.local.stack import Stack, running_stack
 from stoker.local.view import watch

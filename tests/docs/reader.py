@@ -11,6 +11,7 @@ from commands import check, commands, is_command
 from manifests import check_manifests
 from pages import INDENTED, ROOT, Block
 from place import STAYS, Place
+from stuck import on_the_loop
 
 from stoker.rules.message import decode, encode
 
@@ -22,10 +23,13 @@ class Reader:
 
     def __init__(self, place: Place, page: list[Block]) -> None:
         self._place = place
-        self._page = page
+        self._page = [block for block in page if not block.read]
+        self._only_read = [block for block in page if block.read]
         self._names: dict[str, Any] | None = None
 
     async def read(self) -> None:
+        for block in self._only_read:
+            snippets.check_whole(block)
         try:
             written: set[str] = set()
             for block in self._page:
@@ -40,18 +44,17 @@ class Reader:
                     error.add_note(f"{block.where}:\n{block.text}")
                     raise
         finally:
-            for app in self._place.applications.values():
-                await app.close()
+            await on_the_loop(self._place.close(), self._place.limit)
 
     async def _try(self, block: Block) -> None:
         match block.language:
             case "python":
                 await self._python(block)
             case "sh":
-                self._side()
+                await self._side()
                 await self._place.shell(block)
             case "console":
-                self._side()
+                await self._side()
                 await self._console(block)
             case "dockerfile":
                 _image(block.text)
@@ -78,8 +81,8 @@ class Reader:
             self._module()
         else:
             names = self._module()
-            self._side()
-            await snippets.run(block, names)
+            await self._side()
+            await snippets.run(block, names, self._place.limit)
 
     def _module(self) -> dict[str, Any]:
         if self._names is None:
@@ -88,10 +91,10 @@ class Reader:
             self._names = vars(self._place.module("page"))
         return self._names
 
-    def _side(self) -> None:
+    async def _side(self) -> None:
         own = any(block.language == "sh" and STAYS.match(block.text) for block in self._page)
         if not own:
-            self._place.work()
+            await self._place.work()
 
     async def _json(self, block: Block) -> None:
         body = json.loads(block.text)

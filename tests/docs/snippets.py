@@ -9,7 +9,6 @@ which each line keeps the number that it has on the page. Two kinds of comment s
 """
 
 import ast
-import asyncio
 import builtins
 import doctest
 import inspect
@@ -18,9 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pages import Block
+from stuck import in_a_thread, on_the_loop
 
-LIMIT = 30.0
-"""Seconds that one block may take."""
 _FILE = re.compile(r"# (?P<name>[\w/]+\.py)\n")
 _EXPECTED = re.compile(r"#\s*(?P<verb>->|raises)\s*(?P<what>\S.*?)\s*$")
 _CHECKER = doctest.OutputChecker()
@@ -39,6 +37,23 @@ def defines(block: Block) -> bool:
     return not any(_prints(statement) for statement in ast.parse(block.text).body)
 
 
+def check_whole(block: Block) -> None:
+    """For Python that cannot run here. Raises AssertionError where it is none, or has a name from nowhere."""
+    _code(block)
+    used, known = set(), set(dir(builtins))
+    for node in ast.walk(ast.parse(block.text)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                known.add(name)
+            case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)) | ast.alias(asname=str(name)):
+                known.add(name)
+            case ast.alias(name=name):
+                known.add(name.partition(".")[0])
+    assert not used - known, f"{block.where}: nothing says what {', '.join(sorted(used - known))} is"
+
+
 def as_module(definitions: list[Block]) -> str:
     """One module of them, each line where it stands on the page."""
     lines: list[str] = []
@@ -47,16 +62,15 @@ def as_module(definitions: list[Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def run(block: Block, names: dict[str, Any]) -> None:
-    """Run it among these names: on the loop where it awaits, otherwise in a thread, as it would block."""
+async def run(block: Block, names: dict[str, Any], limit: float) -> None:
+    """Run it among these names: on the loop where it awaits, otherwise in a thread, as it would block. Raises Stuck."""
     promises = Promises(_promises(block))
     names |= {"print": promises.print, "_promised": promises}
     code = _code(block, promises.into)
-    async with asyncio.timeout(LIMIT):
-        if code.co_flags & inspect.CO_COROUTINE:
-            await eval(code, names)
-        else:
-            await asyncio.to_thread(eval, code, names)
+    if code.co_flags & inspect.CO_COROUTINE:
+        await on_the_loop(eval(code, names), limit)
+    else:
+        await in_a_thread(lambda: eval(code, names), limit)
     assert not promises.open, f"{block.where}: nothing was said by the lines {sorted(promises.open)}"
 
 

@@ -13,7 +13,7 @@ from reader import Reader
 from servers import Server
 
 PAGES = pages()
-MOST_SKIPPED = 6
+MOST_SKIPPED = 1
 """Blocks that nothing can try, on all pages together."""
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from pages import blocks
-from place import Place
+from place import LIMIT, Place
 from reader import Reader
 
 from servers import Server
@@ -26,6 +26,7 @@ TRUE = [
     APP.replace("from", "# shop/tasks.py\nfrom") + "\n```console\n$ stoker worker shop.tasks:app --check\ndouble\n```\n",
     "<!-- test: sh\necho 7 > seven\n-->\n\n```console\n$ cat seven\n7\n```\n",
     "<!-- test: skip because it is a joke -->\n```python\n1 / 0\n```\n",
+    "<!-- test: read because it is of another library -->\n```python\nimport other as o\n\n\ndef f(a):\n    return o.g(a)\n```\n",
     "    stoker dead redrive --per-second 5     all that failed\n",
     '```json\n{"task": "double", "payload": {"number": 1}}\n```\n',
     "```sh\ncurl localhost:8080/healthz\n```\n",
@@ -39,6 +40,7 @@ LIES = [
     pytest.param("```python\nint('7')  # raises ValueError\n```\n", "nothing was raised", id="no error"),
     pytest.param("```python\nint('x')  # raises KeyError\n```\n", "raised ValueError", id="another error"),
     pytest.param("```python\nawait nobody.enqueue()\n```\n", "nobody", id="a name"),
+    pytest.param("<!-- test: read because of it -->\n```python\nx = q(1)\n```\n", "nothing says what q is", id="a name, only read"),
     pytest.param("```python\nfrom stoker import Pipeline\n```\n", "Pipeline", id="an import"),
     pytest.param("    stoker dead redrive --at-once\n", "--at-once", id="a flag"),
     pytest.param("```sh\nstoker statistics\n```\n", "No such command", id="a command"),
@@ -56,13 +58,36 @@ LIES = [
     pytest.param("    await double.enqueue(1)\n", "fence it", id="hidden from the test by its indent"),
     pytest.param("```sh\nfrobnicate --all\n```\n", "command not found", id="a program"),
 ]
+HANGS = [
+    pytest.param("```python\nimport asyncio\n\nawait asyncio.Event().wait()\n```\n", "await fut", id="on the loop"),
+    pytest.param("```python\nimport threading\n\nprint(threading.Event().wait())\n```\n", 'page.md", line 4', id="in a thread"),
+    pytest.param("```sh\necho begun\nsleep 60 & wait\n```\n", "it said: begun", id="in a shell"),
+    pytest.param(
+        """```python
+import asyncio
 
 
-async def read(text: str, folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def loses_one_cancellation() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.Event().wait()
+
+
+await loses_one_cancellation()
+```
+""",
+        "in loses_one_cancellation",
+        id="cancelled in vain",
+    ),
+]
+
+
+async def read(text: str, folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch, limit: float = LIMIT) -> None:
     monkeypatch.setenv("STOKER_REDIS_URL", server.url)
     page = folder / "page.md"
     page.write_text(text)
-    with Place(folder, server) as place:
+    with Place(folder, server, limit) as place:
         await Reader(place, [block for block in blocks(page) if not block.skipped]).read()
 
 
@@ -77,4 +102,20 @@ async def test_a_lie_is_caught(
 ) -> None:
     with pytest.raises(Exception) as caught:
         await read(text, tmp_path, own_valkey, monkeypatch)
-    assert complaint in " ".join([str(caught.value), *caught.value.__notes__])
+    assert complaint in " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+@pytest.mark.parametrize(("text", "story"), HANGS)
+async def test_what_does_not_end_fails_and_says_where_it_stands(
+    text: str, story: str, tmp_path: Path, own_valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="not done within 1 s") as caught:
+        await read(text, tmp_path, own_valkey, monkeypatch, limit=1)
+    assert story in str(caught.value)
+
+
+async def test_a_program_that_ends_at_its_start_says_why(
+    tmp_path: Path, own_valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="no module named 'nowhere'"):
+        await read("```sh\nstoker worker nowhere:app\n```\n", tmp_path, own_valkey, monkeypatch)

@@ -13,7 +13,8 @@ from stage import Stage, staged
 
 from patience import until
 from servers import Server, free_port
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 
 PER_SECOND, BURST = 5, 2
 

@@ -9,8 +9,12 @@ import pytest
 
 import redis
 from stoker.client import Client
+from stoker.gateway.requests import TaskRequest
+from stoker.options import Options
 from stoker.queue.keys import Keys
+from stoker.rules.entry import FIELDS
 from stoker.rules.message import MAX_PAYLOAD_BYTES, decode
+from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.states import State
 
 JSON = {"content-type": "application/json"}
@@ -42,6 +46,61 @@ async def test_options_reach_the_envelope(api: httpx.AsyncClient, redis_url: str
     with redis.Redis.from_url(redis_url) as server:
         message = decode(server.hget(Keys("test", "q").tasks, "mine"))
     assert (message.max_retries, message.timeout) == (0, 1.5)
+
+
+async def test_all_that_a_call_may_say_reaches_the_queue(api: httpx.AsyncClient, redis_url: str) -> None:
+    """Field by field what `Task.options(...)` takes in Python."""
+    body = {
+        "task": "t",
+        "id": "mine",
+        "queue": "q",
+        "timeout": 60,
+        "soft_timeout": 50.5,
+        "version": 3,
+        "expires": 600,
+        "retry": {"max_retries": 7, "initial_delay": 0.5, "jitter": "None"},
+        "headers": {"tenant": "acme", "trace": "ü"},
+        "concurrency": {"key": "customer {7}", "limit": 2},
+        "durability": "memory",
+    }
+    before = time.time()
+    assert (await api.post("/tasks", json=body)).status_code == 202
+    k = Keys("test", "q")
+    with redis.Redis.from_url(redis_url) as server:
+        message = decode(server.hget(k.tasks, "mine"))
+        assert server.hget(k.limits, "mine") == b"2 customer {7}"
+    assert (message.timeout, message.soft_timeout, message.version) == (60, 50.5, 3)
+    assert message.retry == Backoff(7, 0.5, 2, 3600, Jitter.NONE)
+    assert message.headers == {"tenant": "acme", "trace": "ü"}
+    assert message.expires is not None
+    assert before + 599 < message.expires / 1000 < time.time() + 601
+    found = (await api.get("/tasks/mine?queue=q")).json()
+    assert (found["headers"], found["expires"]) == (message.headers, message.expires)
+
+
+async def test_it_may_expire_at_a_moment(api: httpx.AsyncClient) -> None:
+    items = [{"task": "t", "id": str(at), "expires_at": f"{year}-01-01T00:00:00Z"} for at, year in enumerate((2099, 1969))]
+    assert (await api.post("/tasks/batch", json=items)).json()["accepted"] == 2
+    assert (await api.get("/tasks/0")).json()["expires"] == 4070908800000
+    assert (await api.get("/tasks/1")).json()["expires"] == 1, "long past"
+
+
+async def test_what_redis_does_not_confirm_is_told_and_enqueued(api: httpx.AsyncClient) -> None:
+    """This Redis has no replica: the caller hears that the guarantee is not reached, and which task it may send again."""
+    answer = await api.post("/tasks", json={"task": "t", "durability": "replicated"})
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:stoker:problem:not-durable"
+    [line] = (await api.get("/tasks?queue=default")).json()["tasks"]
+    assert f"Enqueued are {line['id']}; sent again with their ids" in answer.json()["detail"]
+
+
+def test_every_option_of_python_is_one_of_rest_and_of_the_inbox() -> None:
+    """Or somebody has to explain why not."""
+    named = {"retry": {"retry", "max_retries"}, "expires": {"expires", "expires_at"}}
+    for option in Options.__annotations__:
+        assert named.get(option, {option}) <= set(TaskRequest.__struct_fields__)
+        if option not in {"queue", "durability"}:  # it is in the queue's own inbox, and as durable as its XADD
+            assert named.get(option, {option}) <= set(FIELDS)
 
 
 @pytest.mark.parametrize("when", [{"delay": 60}, {"run_at": "2099-01-01T00:00:00Z"}], ids=["delay", "run_at"])
@@ -111,6 +170,21 @@ async def test_the_same_key_is_the_same_task(api: httpx.AsyncClient, client: Cli
         pytest.param({"task": "t", "run_at": "2099-01-01T00:00:00Z", "delay": 1}, "run_at", id="delay and run_at"),
         pytest.param({"task": "t", "max_retries": -1}, "max_retries", id="negative retries"),
         pytest.param({"task": "t", "timeout": 0}, "timeout", id="no time to run"),
+        pytest.param({"task": "t", "timeout": 5, "soft_timeout": 5}, "soft_timeout", id="soft timeout too late"),
+        pytest.param({"task": "t", "expires": 0}, "expires", id="no time to wait"),
+        pytest.param({"task": "t", "expires": 5, "delay": 6}, "expires", id="expired before it is due"),
+        pytest.param({"task": "t", "expires": 5, "expires_at": "2099-01-01T00:00:00Z"}, "expires_at", id="two expiries"),
+        pytest.param({"task": "t", "expires_at": "2099-01-01T00:00:00"}, "expires_at", id="expires_at without a zone"),
+        pytest.param({"task": "t", "headers": {"": "x"}}, "headers", id="header without a name"),
+        pytest.param({"task": "t", "headers": {"x": 1}}, "headers[...]", id="header that is no text"),
+        pytest.param({"task": "t", "headers": {str(n): "" for n in range(33)}}, "headers", id="too many headers"),
+        pytest.param({"task": "t", "retry": {"max_retries": 1}, "max_retries": 1}, "max_retries", id="retries twice"),
+        pytest.param({"task": "t", "retry": {"multiplier": 0.5}}, "retry.multiplier", id="waits that shrink"),
+        pytest.param({"task": "t", "retry": {"jitter": "some"}}, "retry.jitter", id="unknown jitter"),
+        pytest.param({"task": "t", "concurrency": {"limit": 2}}, "concurrency", id="concurrency without a key"),
+        pytest.param({"task": "t", "concurrency": {"key": "a\nb"}}, "concurrency.key", id="concurrency key of two lines"),
+        pytest.param({"task": "t", "durability": "eternal"}, "durability", id="unknown durability"),
+        pytest.param({"task": "t", "version": -1}, "version", id="negative version"),
     ],
 )
 async def test_a_wrong_field_is_named(api: httpx.AsyncClient, client: Client, body: dict[str, Any], field: str) -> None:

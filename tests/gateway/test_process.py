@@ -15,8 +15,8 @@ import httpx
 
 from servers import Valkey, free_port
 
-STARTS_WITHIN = 20.0
-ENDS_WITHIN = 10.0
+STARTS_WITHIN = 60.0
+ENDS_WITHIN = 30.0
 
 
 @contextmanager

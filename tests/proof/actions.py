@@ -1,21 +1,32 @@
 """What clients, workers and upkeep do: the engine's call, the model's move, and their answers compared. For steps and search."""
 
 from collections.abc import Sequence
+from itertools import count
 
+import model_joins
 from ledger import hold
 from line import QUEUE
 from model import End, Wish
-from world import Worker, World
+from model_joins import Came
+from msgspec import UNSET, Raw
+from world import Worker, World, name_of
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
+from stoker.queue.items import Keyed, launch_call, pack
 from stoker.queue.notes import Note
-from stoker.queue.outbox import Outbox, Waiting
+from stoker.queue.outbox import Homed, Waiting
 from stoker.queue.scripts import run
-from stoker.rules.items import Item, Send, Start, begin
-from stoker.rules.message import encode
-from stoker.rules.plan import read_entry
+from stoker.rules.items import Arrive, Item, Join, Send, Start, begin, follow
+from stoker.rules.message import decode, digest, encode
+from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, read_entry, read_onward
 from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
+
+ORIGIN = Origin(1_800_000_000_000)
+
+
+class Died(Exception):
+    """Whoever did this does no more."""
 
 
 def answers(found: object, expected: object) -> None:
@@ -30,6 +41,7 @@ def offer(world: World, entries: Sequence[Entry]) -> None:
         if answer in ("ready", "scheduled"):
             due = world.now + wish.delay if wish.delay else wish.due
             world.ledger.acknowledged(wish.id, wish.priority, due if answer == "scheduled" else 0)
+            world.ledger.another(wish.id)
     answers([_answer(entry.message.id, got) for entry, got in zip(entries, found, strict=True)], expected)
 
 
@@ -57,7 +69,21 @@ def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = (
         "bury": Bury(failure),
         "cancel": Cancel(),
     }
-    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000, items)
+    value = Raw(b"%d" % number)
+    following = _onward(delivery, value, knows_places=number % 2 == 1) if verb == "succeed" else []
+    return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000, [*following, *items])
+
+
+def _onward(delivery: Delivery, value: Raw, *, knows_places: bool) -> list[Item]:
+    """What its envelope says is to follow, at once or through the outbox."""
+    onward = decode(delivery.envelope).onward
+    if onward is UNSET:
+        return []
+    return follow(QUEUE, digest(delivery.fence), read_onward(bytes(onward)), value, ORIGIN, _here if knows_places else None)
+
+
+def _here(queue: str, _: object) -> str:
+    return queue
 
 
 def take_turn(world: World, worker: Worker, settlements: list[Settlement], room: int, *, reply_lost: bool = False) -> None:
@@ -103,35 +129,95 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
             world.ledger.not_before[end.id] = world.now + end.delay
 
 
+def launch(world: World, steps: Chain, key: str, *, knows_places: bool, times: int) -> None:
+    """A client begins a workflow; one that has heard no answer says it again."""
+    items = follow(QUEUE, key, Onward(steps), NO_RESULT, ORIGIN, _here if knows_places else None)
+    keyed = [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)]
+    for _ in range(times):
+        [found] = world.call(run(world.client, launch_call(world.keys, keyed)))
+        answers([bool(fresh) for fresh in found], [not old for old in _performed(world, items, [each.key for each in keyed])])
+
+
 def _followed(world: World, items: Sequence[Item]) -> None:
-    """The model does what these say."""
+    """The model does what these say, and the ledger hears of it."""
     for item in items:
-        if isinstance(item, Start):
-            begun(world, item)
-        elif isinstance(item, Send):
-            world.model.outbox.append(item.entry.key)
+        match item:
+            case Join(_, standin, total):
+                world.ledger.joins.setdefault(standin.id, total)
+            case Arrive(member):
+                world.ledger.arrived.setdefault(member.join, set()).add(member.at)
+            case Send(_, entry) if entry.member and not entry.steps:
+                world.ledger.arrived.setdefault(entry.member.join, set()).add(entry.member.at)
+        came(world, model_joins.perform(world.model, item, world.now))
 
 
-def begun(world: World, item: Start) -> None:
-    wish = as_wish(Entry(item.message, item.delay, item.run_at, item.claim))
-    [answer] = world.model.enqueue([wish], world.now)
-    if answer in ("ready", "scheduled"):
-        world.ledger.acknowledged(wish.id, wish.priority, world.now + wish.delay if answer == "scheduled" else 0)
+def came(world: World, tasks: Sequence[Came]) -> None:
+    for task in tasks:
+        world.ledger.acknowledged(task.id, task.priority, task.due)
+        if task.buried:
+            world.ledger.broken.add(task.id)
+            world.ledger.touched(task.id)
 
 
-def relay_all(world: World, entries: Sequence[Waiting]) -> None:
-    """Somebody relays what it has read, perhaps long ago."""
-    world.call(Outbox(world.client, world.keys).relay(entries))
+def _performed(world: World, items: Sequence[Item], keys: list[str]) -> list[bool]:
+    """One call of a script that performs items. Returns which of them were known."""
+    known = world.model.remember(keys, world.now)
+    _followed(world, [item for item, old in zip(items, known, strict=True) if not old])
+    return known
+
+
+def relay_all(world: World, entries: Sequence[Waiting], steps: int | None = None) -> None:
+    """Somebody relays what it has read, perhaps long ago; and dies after so many steps, if given."""
+    box = world.engine.outbox(world.client, world.keys)
+    if steps is not None:
+        whole, taken = box._perform, count()
+
+        async def as_long_as_it_lives(items: Sequence[Homed]) -> None:
+            if next(taken) >= steps:
+                raise Died
+            await whole(items)
+
+        box._perform = as_long_as_it_lives
+    try:
+        world.call(box.relay(entries))
+    except Died:
+        world.look()
+    _relayed(world, entries, steps)
+
+
+def _relayed(world: World, entries: Sequence[Waiting], steps: int | None) -> None:
+    """The model's side: of each entry joins first, then the others, and when all are through the entries go."""
+    taken = count()
     for waiting in entries:
-        entry = read_entry(waiting.fields[b"body"])
-        items = list(begin(entry.steps, None, entry.value, entry.origin, entry.key, lambda queue, _: queue))
-        keys = [f"{entry.key} {each.message.id}" for each in items if isinstance(each, Start)]
-        known = world.model.remember(keys, world.now)
-        for item, old in zip(items, known, strict=True):
-            if isinstance(item, Start) and not old:
-                begun(world, item)
-        if entry.key in world.model.outbox:
-            world.model.outbox.remove(entry.key)
+        for items in _in_order(waiting):
+            if steps is not None and next(taken) >= steps:
+                return
+            _performed(world, items, [_key(waiting, item) for item in items])
+        if b"body" not in waiting.fields:
+            world.model.remember([""], world.now)
+            came(world, model_joins.part(world.model, waiting.fields[b"join"].decode(), world.now))
+    for waiting in entries:
+        if (name := name_of(waiting.fields)) in world.model.outbox:
+            world.model.outbox.remove(name)
+
+
+def _in_order(waiting: Waiting) -> list[list[Item]]:
+    if b"body" not in waiting.fields:
+        return [[], []]
+    entry = read_entry(waiting.fields[b"body"])
+    items = list(begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, _here))
+    joins = [item for item in items if isinstance(item, Join)]
+    return [joins, [item for item in items if not isinstance(item, Join)]]
+
+
+def _key(waiting: Waiting, item: Item) -> str:
+    entry = read_entry(waiting.fields[b"body"]).key
+    match item:
+        case Start(_, message):
+            return f"{entry} {message.id}"
+        case Join(_, standin):
+            return f"{entry} join {standin.id}"
+    return ""
 
 
 def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> None:

@@ -3,14 +3,20 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+import steps_schedules  # noqa: F401
+import steps_workflows  # noqa: F401
 from ledger import Broken
 from model import Rules
-from steps import STEPS, names, perform
+from steps import FAMILIES, STEPS, names, perform
 from world import Step, World
 
 LONGEST = 45
 CHOICES, NUMBERS = 120, 6  # a multiple of the lengths of most choices, so that none comes up more often; numbers a step
 LEFT_OUT = (0.4, 0.6, 0.8)  # of the kinds of steps that are not essential
+SOMETIMES, ALL_LEFT_OUT = (
+    ("steps_workflows", "steps_schedules"),
+    0.5,
+)  # so often one has nothing to do with groups, or with the clock
 ESSENTIAL = ("enqueue", "turn", "fetch", "settle", "time_passes")
 FRESH_AFTER = 100  # histories, so that the append-only file stays short
 SETUPS = (
@@ -39,6 +45,8 @@ def history(seed: int) -> tuple[Rules, list[Step]]:
     # and again gets nowhere, and with few kinds of steps a history gets farther with each.
     share = dice.choice(LEFT_OUT)
     left_out = {name for name in STEPS if name not in ESSENTIAL and dice.random() < share}
+    for family in SOMETIMES:
+        left_out |= set(FAMILIES[family]) if dice.random() < ALL_LEFT_OUT else set()
     kinds = [name for name in names() if name not in left_out]
     steps = [
         Step(dice.choice(kinds), tuple(dice.randrange(CHOICES) for _ in range(NUMBERS))) for _ in range(dice.randrange(15, LONGEST))

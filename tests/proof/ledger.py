@@ -8,6 +8,10 @@ from picture import Picture
 from stoker.queue.broker import Delivery
 
 
+def _new(before: Iterable[bytes], after: Iterable[bytes]) -> set[str]:
+    return {name.decode() for name in set(after) - set(before)}
+
+
 class Broken(AssertionError):
     """A law that did not hold, and how."""
 
@@ -31,12 +35,21 @@ class Ledger:
     not_before: dict[str, float] = field(default_factory=dict)  # a task that runs earlier was promoted too soon
     untouched: list[str] = field(default_factory=list)  # ready since their enqueue and never handed out: their order is known
     priority: dict[str, int] = field(default_factory=dict)
+    joins: dict[str, int] = field(default_factory=dict)  # how many members each has
+    arrived: dict[str, set[int]] = field(default_factory=dict)  # members whose success was accepted
+    broken: set[str] = field(default_factory=set)  # joins that can never be, whose stand-ins are buried
+    followed: set[str] = field(default_factory=set)  # joins whose task has come
+    moments: set[str] = field(default_factory=set)  # of schedules, whose runs have come
     fences: set[str] = field(default_factory=set)
 
     def snapshot(self) -> "Ledger":
         """What is forgotten with the queue's last writes is forgotten here. What was seen of fences is not."""
+        arrived = {join: set(members) for join, members in self.arrived.items()}
+        workflows = dict(self.joins), arrived, set(self.broken), set(self.followed), set(self.moments)
         return Ledger(
-            set(self.present), dict(self.outcomes), dict(self.not_before), list(self.untouched), dict(self.priority), self.fences
+            *(set(self.present), dict(self.outcomes), dict(self.not_before), list(self.untouched), dict(self.priority)),
+            *workflows,
+            self.fences,
         )
 
     def acknowledged(self, task_id: str, priority: int, due: float) -> None:
@@ -46,6 +59,11 @@ class Ledger:
         self.not_before[task_id] = due
         if not due:
             self.untouched.append(task_id)
+
+    def another(self, task_id: str) -> None:
+        """Somebody has enqueued a task of this id: it is none that had the id before and is gone."""
+        self.joins.pop(task_id, None)
+        self.moments.discard(task_id)
 
     def removed(self, ids: Iterable[str]) -> None:
         """By a person, or by age."""
@@ -77,6 +95,24 @@ class Ledger:
     def succeeded(self, task_id: str, value: int) -> None:
         hold("one outcome is recorded", task_id not in self.outcomes, (task_id, value))
         self.outcomes[task_id] = value
+
+    def check_workflows(self, was: Picture, now: Picture, joins: str, tasks: str) -> None:
+        """A join ends when all its members have succeeded, or is broken; what follows it comes once, and so does each moment."""
+        for join in _new(now.hash(joins), was.hash(joins)):
+            complete = len(self.arrived.get(join, ())) == self.joins[join]
+            hold("a join ends when all have succeeded, or one never can", complete or join in self.broken, join)
+        for task_id in _new(was.hash(tasks), now.hash(tasks)):
+            if task_id in self.joins and task_id not in self.broken:
+                hold(
+                    "what follows a join comes when all have succeeded",
+                    len(self.arrived.get(task_id, ())) == self.joins[task_id],
+                    task_id,
+                )
+                hold("what follows a join comes once", task_id not in self.followed, task_id)
+                self.followed.add(task_id)
+            if task_id.startswith("cron-"):
+                hold("a moment comes once", task_id not in self.moments, task_id)
+                self.moments.add(task_id)
 
     def check(self, tasks: set[str], outcomes: dict[str, int], on_the_way: Iterable[str], picture: Picture) -> None:
         """Hold the queue to what it has said."""

@@ -11,7 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import model_joins
+import model_schedules
+from model_joins import Waiting
+from model_schedules import Schedule
+
 from stoker.queue.keys import Keys
+from stoker.rules.message import Message, encode
 
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46
@@ -84,6 +90,7 @@ class Item:
     log: tuple[int, ...] = ()
     logged_by: str = ""
     history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
+    member: tuple[str, int] | None = None  # of which join, its number
 
     @property
     def level(self) -> int:
@@ -105,13 +112,19 @@ class Model:
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
     counters: Counter[str] = field(default_factory=Counter)
-    outbox: list[str] = field(default_factory=list)  # keys of entries
+    outbox: list[str] = field(default_factory=list)  # keys of entries, and words of members that are gone for good
+    joins: dict[str, Waiting] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)  # name of a schedule -> its last run, until it was seen to end
     relayed: dict[str, int] = field(default_factory=dict)  # key of an item -> until when it is remembered
 
     def copy(self) -> "Model":
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
-        copies = {name: getattr(self, name).copy() for name in ("claims", "counters", "outbox", "relayed")}
-        return dataclasses.replace(self, items=items, **copies)
+        copies = {name: getattr(self, name).copy() for name in ("claims", "counters", "outbox", "relayed", "runs")}
+        joins = {join_id: join.copy() for join_id, join in self.joins.items()}
+        return dataclasses.replace(self, items=items, joins=joins, schedules=model_schedules.copies(self.schedules), **copies)
+
+    wish = staticmethod(Wish)
 
     def at(self, *places: str) -> list[Item]:
         """Those that are there, in order."""
@@ -231,6 +244,8 @@ class Model:
         item.progress = None
         worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
         self._keep_or_forget(item, verb, end.body, worker)
+        if verb == "succeed":
+            item.member = None
         match verb:
             case "succeed" if self.rules.keep == 0:
                 del self.items[item.id]
@@ -238,6 +253,7 @@ class Model:
                 item.place, item.score, item.result = "done", now + self.rules.keep, end.body
             case "cancel":
                 item.place, item.score = "cancelled", now
+                self._part(item, "cancelled")
             case "bury":
                 item.place, item.score = "dead", now
             case "release":
@@ -273,6 +289,7 @@ class Model:
                 self._free(item)
                 item.place, item.score, item.cancel_at = "cancelled", now, None
                 item.failures, item.losses, item.failure = 0, 0, None
+                self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 continue
             item.losses += 1
@@ -295,6 +312,7 @@ class Model:
                 self._free(item)
                 item.place, item.score = "cancelled", now
                 item.failures, item.losses, item.failure = 0, 0, None
+                self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 return "cancelled"
             case "leases":
@@ -310,7 +328,7 @@ class Model:
     def remember(self, keys: list[str], now: int) -> list[bool]:
         """Items that are relayed here. Returns which of them were known; some that are long past are forgotten."""
         known = [key in self.relayed for key in keys]
-        self.relayed |= {key: now + MEMORY for key, old in zip(keys, known, strict=True) if not old}
+        self.relayed |= {key: now + MEMORY for key, old in zip(keys, known, strict=True) if key and not old}
         self._forget_relayed(now, 2 * len(keys))
         return known
 
@@ -329,26 +347,40 @@ class Model:
         return dead
 
     def discard(self, ids: Iterable[str]) -> list[str]:
-        return self._remove([item for task_id in ids if (item := self.items.get(task_id)) and item.place == "dead"])
+        return self._remove([item for task_id in ids if (item := self.items.get(task_id)) and item.place == "dead"], "discarded")
 
     def purge(self, *places: str) -> list[str]:
-        return self._remove(self.at(*places))
+        return self._remove(self.at(*places), "purged")
 
     def sweep(self, now: int) -> list[str]:
         rules = self.rules
         self._forget_relayed(now, SWEPT_AT_ONCE)
         old = self._past("done", now, rules.keep_count) + self._past("cancelled", now - rules.keep, rules.keep_count)
-        return self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count))
+        return self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count), "forgotten")
 
     def _past(self, place: str, before: int, count: int) -> list[Item]:
         there = self.at(place)
         return there[: len(there) - count] if len(there) > count else [item for item in there if item.score <= before]
 
-    def _remove(self, items: list[Item]) -> list[str]:
+    def _remove(self, items: list[Item], why: str) -> list[str]:
         for item in items:
             self._free(item)
+            self._part(item, why)
             del self.items[item.id]
         return [item.id for item in items]
+
+    def _part(self, item: Item, why: str) -> None:
+        """It will never succeed: its join is told through the outbox."""
+        if item.member:
+            self.outbox.append(f"{item.member[0]} {item.member[1]} {item.id} {why}")
+        item.member = None
+
+    def bury_standin(self, standin: Message, member: tuple[str, int] | None, now: int) -> None:
+        """In the place of what was to follow a join that can never be."""
+        self.items[standin.id] = Item(
+            standin.id, encode(standin), standin.priority, "dead", now, failure="GroupBroken", member=member
+        )
+        self.counters["buried"] += 1
 
     def _line_up(self, item: Item, place: float) -> None:
         item.place, item.score = "suspects" if item.losses else "ready", place
@@ -374,7 +406,7 @@ class Model:
         content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}
         content[keys.claims] = {item.id: " ".join(item.claim) for item in items if item.claim}
         content[keys.cancels] = {item.id: item.cancel_at for item in items if item.cancel_at is not None}
-        return content
+        return content | model_joins.expected(self, keys) | model_schedules.expected(self, keys)
 
 
 def place_at(level: float, ms: float) -> float:

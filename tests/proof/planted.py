@@ -44,8 +44,8 @@ BUGS = (
     Bug(
         "a fence is its number alone",
         "broker.py",
-        "nonce = os.urandom(4).hex()",
-        'nonce = "0"',
+        "return os.urandom(4).hex()",
+        'return "0"',
     ),
     Bug(
         "a delay is counted by the client's clock",
@@ -282,6 +282,138 @@ BUGS = (
         "local known = false",
     ),
     Bug(
+        "a member that is told twice counts twice",
+        "lua/_items.lua",
+        "if redis.call('HSETNX', q.arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end",
+        "redis.call('HSET', q.arrivals, id .. US .. at, bytes <= most and value or '')",
+    ),
+    Bug(
+        "a join does not wait for its last member",
+        "lua/_items.lua",
+        "if missing == 0 then return complete",
+        "if missing <= 1 then return complete",
+    ),
+    Bug(
+        "a join that has come leaves its count",
+        "lua/_items.lua",
+        "redis.call('HDEL', q.waiting, id)\n  each_batch",
+        "each_batch",
+    ),
+    Bug(
+        "a broken group runs when its other members arrive",
+        "lua/_items.lua",
+        "local _, _, member, level, standin = close_join(q, id, row)",
+        "local _, _, member, level, standin = parts(row, 6)",
+    ),
+    Bug(
+        "a join within a group forgets whose member it is",
+        "lua/_items.lua",
+        "if member ~= '' then redis.call('HSET', q.members, id, member) end\n    q.added",
+        "q.added",
+    ),
+    Bug(
+        "the join of a cancelled member waits for ever",
+        "lua/cancel.lua",
+        "part_with(members, outbox, stopped, 'cancelled')",
+        "call_with('HDEL', members, stopped)",
+    ),
+    Bug(
+        "the join of a member that died with its worker and a wish to cancel waits for ever",
+        "lua/_reclaim.lua",
+        "part_with(k.members, k.outbox, stopped, 'cancelled')",
+        "",
+    ),
+    Bug(
+        "the join of a purged member waits for ever",
+        "lua/_prelude.lua",
+        "local home, join, at = string.match(member, '^(%S+) (%S+) (%d+)$')",
+        "local home, join, at = string.match(member, '^(%S+) (%S+) (%d+)$') if why == 'purged' then break end",
+    ),
+    Bug(
+        "an entry leaves the outbox before it has arrived",
+        "outbox.py",
+        "items = await self._items(entry.fields)",
+        "items = await self._items(entry.fields); await ask(self._redis, \"XDEL\", self._keys.outbox, entry.number)",
+    ),
+    Bug(
+        "members are relayed before their join",
+        "outbox.py",
+        "            await self._perform([item for item in items if not item.is_join])",
+        "            await self._perform([item for item in items if item.is_join])",
+    ),
+    Bug(
+        "who died while it relayed is believed to have arrived",
+        "outbox.py",
+        "Keyed(_key(entry.key, item), pack(item))",
+        "Keyed(entry.key, pack(item))",
+    ),
+    Bug(
+        "a launch that is said twice begins twice",
+        "lua/_items.lua",
+        "call_with('ZADD', q.relayed, keep)",
+        "",
+    ),
+    Bug(
+        "the end of a run is not noted",
+        "lua/timetable.lua",
+        "redis.call('HDEL', runs, open[at])",
+        "",
+    ),
+    Bug(
+        "a run begins beside one that must not be overlapped",
+        "lua/start_runs.lua",
+        "elseif verb == 'run' and open and overlap == '0' then",
+        "elseif false then",
+    ),
+    Bug(
+        "a moment that is skipped drops the next run",
+        "lua/start_runs.lua",
+        "if answer ~= 'stale' and verb ~= 'now' then",
+        "if answer == 'skipped' then redis.call('ZREM', upcoming, name) elseif answer ~= 'stale' and verb ~= 'now' then",
+    ),
+    Bug(
+        "who was slower starts the same moment again",
+        "lua/start_runs.lua",
+        "local waits = was[2] == moment and redis.call('ZSCORE', upcoming, name)",
+        "local waits = redis.call('ZSCORE', upcoming, name)",
+    ),
+    Bug(
+        "a run is that of a definition that was changed meanwhile",
+        "lua/start_runs.lua",
+        "redis.sha1hex(was[1]) ~= sha or",
+        "",
+    ),
+    Bug(
+        "a run that a person starts moves the clock",
+        "lua/start_runs.lua",
+        "if answer ~= 'stale' and verb ~= 'now' then",
+        "if answer ~= 'stale' then",
+    ),
+    Bug(
+        "missed moments are not counted",
+        "lua/start_runs.lua",
+        "count('missed', name, tonumber(missed))",
+        "",
+    ),
+    Bug(
+        "a paused schedule runs on",
+        "lua/set_schedule.lua",
+        "redis.call('ZREM', upcoming, name)\n  return news",
+        "return news",
+    ),
+    Bug(
+        "a removed schedule leaves its next run",
+        "lua/_schedules.lua",
+        "redis.call('ZREM', upcoming, name)",
+        "",
+    ),
+    Bug(
+        "a schedule that is declared again starts from now",
+        "lua/schedules.lua",
+        "elseif was[2] ~= timing or not redis.call('ZSCORE', upcoming, name) then",
+        "else",
+    ),
+    Bug(
         "the dead are forgotten too soon",
         "lua/sweep.lua",
         "now - dead_age",
@@ -303,7 +435,9 @@ def planted(bug: Bug, folder: Path) -> Iterator[Engine]:
     try:
         with patch("importlib.resources.files", lambda package: copy):
             if bug.file == "broker.py":
-                yield Engine(_module(file).Broker)
+                yield Engine(broker=_module(file).Broker)
+            elif bug.file == "outbox.py":
+                yield Engine(outbox=_module(file).Outbox)
             elif bug.file == "reaping.py":
                 with patch("stoker.queue.inspector.reap_host", _module(file).reap_host):
                     yield Engine()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
 from ledger import Broken, hold
 from line import QUEUE, message
+from model import MEMORY
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 from world import Pick, Step, Worker, World, worker_of
@@ -49,6 +50,8 @@ class Kind(NamedTuple):
 
 STEPS: dict[str, Kind] = {}
 """By name; the order matters to seeds."""
+FAMILIES: dict[str, list[str]] = {}
+"""The names of steps by the module that has them."""
 
 
 def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[World, Pick], None]]:
@@ -56,6 +59,7 @@ def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[Wor
 
     def enter(act: Callable[[World, Pick], None]) -> Callable[[World, Pick], None]:
         STEPS[act.__name__] = Kind(act, weight)
+        FAMILIES.setdefault(act.__module__, []).append(act.__name__)
         return act
 
     return enter
@@ -168,14 +172,16 @@ def _following(world: World, pick: Pick) -> list[Start | Send]:
 @step(2)
 def read_outbox(world: World, pick: Pick) -> None:
     """Somebody reads the outbox, and takes its time."""
-    world.read = world.call(Outbox(world.client, world.keys).read())
+    world.read, world.read_at = world.call(Outbox(world.client, world.keys).read()), world.now
 
 
 @step(4)
 def relay(world: World, pick: Pick) -> None:
-    """What was read is relayed, perhaps for the second time; or all that is there now."""
-    entries = world.read if pick((True, False)) else world.call(Outbox(world.client, world.keys).read())
-    relay_all(world, entries)
+    """What was read is relayed, perhaps for the second time; or all that is there now. Whoever does it may die of it."""
+    there = world.call(Outbox(world.client, world.keys).read())
+    recently = max(world.now, world.clock.now) < world.read_at + MEMORY  # nobody takes longer than what was relayed is remembered
+    entries = world.read if recently and pick((True, False)) else there
+    relay_all(world, entries, pick((None, None, 0, 1, 2, 3)))
 
 
 @step(6)
@@ -241,6 +247,22 @@ def some_workers_die(world: World, pick: Pick) -> None:
         for worker in world.workers:
             beat_with(world, worker)
     reap_all(world)
+
+
+@step(4)
+def cancelled_and_lost(world: World, pick: Pick) -> None:
+    """A person cancels what runs, perhaps for another time, and its worker dies before it hears of it."""
+    if holders := [worker for worker in world.workers if worker.held]:
+        worker = pick(holders)
+        if pick((True, False)):
+            take_turn(world, worker, [ended(world, worker.held[0], "retry")], 2)
+        for delivery in worker.held:
+            cancel_one(world, delivery.id)
+        world.polling = world.polling or worker.woken
+        world.retire(*worker.held)
+        worker.held, worker.woken = [], False
+        world.clock.now += world.rules.lease + SECOND
+        reap_all(world)
 
 
 @step(2)
@@ -394,9 +416,13 @@ def fail_over(world: World, pick: Pick) -> None:
         world.polling = True
 
 
-@step(1)
+@step(2)
 def examine(world: World, pick: Pick) -> None:
-    """The doctor finds nothing."""
+    """The doctor finds nothing, once what lies in the outbox is relayed. Whoever is not awake would make it wait."""
+    while entries := world.call(Outbox(world.client, world.keys).read()):
+        relay_all(world, entries)
+    if world.picture.length(world.keys.ready) and not world.picture.length(world.keys.wake) and not world.model.paused:
+        return
     hold("the doctor finds nothing", not (found := world.call(_findings(world.line.inspector))), found)
 
 

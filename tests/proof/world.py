@@ -8,7 +8,7 @@ shorter by leaving steps out.
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -16,13 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 from ledger import Broken, Ledger, hold
 from line import Line
 from model import Model, Rules
+from model_schedules import CREATED, Run
 from movable import NEW_YEAR_2027, MovableClock
 from picture import Picture, dump, restore
 from straight import Straight, done
 
 from servers import Server
 from stoker.queue.broker import Broker, Delivery
-from stoker.queue.outbox import Waiting
+from stoker.queue.keys import Keys
+from stoker.queue.outbox import Outbox, Waiting
+from stoker.queue.schedules import Schedules
+from stoker.queue.scripts import Argument
 from stoker.rules.durations import Duration
 from stoker.rules.plan import read_entry
 from stoker.rules.states import State
@@ -86,11 +90,31 @@ class Saved(NamedTuple):
     ledger: Ledger
 
 
+class SlowSchedules(Schedules):
+    """The schedules, for somebody who may take time between a look and what follows from it."""
+
+    def __init__(self, client: Straight, keys: Keys) -> None:
+        super().__init__(client, keys, lambda: CREATED / 1000)
+        self.slowly = False
+        self.pending: tuple[Sequence[Argument], list[Run]] = ([], [])
+
+    async def _start(self, entries: Sequence[Argument]) -> list[str]:
+        if not self.slowly:
+            return await super()._start(entries)
+        self.pending = entries, []
+        return ["stale"] * (len(entries) // 12)
+
+    async def start(self) -> list[str]:
+        """What was put off."""
+        return await super()._start(self.pending[0]) if self.pending[0] else []
+
+
 @dataclass(frozen=True)
 class Engine:
-    """What is under test: the broker may be a copy with a bug planted in it."""
+    """What is under test: these may be copies with a bug planted in them."""
 
     broker: Callable[..., Any] = Broker
+    outbox: Callable[..., Any] = Outbox
 
 
 class World:
@@ -121,6 +145,8 @@ class World:
         self.numbers = count(1)
         self.gone: list[str] = []
         self.read: list[Waiting] = []  # what somebody has read in the outbox and not relayed yet, or relays again
+        self.read_at = 0
+        self.schedules = SlowSchedules(self.client, self.keys)
         self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
         self.history: list[Step] = []
         self.before = self.picture = self.checked = Picture(self.client, self.keys)
@@ -171,6 +197,8 @@ class World:
         outcomes = {text(task_id): json.loads(result)["value"] for task_id, result in picture.hash(keys.results).items()}
         on_the_way = {text(task_id) for key in (keys.ready, keys.suspects, keys.leases) for task_id in picture.zset(key)}
         self.ledger.check({text(task_id) for task_id in picture.hash(keys.tasks)}, outcomes, on_the_way, picture)
+        self.ledger.check_workflows(self.checked, picture, keys.joins, keys.tasks)
+        self._each_schedule_waits_for_one_run()
         self._agrees_with_the_model()
         self._somebody_is_awake()
         self._what_happened_is_told()
@@ -200,14 +228,22 @@ class World:
             found = _readable(key, picture, self.keys)
             if found != expected:
                 raise Broken(f"the model agrees on {key.rpartition(':')[2]}", _difference(found, expected))
-        entries = [fields[1] for _, fields in picture.content.get(keys.outbox.encode(), ())]
-        hold("the model agrees on the outbox", [read_entry(body).key for body in entries] == model.outbox, (entries, model.outbox))
+        entries = [name_of(_pairs(fields)) for _, fields in picture.content.get(keys.outbox.encode(), ())]
+        hold("the model agrees on the outbox", sorted(entries) == sorted(model.outbox), (entries, model.outbox))
         counters = {_text(name): value for name, value in picture.hash(keys.stats).items()}
         for name, value in model.counters.items():
             hold("everything is counted", int(counters.get(name, 0)) == value, (name, counters.get(name), value))
         hold("everything is counted", "invariant_violations" not in counters, counters)
         hold("the model agrees on meta", (b"paused" in picture.hash(keys.meta)) == model.paused, "paused")
         hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
+
+    def _each_schedule_waits_for_one_run(self) -> None:
+        """Unless it is paused, or suspended by its definition."""
+        columns = {_text(name): value for name, value in self.picture.hash(self.keys.schedules).items()}
+        names = {name.removeprefix("definition ") for name in columns if name.startswith("definition ")}
+        idle = {name for name in names if f"paused {name}" in columns or b'"suspend":true' in columns[f"definition {name}"]}
+        waiting = {_text(name) for name in self.picture.zset(self.keys.upcoming)}
+        hold("every schedule waits for one run, or for none if it is idle", waiting == names - idle, (waiting, names, idle))
 
     def _what_happened_is_told(self) -> None:
         """With an audience every change of a task's state has its event, and no event says what is not so; without one, silence."""
@@ -255,12 +291,27 @@ def _text(value: bytes) -> str:
 
 def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
     """The content of a key as the model says it."""
-    if key in (keys.ready, keys.suspects, keys.leases, keys.scheduled, keys.dead, keys.done, keys.cancelled, keys.relayed):
+    if key in (
+        keys.ready,
+        keys.suspects,
+        keys.leases,
+        keys.scheduled,
+        keys.dead,
+        keys.done,
+        keys.cancelled,
+        keys.relayed,
+        keys.upcoming,
+    ):
         return {_text(member): score for member, score in picture.zset(key).items()}
     readers: dict[str, Callable[[bytes], object]] = {
         keys.tasks: bytes,
         keys.uniques: bytes.decode,
         keys.claims: bytes.decode,
+        keys.joins: lambda _: "there",
+        keys.waiting: bytes.decode,
+        keys.arrivals: bytes.decode,
+        keys.members: bytes.decode,
+        keys.runs: bytes.decode,
         keys.owners: _owner,
         keys.progress: _progress,
         keys.logs: _log,
@@ -268,6 +319,8 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         keys.errors: lambda value: json.loads(value)["type"],
         keys.results: lambda value: json.loads(value)["value"],
     }
+    if key == keys.schedules:
+        return _columns(picture.hash(key))
     read = readers.get(key, int)
     found: dict[str, object] = {}
     for name, value in picture.hash(key).items():
@@ -275,6 +328,35 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         with contextlib.suppress(ValueError, KeyError):
             found[_text(name)] = read(value)
     return found
+
+
+def _columns(content: dict[bytes, bytes]) -> dict[str, object]:
+    """Those that the model knows."""
+    readers: dict[str, Callable[[str], object]] = {
+        "moment": int,
+        "paused": lambda _: True,
+        "last": str,
+        "ended": lambda text: text.split()[0],
+        "skipped": int,
+        "missed": int,
+    }
+    columns = [(name, name.partition(" ")[0], value.decode()) for name, value in _decoded(content)]
+    return {name: readers[kind](value) for name, kind, value in columns if kind in readers}
+
+
+def _decoded(content: dict[bytes, bytes]) -> Iterable[tuple[str, bytes]]:
+    return ((name.decode(), value) for name, value in content.items())
+
+
+def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def name_of(fields: Mapping[bytes, bytes]) -> str:
+    """An entry of the outbox as the model calls it."""
+    if b"body" in fields:
+        return read_entry(fields[b"body"]).key
+    return " ".join(fields[name].decode() for name in (b"join", b"at", b"id", b"why"))
 
 
 def _progress(value: bytes) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from line import message, open_line
 from patience import until
 from servers import Kind, running_valkey
 from stoker import Invalid, NotDurable, RedisRefused, Stoker
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.queue import durability
 from stoker.queue.broker import Entry
 from stoker.queue.durability import Durability

@@ -14,7 +14,8 @@ from stoker.queue.broker import Entry
 from stoker.queue.connection import connect
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox, TakenIn
 from stoker.rules.entry import KEPT_BYTES, MALFORMED
-from stoker.rules.message import MAX_PAYLOAD_BYTES
+from stoker.rules.message import MAX_PAYLOAD_BYTES, decode, id_of_key
+from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.states import State
 from stoker.taskqueue import Lease, Retention
 
@@ -50,6 +51,60 @@ async def test_an_entry_may_say_how(line: Line) -> None:
     await line.pass_time(2.6)
     [later] = await line.fetch()
     assert (later.id, (await line.status("later")).priority) == ("later", 9)
+
+
+async def test_an_entry_may_say_all_that_a_call_may(line: Line) -> None:
+    """Field by field what `Task.options(...)` takes in Python, but for the queue and the durability."""
+    entry = await leave(
+        line,
+        task="add",
+        idempotency_key="order 42",
+        timeout="60",
+        soft_timeout="50.5",
+        version="3",
+        expires="600",
+        retry='{"max_retries": 7, "initial_delay": 0.5, "jitter": "None"}',
+        headers='{"tenant": "acme"}',
+        concurrency='{"key": "customer 7", "limit": 2}',
+        unique='{"until": "started", "ttl": 60, "key": "all"}',
+    )
+    assert (await inbox(line).take_in()).added == 1
+    task_id = id_of_key(QUEUE, "order 42")
+    k = line.keys
+    message = decode(await now(line.redis.hget(k.tasks, task_id)))
+    assert (message.timeout, message.soft_timeout, message.version) == (60, 50.5, 3)
+    assert message.retry == Backoff(7, 0.5, 2, 3600, Jitter.NONE)
+    assert message.headers == {"tenant": "acme"}
+    assert message.expires == int(entry.partition("-")[0]) + 600_000, "since it came, not since it was taken in"
+    assert await now(line.redis.hget(k.limits, task_id)) == b"2 customer 7"
+    assert (await now(line.redis.hget(k.claims, task_id))).startswith(b"s ")
+
+
+async def test_an_entry_that_another_keeps_out_is_dropped(line: Line) -> None:
+    one_of_a_kind = '{"until": "done"}'
+    await leave(line, task="add", payload='{"a":1,"b":2}', unique=one_of_a_kind)
+    await leave(line, task="add", payload='{"b":2,"a":1}', unique=one_of_a_kind)
+    await leave(line, task="add", payload='{"a":2}', unique=one_of_a_kind)
+    assert await inbox(line).take_in() == TakenIn(3, 2, [])
+    assert await inbox(line).take_in() == TakenIn(0, 0, [])
+    stats = await line.stats()
+    assert (stats.ready, stats.enqueued, stats.deduplicated) == (2, 2, 1)
+    await line.check()
+
+
+async def test_an_entry_may_name_its_moments(line: Line) -> None:
+    await leave(
+        line, task="add", id="later", run_at="2099-01-01T00:00:00Z", expires_at="2099-01-02T01:00:00+01:00", max_retries="2"
+    )
+    await leave(line, task="add", id="late", run_at="1969-01-01T00:00:00Z")
+    await now(line.redis.xadd(line.keys.inbox, {"task": "add", "id": "numbered", "expires": "5"}, id="99999999999999-1"))
+    await inbox(line).take_in()
+    later = await line.status("later")
+    assert (later.state, later.at, later.expires) == (State.SCHEDULED, 4070908800000, 4070995200000)
+    assert (await line.status("late")).state is State.READY
+    numbered = await line.status("numbered")
+    assert numbered.expires is not None
+    assert abs(numbered.expires / 1000 - time.time()) < 60, "a made-up number is no moment"
 
 
 async def test_a_worker_is_woken(line: Line) -> None:
@@ -150,9 +205,22 @@ async def test_another_task_under_a_taken_id_is_not_lost(line: Line) -> None:
         pytest.param({"task": "t", "id": "a b"}, "bad task id 'a b'", id="bad id"),
         pytest.param({"task": "t", "priority": "high"}, "bad priority 'high'", id="priority in words"),
         pytest.param({"task": "t", "priority": "101"}, "bad priority 101", id="priority too high"),
-        pytest.param({"task": "t", "delay": "-1"}, "bad delay in seconds '-1'", id="negative delay"),
-        pytest.param({"task": "t", "delay": "nan"}, "bad delay in seconds 'nan'", id="delay that is no number"),
+        pytest.param({"task": "t", "delay": "-1"}, "bad delay '-1'", id="negative delay"),
+        pytest.param({"task": "t", "delay": "nan"}, "bad delay 'nan'", id="delay that is no number"),
         pytest.param({"task": "t", "delay": "999999999999"}, "bad delay", id="delay of ages"),
+        pytest.param({"task": "t", "delay": "1", "run_at": "2099-01-01T00:00:00Z"}, "either delay or run_at", id="two times"),
+        pytest.param({"task": "t", "run_at": "2099-01-01T00:00:00"}, "it has no zone", id="moment without a zone"),
+        pytest.param({"task": "t", "run_at": "tomorrow"}, "bad run_at 'tomorrow'", id="no moment"),
+        pytest.param({"task": "t", "expires": "0"}, "bad expires 0.0", id="expired at once"),
+        pytest.param({"task": "t", "max_retries": "1001"}, "bad max_retries 1001", id="endless retries"),
+        pytest.param({"task": "t", "retry": '{"often": 3}'}, "unknown field `often`", id="misspelt retry"),
+        pytest.param({"task": "t", "headers": "tenant=acme"}, "bad headers 'tenant=acme'", id="headers that are no JSON"),
+        pytest.param({"task": "t", "headers": '{"a": 1}'}, "Expected `str`, got `int`", id="header that is no text"),
+        pytest.param({"task": "t", "timeout": "5", "soft_timeout": "6"}, "too late", id="soft timeout too late"),
+        pytest.param({"task": "t", "unique": "[]"}, "bad unique '[]'", id="unique that is no object"),
+        pytest.param({"task": "t", "concurrency": "{}"}, "required field `key`", id="concurrency without a key"),
+        pytest.param({"task": "t", "version": "-1"}, "bad version -1", id="negative version"),
+        pytest.param({"task": "t", "idempotency_key": "a\nb"}, "bad key 'a\\nb'", id="key of two lines"),
         pytest.param({"task": "t", "prioritiy": "1"}, "unknown fields prioritiy", id="misspelt"),
         pytest.param({b"\xff": "t"}, "a field's name is not UTF-8", id="field in Latin-1"),
     ],

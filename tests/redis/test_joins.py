@@ -127,6 +127,7 @@ async def test_an_entry_is_relayed_before_it_goes_and_may_be_relayed_again(line:
     [parent] = await line.fetch()
     link = Link(message("far"))
     await settle(line, parent, Send(QUEUE, Entry("key", ORIGIN, (link,))))
+    assert (await line.stats()).ready == 1, "what was not relayed yet is demand: its worker may be gone, and was the last"
     outbox = Outbox(line.redis, line.keys)
     entries = await outbox.read()
     await outbox.relay(entries)

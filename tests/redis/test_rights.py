@@ -20,15 +20,16 @@ from stoker.queue.events import attend
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.inspector import Inspector
+from stoker.queue.items import Keyed, pack, relay_call
 from stoker.queue.keys import Keys
 from stoker.queue.notes import Note
 from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import TASKQUEUE
-from stoker.queue.scripts import PRELUDE
+from stoker.queue.scripts import PRELUDE, run
 from stoker.rules.concurrency import Limit
-from stoker.rules.items import AT_ONCE
+from stoker.rules.items import AT_ONCE, begin
 from stoker.rules.message import Message
-from stoker.rules.plan import Group, Link, number
+from stoker.rules.plan import Group, Link, Origin, number
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Postpone, Release, Retry
 from stoker.rules.states import State
@@ -52,6 +53,7 @@ class Role(NamedTuple):
 
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
+DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
 TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
 ROLES = {
     "worker": Role(
@@ -60,9 +62,11 @@ ROLES = {
     ),
     "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "examine", "set_schedule", "attend"}
-        | CLOCK,
-        {"sadd", "hget", "hgetall", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread", "hmget"},
+        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "set_schedule", "attend"}
+        | CLOCK
+        | DOCTOR,
+        {"sadd", "hget", "hgetall", "hkeys", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread"}
+        | {"hmget", "hincrby", "xrange", "xdel"},
     ),
     "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
 }
@@ -229,7 +233,7 @@ async def as_gateway(line: Visitor) -> None:
     await inspector.pause(QUEUE)
     await inspector.resume(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, State.READY)]
-    assert [finding async for finding in inspector.examine(QUEUE)] == []
+    await is_mended(line, inspector)
     await by_the_clock(line, TASKQUEUE)
     schedules = inspector.schedules(QUEUE)
     await schedules.run_now("hourly")
@@ -237,6 +241,19 @@ async def as_gateway(line: Visitor) -> None:
     await schedules.resume("hourly")
     await schedules.remove("hourly")
     assert await schedules.all() == []
+
+
+async def is_mended(line: Visitor, inspector: Inspector) -> None:
+    """An entry that nobody can read, and a join whose members are nowhere."""
+    assert [finding async for finding in inspector.examine(QUEUE)] == []
+    link = Link(message("member"))
+    steps = number((Group(((link,),)), link), "gone")
+    join = next(begin(steps, None, Raw(b"null"), Origin(0), "key", lambda queue, _: queue))
+    await line.master.redis.xadd(line.keys.outbox, {"body": "{"})
+    await run(line.master.redis, relay_call(line.keys, [Keyed("", pack(join))]))
+    found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
+    assert [finding.mended for finding in found] == [True, True]
+    assert len(await inspector.discard(QUEUE, [finding.id for finding in found])) == 2
 
 
 async def as_operator(line: Visitor) -> None:

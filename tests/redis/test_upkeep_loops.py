@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from line import FAILURE, LEASE, Line, open_line
+import pytest
+from line import FAILURE, LEASE, Line, message, now, open_line
 from prometheus_client import CollectorRegistry
 
 from patience import until
 from stoker.queue.broker import Settlement
 from stoker.queue.inbox import Inbox
+from stoker.queue.outbox import Outbox
 from stoker.rules.durations import Duration
+from stoker.rules.plan import Entry as OutboxEntry
+from stoker.rules.plan import Link, Origin, write_entry
 from stoker.rules.settle import Bury
 from stoker.taskqueue import Keep
 from stoker.telemetry.metrics import WorkerMetrics
@@ -71,3 +75,18 @@ async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
     async with running(upkeep.take_in(Inbox(line.redis, line.keys))), running(upkeep.take_in(Inbox(line.redis, line.keys))):
         await until(lambda: counted(line, enqueued=MANY), SOON)
     assert await line.order(3) == ["t0", "t1", "t2"]
+
+
+async def test_what_cannot_be_relayed_is_said_once_and_holds_nobody_up(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    k, called = line.keys, asyncio.Event()
+    await now(line.redis.xadd(k.outbox, {"body": "{"}))
+    async with running(upkeep.relay(Outbox(line.redis, k), called)):
+        for number in range(3):
+            entry = OutboxEntry(f"key {number}", Origin(0), (Link(message(f"child{number}")),))
+            await now(line.redis.xadd(k.outbox, {"body": write_entry(entry)}))
+            called.set()
+            await until(lambda: counted(line, enqueued=number + 1))  # noqa: B023
+    said = [record for record in caplog.records if "cannot be relayed" in record.message]
+    assert len(said) == 1
+    assert "stoker doctor" in said[0].message
+    assert await line.examine(mend=True)

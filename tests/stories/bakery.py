@@ -26,6 +26,14 @@ async def bake(seconds: float, ctx: Context) -> int:
 
 
 @app.task()
+async def watch(ctx: Context) -> None:
+    """Bake until somebody opens the oven."""
+    await note(f"start {ctx.id} {ctx.attempt}")
+    async with Redis.from_url(app.redis_url) as redis:
+        await redis.blpop("bakery:open")  # type: ignore[misc]
+
+
+@app.task()
 async def bake_once(ctx: Context) -> int:
     """Take for ever the first time, and no time afterwards."""
     await note(f"start {ctx.id} {ctx.attempt}")

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -17,6 +17,20 @@ async def app(redis_url: str) -> AsyncIterator[Stoker]:
     stoker = Stoker("shop", redis=redis_url)
     yield stoker
     await stoker.close()
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[[str], Stoker]]:
+    """Applications at other servers. They are closed also where the story fails: else a later one would be told of it."""
+    apps: list[Stoker] = []
+
+    def at(url: str) -> Stoker:
+        apps.append(Stoker("shop", redis=url))
+        return apps[-1]
+
+    yield at
+    for app in apps:
+        await app.close()
 
 
 @pytest.fixture

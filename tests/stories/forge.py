@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from opentelemetry import trace
 
-from stoker import Context, Dead, Depends, Stoker
+from stoker import Context, Dead, Depends, SoftTimeout, Stoker
 
 app = Stoker("forge")
 
@@ -65,6 +65,61 @@ def tell(ctx: Context) -> None:
         raise ValueError("too cold")
     except ValueError:
         logging.getLogger("forge").exception("with a traceback")
+
+
+@app.task(executor="process")
+def narrate(gate: str, ctx: Context) -> None:
+    """Say how far it is, wait until there is a file, and say what else there is to say. A thread talks on when all is over."""
+    for done in range(1, 1001):
+        ctx.progress(done, 2000, note="blows")
+    ctx.log.info("half of %d", 2000)
+    ctx.log.debug("between us")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    ctx.log.warning("the iron is \udcff", extra={"hammers": 10**30, "bellows": (1, {2})})
+    threading.Thread(target=_talk_on, args=[ctx, gate], daemon=True).start()
+
+
+def _talk_on(ctx: Context, gate: str) -> None:
+    while os.path.exists(gate):
+        ctx.log.info("and another thing")
+        ctx.progress(7)
+        time.sleep(0.01)
+
+
+@app.task(executor="process")
+def listen(seconds: float, ctx: Context) -> None:
+    """Say nothing for a while, beside whatever talks on."""
+    time.sleep(seconds)
+    ctx.log.info("quiet")
+
+
+@app.task(executor="process", soft_timeout=0.3, timeout=60)
+def temper(forgiving: bool) -> str:
+    """Compute for longer than the soft timeout."""
+    try:
+        while True:
+            pass
+    except SoftTimeout as error:
+        if forgiving:
+            return f"cold: {error}"
+        raise
+
+
+@app.task(executor="process")
+def leave_a_trap() -> int:
+    """Set an alarm, and be ended by SIGTERM from now on; neither is for the next task."""
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return os.getpid()
+
+
+@app.task(executor="process")
+def step_on_it() -> int:
+    """Be sent SIGTERM, and sleep until an alarm would have come."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)
+    return os.getpid()
 
 
 @app.task(executor="process")
@@ -128,6 +183,12 @@ def hoard(mebibytes: int) -> int:
     """Keep memory that is never given back."""
     _HOARD.append(bytearray(os.urandom(1 << 20) * mebibytes))
     return os.getpid()
+
+
+@app.task(executor="process")
+def delegate(ctx: Context) -> str:
+    """Send light work. Its id."""
+    return ctx.enqueue(chat.prepare())
 
 
 @app.task()

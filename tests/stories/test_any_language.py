@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from working import working
@@ -23,8 +24,8 @@ async def shell(server: Server, commands: str) -> list[str]:
     return out.decode().split("\n")[:-1]
 
 
-async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
-    app = Stoker("shop", redis=own_valkey.url)
+async def test_the_page_does_what_it_says(opened: Callable[[str], Stoker], own_valkey: Server) -> None:
+    app = opened(own_valkey.url)
     sent: list[str] = []
 
     @app.task(queue="emails")
@@ -33,14 +34,17 @@ async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
 
     tasks, malformed, rights = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     entries = await shell(own_valkey, tasks)
-    assert len(entries) == 3
-    assert await ready_is(app, 3), "they are demand, though no worker is there"
+    assert len(entries) == 4
+    assert await ready_is(app, 4), "they are demand, though no worker is there"
     async with working(app, queue="emails", concurrency=1):
         await until(lambda: {"ada", "bob"} <= set(sent))
         assert sent[:2] == ["bob", "ada"], "the urgent one first"
         assert (await app.client.status("emails", "order-42")).state in {State.RUNNING, State.SUCCEEDED}
         await until(lambda: "cleo" in sent)
         assert await until(lambda: has_ended(app, f"inbox-{entries[2]}"))
+        told = await app.client.status("emails", f"inbox-{entries[3]}")
+        assert told.headers == {"tenant": "acme"}
+        assert told.expires == int(entries[3].partition("-")[0]) + 600_000
 
         [entry] = await shell(own_valkey, malformed)
         await until(lambda: ready_is(app, 0))
@@ -51,8 +55,7 @@ async def test_the_page_does_what_it_says(own_valkey: Server) -> None:
 
         await shell(own_valkey, rights)
         await until(lambda: "dora" in sent)
-    assert sorted(sent) == ["ada", "bob", "cleo", "dora"], "each of them once"
-    await app.close()
+    assert sorted(sent) == ["ada", "bob", "cleo", "dora", "eve"], "each of them once"
 
 
 async def ready_is(app: Stoker, count: int) -> bool:

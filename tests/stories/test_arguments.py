@@ -12,7 +12,7 @@ from parcels import Address, Item, Order, Parcel, Receipt, Size, Speed
 from working import working
 
 from stoker import Dead, Invalid, Stoker, TaskFailed, chain, group
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import State
 

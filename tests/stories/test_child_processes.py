@@ -7,19 +7,23 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import forge
 import pytest
+from msgspec.structs import replace
 from test_one_machine import living, processes
 from working import worker_process, working
 
 from patience import until
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
-from stoker.client import TaskCall
-from stoker.middleware import RunNext
+from stoker.call import TaskCall
+from stoker.errors import NotFound
+from stoker.middleware import EnqueueNext, RunNext
+from stoker.queue.broker import Receipt
 from stoker.rules.message import check_payload
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.states import State
@@ -201,6 +205,57 @@ async def test_what_it_logs_is_the_workers_log(app: Stoker) -> None:
     assert "ValueError: too cold" in lines["with a traceback"]["exception"]
 
 
+async def test_it_tells_how_far_it_is_and_what_it_does(app: Stoker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gate = tmp_path / "gate"
+    handle = await forge.narrate.enqueue(str(gate))
+    async with forging(children=ChildLimits(count=1)):
+        status = await until(lambda: has_told(handle), START)
+        assert (status.progress.done, status.progress.total, status.progress.note) == (1000, 2000, "blows")
+        gate.touch()
+        await handle.result(timeout=START)
+        assert any(record.getMessage() == "the iron is \\udcff" for record in caplog.records), "no line is lost for its letters"
+        next_one = await forge.listen.enqueue(1.0)
+        await next_one.result(timeout=START)
+        gate.unlink()
+    status = await handle.status()
+    assert status.progress is None, "it has ended: the result says more"
+    own = [(line.attempt, line.level, line.text) for line in status.log if line.text != "and another thing"]
+    assert own == [(1, "info", "half of 2000"), (1, "warning", "the iron is \\udcff")]
+    status = await next_one.status()
+    assert [line.text for line in status.log] == ["quiet"], "not what a thread of another run says"
+
+
+async def has_told(handle: Any) -> Any:
+    status = await handle.status()
+    return status if status.progress and status.log else None
+
+
+async def test_what_it_tells_counts_for_nothing_when_its_lease_went_to_another(app: Stoker, tmp_path: Path) -> None:
+    handle = await forge.narrate.enqueue(str(tmp_path / "gate"))
+    async with forging(name="anvil"):
+        await until(lambda: has_told(handle), START)
+        [child] = children_of(os.getpid())
+        assert (await app.client.inspector.reap_worker("default", "anvil", 3)).given_back == 1
+        await until(lambda: not living({child}))
+        (tmp_path / "gate").touch()
+        await handle.result(timeout=START)
+    own = [(line.attempt, line.text) for line in (await handle.status()).log if line.text != "and another thing"]
+    assert own == [(1, "half of 2000"), (2, "half of 2000"), (2, "the iron is \\udcff")]
+
+
+async def test_its_soft_timeout_is_raised_in_it(app: Stoker) -> None:
+    async with forging(retry=ONCE):
+        assert await (await forge.temper.enqueue(forgiving=True)).result(timeout=START) == "cold: did not end within 0.3 s"
+        with pytest.raises(TaskFailed, match=r"SoftTimeout: did not end within 0\.3 s"):
+            await (await forge.temper.enqueue(forgiving=False)).result(timeout=START)
+
+
+async def test_its_alarms_and_signal_handlers_end_with_it(app: Stoker) -> None:
+    async with forging(retry=ONCE, children=ChildLimits(count=1)):
+        child = await (await forge.leave_a_trap.enqueue()).result(timeout=START)
+        assert await (await forge.step_on_it.enqueue()).result(timeout=START) == child
+
+
 async def test_its_dependencies_are_opened_in_the_child(app: Stoker, caplog: pytest.LogCaptureFixture) -> None:
     async with forging():
         assert await (await forge.strike.enqueue()).result(timeout=START)
@@ -254,6 +309,26 @@ async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: S
 async def succeeded(handle: Any) -> Any:
     status = await handle.status()
     return status if status.state is State.SUCCEEDED else None
+
+
+async def test_what_it_sends_goes_through_the_workers_middleware(app: Stoker) -> None:
+    async def stamp(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        return await call_next(replace(call, headers={"by": call.task}))
+
+    app.enqueue_layers.append(stamp)
+    try:
+        async with forging():
+            sent = await (await forge.delegate.enqueue()).result(timeout=START)
+            status = await until(lambda: arrived(app, sent))
+    finally:
+        app.enqueue_layers.remove(stamp)
+    assert status.headers == {"by": "chat"}
+
+
+async def arrived(app: Stoker, task_id: str) -> Any:
+    with suppress(NotFound):
+        status = await app.client.status("default", task_id)
+        return status if status.state is State.SUCCEEDED else None
 
 
 async def test_the_copy_that_a_fork_made_does_not_answer(app: Stoker) -> None:

@@ -14,7 +14,8 @@ from working import WorkerProcess, worker_process, working
 from patience import until
 from servers import Kind, Server, running_valkey
 from stoker import Stoker
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.errors import RedisUnavailable
 from stoker.rules.durations import Duration
 from stoker.rules.states import State

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 from working import AT_ONCE, working
 
-from stoker import Context, Dead, Invalid, Stoker, TaskFailed
-from stoker.client import TaskCall
+from patience import until
+from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
+from stoker.call import TaskCall
 from stoker.middleware import EnqueueNext, RunNext
 from stoker.queue.broker import Receipt
+from stoker.queue.durability import Durability
 from stoker.rules.states import State
+from stoker.workflow import Chain
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 
@@ -210,6 +213,183 @@ async def test_a_layer_that_moves_a_call_to_another_queue_is_refused(app: Stoker
 
     with pytest.raises(Invalid, match="elsewhere"):
         await ship.enqueue()
+
+
+def stamped(app: Stoker) -> list[str]:
+    """Have every task carry the tenant on whose behalf it was enqueued. Returns what the layer has seen of each, as they come."""
+    seen: list[str] = []
+
+    @app.middleware("enqueue")
+    async def stamp(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        await asyncio.sleep(0)
+        receipt = await call_next(msgspec.structs.replace(call, headers={**call.headers, "tenant": tenant.get()}))
+        seen.append(f"{call.task} {call.in_workflow} {receipt.state} {receipt.id}")
+        return receipt
+
+    return seen
+
+
+async def test_every_task_of_a_workflow_goes_through_it_when_it_is_sent(app: Stoker) -> None:
+    seen = stamped(app)
+    told: list[str] = []
+
+    @app.task()
+    async def add(a: int, b: int, ctx: Context) -> int:
+        told.append(f"{a}+{b} for {ctx.headers['tenant']}, {ctx.headers.get('how')}")
+        return a + b
+
+    @app.task()
+    async def total(numbers: list[int], ctx: Context) -> int:
+        told.append(f"{numbers} for {ctx.headers['tenant']}")
+        return sum(numbers)
+
+    tenant.set("acme")
+    quietly = add.options(headers={"how": "quietly"})
+    handle = await chain(add.prepare(1, 2), group(add.piped(10), quietly.piped(20)), total.piped(), quietly.piped(1)).enqueue()
+    fans = await group(add.prepare(5, 6), add.prepare(7, 8)).enqueue()
+    tenant.set("nobody")
+    later = ("add True None", "add True None", "total True None", "add True None")
+    assert sorted(seen) == sorted(
+        [
+            *(f"{line} {task_id}" for line, task_id in zip(("add True ready", *later), handle.ids, strict=True)),
+            *(f"add True None {task_id}" for task_id in fans.ids),
+        ]
+    ), "those that come later have ids, and no state yet"
+    async with working(app):
+        assert await handle.result(timeout=10) == 37
+        assert await fans.result(timeout=10) == [11, 15]
+    assert sorted(told) == sorted(
+        [
+            *("1+2 for acme, None", "3+10 for acme, None", "3+20 for acme, quietly", "[13, 23] for acme", "36+1 for acme, quietly"),
+            *("5+6 for acme, None", "7+8 for acme, None"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["on the loop", "in a thread"])
+async def test_what_a_running_task_sends_goes_through_it_too(app: Stoker, plain: bool) -> None:
+    """With the context variables of where it was sent, though it goes only when the run has succeeded."""
+    seen = stamped(app)
+    told: list[str] = []
+
+    @app.middleware("run")
+    async def on_behalf(ctx: Context, call_next: RunNext) -> Any:
+        token = tenant.set(ctx.headers["tenant"])
+        try:
+            return await call_next(ctx)
+        finally:
+            tenant.reset(token)
+
+    @app.task()
+    async def child(number: int, ctx: Context) -> int:
+        told.append(f"{number} for {ctx.headers['tenant']}")
+        return number + 1
+
+    def send(ctx: Context) -> list[str]:
+        first = ctx.enqueue(child.options(id="chosen", concurrency=None).prepare(1))
+        tenant.set("globex")
+        return [first, ctx.enqueue(chain(child.prepare(10), child.piped()))]
+
+    if plain:
+
+        @app.task(name="parent")
+        def parent(ctx: Context) -> list[str]:
+            return send(ctx)
+    else:
+
+        @app.task(name="parent")
+        async def parent_here(ctx: Context) -> list[str]:
+            return send(ctx)
+
+    tenant.set("acme")
+    async with working(app):
+        ids = await (await app.tasks["parent"].enqueue()).result(timeout=5)
+        await until(lambda: len(told) == 3)
+    tenant.set("nobody")
+    assert ids[0] == "chosen"
+    assert sorted(told) == ["1 for acme", "10 for globex", "11 for globex"]
+    assert [line.rpartition(" ")[0] for line in seen[1:]] == ["child True None"] * 3
+    assert set(ids) < {line.rpartition(" ")[2] for line in seen}
+
+
+async def test_a_layer_that_refuses_what_a_run_sends_fails_the_run(app: Stoker) -> None:
+    @app.middleware("enqueue")
+    async def no_thirteen(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        if b"13" in bytes(call.payload):
+            raise ValueError("not that one")
+        return await call_next(call)
+
+    @app.task()
+    async def child(number: int) -> None: ...
+
+    @app.task(retry=0)
+    async def parent(ctx: Context) -> None:
+        for number in (12, 13):
+            ctx.enqueue(child.prepare(number))
+
+    async with working(app):
+        with pytest.raises(TaskFailed, match="ValueError: not that one"):
+            await (await parent.enqueue()).result(timeout=5)
+    [stats] = await app.client.inspector.stats(["default"])
+    assert (stats.enqueued, stats.ready) == (1, 0), "all or nothing"
+
+
+BAD_LAYERS: dict[str, tuple[Any, str]] = {
+    "elsewhere": (lambda call: msgspec.structs.replace(call, queue="elsewhere"), "to queue 'elsewhere'"),
+    "its own id": (lambda call: msgspec.structs.replace(call, id="mine"), "id"),
+    "another parameter": (lambda call: msgspec.structs.replace(call, into="b"), "from the task before it|no other id"),
+    "no priority": (lambda call: msgspec.structs.replace(call, priority=1000), "bad priority 1000"),
+    "a durability": (lambda call: msgspec.structs.replace(call, durability=Durability.REPLICATED), "durability"),
+    "a time to live": (lambda call: msgspec.structs.replace(call, expires=60), "say expires as a datetime"),
+    "nothing": (lambda call: None, "pass each one on, once"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LAYERS)
+async def test_what_cannot_be_said_of_a_task_in_a_workflow_is_refused(app: Stoker, kind: str) -> None:
+    """And nothing of it is sent."""
+    change, words = BAD_LAYERS[kind]
+
+    @app.middleware("enqueue")
+    async def odd(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        outgoing = change(call) if call.task == "child" else call
+        return await call_next(outgoing) if outgoing else Receipt("kept", None)
+
+    @app.task()
+    async def child(number: int, b: int = 0) -> int:
+        return number
+
+    @app.task(retry=0)
+    async def parent(ctx: Context) -> int:
+        if ctx.headers:
+            ctx.enqueue(chain(child.prepare(1), child.piped()))
+        return 1
+
+    with pytest.raises(Invalid, match=words):
+        await chain(parent.prepare(), child.piped()).enqueue()
+    with pytest.raises(Invalid, match=words):
+        await group(child.prepare(1), child.prepare(2)).enqueue()
+    handle = await parent.options(headers={"send": "yes"}).enqueue()
+    async with working(app):
+        with pytest.raises(TaskFailed, match=words):
+            await handle.result(timeout=5)
+    [stats] = await app.client.inspector.stats(["default"])
+    assert (stats.enqueued, stats.ready) == (1, 0)
+
+
+async def test_a_layer_that_sends_a_workflow_twice_is_refused(app: Stoker) -> None:
+    @app.middleware("enqueue")
+    async def twice(call: TaskCall, call_next: EnqueueNext) -> Receipt:
+        await call_next(call)
+        return await call_next(call)
+
+    @app.task()
+    async def child(number: int) -> int:
+        return number
+
+    for workflow in (chain(child.prepare(1), child.piped()), Chain(child.prepare(1))):
+        with pytest.raises(Invalid, match="sends it twice"):
+            await workflow.enqueue()
 
 
 def test_there_is_middleware_around_runs_and_enqueues_only() -> None:

@@ -1,6 +1,7 @@
 """Enqueued once, however often it is sent."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from working import working
@@ -62,10 +63,12 @@ async def test_an_id_and_a_key_are_one_too_many(app: Stoker) -> None:
         await charge.options(id="a", idempotency_key="b").enqueue(1)
 
 
-async def test_an_enqueue_whose_answer_was_lost_makes_one_task(shared_valkey: Valkey, redis_url: str) -> None:
+async def test_an_enqueue_whose_answer_was_lost_makes_one_task(
+    opened: Callable[[str], Stoker], shared_valkey: Valkey, redis_url: str
+) -> None:
     """It reached Redis, and the connection broke before Redis could say so: sent again with its id, it is found there."""
     async with wire_to(shared_valkey) as wire:
-        app = Stoker("shop", redis=wire.url)
+        app = opened(wire.url)
 
         @app.task()
         async def ship(order: int) -> int:
@@ -83,11 +86,10 @@ async def test_an_enqueue_whose_answer_was_lost_makes_one_task(shared_valkey: Va
         later, now = await app.enqueue_many([ship.options(delay=60).prepare(8), ship.options(id="nine").prepare(9)])
         assert (later.state, later.duplicate) == (State.SCHEDULED, False)
         assert (now.id, now.duplicate) == ("nine", True), "of an id of one's own nobody can tell"
-        await app.close()
 
 
-async def test_an_enqueue_that_redis_never_answers_fails_soon(own_valkey: Valkey) -> None:
-    app = Stoker("shop", redis=own_valkey.url)
+async def test_an_enqueue_that_redis_never_answers_fails_soon(opened: Callable[[str], Stoker], own_valkey: Valkey) -> None:
+    app = opened(own_valkey.url)
 
     @app.task()
     async def ship() -> None: ...
@@ -96,7 +98,6 @@ async def test_an_enqueue_that_redis_never_answers_fails_soon(own_valkey: Valkey
     async with asyncio.timeout(5):
         with pytest.raises(RedisUnavailable):
             await ship.enqueue()
-    await app.close()
 
 
 async def test_of_a_unique_task_only_one_waits(app: Stoker) -> None:

@@ -25,7 +25,7 @@ from stoker.queue.inspector import Inspector
 from stoker.rules.states import State
 from stoker.taskqueue import load
 
-STARTS_WITHIN = 20.0
+STARTS_WITHIN = 60.0
 
 
 def manifest(folder: Path, **parts: Any) -> Path:

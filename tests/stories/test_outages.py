@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from stoker import RedisUnavailable, Stoker
 from stoker.rules.states import State
 
 
-async def test_running_tasks_finish_and_the_worker_resumes(tmp_path: Path) -> None:
+async def test_running_tasks_finish_and_the_worker_resumes(opened: Callable[[str], Stoker], tmp_path: Path) -> None:
     """With an append-only file the server comes back with its leases: what ended meanwhile is settled then."""
     with running_valkey("--appendonly", "yes", "--appendfsync", "always", "--dir", str(tmp_path)) as server:
-        app = Stoker("shop", redis=server.url)
+        app = opened(server.url)
         begun, may_end, port = asyncio.Event(), asyncio.Event(), free_port()
 
         @app.task()
@@ -39,7 +40,6 @@ async def test_running_tasks_finish_and_the_worker_resumes(tmp_path: Path) -> No
             assert await until(lambda: succeeded(app, handle.id), 15)
             await until(lambda: answers(port, "/readyz", 200))
             assert await (await long.enqueue(9)).result(timeout=10) == 9
-        await app.close()
 
 
 def long_lease() -> object:
@@ -56,9 +56,9 @@ async def succeeded(app: Stoker, task_id: str) -> bool:
         return False
 
 
-async def test_a_worker_may_start_before_its_redis(own_valkey: Valkey) -> None:
+async def test_a_worker_may_start_before_its_redis(opened: Callable[[str], Stoker], own_valkey: Valkey) -> None:
     own_valkey.stop()
-    app = Stoker("shop", redis=own_valkey.url)
+    app = opened(own_valkey.url)
 
     @app.task()
     async def ship() -> str:
@@ -68,7 +68,6 @@ async def test_a_worker_may_start_before_its_redis(own_valkey: Valkey) -> None:
         own_valkey.start()
         handle = await ship.enqueue()
         assert await handle.result(timeout=10) == "shipped"
-    await app.close()
 
 
 async def test_a_worker_without_redis_still_leaves_when_told(own_valkey: Valkey) -> None:

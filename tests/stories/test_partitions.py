@@ -1,7 +1,7 @@
 """A queue too busy for one Redis server is spread over several; to those who use it, it stays one queue."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bakery
@@ -24,8 +24,12 @@ MANY = 300
 async def spread(app: Stoker) -> Stoker:
     """An application whose `default` queue has three partitions: a worker has said so."""
     async with working(app, partitions=3):
-        pass
+        await until(lambda: known_places(app, 3))
     return app
+
+
+async def known_places(app: Stoker, count: int) -> bool:
+    return len(await app.client.inspector.queues()) == count
 
 
 async def lie_in(app: Stoker) -> list[int]:
@@ -128,7 +132,7 @@ async def test_more_partitions_later_leave_no_task_behind_and_fewer_are_not_beli
 
     early = [await add.enqueue(number, 1) for number in range(20)]
     async with working(app, partitions=4):
-        pass
+        await until(lambda: known_places(app, 4))
     partitions = Partitions(app.client._redis, app.namespace)
     assert await partitions.register("default", 2) == ["default", "default:1", "default:2", "default:3"]
     late = Client.at(app.redis_url, app.namespace)
@@ -147,9 +151,9 @@ def cluster() -> Iterator[ClusterOf]:
         yield found
 
 
-async def test_over_three_nodes_and_a_worker_that_dies(cluster: ClusterOf, tmp_path: Path):
+async def test_over_three_nodes_and_a_worker_that_dies(cluster: ClusterOf, opened: Callable[[str], Stoker], tmp_path: Path):
     """Nine partitions lie on all nodes; what a killed worker held runs again."""
-    app = Stoker("bakery", redis=cluster.url)
+    app = opened(cluster.url)
     rise = app.task(name="rise")(bakery.rise.function)
     with worker_process(cluster.url, tmp_path, "--partitions", "9", "--concurrency", "18", name="one") as one:
 
@@ -161,7 +165,7 @@ async def test_over_three_nodes_and_a_worker_that_dies(cluster: ClusterOf, tmp_p
 
         await until(all_known)
         assert len({cluster.owner(f"{{stoker:{place}}}:ready").port for place in await places()}) == 3
-        handles = [await rise.enqueue(0.2) for _ in range(60)]
+        handles = [await rise.enqueue(1) for _ in range(60)]
 
         async def busy() -> bool:
             return sum(stats.running > 0 for stats in await app.client.inspector.stats(await places())) >= 8
@@ -172,4 +176,3 @@ async def test_over_three_nodes_and_a_worker_that_dies(cluster: ClusterOf, tmp_p
         attempts = Counter([await handle.result(timeout=30) for handle in handles])
     assert attempts[1] > 0
     assert attempts[2] > 0
-    await app.close()

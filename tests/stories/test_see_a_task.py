@@ -1,13 +1,17 @@
 """What can be seen of a task's life."""
 
 import asyncio
+import math
 import threading
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from working import AT_ONCE, working
 
 from patience import until
-from stoker import Concurrency, Context, Stoker
+from stoker import Concurrency, Context, Invalid, Stoker
 from stoker.queue.inspector import Event
 from stoker.rules.states import State
 from stoker.rules.story import What
@@ -168,6 +172,33 @@ async def test_a_task_tells_how_far_it_is_and_what_it_does(app: Stoker, plain: b
         ("info", "page 3 is done"),
         ("warning", "out of paper"),
     ]
+
+
+async def test_progress_is_a_number(app: Stoker) -> None:
+    """Or nobody could read the task's story any more."""
+    refused: list[str] = []
+
+    @app.task()
+    async def print_book(ctx: Context) -> None:
+        for amount in (math.nan, math.inf, "half", None, 10**400, Decimal("NaN")):
+            for pair in ((amount, 10), (1, amount)):
+                try:
+                    ctx.progress(*pair)  # type: ignore[arg-type]
+                except Invalid as error:
+                    refused.append(str(error))
+        ctx.progress(Fraction(1, 2), Decimal("2.5"), note=7)  # type: ignore[arg-type]
+        await asyncio.sleep(3600)
+
+    handle = await print_book.enqueue()
+    async with working(app, drain_timeout=0.1):
+
+        async def told() -> Any:
+            return (await handle.status()).progress
+
+        progress = await until(told)
+        assert (progress.done, progress.total, progress.note) == (0.5, 2.5, "7")
+    assert len(refused) == 11, "a total may be unknown"
+    assert refused[0] == "bad progress nan: use finite numbers"
 
 
 async def test_what_attempts_logged_stays_with_the_task(app: Stoker) -> None:

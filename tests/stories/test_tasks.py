@@ -12,7 +12,7 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import State
 
@@ -319,7 +319,7 @@ async def test_many_at_once_keep_their_order(app: Stoker) -> None:
     receipts = await app.enqueue_many([step.options().prepare(number) for number in range(500)])
     assert len({receipt.id for receipt in receipts}) == 500
     async with working(app, concurrency=1):
-        await until(lambda: len(order) == 500, 20)
+        await until(lambda: len(order) == 500)
     assert order == list(range(500))
 
 
@@ -335,6 +335,23 @@ async def test_a_delayed_task_runs_when_it_is_due(app: Stoker) -> None:
         assert await by_delay.result(timeout=5) - sent >= 0.499
         late = await by_moment.result(timeout=5) - sent - 0.7
     assert -0.001 <= late < 3
+
+
+async def test_a_delay_longer_than_the_lease_runs_once(app: Stoker) -> None:
+    """A task that waits for its time is under no lease: nobody takes it back, and nobody runs it twice."""
+    runs: list[int] = []
+
+    @app.task()
+    async def remind(ctx: Context) -> None:
+        runs.append(ctx.attempt)
+
+    async with working(app):  # with a lease of one second
+        handle = await remind.options(delay=2.2).enqueue()
+        await handle.result(timeout=10)
+        again = await remind.options(delay=1.2).enqueue()
+        await again.result(timeout=10)
+    assert runs == [1, 1]
+    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
 
 
 async def test_an_id_of_ones_own_makes_an_enqueue_safe_to_repeat(app: Stoker) -> None:

@@ -18,7 +18,7 @@ from working import working
 from patience import until
 from servers import free_port
 from stoker import Context, Dead, Retry, Stoker
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.rules.states import State
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
 from stoker.telemetry.tracing import Tracing

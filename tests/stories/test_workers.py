@@ -2,20 +2,25 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from bakery import bake, bake_once, knead
+from bakery import bake, bake_once, knead, rise, watch
 from redis.asyncio import Redis
+from test_telemetry import samples
 from working import worker_process
 
 from patience import until
+from servers import free_port
 from stoker import Stoker
 from stoker.queue.inspector import QueueStats
 from stoker.rules.states import State
 
-LOST_AND_FOUND = 10.0
+LOST_AND_FOUND = 30.0
 """Seconds within which a task must be back after its worker's death, on a slow machine: the lease is one second."""
+PROMISED = 1.0 + 2.0
+"""The lease, and two seconds."""
 
 
 @pytest.fixture
@@ -50,16 +55,36 @@ async def test_a_killed_workers_task_runs_again_elsewhere(bakery: Stoker, redis:
     assert (counted.lost, counted.failed, counted.succeeded) == (1, 0, 1)
 
 
+async def test_nobody_waits_behind_the_long_tasks_of_others(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+    """However many live long tasks there are: what a dead worker held runs again within its lease and two seconds, with no new
+    traffic, and none of theirs is taken away.
+    """
+    handles = [await bake_once.enqueue() for _ in range(3)]
+    with worker_process(redis_url, tmp_path, "--concurrency", "3", name="lost") as lost:
+        await until(lambda: running(bakery, 3))
+        for _ in range(300):
+            await rise.enqueue(60.0)
+        with worker_process(redis_url, tmp_path, "--concurrency", "310", name="busy"):
+            await until(lambda: running(bakery, 303))
+            lost.signal(signal.SIGKILL)
+            killed = time.monotonic()
+            assert [await handle.result(timeout=LOST_AND_FOUND) for handle in handles] == [2, 2, 2]
+            assert time.monotonic() - killed <= PROMISED
+            counted = await stats(bakery)
+            assert (counted.lost, counted.running) == (3, 300)
+
+
+async def running(app: Stoker, count: int) -> bool:
+    return (await stats(app)).running == count
+
+
 async def test_what_a_lost_pod_held_is_given_back_at_once(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     """The operator has seen the pod die: nobody waits for the lease, here of ten minutes."""
     inspector = bakery.client.inspector
     handle = await bake_once.enqueue()
 
-    async def running() -> bool:
-        return (await handle.status()).state is State.RUNNING
-
     with worker_process(redis_url, tmp_path, "--name", "oven-1", "--lease", "10m") as first:
-        await until(running)
+        await until(lambda: running(bakery, 1))
         first.process.kill()
         await first.exit_code()
     assert (await inspector.reap_worker("default", "oven-12", 3)).given_back == 0
@@ -76,19 +101,26 @@ async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     """A machine that sleeps past the lease wakes up with a finished task that another has run: its outcome is refused."""
-    handle = await bake.enqueue(0.3)
-    with worker_process(redis_url, tmp_path, name="frozen") as frozen:
+    handle, port = await bake.enqueue(0.3), free_port()
+    with worker_process(redis_url, tmp_path, "--port", str(port), name="frozen") as frozen:
         await until(lambda: notes(redis))
         frozen.signal(signal.SIGSTOP)
         with worker_process(redis_url, tmp_path, name="awake"):
             assert await handle.result(timeout=LOST_AND_FOUND) == 2
         frozen.signal(signal.SIGCONT)
         await until(lambda: refused(bakery))
+        counted = await until(lambda: stale_settles(port))
+        assert counted == await refused(bakery)
         frozen.signal(signal.SIGTERM)
         assert await frozen.exit_code() == 0
         assert frozen.said("refused: the lease had gone to another")
     assert await handle.result(timeout=1) == 2
     assert (await stats(bakery)).succeeded == 1
+
+
+async def stale_settles(port: int) -> float:
+    """As the worker's own metrics have it."""
+    return (await samples(port)).get("stoker_stale_settles_total{queue=default}", 0.0)
 
 
 async def refused(app: Stoker) -> int:
@@ -106,11 +138,13 @@ async def test_a_long_task_keeps_its_lease(bakery: Stoker, redis: Redis, redis_u
 async def test_told_to_leave_it_finishes_what_it_runs_and_takes_nothing_new(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    running = await bake.enqueue(0.8)
+    running = await watch.enqueue()
     with worker_process(redis_url, tmp_path, "--concurrency", "1") as worker:
         await until(lambda: notes(redis))
         waiting = await bake.enqueue(0)
         worker.signal(signal.SIGTERM)
+        await until(lambda: worker.said("draining"))
+        await redis.rpush("bakery:open", "now")  # type: ignore[misc]
         assert await worker.exit_code() == 0
         assert worker.said("worker stopped")
     assert (await running.status()).state is State.SUCCEEDED

@@ -20,7 +20,7 @@ from stoker.taskqueue import Lease
 from stoker.worker.process import work
 
 HERE = Path(__file__).parent
-ENDS_WITHIN = 10.0
+ENDS_WITHIN = 30.0
 AT_ONCE = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.NONE)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from redis import Redis
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.queue import scripts
 from stoker.rules import states
 from stoker.rules.durations import Duration

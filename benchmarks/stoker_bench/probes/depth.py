@@ -8,7 +8,8 @@ from typing import Any
 
 import uvloop
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.queue.broker import Broker, Settlement
 from stoker.queue.connection import connect
 from stoker.queue.keys import Keys

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from stoker import Context, Stoker
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.middleware import EnqueueNext, RunNext
 from stoker.queue.broker import Receipt
 

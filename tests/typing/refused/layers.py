@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from stoker import Context, Stoker
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.middleware import EnqueueNext, RunNext
 
 

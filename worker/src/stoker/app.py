@@ -7,13 +7,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.decorator import Decorator
 from stoker.errors import Conflict, Invalid
 from stoker.injection import Factory
 from stoker.middleware import EnqueueLayer, RunLayer, send_through
 from stoker.options import Policy
 from stoker.portal import from_sync
+from stoker.prepared import Send
 from stoker.queue.broker import Receipt, taken
 from stoker.queue.connection import connect
 from stoker.rules.concurrency import Concurrency
@@ -82,7 +84,7 @@ class Stoker:
         """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
         With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
         run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
-        An async task has SoftTimeout raised in it after `soft_timeout` seconds and is ended after `timeout`; a thread is told.
+        In an async task or a process SoftTimeout is raised after `soft_timeout` seconds; after `timeout` it ends. A thread is told.
         With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
 
         Raise `version` when its parameters change: during a rollout, workers that declare a lower one hand such tasks back.
@@ -182,6 +184,10 @@ class Stoker:
             return client
         client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
         return client
+
+    def send_whole(self, parts: Sequence[TaskCall], by: Send) -> Awaitable[list[Receipt]]:
+        """The parts of a workflow through the middleware, and what comes out of it as a whole `by` its own way."""
+        return send_through(self.enqueue_layers, parts, by) if self.enqueue_layers else by(parts)
 
     async def close(self) -> None:
         """Give the running loop's connections back."""

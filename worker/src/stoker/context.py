@@ -1,9 +1,10 @@
 """What a running task may know of itself: ask for it by a parameter annotated `Context`."""
 
+import contextvars
 import logging
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -12,6 +13,9 @@ from typing import Protocol
 
 from stoker.errors import Invalid, TryAgain
 from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
+
+EXACT = 1 << 53
+"""Whole numbers below are told as they are."""
 
 
 class Account(Protocol):
@@ -51,6 +55,7 @@ class Children:
     def __init__(self, task_id: str, created: int) -> None:
         self._parent = task_id, created
         self._chains: list[Chain] = []
+        self._variables: list[contextvars.Context] = []
         self._numbers = count(1)
         self._bytes = 0
 
@@ -68,6 +73,7 @@ class Children:
         if self._bytes > MAX_PLAN_BYTES:
             raise Invalid(f"what a task sends may have at most {MAX_PLAN_BYTES} bytes: pass references instead")
         self._chains.append(steps)
+        self._variables.append(contextvars.copy_context())
         return links[0].message.id
 
     def written(self) -> bytes:
@@ -77,7 +83,15 @@ class Children:
     def read(self, written: bytes) -> None:
         """What the same run has sent in a child process."""
         if written:
-            self._chains += read_chains(written)
+            chains = read_chains(written)
+            self._chains += chains
+            self._variables += [contextvars.copy_context()] * len(chains)
+
+    async def pass_through(
+        self, layers: Callable[[Sequence[Chain], Sequence[contextvars.Context]], Awaitable[list[Chain]]]
+    ) -> None:
+        """Have the middleware look at all of it, with the context variables of where each was sent."""
+        self._chains = await layers(self._chains, self._variables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +121,10 @@ class Context:
     def progress(self, done: float, total: float | None = None, note: str = "") -> Told:
         """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
 
-        May be awaited, and need not be.
+        May be awaited, and need not be. Raises Invalid for what is no finite number.
         """
         if self.account:
-            self.account.progress(done, total, note)
+            self.account.progress(_amount(done), None if total is None else _amount(total), str(note))
         return Told()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
@@ -141,6 +155,17 @@ class Context:
         """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.
 
         Returns the id of its first task. Where the run fails, is given back or has lost its lease, nothing is sent: the run
-        that counts sends its own, under the same ids. Raises Invalid for what cannot be sent, or is too much.
+        that counts sends its own, under the same ids. Middleware looks at it before the run counts as succeeded, and what it
+        raises fails the run. Raises Invalid for what cannot be sent, or is too much.
         """
         return self.children.add(workflow)
+
+
+def _amount(value: float) -> float:
+    try:
+        amount = float(value)  # those of numpy and the like, too
+        if math.isfinite(amount):
+            return value if isinstance(value, int) and abs(value) < EXACT else amount
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise Invalid(f"bad progress {value!r}: use finite numbers")

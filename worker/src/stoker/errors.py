@@ -100,4 +100,4 @@ class TryAgain(Instruction):
 
 
 class SoftTimeout(Exception):
-    """Raised within an async task when its soft timeout is over: tidy up and return, or let it pass and be tried again."""
+    """Raised in a task, not in a thread, when its soft timeout is over: tidy up and return, or let it pass and be tried again."""

@@ -1,9 +1,10 @@
 """A task with its arguments, before it is sent: what chains, groups and running tasks are given."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.errors import Conflict
 from stoker.injection import Factory
 from stoker.queue.broker import Receipt
@@ -11,6 +12,7 @@ from stoker.rules.plan import Chain, Link
 
 R_co = TypeVar("R_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
+Send = Callable[[Sequence[TaskCall]], Awaitable[list[Receipt]]]
 
 
 class Application(Protocol):
@@ -30,6 +32,10 @@ class Application(Protocol):
 
     def offer(self, calls: Sequence[TaskCall]) -> Awaitable[Sequence[Receipt | Conflict]]:
         """The same for those who raise a Conflict themselves."""
+        ...
+
+    def send_whole(self, parts: Sequence[TaskCall], by: Send) -> Awaitable[list[Receipt]]:
+        """The parts of a workflow through the application's middleware, and then `by` a way of their own."""
         ...
 
     async def close(self) -> None:

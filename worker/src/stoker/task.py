@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, 
 
 from msgspec.structs import replace
 
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.errors import Invalid
 from stoker.injection import Plan, fits, name_of, plan
 from stoker.options import Options, Policy, check_known, fields_of

@@ -3,15 +3,18 @@
 What follows a task lies in its envelope, and is enqueued by the very script that records its success. How: `rules/plan.py`.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
+from stoker.call import TaskCall
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
+from stoker.middleware import NOT_ALL
 from stoker.portal import from_sync
-from stoker.prepared import Origin, Prepared, R_co, T_contra
+from stoker.prepared import Application, Prepared, R_co, T_contra
+from stoker.queue.broker import Receipt
 from stoker.queue.durability import Durability
 from stoker.rules.message import IdFactory
 from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of
@@ -113,24 +116,66 @@ def chain(*links: Flow[Any, Any]) -> Chain[Any, Any]:
 
 
 async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]:
+    check_start(workflow.steps)
+    parts = [msgspec.structs.replace(part, in_workflow=True) for part in _prepared(workflow)]
+    app = parts[0].origin.app
+    handles: list[WorkflowHandle[R]] = []
+
+    async def launch(calls: Sequence[TaskCall]) -> list[Receipt]:
+        """What has come out of the middleware, as the workflow it is part of."""
+        if len(calls) != len(parts) or handles:
+            raise Invalid(NOT_ALL)
+        handle, receipts = await _launch(app, _with_parts(workflow, map(_part, parts, calls)))
+        handles.append(handle)
+        return receipts
+
+    await app.send_whole(parts, launch)
+    if not handles:
+        raise Invalid(NOT_ALL)
+    return handles[0]
+
+
+async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowHandle[R], list[Receipt]]:
+    """Send it. The handle, and a receipt for each of its tasks, in the order in which they are written."""
     steps = check_start(workflow.steps)
-    tasks = {task.name: task for task in _tasks(workflow)}
-    app = next(iter(tasks.values())).app
+    tasks = {prepared.task: prepared.origin for prepared in _prepared(workflow)}
     head = next(_prepared(workflow))
     created = milliseconds(system)
     if not isinstance(steps[0], Link):
         root = _new_id()
         numbered = _bounded(number(steps, root))
         await app.client.launch(numbered, root)
-        return WorkflowHandle(app, numbered, tasks)
+        handle: WorkflowHandle[R] = WorkflowHandle(app, numbered, tasks)
+        return handle, [Receipt(task_id, None) for task_id in handle.ids]
 
     root = root_of(head.own_id, created) if head.own_id else _new_id()
     rest = onward_of(_bounded(number(steps, root))[1:])
-    [receipt] = await app.send([msgspec.structs.replace(head, onward=rest, created=created)])
+    [receipt] = await app.client.send([msgspec.structs.replace(head, onward=rest, created=created)])
     if receipt.duplicate:
         # The first one's chain goes on; what follows has ids that were made when it was enqueued.
         root = root_of(receipt.id, (await app.client.status(head.queue, receipt.id)).created)
-    return WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
+    handle = WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
+    return handle, [receipt, *(Receipt(task_id, None, receipt.duplicate) for task_id in handle.ids[1:])]
+
+
+def _part(was: Prepared[Any, Any], call: TaskCall) -> Prepared[Any, Any]:
+    """A part of the workflow as the middleware wants it."""
+    call.check()
+    if call.into != was.into:
+        raise Invalid(f"middleware may not change what task {was.task} takes from the task before it")
+    fields = {field: getattr(call, field) for field in TaskCall.__struct_fields__}
+    return Prepared(**fields, origin=was.origin)
+
+
+def _with_parts(flow: "Flow[Any, R]", parts: Iterator[Prepared[Any, Any]]) -> "Flow[Any, R]":
+    """The same workflow of other tasks, in the order in which they are written."""
+    match flow:
+        case Chain(links=links):
+            return Chain(*[_with_parts(link, parts) for link in links])
+        case Group(members=members):
+            return Group(*[_with_parts(member, parts) for member in members])
+        case _:
+            return next(parts)
 
 
 def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
@@ -163,10 +208,6 @@ def _prepared(flow: Flow[Any, Any]) -> Iterator[Prepared[Any, Any]]:
     else:
         for part in flow.links if isinstance(flow, Chain) else flow.members:
             yield from _prepared(part)
-
-
-def _tasks(flow: Flow[Any, Any]) -> Iterator[Origin[Any]]:
-    return (prepared.origin for prepared in _prepared(flow))
 
 
 def _words(flow: Flow[Any, Any]) -> str:

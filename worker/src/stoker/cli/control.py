@@ -82,7 +82,10 @@ def doctor(
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Prove that every task is in exactly one place, on a live queue. Exits with 4 where something is wrong and stays so."""
+    """Prove that every task is in exactly one place, and that what follows from tasks is on its way, on a live queue.
+
+    Exits with 4 where something is wrong and stays so.
+    """
 
     async def work(client: Client) -> dict[str, list[Finding]]:
         names = await known_queues(client, queue or [])
@@ -98,7 +101,7 @@ def doctor(
         print_table(("QUEUE", "ID", "TROUBLE", "MENDED"), rows)
     else:
         print(f"sound: {', '.join(found) or 'no queues yet'}")
-    if rows and not mend:
+    if not all(finding.mended for findings in found.values() for finding in findings):
         raise typer.Exit(DAMAGED)
 
 

@@ -23,7 +23,7 @@ def variable(name: str) -> str:
 def duration(text: str) -> float:
     """Seconds of "90", "1.5", "30s" or "1h30m". The parser for options that take a time."""
     try:
-        return parse_duration(text if text[-1:].isalpha() else text + "s")
+        return float(parse_duration(text if text[-1:].isalpha() else text + "s"))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a duration: write it like 30s, 10m, 1h30m, or a number of seconds") from None
 

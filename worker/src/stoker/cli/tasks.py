@@ -88,6 +88,7 @@ def print_task(status: TaskStatus) -> None:
     ]
     if status.at is not None and status.state in _WHEN:
         fields.append((_WHEN[status.state], since(status.at)))
+    fields += _said_with_it(status)
     if status.parked is not None:
         fields.append(("waits for others of", status.parked))
     if status.progress:
@@ -104,6 +105,15 @@ def print_task(status: TaskStatus) -> None:
         print_fields([("log", "\n" + "\n".join(lines))])
     if status.failure and status.failure.traceback:
         print_fields([("traceback", "\n" + status.failure.traceback.rstrip())])
+
+
+def _said_with_it(status: TaskStatus) -> list[tuple[str, object]]:
+    fields: list[tuple[str, object]] = []
+    if status.expires is not None:
+        fields.append(("expired" if status.expired else "expires", since(status.expires)))
+    if status.headers:
+        fields.append(("headers", " ".join(f"{name}={text}" for name, text in status.headers.items())))
+    return fields
 
 
 def history_fields(history: list[PastFailure]) -> list[tuple[str, object]]:

@@ -23,20 +23,20 @@ class Backend:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._abandoned: set[asyncio.Task[object]] = set()
 
-    async def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """What `work` finds. Raises RedisUnavailable when the patience is over, and whatever `work` raises.
+    async def ask(self, work: Callable[[Client], Awaitable[T]], more: float = 0.0) -> T:
+        """What `work` finds. Raises RedisUnavailable when the patience and `more` seconds are over, and whatever `work` raises.
 
         `work` runs in a task of its own, since before Python 3.12 `asyncio.wait_for`, wherever it is used,
         may lose a cancellation: then it goes on until its call times out, and nobody waits for it.
         """
         task = asyncio.ensure_future(self._in_turn(work))
         try:
-            done, _ = await asyncio.wait({task}, timeout=self._patience)
+            done, _ = await asyncio.wait({task}, timeout=self._patience + more)
         finally:
             if not task.done():
                 self._abandon(task)
         if not done:
-            raise RedisUnavailable(f"Redis did not answer within {self._patience:g} s")
+            raise RedisUnavailable(f"Redis did not answer within {self._patience + more:g} s")
         return task.result()
 
     async def _in_turn(self, work: Callable[[Client], Awaitable[T]]) -> T:

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 
 from stoker.gateway.problems import MEDIA_TYPE, Problem
 from stoker.gateway.replies import Accepted, BatchReply, Health, Overview, QueueNames, TaskPage
-from stoker.gateway.submission import TaskRequest
+from stoker.gateway.requests import TaskRequest
 
 router = APIRouter(include_in_schema=False)
 

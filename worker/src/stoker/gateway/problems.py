@@ -13,9 +13,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from stoker.errors import Conflict, Invalid, NotFound, RedisFull, RedisRefused, RedisUnavailable, StokerError
+from stoker.errors import Conflict, Invalid, NotDurable, NotFound, RedisFull, RedisRefused, RedisUnavailable, StokerError
 
 RETRY_AFTER = 2
+SHOWN_IDS = 20
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 
@@ -106,6 +107,10 @@ def _of_stoker(error: StokerError) -> Problem:
         case RedisUnavailable():
             detail = f"{error}. Try again; a task that carries an id or an idempotency_key is never enqueued twice"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-unavailable", detail)
+        case NotDurable(ids=ids):
+            shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else "")
+            detail = f"{error}. Enqueued are {shown}; sent again with their ids they are not enqueued twice"
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-durable", detail)
         case RedisFull():
             return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "redis-full", str(error))
         case RedisRefused():

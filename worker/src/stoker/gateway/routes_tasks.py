@@ -5,14 +5,18 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stoker.client import Client, TaskCall
+from stoker.call import TaskCall
+from stoker.client import Client
 from stoker.errors import Conflict
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers, takes
 from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, json_body
 from stoker.gateway.replies import Accepted, BatchReply, TaskPage, batch_reply, reply
-from stoker.gateway.submission import TaskRequest, checked, read_batch, read_task
+from stoker.gateway.requests import TaskRequest
+from stoker.gateway.submission import checked, read_batch, read_task
 from stoker.queue.broker import Receipt
+from stoker.queue.durability import PATIENCE as CONFIRMED_WITHIN
+from stoker.queue.durability import Durability
 from stoker.queue.inspector import PAGE, TaskStatus
 from stoker.rules.message import check_queue
 from stoker.rules.states import State
@@ -36,10 +40,11 @@ async def enqueue(request: Request, redis: Redis) -> Response:
 
     202 when it is new, 200 when the same task is there under its id or key already, 409 when another is.
 
-    With `unique`, 200 and the id of the task that is in the way, if there is one.
+    With `unique`, 200 and the id of the task that is in the way, if there is one. With a `durability` that Redis does not confirm,
+    503: the task is enqueued nevertheless, and the answer names it.
     """
     call = read_task(await json_body(request, MAX_TASK_BYTES))
-    accepted = await redis.ask(lambda client: _send(client, call))
+    accepted = await redis.ask(lambda client: _send(client, call), _longer([call]))
     headers = {"Location": f"/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
     return reply(accepted, 200 if accepted.duplicate else 202, headers)
 
@@ -53,7 +58,7 @@ async def enqueue(request: Request, redis: Redis) -> Response:
 async def enqueue_many(request: Request, redis: Redis) -> Response:
     """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
     calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
-    outcomes = await redis.ask(lambda client: _offer(client, calls))
+    outcomes = await redis.ask(lambda client: _offer(client, calls), _longer(calls))
     return reply(batch_reply([call.own_id or "" for call in calls], outcomes), 202)
 
 
@@ -76,6 +81,11 @@ async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
     if queue is None:
         return await client.inspector.find(task_id)
     return await client.status(checked("queue", check_queue, queue), task_id)
+
+
+def _longer(calls: list[TaskCall]) -> float:
+    """Seconds that replicas and disks may take: once, and again where the server has to be told the script first."""
+    return 2 * CONFIRMED_WITHIN if any(call.durability is not Durability.MEMORY for call in calls) else 0.0
 
 
 async def _send(client: Client, call: TaskCall) -> Accepted:

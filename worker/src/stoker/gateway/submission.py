@@ -4,76 +4,25 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
-from stoker.client import TaskCall
+from stoker.call import TaskCall
 from stoker.errors import Invalid
 from stoker.gateway.limits import MAX_BATCH_TASKS, MAX_DEPTH, too_deep
 from stoker.gateway.problems import FieldError, InvalidFields, Refusal
-from stoker.rules.message import (
-    MAX_KEY,
-    MAX_PAYLOAD_BYTES,
-    MAX_PRIORITY,
-    MIN_PRIORITY,
-    check_id,
-    check_key,
-    check_payload,
-    check_queue,
-)
-from stoker.rules.unique import DAY, Claim, Unique, Until
+from stoker.gateway.requests import TaskRequest
+from stoker.rules.message import MAX_PAYLOAD_BYTES, check_headers, check_id, check_key, check_payload, check_queue, check_timeouts
+from stoker.rules.request import ConcurrencyRequest, RetryRequest
 
 A = TypeVar("A")
 B = TypeVar("B")
 SHOWN_ERRORS = 20
-TEN_YEARS = 10 * 366 * 86400
+EITHER_OR = (("delay", "run_at"), ("id", "idempotency_key"), ("expires", "expires_at"), ("retry", "max_retries"))
 _AT = re.compile(r"(?P<what>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 _NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(?P<field>.*)`")
-
-
-class UniqueRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Enqueue only if no task of the same kind waits (until it has started) or waits and runs (until it is done)."""
-
-    until: Annotated[Until, Meta(description="When the next one may be enqueued.")] = "done"
-    ttl: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds from when it is due, after which it keeps nobody out.")] = (
-        DAY
-    )
-    key: Annotated[str, Meta(min_length=1, max_length=MAX_KEY, description="What is the same; without it, the payload.")] | None = (
-        None
-    )
-
-
-class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """One task to enqueue. Give `id` or `idempotency_key` to make it safe to send again: the same task is enqueued once."""
-
-    task: Annotated[str, Meta(min_length=1, max_length=200, description="The task's name.", examples=["send_email"])]
-    payload: Annotated[
-        Raw,
-        Meta(
-            description="Its named arguments.", extra_json_schema={"type": "object", "default": {}, "examples": [{"to": "a@b.c"}]}
-        ),
-    ] = msgspec.field(default_factory=lambda: Raw(b"{}"))
-    queue: Annotated[str, Meta(description="The queue it waits in.")] = "default"
-    priority: Annotated[int, Meta(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")] = 0
-    delay: Annotated[float, Meta(ge=0, le=TEN_YEARS, description="Seconds from now; or give run_at.")] = 0.0
-    run_at: Annotated[datetime, Meta(tz=True, description="RFC 3339, with its zone.")] | None = None
-    id: Annotated[str, Meta(description="An id of your own: 1 to 128 printable ASCII characters.")] | None = None
-    idempotency_key: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=MAX_KEY,
-                description="Instead of an id: any text that stands for this task in its queue, for as long as the task is kept.",
-            ),
-        ]
-        | None
-    ) = None
-    unique: Annotated[UniqueRequest, Meta(description="Only one of its kind.")] | None = None
-    max_retries: Annotated[int, Meta(ge=0, le=1000, description="Overrides the task's own.")] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds it may run; overrides the task's own.")] | None = None
 
 
 _task = msgspec.json.Decoder(TaskRequest)
@@ -124,33 +73,42 @@ def _decode(decoder: "msgspec.json.Decoder[A]", body: bytes) -> A:
 
 
 def _call(request: TaskRequest) -> TaskCall:
-    if request.run_at is not None and request.delay:
-        raise InvalidFields([FieldError("run_at", "give either delay or run_at, not both")])
-    if request.id is not None and request.idempotency_key is not None:
-        raise InvalidFields([FieldError("idempotency_key", "give either id or idempotency_key, not both")])
+    for this, other in EITHER_OR:
+        if getattr(request, this) and getattr(request, other) is not None:
+            raise InvalidFields([FieldError(other, f"give either {this} or {other}, not both")])
     payload = _payload(request.payload)
-    return TaskCall(
+    call = TaskCall(
         task=request.task,
         queue=checked("queue", check_queue, request.queue),
         payload=payload,
         priority=request.priority,
         delay=request.delay,
-        run_at=max(0.0, request.run_at.timestamp()) if request.run_at else 0.0,
-        id=None if request.id is None else checked("id", check_id, request.id),
+        run_at=_seconds(request.run_at),
+        id=_maybe("id", check_id, request.id),
         max_retries=request.max_retries,
+        retry=_maybe("retry", RetryRequest.backoff, request.retry),
         timeout=request.timeout,
-        idempotency_key=(
-            None if request.idempotency_key is None else checked("idempotency_key", check_key, request.idempotency_key)
-        ),
-        claim=None if request.unique is None else _claim(request.unique, request.task, payload),
+        soft_timeout=_maybe("soft_timeout", lambda soft: check_timeouts(soft, request.timeout), request.soft_timeout),
+        expires=request.expires or 0.0,
+        expires_at=_seconds(request.expires_at),
+        headers=checked("headers", check_headers, request.headers),
+        idempotency_key=_maybe("idempotency_key", check_key, request.idempotency_key),
+        claim=_maybe("unique.key", lambda unique: unique.claim(request.task, bytes(payload)), request.unique),
+        limit=_maybe("concurrency.key", ConcurrencyRequest.most, request.concurrency),
+        durability=request.durability,
+        version=request.version,
     )
+    checked("expires_at" if request.expires_at else "expires", TaskCall.check, call)
+    return call
 
 
-def _claim(unique: UniqueRequest, task: str, payload: Raw) -> Claim:
-    try:
-        return Unique(unique.until, unique.ttl, unique.key).claim(task, bytes(payload))
-    except Invalid as error:
-        raise InvalidFields([FieldError("unique.key", str(error))]) from error
+def _maybe(field: str, check: Callable[[A], B], value: A | None) -> B | None:
+    return None if value is None else checked(field, check, value)
+
+
+def _seconds(moment: datetime | None) -> float:
+    # A moment long past is past; 0 would be none.
+    return max(0.001, moment.timestamp()) if moment else 0.0
 
 
 def _payload(raw: Raw) -> Raw:

@@ -154,7 +154,7 @@ class Broker:
 
         `holds_suspect`: the worker keeps a task that was lost before, beyond these settlements, and gets no other.
         """
-        nonce = os.urandom(4).hex()
+        nonce = _nonce()
         parts = list(portions(settlements))
         calls = [settle_call(self.keys, part, self._retention.succeeded.age) for part in parts]
         relay = fills_outbox(settlements)
@@ -178,7 +178,7 @@ class Broker:
         if self._redis.follows_slots:
             await self.wait_for_work(timeout)
             return None
-        nonce = os.urandom(4).hex()
+        nonce = _nonce()
         fetch = self._fetch_call(worker, nonce, room, holds_suspect=False, waited=True)
         reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
         return None if reply is None else _fetched(reply, worker, nonce, [])
@@ -332,6 +332,11 @@ def _fetch_keys(k: Keys) -> tuple[str, ...]:
         *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
         *k.parking,
     )
+
+
+def _nonce() -> str:
+    """What makes fences differ that a failover has counted twice."""
+    return os.urandom(4).hex()
 
 
 def _ms(seconds: float) -> int:

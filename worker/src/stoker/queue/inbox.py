@@ -5,6 +5,7 @@ finds each of them once, whoever calls it.
 """
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -57,11 +58,17 @@ class Inbox:
         return TakenIn(len(found), added, [arrivals[entry].message.id for entry, answer in answers.items() if answer == b"dead"])
 
     async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
-        k = self._keys
-        keys = (k.inbox, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events)
-        fields = [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
-        [answers] = await scripts.run(self._redis, Call("intake", keys, fields))
+        [answers] = await scripts.run(self._redis, intake_call(self._keys, self._keys.inbox, arrivals))
         return dict(zip(arrivals, answers, strict=True))
+
+
+def intake_call(k: Keys, stream: str, arrivals: Mapping[str, tuple[str, Arrival]]) -> Call:
+    """Take entries out of a stream; each becomes a task or a dead letter, as its verb (see `intake.lua`) says."""
+    keys = (
+        *(stream, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events),
+        *(k.uniques, k.claims, k.limits),
+    )
+    return Call("intake", keys, [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)])
 
 
 def _verb(arrival: Arrival) -> str:
@@ -79,6 +86,9 @@ def _second_thought(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str,
 
 
 def _fields(entry: str, verb: str, arrival: Arrival) -> tuple[Argument, ...]:
-    message, failure = arrival.message, arrival.failure
-    why = msgspec.json.encode(failure) if failure else b""
-    return (entry, verb, message.id, encode(message), message.priority, round(arrival.delay * 1000), why)
+    message, claim, limit = arrival.message, arrival.claim, arrival.limit
+    times = (round(arrival.delay * 1000), round(arrival.run_at * 1000))
+    why = msgspec.json.encode(arrival.failure) if arrival.failure else b""
+    held = (claim.until[0], claim.digest, round(claim.ttl * 1000)) if claim else ("", "", "")
+    most = f"{limit.most} {limit.key}" if limit else ""
+    return (entry, verb, message.id, encode(message), message.priority, *times, why, *held, most)

@@ -4,9 +4,11 @@ An entry comes with the settlement that sets it off, in one script. It is relaye
 every worker's upkeep, in case that one died: first to where it belongs, where each item is performed once, and only then away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
+from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.broker import chunks
 from stoker.queue.commands import RedisClient, ask
@@ -35,6 +37,13 @@ class Waiting(NamedTuple):
     number: str
     fields: Mapping[bytes, bytes]
 
+    def check(self) -> None:
+        """Raises Invalid for what cannot be relayed."""
+        if b"body" in self.fields:
+            read_entry(self.fields[b"body"])
+        else:
+            _parted(self.fields)
+
 
 class Homed(NamedTuple):
     """An item and the place it is for."""
@@ -59,17 +68,29 @@ class Outbox:
         return [Waiting(number.decode(), fields) for number, fields in entries(found)]
 
     async def relay(self, waiting: Sequence[Waiting]) -> None:
-        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time."""
+        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time.
+
+        Raises Invalid where some cannot be read: those stay, for a newer version or the doctor, and keep no other from its way.
+        """
+        relayed: list[str] = []
+        unreadable: dict[str, Invalid] = {}
         for entry in waiting:
-            items = await self._items(entry.fields)
+            try:
+                items = await self._items(entry.fields)
+            except Invalid as wrong:
+                unreadable[entry.number] = wrong
+                continue
             await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
             await self._perform([item for item in items if not item.is_join])
-        if waiting:
-            await ask(self._redis, "XDEL", self._keys.outbox, *(entry.number for entry in waiting))
+            relayed.append(entry.number)
+        if relayed:
+            await ask(self._redis, "XDEL", self._keys.outbox, *relayed)
+        for number, error in unreadable.items():
+            raise Invalid(f"entry {number} of the outbox of {self._keys.queue} cannot be relayed: {error}") from error
 
     async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
         if b"body" not in fields:
-            return [_parted({name.decode(): value.decode() for name, value in fields.items()})]
+            return [_parted(fields)]
         entry = read_entry(fields[b"body"])
         where = await located(self._partitions, [entry.steps])
         items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, where)
@@ -88,8 +109,27 @@ class Outbox:
             self._known.add(place)
 
 
-def _parted(said: Mapping[str, str]) -> Homed:
-    words = f"member {said['at']} of the group, task {said['id']}, {_FATES[said['why']]}: what was to follow cannot"
+async def entries_of(redis: RedisClient, keys: Keys) -> AsyncIterator[Waiting]:
+    """All entries, some at a time."""
+    after = "-"
+    while True:
+        found = entries(await ask(redis, "XRANGE", keys.outbox, after, "+", "COUNT", RELAYED_AT_ONCE))
+        for number, fields in found:
+            yield Waiting(number.decode(), fields)
+        if len(found) < RELAYED_AT_ONCE:
+            return
+        after = f"({found[-1][0].decode()}"
+
+
+def _parted(fields: Mapping[bytes, bytes]) -> Homed:
+    """The word of a member that is gone for good. Raises Invalid for what is none."""
+    said: dict[str, str] = {}
+    with suppress(UnicodeDecodeError):
+        said = {name.decode(): value.decode() for name, value in fields.items()}
+    if missing := {"home", "join", "at", "id", "why"} - said.keys():
+        raise Invalid(f"not an entry of an outbox: it has no {', '.join(sorted(missing))}")
+    fate = _FATES.get(said["why"], f"is gone ({said['why']})")  # a newer version may know other ends
+    words = f"member {said['at']} of the group, task {said['id']}, {fate}: what was to follow cannot"
     return Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))
 
 

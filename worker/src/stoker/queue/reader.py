@@ -232,7 +232,7 @@ class Reader:
     def _stats_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)
         places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming, k.outbox)
 
     def _task_keys(self, queue: str) -> tuple[str, ...]:
         k = self._keys(queue)

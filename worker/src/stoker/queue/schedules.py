@@ -109,9 +109,9 @@ class Schedules:
         entries: list[Argument] = []
         ids: list[str] = []
         for name, text, moment in zip(due[::3], due[1::3], due[2::3], strict=True):
-            definition = _read(text)
-            if definition is None:
-                continue  # a stray, which the doctor knows, or one for newer workers
+            definition = read_definition(text)
+            if definition is None or not moment.isdigit():
+                continue  # damage, which the doctor knows, or one for newer workers
             passed = passing(definition, int(moment), now)
             ids.append(run_id(name.decode(), passed.run or int(moment)))
             entries += self._run(definition, text, int(moment), passed, ids[-1])
@@ -158,7 +158,7 @@ class Schedules:
         text: bytes | None = await ask(self._redis, "HGET", self._keys.schedules, f"definition {name}")
         if text is None:
             raise self._unknown(name)
-        if (definition := _read(text)) is None:
+        if (definition := read_definition(text)) is None:
             raise Invalid(f"schedule {name!r} was written by a newer version of Stoker: use that one")
         return text, definition
 
@@ -210,7 +210,7 @@ class Schedules:
         return NotFound(f"queue {self._keys.queue!r} has no schedule {name!r}")
 
 
-def _read(text: bytes) -> Definition | None:
+def read_definition(text: bytes) -> Definition | None:
     """None for what this version, with its time zones, cannot read."""
     try:
         return _decode.decode(text)
@@ -236,7 +236,7 @@ def _status(name: str, fields: dict[str, str], due: int | None) -> ScheduleStatu
     return ScheduleStatus(
         name=name,
         source=column("owner") or "",
-        definition=_read(fields[f"definition {name}"].encode()),
+        definition=read_definition(fields[f"definition {name}"].encode()),
         paused=column("paused") is not None,
         next_run=due,
         last_run=last,

@@ -164,13 +164,14 @@ def check_timeout(seconds: float) -> float:
     return seconds
 
 
-def check_timeouts(soft: float | None, hard: float | None) -> None:
-    """Raises Invalid unless both are above 0, and the soft one comes first."""
+def check_timeouts(soft: float | None, hard: float | None) -> float | None:
+    """The soft one. Raises Invalid unless both are above 0, and the soft one comes first."""
     for seconds in (soft, hard):
         if seconds is not None:
             check_timeout(seconds)
     if soft is not None and hard is not None and soft >= hard:
         raise Invalid(f"the soft timeout of {soft:g} s would come too late: the timeout is {hard:g} s")
+    return soft
 
 
 def check_delay(seconds: float) -> float:

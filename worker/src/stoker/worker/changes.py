@@ -1,5 +1,6 @@
 """Which source files change, for `--reload`. The only module that wants watchfiles, and only when it is called."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def changes(folder: Path) -> AsyncIterator[Sequence[str]]:
         from watchfiles import PythonFilter, awatch
     except ImportError as error:
         raise Invalid('--reload needs watchfiles: pip install "stoker[reload]"') from error
+
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # we say ourselves what has changed
 
     async def look() -> AsyncIterator[Sequence[str]]:
         async for found in awatch(folder, watch_filter=PythonFilter(), debounce=SETTLE_MS):

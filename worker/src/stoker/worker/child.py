@@ -3,6 +3,7 @@
 Started by `pool.py` as `python -m stoker.worker.child <socket> <pid of the worker>`.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -22,8 +23,11 @@ from stoker.rules.settle import Failure, Hopeless, Outcome, Returned, Unknown
 from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Teller, frame, to_child
+from stoker.worker.interruption import interrupted
 from stoker.worker.loading import load_app
 from stoker.worker.memory import resident
+from stoker.worker.messenger import Messenger
+from stoker.worker.notes import telling
 from stoker.worker.opening import run_here_with
 from stoker.worker.running import context_of
 from stoker.worker.spawned import leave_with_parent
@@ -59,10 +63,8 @@ def main() -> None:
     """Serve the worker that started this process."""
     descriptor, worker = map(int, sys.argv[1:3])
     _die_with(worker)
-    # Whoever ends a whole group of processes means the worker, which decides for us. A handler and not SIG_IGN,
-    # since what a task starts would inherit that.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    faulthandler.enable()
+    _hear_no_signals()
     channel = Channel(socket.socket(fileno=descriptor))
     begin = channel.receive()
     if not isinstance(begin, Begin):
@@ -78,8 +80,12 @@ def main() -> None:
         channel.send(Broken(str(error)))
         return
     channel.send(Ready())
+    messenger = Messenger(channel.send)
+    telling.set(messenger)
     while isinstance(request := channel.receive(), Run):
         outcome = run(app, request)
+        messenger.last_words()
+        _hear_no_signals()
         channel.send(Ended(outcome, resident()))
 
 
@@ -103,13 +109,23 @@ def run(app: Stoker, request: Run) -> Outcome:
 
     try:
         with attached(request.trace):
-            value = called(partial(run_here_with, plan.inner, values, call) if plan else call)
+            function = partial(run_here_with, plan.inner, values, call) if plan else call
+            value = called(partial(interrupted, function, request.soft) if request.soft else function)
     except BaseException as error:  # sys.exit() too: the next task wants this process
         return raised(error, task.policy.retry)
     outcome = returned(task.name, value)
     if context.children and isinstance(outcome, Returned):
         return replace(outcome, children=context.children.written())
     return outcome
+
+
+def _hear_no_signals() -> None:
+    """Whoever ends a whole group of processes means the worker, which decides for us. Said again after each task, which may
+    have set handlers or an alarm of its own. A handler and not SIG_IGN, since what a task starts would inherit that.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 def _die_with(worker: int) -> None:

@@ -1,6 +1,7 @@
 """`stoker worker`, once its command line has been read: see `cli/worker.py` for what may stand there."""
 
 import asyncio
+import faulthandler
 import gc
 import os
 import sys
@@ -11,6 +12,8 @@ import msgspec
 
 from stoker.settings import LogFormat, WorkerSettings
 
+EXITS_WITHIN = 5.0
+"""Seconds that the interpreter may take for its end: threads that tasks have left behind are not waited for."""
 COLLECT_AFTER = 20_000
 """Objects that may have come without going before the garbage collector looks; Python's own number is 700."""
 
@@ -48,6 +51,7 @@ def serve(command: Command) -> None:
         asyncio.run(run_group(command.processes, settings.drain_timeout, settings.host, settings.port, reload=command.reload))
         return
     from stoker.telemetry.tracing import Tracing
+    from stoker.worker.exiting import end_now, leave_within
     from stoker.worker.loading import load_app
     from stoker.worker.process import work
 
@@ -60,14 +64,19 @@ def serve(command: Command) -> None:
     application.tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
     settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
     _collect_seldom()
-    if _run(work(application, settings)):
+    faulthandler.enable()  # where a task brings the interpreter down, the log says in which line
+    home, environment, code = os.getcwd(), dict(os.environ), 1
+    try:
+        again, code = _run(work(application, settings)), 0
+    finally:
+        leave_within(EXITS_WITHIN, code)
+    if again:
         # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+        # As it was started, whatever tasks have made of it.
+        os.chdir(home)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
-        # A thread that was given up cannot be stopped, and Python would wait for it for ever.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        end_now(0)  # a thread that was given up cannot be stopped, and Python would wait for it for ever
 
 
 def _collect_seldom() -> None:

@@ -14,7 +14,7 @@ from stoker.app import Stoker
 from stoker.context import Context
 from stoker.errors import Invalid
 from stoker.injection import Plan
-from stoker.middleware import onion
+from stoker.middleware import chains_through, onion
 from stoker.queue.broker import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Hopeless, Outcome, Raised, Returned, Unknown
@@ -94,7 +94,11 @@ class Executor:
         if not context.children:
             return value
         outcome = value if isinstance(value, Returned) else returned(task.name, value)
-        return replace(outcome, children=context.children.written()) if isinstance(outcome, Returned) else outcome
+        if not isinstance(outcome, Returned):
+            return outcome
+        if self._app.enqueue_layers:
+            await context.children.pass_through(partial(chains_through, self._app.enqueue_layers))
+        return replace(outcome, children=context.children.written())
 
     def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
         function = task.function
@@ -147,7 +151,7 @@ class Executor:
         layers, context = self._app.run_layers, context_of(delivery, message, limits.told)
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, carried(), limits.told)
+            outcome = await child.run(delivery, carried(), limits, context.account)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
             context.children.read(outcome.children)

@@ -1,7 +1,8 @@
 """The worker's HTTP page: /livez, /readyz, /metrics, /drain. In threads, so that it answers while the loop is busy."""
 
-import re
+import logging
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from stoker.errors import Invalid
 from stoker.rules.durations import parse_duration
 
+_log = logging.getLogger("stoker.worker")
 WORKER_HEADER = "Stoker-Worker"
 """Which process a page comes from: its counters began with it."""
 
@@ -48,7 +50,7 @@ class HealthServer:
     def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
         handler = type("Handler", (_Handler,), {"served": served})
         try:
-            self._server = ThreadingHTTPServer((host, port), handler, bind_and_activate=inherited is None)
+            self._server = _Server((host, port), handler, bind_and_activate=inherited is None)
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 = any free one)") from error
         if inherited is not None:
@@ -69,6 +71,13 @@ class HealthServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked and would not wait for the answer is no news; the rest is, in the log and not beside it."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("the worker's page failed", extra={"client": client_address})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -103,9 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
         return bool(theirs == ours or ip_address(theirs.removeprefix("::ffff:")).is_loopback)
 
     def _drain(self, query: str) -> None:
-        asked = re.fullmatch(r"timeout=([0-9a-z.]+)", query)
         try:
-            patience = min(parse_duration(asked[1]), self.served.patience) if asked else self.served.patience
+            asked = parse_duration(query.removeprefix("timeout=")) if query else self.served.patience
+            patience = min(asked, self.served.patience)
         except ValueError as error:
             self._answer(400, f"{error}\n".encode())
         else:

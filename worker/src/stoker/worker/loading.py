@@ -27,7 +27,8 @@ def load_app(path: str) -> Stoker:
             raise Invalid(f"no module named {error.name!r} in {here} or on PYTHONPATH, wanted for app {path!r}") from error
         raise Invalid(f"{module_name} does not import: {error}{_where(error)}") from error
     except Exception as error:
-        raise Invalid(f"{module_name} does not import: {type(error).__name__}: {error}{_where(error)}") from error
+        words = error.msg if isinstance(error, SyntaxError) else error
+        raise Invalid(f"{module_name} does not import: {type(error).__name__}: {words}{_where(error)}") from error
     app = getattr(module, attribute, None)
     if not isinstance(app, Stoker):
         found = [name for name, value in vars(module).items() if isinstance(value, Stoker)]

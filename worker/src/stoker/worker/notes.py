@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
+from stoker import context
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import StokerError
 from stoker.queue.broker import Broker, Delivery
@@ -39,7 +40,7 @@ class Account:
 
     def progress(self, done: float, total: float | None, note: str) -> None:
         """How far it is. Only the last word counts."""
-        told = _encode(Progress(done, total, _text(note), milliseconds(self._clock)))
+        told = _encode(Progress(done, total, shortened(note), milliseconds(self._clock)))
         with self._lock:
             self._progress = told
         self._notes.touch(self._delivery.fence, self)
@@ -47,7 +48,7 @@ class Account:
     def line(self, level: int, text: str) -> None:
         """A line of its log."""
         name = logging.getLevelName(level).lower()
-        line = _encode(LogLine(milliseconds(self._clock), self._delivery.attempt, name, _text(text)))
+        line = _encode(LogLine(milliseconds(self._clock), self._delivery.attempt, name, shortened(text)))
         with self._lock:
             self._lines.append(line)
             self._count += 1
@@ -128,9 +129,18 @@ class Notes:
             self._metrics.stale.inc(refused)
 
 
-telling: ContextVar[Notes | None] = ContextVar("stoker.telling", default=None)
-"""Where the runs of this worker tell what they have to tell; None where nobody listens."""
+class Listener(Protocol):
+    """Whoever takes what runs tell."""
+
+    def of(self, delivery: Delivery) -> context.Account:
+        """For a run that may have something to tell."""
+        ...
 
 
-def _text(text: str) -> str:
+telling: ContextVar[Listener | None] = ContextVar("stoker.telling", default=None)
+"""Where the runs of this worker or child tell what they have to tell; None where nobody listens."""
+
+
+def shortened(text: str) -> str:
+    """As much of it as is kept, in characters that UTF-8 can carry."""
     return text[:WORDS].encode(errors="backslashreplace").decode()

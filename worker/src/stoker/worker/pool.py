@@ -15,11 +15,13 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
+from stoker.context import Account
 from stoker.errors import StokerError
 from stoker.queue.broker import Delivery
 from stoker.rules.settle import Failure, Outcome, Raised
 from stoker.settings import ChildLimits
-from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Said, ToChild, frame, from_child
+from stoker.worker.deadline import Limits
+from stoker.worker.frames import LENGTH, Begin, Broken, Ended, FromChild, Line, Ready, Run, Said, Step, ToChild, frame, from_child
 
 STARTS_WITHIN = 120.0
 LAST_WORDS = 0.2
@@ -44,13 +46,14 @@ class Child:
         self._gone = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, app: str) -> "Child":
-        """Start one and wait until it has imported the application. Raises NotStarted."""
+    async def start(cls, app: str, home: str) -> "Child":
+        """Start one, in the directory `home`, and wait until it has imported the application. Raises NotStarted."""
         ours, its = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stoker.worker.child", str(its.fileno()), str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
+                cwd=home,
                 pass_fds=[its.fileno()],
                 start_new_session=True,  # a group of its own: what a task starts dies with it, and Ctrl-C does not reach it
             )
@@ -90,12 +93,15 @@ class Child:
         if isinstance(answer, Broken):
             raise NotStarted(answer.why)
 
-    async def run(self, delivery: Delivery, trace: dict[str, str], limit: float | None) -> Outcome:
-        """Run one task, which is told its limit (seconds). Whoever gives this up has to kill the child: it is not fresh then."""
+    async def run(self, delivery: Delivery, trace: dict[str, str], limits: Limits, account: Account | None) -> Outcome:
+        """Run one task, which is told its limits; what it tells of itself goes to its account.
+
+        Whoever gives this up has to kill the child: it is not fresh then.
+        """
         self.fresh = False
         try:
-            self._send(Run(delivery, trace, limit))
-            answer = await self._answer()
+            self._send(Run(delivery, trace, limits.told, limits.soft))
+            answer = await self._answer(delivery.fence, account)
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             return Raised(Failure("ProcessDied", f"the task's process {await self._obituary()}"))
         if not isinstance(answer, Ended):
@@ -117,14 +123,19 @@ class Child:
     def _send(self, body: ToChild) -> None:
         self._writer.write(frame(body))
 
-    async def _answer(self) -> Ready | Broken | Ended:
+    async def _answer(self, fence: str = "", account: Account | None = None) -> Ready | Broken | Ended:
         while True:
             [length] = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
             body: FromChild = from_child.decode(await self._reader.readexactly(length))
-            if not isinstance(body, Said):
-                return body
-            # The handlers of the child's own loggers have had it; the root's are the worker's.
-            logging.getLogger().handle(logging.makeLogRecord(body.record))
+            match body:
+                case Said(record):
+                    # The handlers of the child's own loggers have had it; the root's are the worker's.
+                    logging.getLogger().handle(logging.makeLogRecord(record))
+                case Line() | Step():
+                    if account and body.fence == fence:  # a thread may have outlived the run it belongs to
+                        body.tell(account)
+                case _:
+                    return body
 
     async def _watch(self) -> None:
         await self._process.wait()
@@ -146,6 +157,7 @@ class ProcessPool:
 
     def __init__(self, app: str, limits: ChildLimits, slots: int) -> None:
         self._app = app
+        self._home = os.getcwd()  # before a task goes elsewhere
         self._limits = limits
         self._room = asyncio.Semaphore(limits.count or slots)
         self._idle: list[Child] = []
@@ -179,7 +191,7 @@ class ProcessPool:
     async def _start(self) -> Child:
         if not self._app:
             raise NotStarted("a child process imports the application: run the worker as `stoker worker module:attribute`")
-        child = await Child.start(self._app)
+        child = await Child.start(self._app, self._home)
         _log.info("child process started", extra={"pid": child.pid})
         return child
 

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 
 from prometheus_client import CollectorRegistry
 
@@ -27,6 +28,7 @@ from stoker.version import VERSION
 from stoker.worker import upkeep
 from stoker.worker.crew import Crew
 from stoker.worker.ending import end
+from stoker.worker.exiting import end_now
 from stoker.worker.health import HealthServer
 from stoker.worker.lifespan import Lifespan
 from stoker.worker.memory import resident
@@ -35,6 +37,8 @@ from stoker.worker.page import WorkerPage
 BEATS_PER_LEASE = 3
 GOODBYE_LIMIT = 2.0
 LOOK_AGAIN = 1.0
+BLOCKED_FOR = 2.0
+"""Seconds of a blocked event loop, after which a second signal does not wait for it."""
 LAST_LOOK = 3.0
 """Seconds within which a group looks at a member that is about to start anew."""
 _log = logging.getLogger("stoker.worker")
@@ -62,7 +66,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
     with (
         HealthServer(settings.host, settings.port, page, inherited=settings.listen_fd) as health,
-        _signals(crew, starting),
+        _signals(crew, starting, watch),
     ):
         _log.info(
             "worker started",
@@ -148,12 +152,14 @@ async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
+def _signals(crew: Crew, starting: asyncio.Task[list[str]], watch: upkeep.LoopWatch) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def leave() -> None:
         ending.append(loop.create_task(end(starting)))
+        if crew.busy and not crew.told_to_leave:
+            _log.info("told to leave when the running tasks have ended; told again, it gives them back at once")
         crew.leave()
 
     def leave_alone() -> None:
@@ -165,11 +171,28 @@ def _signals(crew: Crew, starting: asyncio.Task[list[str]]) -> Iterator[None]:
         handlers[signal.SIGHUP] = leave_alone
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _beside(watch))
     try:
         yield
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def _beside(watch: upkeep.LoopWatch) -> Callable[..., None]:
+    """What happens at a signal between two lines of Python of whatever blocks the loop, which hears of it only afterwards."""
+    told = count(1)
+
+    def hear(*_: object) -> None:
+        if watch.silence <= BLOCKED_FOR:
+            return
+        if next(told) > 1:
+            _log.critical("told to leave again while a task blocks the event loop: ending at once, its tasks run elsewhere")
+            end_now(1)
+        _log.warning("told to leave while a task blocks the event loop: draining when it lets go; once more to end at once")
+
+    return hear
 
 
 async def _say_goodbye(crew: Crew) -> None:

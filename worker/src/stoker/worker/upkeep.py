@@ -7,13 +7,16 @@ little, and no single process has to be alive for a dead worker's tasks to come 
 import asyncio
 import logging
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Protocol
 
-from stoker.errors import RedisRefused, RedisUnavailable, StokerError
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, SETTLED_AT_ONCE, Broker, Pulse, pulse
 from stoker.queue.connection import ThreadClient
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
@@ -25,7 +28,9 @@ from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.memory import resident
 
+BLOCKED_AFTER = 5.0
 STUCK_AFTER = 60.0
+SHOWN_FRAMES = 5
 WATCH_INTERVAL = 0.5
 UPKEEP_INTERVAL = 1.0
 INBOX_INTERVAL = 0.8
@@ -33,6 +38,10 @@ MEMORY_INTERVAL = 1.0
 LOOK_APART = 0.02
 RENEW_INTERVAL = HOLD / 4
 _log = logging.getLogger("stoker.worker")
+_NEWS = {
+    "blocked": (logging.WARNING, "a task blocks the event loop: its neighbours stand still"),
+    "stuck": (logging.CRITICAL, "the event loop is stuck: no heartbeat, its tasks go to other workers"),
+}
 
 
 class Recyclable(Protocol):
@@ -48,6 +57,8 @@ class LoopWatch:
 
     def __init__(self) -> None:
         self._seen = time.monotonic()
+        self._thread: int | None = None
+        self._told = ""
 
     @property
     def silence(self) -> float:
@@ -59,8 +70,23 @@ class LoopWatch:
         """True where the process should be given up."""
         return self.silence > STUCK_AFTER
 
+    def report(self) -> None:
+        """Log it when the loop gets blocked or stuck, with what it is at, and when it comes round again: each of them once."""
+        news = "stuck" if self.stuck else "blocked" if self.silence > BLOCKED_AFTER else ""
+        if news == self._told:
+            return
+        self._told = news
+        if news:
+            frame = sys._current_frames().get(self._thread or 0)
+            stack = traceback.StackSummary.extract(islice(traceback.walk_stack(frame), SHOWN_FRAMES)) if frame else []
+            where = [f"{line.filename}:{line.lineno} {line.name}" for line in stack]
+            _log.log(*_NEWS[news], extra={"seconds": round(self.silence), "at": where})
+        else:
+            _log.warning("the event loop comes round again")
+
     async def run(self, metrics: WorkerMetrics) -> None:
         """Mark the loop as alive, for ever."""
+        self._thread = threading.get_ident()
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             metrics.lag.set(self.silence)
@@ -94,9 +120,8 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until `stop`."""
         while not self._ended.is_set():
-            if self._watch.stuck:
-                _log.critical("the event loop is stuck: no heartbeat, its tasks go to other workers")
-            else:
+            self._watch.report()
+            if not self._watch.stuck:
                 self.beat()
             self._ended.wait(self._interval)
 
@@ -171,6 +196,7 @@ async def relay(outbox: Outbox, called: asyncio.Event) -> None:
     since the last look, for then whoever settled it is gone.
     """
     seen: set[str] = set()
+    told: set[str] = set()
 
     async def once() -> None:
         nonlocal seen
@@ -180,7 +206,13 @@ async def relay(outbox: Outbox, called: asyncio.Event) -> None:
             due = entries if everything else [entry for entry in entries if entry.number in seen]
             seen = {entry.number for entry in entries}
             if due:
-                await outbox.relay(due)
+                try:
+                    await outbox.relay(due)
+                except Invalid as error:
+                    if str(error) not in told:
+                        _log.warning("what follows cannot be relayed: see stoker doctor", extra={"error": str(error)})
+                    told.add(str(error))
+                    return
             if len(due) < RELAYED_AT_ONCE:
                 return
 

@@ -142,12 +142,11 @@ function actions.entomb(q, now, tick, rest)
   return tick
 end
 
--- Perform items, one after the other, and wake a worker if there is something to do.
-local function perform_all(q, now, items)
+-- Do this with the last tick, which returns the one that is now the last, and wake a worker if there is something to do.
+local function performing(q, now, act)
   local first = last_tick(now)
-  local tick = first
   q.actions, q.added, q.held_back = actions, 0, 0
-  for _, item in ipairs(items) do tick = perform(q, now, tick, item) end
+  local tick = act(first)
   if q.added > 0 then
     redis.call('HSET', q.meta, 'arrival', tick)
     redis.call('HINCRBY', q.stats, 'enqueued', q.added)
@@ -156,12 +155,26 @@ local function perform_all(q, now, items)
   if tick > first then wake_one(q.wake) end
 end
 
--- For the scripts that do nothing else, whose KEYS are those of `items_keys` in items.py. ARGV: memory_ms, then for each item its
--- key and the item. An item whose key is known is not performed again; keys are remembered for a while, '' is not.
-local function take_in()
+-- Perform items, one after the other.
+local function perform_all(q, now, items)
+  performing(q, now, function(tick)
+    for _, item in ipairs(items) do tick = perform(q, now, tick, item) end
+    return tick
+  end)
+end
+
+-- The keys by name, of the scripts whose KEYS are those of `items_keys` in items.py.
+local function named_keys()
   local names, q = {'tasks', 'ready', 'scheduled', 'levels', 'dead', 'cancelled', 'errors', 'meta', 'stats', 'wake', 'uniques', 'claims',
     'limits', 'outbox', 'members', 'joins', 'waiting', 'arrivals', 'relayed', 'events'}, {}
   for at, name in ipairs(names) do q[name] = KEYS[at] end
+  return q
+end
+
+-- For the scripts that do nothing else. ARGV: memory_ms, then for each item its key and the item. An item whose key is known is not
+-- performed again; keys are remembered for a while, '' is not.
+local function take_in()
+  local q = named_keys()
   local now, memory, items, keep, fresh = now_ms(q.meta), tonumber(ARGV[1]), {}, {}, {}
   for at = 2, #ARGV, 2 do
     local key = ARGV[at]

@@ -1,15 +1,27 @@
 #!lua flags=allow-oom
 -- Hold tasks to the rule that each is in exactly one place and has an envelope; mend what is not, if asked to.
 -- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake uniques claims
---       history progress logs limits running_by parked parked_by
+--       history progress logs members outbox limits running_by parked parked_by
 -- ARGV: mend (0|1), then ids
--- Returns for each id: '' (sound) | 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease' | 'stray claim'
+-- Returns for each id: '' (sound) | what is wrong first: 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease'
+--       | 'lease without owner' | 'in the wrong line' (suspects were lost with a worker, the others were not) | 'stray claim'
+--       | 'stray column' (something is kept of it that only tasks in other places have)
 --       | 'concurrency out of step' (running or parked, and its key does not know it, or the other way round)
-local PLACES, ENDED = {2, 3, 4, 5, 6, 7, 8, 26}, {[KEYS[6]] = true, [KEYS[7]] = true, [KEYS[8]] = true}
-local COLUMNS = {1, 9, 10, 11, 12, 13, 14, 15, 21, 22, 23, 24}
-local tasks, ready, leases, owners, meta, stats, wake = KEYS[1], KEYS[2], KEYS[5], KEYS[9], KEYS[16], KEYS[17], KEYS[18]
-local uniques, claims = KEYS[19], KEYS[20]
-local p, suspects, lost = parking(KEYS), KEYS[3], KEYS[11]
+local PLACES = {2, 3, 4, 5, 6, 7, 8, 28}
+local COLUMNS, TROUBLES_AT_ONCE = {1, 9, 10, 11, 12, 13, 14, 15, 21, 22, 23, 26}, 4
+local tasks, ready, suspects, scheduled, leases, dead, done, cancelled = unpack(KEYS, 1, 8)
+local owners, attempts, lost, levels, errors, results, cancels, meta, stats, wake = unpack(KEYS, 9, 18)
+local uniques, claims, members, outbox = KEYS[19], KEYS[20], KEYS[24], KEYS[25]
+local p, ENDED, OVER = parking(KEYS), {[dead] = true, [done] = true, [cancelled] = true}, {[done] = true, [cancelled] = true}
+
+-- Into the line where it belongs, behind those of its priority.
+local function stand_in_line(id)
+  local level, readable, task = redis.call('HGET', levels, id), pcall(cjson.decode, redis.call('HGET', tasks, id))
+  level = tonumber(level or readable and type(task) == 'table' and -(tonumber(task.priority) or 0) or 0)
+  line_up(ready, suspects, lost, {place_at(level, now_ms(meta)), id})
+  redis.call('HDEL', levels, id)
+  wake_one(wake)
+end
 
 -- A claim is held by a task that has not ended, and the other way round.
 local function stray_claim(id, place)
@@ -17,6 +29,19 @@ local function stray_claim(id, place)
   if not claim then return false end
   local held = redis.call('HGET', uniques, string.sub(claim, 3))
   return ENDED[place] or not held or string.match(held, ' (.+)$') ~= id
+end
+
+-- The columns that a task in this place has none of.
+local function stray_columns(id, place)
+  local found = {}
+  local function never(column, there)
+    if not there and redis.call('HEXISTS', column, id) == 1 then found[#found + 1] = column end
+  end
+  never(cancels, place == leases)
+  never(results, place == done)
+  never(levels, place == scheduled or place == dead)
+  for _, column in ipairs({attempts, lost, errors, p.limits, members}) do never(column, not OVER[place]) end
+  return found
 end
 
 -- A key knows exactly those of its tasks that run and those that are parked.
@@ -43,62 +68,76 @@ local function set_right(id, limit, leased)
   end
 end
 
-local mend, reply, mended = ARGV[1] == '1', {}, 0
-local limits = limits_of(p, {unpack(ARGV, 2)})
-for at = 2, #ARGV do
-  local id, found = ARGV[at], {}
+-- What is wrong with it first, and what mends that.
+local function examined(id)
+  local found, limit = {}, limits_of(p, {id})[id]
   for _, place in ipairs(PLACES) do
     if redis.call('ZSCORE', KEYS[place], id) then found[#found + 1] = KEYS[place] end
   end
-  local envelope = redis.call('HEXISTS', tasks, id) == 1
-  local owned, leased = redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
-  local trouble = ''
+  local place, owned, leased = found[1], redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
 
-  if not envelope then
-    trouble = 'without envelope'
-    if mend then
+  if redis.call('HEXISTS', tasks, id) == 0 then
+    return 'without envelope', function()
       free_claims(uniques, claims, {id})
-      for _, place in ipairs(PLACES) do redis.call('ZREM', KEYS[place], id) end
+      part_with(members, outbox, {id}, 'purged')
+      for _, at in ipairs(found) do redis.call('ZREM', at, id) end
       for _, column in ipairs(COLUMNS) do redis.call('HDEL', KEYS[column], id) end
+      if limit and make_way(p, {[id] = limit}, {id}, ready, suspects, lost) > 0 then wake_one(wake) end
     end
   elseif #found == 0 then
-    trouble = 'nowhere'
-    if mend then
+    return 'nowhere', function()
       redis.call('HDEL', owners, id)
-      redis.call('ZADD', ready, place_at(tonumber(redis.call('HGET', KEYS[12], id) or 0), now_ms(meta)), id)
-      redis.call('HDEL', KEYS[12], id)
-      wake_one(wake)
+      stand_in_line(id)
     end
   elseif #found > 1 then
     -- Running twice is allowed, losing is not: the first of the places in the order of KEYS is the liveliest.
-    trouble = 'in two places'
-    if mend then
-      local keep = leased and owned and leases or found[1]
-      for _, place in ipairs(found) do
-        if place ~= keep then redis.call('ZREM', place, id) end
+    return 'in two places', function()
+      local keep = leased and owned and leases or place
+      for _, at in ipairs(found) do
+        if at ~= keep then redis.call('ZREM', at, id) end
       end
       if keep ~= leases then redis.call('HDEL', owners, id) end
     end
   elseif owned and not leased then
-    trouble = 'owner without lease'
-    if mend then redis.call('HDEL', owners, id) end
-  elseif stray_claim(id, found[1]) then
-    trouble = 'stray claim'
-    if mend then free_claims(uniques, claims, {id}) end
-  elseif out_of_step(id, limits[id], leased) then
-    trouble = 'concurrency out of step'
-    if mend then set_right(id, limits[id], leased) end
+    return 'owner without lease', function() redis.call('HDEL', owners, id) end
+  elseif leased and not owned then
+    return 'lease without owner', function()
+      redis.call('ZREM', leases, id)
+      stand_in_line(id)
+    end
+  elseif place == ready and redis.call('HEXISTS', lost, id) == 1 or place == suspects and redis.call('HEXISTS', lost, id) == 0 then
+    return 'in the wrong line', function()
+      local at = redis.call('ZSCORE', place, id)
+      redis.call('ZREM', place, id)
+      line_up(ready, suspects, lost, {at, id})
+      wake_one(wake)
+    end
+  elseif stray_claim(id, place) then
+    return 'stray claim', function() free_claims(uniques, claims, {id}) end
+  elseif out_of_step(id, limit, leased) then
+    return 'concurrency out of step', function() set_right(id, limit, leased) end
   end
-  if mend and trouble ~= '' then
-    mended = mended + 1
-    local limit, lies_parked = limits[id], redis.call('ZSCORE', p.places, id)
-    if limit and not envelope then
-      if make_way(p, {[id] = limit}, {id}, ready, suspects, lost) > 0 then wake_one(wake) end
-    elseif out_of_step(id, limit, redis.call('ZSCORE', leases, id)) or lies_parked then
-      set_right(id, limit, redis.call('ZSCORE', leases, id))
+  local columns_of_others = stray_columns(id, place)
+  if #columns_of_others > 0 then
+    return 'stray column', function()
+      if place == cancelled then part_with(members, outbox, {id}, 'cancelled') end
+      for _, column in ipairs(columns_of_others) do redis.call('HDEL', column, id) end
     end
   end
+  return ''
+end
+
+local mend, reply, mended = ARGV[1] == '1', {}, 0
+for at = 2, #ARGV do
+  local trouble, set_it_right = examined(ARGV[at])
   reply[#reply + 1] = trouble
+  if mend and trouble ~= '' then
+    mended = mended + 1
+    for _ = 1, TROUBLES_AT_ONCE do
+      if set_it_right then set_it_right() end
+      trouble, set_it_right = examined(ARGV[at])
+    end
+  end
 end
 if mended > 0 then redis.call('HINCRBY', stats, 'mended', mended) end
 return reply

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
--- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in.
--- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming
+-- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in. So does what lies in the outbox: a
+-- queue whose last worker died before it could relay must not pass for an empty one that needs no workers.
+-- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming outbox
 -- ARGV: horizon_ms (how far ahead `due` looks)
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
 --          schedules, next_run_ms (from now; '' none), rate * 1000, now_ms,
 --          then the counters: name value ...}
-local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked, upcoming = unpack(KEYS)
+local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked, upcoming, outbox = unpack(KEYS)
 local THROTTLED_FOR_MS = 1000
 
 local now = now_ms(meta)
@@ -20,10 +21,14 @@ for _, line in ipairs({ready, suspects}) do
   end
 end
 
-local arriving = redis.call('XLEN', inbox)
-if arriving > 0 then
-  local since = tonumber(string.match(redis.call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
-  if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have made up the number of its entry
+local arriving = 0
+for _, stream in ipairs({inbox, outbox}) do
+  local length = redis.call('XLEN', stream)
+  if length > 0 then
+    local since = tonumber(string.match(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
+    if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have made up the number of its entry
+    arriving = arriving + length
+  end
 end
 
 -- A worker with room watches the rate limit, or did so a moment ago.

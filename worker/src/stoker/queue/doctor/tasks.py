@@ -1,0 +1,60 @@
+"""Tasks: each in exactly one place, with its envelope, and with those columns that its place has."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from stoker.queue import scripts
+from stoker.queue.commands import RedisClient, scan
+from stoker.queue.doctor.finding import Finding
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import Call
+
+STEP = 100
+
+
+async def tasks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
+    """A task that is nowhere becomes ready again; one in two places keeps the liveliest; what is kept of none is forgotten."""
+    seen: set[bytes] = set()
+    batch: list[bytes] = []
+    async for task_id in _ids(redis, keys):
+        if task_id not in seen:
+            seen.add(task_id)
+            batch.append(task_id)
+        if len(batch) >= STEP:
+            for finding in await _judge(redis, keys, batch, mend=mend):
+                yield finding
+            batch = []
+    for finding in await _judge(redis, keys, batch, mend=mend):
+        yield finding
+
+
+async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
+    columns = (
+        k.tasks,
+        k.owners,
+        k.attempts,
+        k.lost,
+        k.levels,
+        k.errors,
+        k.results,
+        k.cancels,
+        k.claims,
+        k.limits,
+        k.members,
+        *k.story,
+    )
+    for key in columns:
+        async for task_id, _ in scan(redis, "HSCAN", key, STEP):
+            yield task_id
+    for key in (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled, k.parked):
+        async for task_id, _ in scan(redis, "ZSCAN", key, STEP):
+            yield task_id
+
+
+async def _judge(redis: RedisClient, k: Keys, ids: Sequence[bytes], *, mend: bool) -> list[Finding]:
+    if not ids:
+        return []
+    places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
+    columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
+    keys = (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.story, k.members, k.outbox, *k.parking)
+    [troubles] = await scripts.run(redis, Call("examine", keys, [int(mend), *ids]))
+    return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]
