@@ -54,7 +54,20 @@ class Role(NamedTuple):
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
-TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
+TASKS = {
+    "enqueue",
+    "settle",
+    "fetch",
+    "heartbeat",
+    "pass_on",
+    "leave",
+    "promote",
+    "reap",
+    "sweep",
+    "task",
+    "intake",
+    "progress",
+} | {"rest"}
 ROLES = {
     "worker": Role(
         TASKS | WORKFLOWS | CLOCK,
@@ -177,6 +190,7 @@ async def as_worker(line: Visitor) -> None:
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)
+    await line.broker.rest("w")
     await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
