@@ -54,23 +54,10 @@ class Role(NamedTuple):
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
-TASKS = {
-    "enqueue",
-    "settle",
-    "fetch",
-    "heartbeat",
-    "pass_on",
-    "leave",
-    "promote",
-    "reap",
-    "sweep",
-    "task",
-    "intake",
-    "progress",
-} | {"rest"}
+TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
 ROLES = {
     "worker": Role(
-        TASKS | WORKFLOWS | CLOCK,
+        TASKS | WORKFLOWS | CLOCK | {"rest"},
         {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
     "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
