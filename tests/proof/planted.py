@@ -98,7 +98,7 @@ BUGS = (
     Bug(
         "a queue with failures only looks as if it had none",
         "lua/settle.lua",
-        "redis.call('EXISTS', cancels, attempts, lost,",
+        "redis.call('EXISTS', cancels, attempts, lost, errors,",
         "redis.call('EXISTS', cancels, lost,",
     ),
     Bug(
@@ -230,8 +230,8 @@ BUGS = (
     Bug(
         "arrivals within a tick are not told apart",
         "lua/_prelude.lua",
-        "level * LEVEL + tick + 1, id)",
-        "level * LEVEL + tick - tick % TICKS_PER_MS, id)",
+        "place_of(level, tick + 1), id)",
+        "place_of(level, tick - tick % TICKS_PER_MS), id)",
     ),
     Bug(
         "a paused queue is fetched from",

@@ -26,6 +26,7 @@ class Gathering:
 
     def __init__(self, offer: Callable[[Sequence[Entry]], Awaitable[Outcomes]]) -> None:
         self._offer = offer
+        self._loop = asyncio.get_running_loop()
         self._under_way = 0
         self._waiting: list[_Waiting] = []
         self._trips: set[asyncio.Task[None]] = set()
@@ -35,7 +36,7 @@ class Gathering:
         if self._under_way < UNDER_WAY_AT_ONCE and not self._waiting:
             return self._go(entries)
         # No coroutine: of a thousand who wait each would be one more object for the garbage collector to look at.
-        waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(entries, self._loop.create_future())
         self._waiting.append(waiting)
         return waiting.outcomes
 
@@ -50,7 +51,7 @@ class Gathering:
     def _send_next(self) -> None:
         if self._waiting and self._under_way < UNDER_WAY_AT_ONCE:
             self._under_way += 1
-            trip = asyncio.get_running_loop().create_task(self._share(self._next()))
+            trip = self._loop.create_task(self._share(self._next()))
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
 

@@ -2,18 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+Run = Coroutine[Any, Any, None]
+Begin = Callable[[Run, str], asyncio.Task[None]]
+"""Starts a run under a name, which spares asyncio the making of one."""
 
-def later(run: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+
+def later(loop: asyncio.AbstractEventLoop) -> Begin:
     """It takes its first step when the loop comes round."""
-    # A name spares asyncio the making of one.
-    return asyncio.Task(run, loop=asyncio.get_running_loop(), name=name)
+    return lambda run, name: asyncio.Task(run, loop=loop, name=name)
 
 
-def eagerly(run: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def eagerly(loop: asyncio.AbstractEventLoop) -> Begin:
     """It takes its first step at once, and one that never waits is done when this returns: since Python 3.12, else `later`."""
     if sys.version_info < (3, 12):
-        return later(run, name)
-    return asyncio.Task(run, loop=asyncio.get_running_loop(), name=name, eager_start=True)
+        return later(loop)
+    return lambda run, name: asyncio.Task(run, loop=loop, name=name, eager_start=True)

@@ -43,8 +43,10 @@ class Deadline:
         return self._asked > 0
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if self._line is not None and task is not None:
+        if self._line is not None:
+            # With its loop, which asyncio would else ask the kernel for: before Python 3.12 it looks at the process' number.
+            task = asyncio.current_task(self._line.loop)
+            assert task is not None  # noqa: S101 (a coroutine runs in a task)
             self._task = task
             self._cancelling = task.cancelling()
             self._line.join(self)
@@ -99,7 +101,7 @@ class _Line:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._ends: dict[Deadline, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -108,9 +110,9 @@ class _Line:
         return not self._ends
 
     def join(self, deadline: Deadline) -> None:
-        self._ends[deadline] = ends = self._loop.time() + self.limit
+        self._ends[deadline] = ends = self.loop.time() + self.limit
         if self._timer is None:
-            self._timer = self._loop.call_at(ends, self._look)
+            self._timer = self.loop.call_at(ends, self._look)
 
     def leave(self, deadline: Deadline) -> None:
         self._ends.pop(deadline, None)
@@ -121,11 +123,11 @@ class _Line:
 
     def _look(self) -> None:
         """The timer was set for one that has mostly left meanwhile: it goes on with the first that is still there."""
-        self._timer, now = None, self._loop.time()
+        self._timer, now = None, self.loop.time()
         while self._ends:
             deadline, ends = next(iter(self._ends.items()))
             if ends > now:
-                self._timer = self._loop.call_at(ends, self._look)
+                self._timer = self.loop.call_at(ends, self._look)
                 return
             del self._ends[deadline]
             deadline.expire()

@@ -38,7 +38,7 @@ from stoker.rules.settle import (
 )
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.beginning import eagerly, later
+from stoker.worker.beginning import Begin, eagerly, later
 from stoker.worker.executors import Executor
 from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
@@ -80,7 +80,7 @@ class Worker:
         self._jobs: dict[str, asyncio.Task[None]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
         self._released = False
-        self._begin = later
+        self._begin: Begin | None = None
 
     @property
     def to_relay(self) -> asyncio.Event:
@@ -161,7 +161,7 @@ class Worker:
     async def run(self) -> None:
         """Work until drained."""
         telling.set(self._notes)
-        self._begin = eagerly
+        self._begin = eagerly(asyncio.get_running_loop())
         try:
             await self._turns.run()
         finally:
@@ -170,6 +170,7 @@ class Worker:
     async def turn(self) -> int:
         """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
         telling.set(self._notes)
+        self._begin = later(asyncio.get_running_loop())
         return await self._turns.once()
 
     @property
@@ -192,6 +193,7 @@ class Worker:
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
+        assert self._begin  # noqa: S101 (`run` or `turn` has begun)
         job = self._begin(self._job(delivery), delivery.id)
         if job.done():
             return

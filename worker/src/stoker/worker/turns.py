@@ -15,6 +15,7 @@ from stoker.rules.settle import Release, Transition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.ahead import Ahead
 from stoker.worker.ending import end
+from stoker.worker.room import Booking, Room
 from stoker.worker.stage import Stage
 from stoker.worker.troubles import Troubles
 
@@ -59,8 +60,7 @@ class Turns:
         self._plenty = False  # whether the last fetch brought all it had room for
         self._has_room = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
-        self._asked = 0  # room that turns under way may still fill
-        self._suspect_asked_for = False  # by a turn under way: a second one might bring another
+        self._room = Room()  # that turns under way may still fill
         self._alarm: asyncio.TimerHandle | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._waits: asyncio.Task[None] | None = None  # for work, and will bring it
@@ -132,7 +132,7 @@ class Turns:
         Raises what the broker raises; what has ended is kept then.
         """
         settlements, room = self._ended.copy(), self._slots - self._busy()
-        suspected = not self._suspects <= {settlement.fence for settlement in settlements}
+        suspected = not self._suspects <= {each.fence for each in settlements}
         turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
@@ -157,11 +157,14 @@ class Turns:
         await self._stir.wait()
         self._stir.clear()
         self._fill()
+        self._go()
+
+    def _go(self) -> None:
         while self._due():
             self._set_out()
 
     def _due(self) -> bool:
-        looking = self._look and (self._free > 0 or self._room >= WORTH_ANOTHER)
+        looking = self._look and (self._free > 0 or self._places >= WORTH_ANOTHER)
         if self._under_way:
             room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
             return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
@@ -170,7 +173,7 @@ class Turns:
     @property
     def _free(self) -> int:
         """Slots that nothing runs in, and nobody who is here or may come with a turn under way."""
-        return self._slots - self._busy() - len(self._ahead) - self._asked if self._taking else 0
+        return self._slots - self._busy() - len(self._ahead) - self._room.asked if self._taking else 0
 
     @property
     def _most_ahead(self) -> int:
@@ -178,20 +181,18 @@ class Turns:
         return self._ahead.limit if self._taking and self._plenty else 0
 
     @property
-    def _room(self) -> int:
+    def _places(self) -> int:
         """Free slots, and places of those who may wait for one."""
         return max(0, self._free + self._most_ahead)
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
-        free = self._room
+        free = self._places
         # A share of the slots: while one turn's tasks run, the other's are fetched.
         room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, (self._slots + self._most_ahead) // UNDER_WAY_AT_ONCE))
-        suspect = room > 0 and not self._suspect_asked_for and self._suspects <= {settlement.fence for settlement in settlements}
+        suspect = room > 0 and not self._room.suspect_asked_for and self._suspects <= {each.fence for each in settlements}
         self._look = self._plenty and free > room
-        self._asked += room
-        self._suspect_asked_for = self._suspect_asked_for or suspect
-        turn = asyncio.create_task(self._turn(settlements, room, takes_suspect=suspect))
+        turn = asyncio.create_task(self._turn(settlements, self._room.book(room, suspect=suspect)))
         self._under_way.add(turn)
         turn.add_done_callback(self._landed)
 
@@ -201,9 +202,9 @@ class Turns:
             _log.critical("a bug in the worker", exc_info=error)
         self._stir.set()
 
-    async def _turn(self, settlements: list[Settlement], room: int, *, takes_suspect: bool) -> None:
+    async def _turn(self, settlements: list[Settlement], booking: Booking) -> None:
         try:
-            turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=not takes_suspect)
+            turn = await self._broker.turn(settlements, booking.tasks, self._worker, holds_suspect=not booking.suspect)
         except Exception as error:
             # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
@@ -211,10 +212,12 @@ class Turns:
             await self._troubles.wait_out(error, hurried=self._hurried)
         else:
             self._troubles.over()
-            self._take(turn, settlements, room)
+            self._take(turn, settlements, booking.tasks)
         finally:
-            self._asked -= room
-            self._suspect_asked_for = self._suspect_asked_for and not takes_suspect
+            booking.over()
+            self._under_way -= {asyncio.current_task()}
+        # Now, not when the loop comes round: the next answer may wait there, and Redis would wait for its tasks.
+        self._go()
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
         for settlement in settlements:
@@ -283,8 +286,8 @@ class Turns:
             # A share of the slots again: the others are for what ends or falls due meanwhile.
             room = min(self._free // UNDER_WAY_AT_ONCE, FETCHED_AT_ONCE)
             try:
-                if room > 0 and not self._suspects and not self._suspect_asked_for:
-                    await self._wait_for(asyncio.create_task(self._take_when_woken(room)))
+                if room > 0 and not self._suspects and not self._room.suspect_asked_for:
+                    await self._wait_with(room)
                 else:
                     await self._broker.wait_for_work(LONGEST_WAIT)
                     self._look_now()
@@ -294,31 +297,28 @@ class Turns:
             if not self._taking:
                 await self._pass_on()
 
-    async def _wait_for(self, waits: asyncio.Task[None]) -> None:
-        self._waits = waits
+    async def _wait_with(self, room: int) -> None:
+        """Block in the same way; what there is comes with the wake-up: a worker that waits has it one round trip earlier."""
+        booking = self._room.book(room, suspect=True)
+        self._waits = waits = asyncio.create_task(self._take_when_woken(booking))
         try:
             await asyncio.wait({waits})
         finally:
             self._waits = None
             await end(waits)
+            booking.over()
         if not waits.cancelled():  # it was called off
             waits.result()
 
-    async def _take_when_woken(self, room: int) -> None:
-        """Block in the same way; what there is comes with the wake-up: a worker that waits has it one round trip earlier."""
-        self._asked += room
-        self._suspect_asked_for = True
-        try:
-            turn = await self._broker.wait_and_take(room, self._worker, LONGEST_WAIT)
-        finally:
-            self._asked -= room
-            self._suspect_asked_for = False
+    async def _take_when_woken(self, booking: Booking) -> None:
+        turn = await self._broker.wait_and_take(booking.tasks, self._worker, LONGEST_WAIT)
+        booking.over()
         self._troubles.over()
         if turn is None:
             self._look_now()
         else:
-            self._take(turn, [], room)
-            self._stir.set()
+            self._take(turn, [], booking.tasks)
+            self._go()
 
     async def _call_off(self, waits: asyncio.Task[None]) -> None:
         """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
@@ -341,7 +341,7 @@ class Turns:
 
     def _look_now(self) -> None:
         self._look = True
-        self._stir.set()
+        self._go()
 
     def _look_again_in(self, seconds: float) -> None:
         # A clock of its own: the wait in Redis may have begun before anybody knew of this task.

@@ -1,0 +1,14 @@
+"""What a worker has asked for is not asked for twice."""
+
+from stoker.worker.room import Room
+
+
+def test_what_is_asked_for_is_counted_until_it_is_over_and_once() -> None:
+    room = Room()
+    first, second = room.book(3, suspect=True), room.book(4, suspect=False)
+    assert (room.asked, room.suspect_asked_for) == (7, True)
+    second.over()
+    second.over()
+    assert (room.asked, room.suspect_asked_for) == (3, True)
+    first.over()
+    assert (room.asked, room.suspect_asked_for) == (0, False)
