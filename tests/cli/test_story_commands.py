@@ -5,10 +5,11 @@ import json
 import os
 import signal
 import sys
-from typing import Any, cast
+from typing import Any
 
 from burying import bury_next
 from patience import until
+from stoker.queue.commands import ask
 from stoker.queue.connection import connect
 from stoker.queue.events import attend
 from stoker.queue.keys import Keys
@@ -70,7 +71,7 @@ async def test_events_are_followed_until_control_c(stoker: Any, redis_url: str) 
     try:
 
         async def watched() -> bool:
-            return bool(await cast(Any, redis.hexists(Keys("test", "emails").meta, "audience_until")))
+            return bool(await ask(redis, "HEXISTS", Keys("test", "emails").meta, "audience_until"))
 
         await until(watched)
         await asyncio.to_thread(stoker, "enqueue", "t", "--id", "x", "-q", "emails")

@@ -6,23 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from redis import exceptions
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
 from stoker.queue.failures import PASSING, TO_MEND, mapped
 from stoker.queue.health import complaint
+from stoker.queue.replies import ErrorReply, told
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.ConnectionError("Error 111 connecting to 127.0.0.1:6379. Connection refused."),
-        exceptions.TimeoutError("Timeout reading from 127.0.0.1:6379"),
-        exceptions.MaxConnectionsError("Too many connections"),
+        ConnectionError("the connection was closed"),
+        ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 6379)"),
         ConnectionResetError("reset"),
-        exceptions.RedisClusterException("All slots are not covered after query all startup_nodes."),
-        exceptions.SlotNotCoveredError('Slot "1" not covered by the cluster.'),
-        exceptions.ClusterError("TTL exhausted."),
-        *(exceptions.ResponseError(f"{code} of this") for code in sorted(PASSING)),
+        TimeoutError("Timeout: no answer in time"),
+        ssl.SSLEOFError("EOF occurred in violation of protocol"),
+        ErrorReply("ERR max number of clients reached"),
+        *(ErrorReply(f"{code} of this") for code in sorted(PASSING)),
     ],
     ids=repr,
 )
@@ -33,11 +32,11 @@ def test_this_passes(error: Exception):
 @pytest.mark.parametrize(
     "error",
     [
-        *(exceptions.ResponseError(f"{code} of this") for code in sorted(TO_MEND)),
-        exceptions.AuthenticationError("invalid username-password pair or user is disabled.", status_code="WRONGPASS"),
-        exceptions.NoPermissionError("User w has no permissions to run the 'evalsha' command", status_code="NOPERM"),
-        exceptions.RedisClusterException("Cluster mode is not enabled on this node"),
-        exceptions.ResponseError("ERR unknown command 'EVALSHA'"),
+        *(ErrorReply(f"{code} of this") for code in sorted(TO_MEND)),
+        ErrorReply("WRONGPASS invalid username-password pair or user is disabled."),
+        ErrorReply("NOPERM User w has no permissions to run the 'evalsha' command"),
+        ErrorReply("ERR This instance has cluster support disabled"),
+        ErrorReply("ERR unknown command 'EVALSHA'"),
         ssl.SSLCertVerificationError("certificate verify failed"),
     ],
     ids=repr,
@@ -49,8 +48,8 @@ def test_this_a_person_mends(error: Exception):
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.", status_code="OOM"),
-        exceptions.ResponseError(
+        ErrorReply("OOM command not allowed when used memory > 'maxmemory'."),
+        ErrorReply(
             "ERR Error running script (call to f_1): @user_script:23: @user_script: 23: -OOM command not allowed when used memory"
         ),
     ],
@@ -60,16 +59,29 @@ def test_a_full_redis_is_an_error_of_its_own(error: Exception):
     assert type(mapped(error)) is RedisFull
 
 
-def test_what_happened_while_connecting_counts_and_not_its_wrapping():
-    wrapped = exceptions.RedisClusterException("Redis Cluster cannot be connected.")
-    wrapped.__cause__ = exceptions.AuthenticationError("Authentication required.", status_code="NOAUTH")
-    assert type(mapped(wrapped)) is RedisRefused
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERR invalid password",
+        "ERR Client sent AUTH, but no password is set",
+        "ERR AUTH <password> called without any password configured for the default user. Are you sure?",
+        "ERR wrong number of arguments for 'auth' command",
+        "ERR wrong number of arguments for 'AUTH' command",
+    ],
+)
+def test_what_is_said_of_credentials_without_a_code(said: str):
+    assert str(mapped(ErrorReply(said))).startswith(TO_MEND["WRONGPASS"])
 
 
 def test_what_the_caller_was_busy_with_does_not_count():
-    error = exceptions.TryAgainError("Multiple keys request during rehashing of slot", status_code="TRYAGAIN")
-    error.__context__ = exceptions.NoPermissionError("some other Redis, some other time", status_code="NOPERM")
+    error = ErrorReply("TRYAGAIN Multiple keys request during rehashing of slot")
+    error.__context__ = ErrorReply("NOPERM some other Redis, some other time")
     assert type(mapped(error)) is RedisUnavailable
+
+
+def test_what_a_server_says_of_itself_is_read_by_name():
+    info = b"# Server\r\nredis_version:7.0.15\r\nexecutable:/opt/a:b\r\n\r\n# Memory\r\nmaxmemory_policy:noeviction\r\n"
+    assert told(info) == {"redis_version": "7.0.15", "executable": "/opt/a:b", "maxmemory_policy": "noeviction"}
 
 
 @pytest.mark.parametrize("code", [*sorted(PASSING), *sorted(TO_MEND), "OOM", "NOSCRIPT"])
@@ -80,7 +92,7 @@ def test_the_page_tells_of_it(code: str):
 
 @pytest.mark.parametrize("code", [*sorted(TO_MEND), "OOM"])
 def test_a_message_says_what_to_do_and_ends_with_redis_own_words(code: str):
-    text = str(mapped(exceptions.ResponseError(f"{code} in its own words")))
+    text = str(mapped(ErrorReply(f"{code} in its own words")))
     assert ": " in text
     assert text.endswith("in its own words)")
 

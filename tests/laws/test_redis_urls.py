@@ -1,5 +1,7 @@
 """What a Redis URL says, whatever the kind of Redis."""
 
+import ssl
+
 import pytest
 
 from stoker.errors import Invalid
@@ -35,6 +37,48 @@ def test_sentinels_over_tls_are_asked_over_tls():
     assert address.options["ssl"] is address.sentinel_options["ssl"] is True
 
 
+def test_the_options_that_users_know():
+    query = "socket_timeout=2.5&socket_connect_timeout=1&max_connections=8&client_name=shop&db=4&socket_keepalive=yes"
+    assert read(f"redis://h/1?{query}") == Single(
+        {
+            "host": "h",
+            "db": 4,
+            "client_name": "shop",
+            "max_connections": 8,
+            "socket_timeout": 2.5,
+            "socket_connect_timeout": 1.0,
+            "socket_keepalive": True,
+        }
+    )
+    assert read("unix://anna:p%40ss@/run/r.sock?db=2") == Single(
+        {"path": "/run/r.sock", "username": "anna", "password": "p@ss", "db": 2}
+    )
+
+
+def test_the_options_of_tls():
+    query = "ssl_cert_reqs=none&ssl_check_hostname=False&ssl_min_version=771&ssl_ciphers=HIGH&ssl_ca_path=/tls&ssl_password=a%20b"
+    flags = "ssl_include_verify_flags=VERIFY_X509_STRICT,VERIFY_CRL_CHECK_LEAF"
+    address = read(f"rediss://h?{query}&{flags}")
+    assert address == Single(
+        {
+            "host": "h",
+            "ssl": True,
+            "ssl_cert_reqs": ssl.CERT_NONE,
+            "ssl_check_hostname": False,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+            "ssl_ciphers": "HIGH",
+            "ssl_ca_path": "/tls",
+            "ssl_password": "a b",
+            "ssl_include_verify_flags": ssl.VerifyFlags.VERIFY_X509_STRICT | ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF,
+        }
+    )
+
+
+def test_what_other_clients_need_to_be_told_is_read_over():
+    needless = "protocol=3&health_check_interval=30&retry_on_timeout=yes&socket_read_size=4096&timeout=5"
+    assert read(f"redis://h?{needless}") == Single({"host": "h"})
+
+
 def test_where_it_is_said_and_who_may_come_in_is_not():
     assert read("redis+sentinel://s1/main") == Master("main", [("s1", 26379)], {}, {})
     assert read("redis+cluster://n1") == Nodes([("n1", 6379)], {})
@@ -57,6 +101,12 @@ def test_the_nodes_of_a_cluster():
         ("redis+cluster://n1,:7000", "a host is missing"),
         ("rediss://example.org?ssl_ca_certs=/nowhere/ca.crt", "/nowhere/ca.crt cannot be read"),
         ("redis://example.org?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
+        ("redis://example.org?socket_timeout=-1", "Invalid value for 'socket_timeout'"),
+        ("redis://example.org?max_connections=0", "Invalid value for 'max_connections'"),
+        ("rediss://example.org?ssl_check_hostname=perhaps", "Invalid value for 'ssl_check_hostname'"),
+        ("rediss://example.org?ssl_cert_reqs=maybe", "Invalid value for 'ssl_cert_reqs'"),
+        ("redis://example.org?ssl_ca_path=/tls", "'ssl_ca_path' is not an option of a connection without TLS: write rediss"),
+        ("unix://?db=1", "the path of the socket is missing"),
     ],
 )
 def test_a_bad_url_is_told_what_is_wrong_with_it(url: str, reason: str):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 from hypothesis import HealthCheck, given
@@ -13,6 +14,7 @@ from stoker.cli import build
 from stoker.rules.durations import format_duration
 from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.taskqueue import TaskQueue, parse
+from stoker.worker.command import Command
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
 ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD"}
@@ -28,21 +30,15 @@ def worker_command() -> Any:
     return typer.main.get_command(build()).commands["worker"]  # type: ignore[attr-defined]
 
 
-def settings_read_from(environment: dict[str, str], patch: pytest.MonkeyPatch) -> WorkerSettings:
-    """The settings that `stoker worker` starts with in this environment."""
-    seen: list[WorkerSettings] = []
-
-    async def work(_: Stoker, settings: WorkerSettings) -> None:
-        seen.append(settings)
-
-    patch.setattr("stoker.worker.process.work", work)
-    patch.setattr("stoker.worker.loading.load_app", lambda _: Stoker("shop"))
-    patch.setattr("stoker.telemetry.logs.configure", lambda *_: None)
+def settings_read_from(environment: dict[str, str]) -> WorkerSettings:
+    """The settings that `stoker worker` starts with in this environment, its application without a namespace of its own."""
+    heard: list[Command] = []
     with pytest.MonkeyPatch.context() as variables:
         for name, value in environment.items():
             variables.setenv(name, value)
-        worker_command().main(["--port", "0"], standalone_mode=False)
-    return seen[0]
+        worker_command().main(["--port", "0"], standalone_mode=False, obj=heard.append)
+    settings = heard[0].settings
+    return settings if settings.namespace else msgspec.structs.replace(settings, namespace=Stoker("shop").namespace)
 
 
 def test_every_variable_that_is_written_is_a_flag_that_is_read() -> None:
@@ -61,9 +57,9 @@ def test_every_variable_is_named_after_its_flag() -> None:
             assert variable == PREFIX + parameter.name.upper()
 
 
-def test_a_worker_without_flags_has_the_defaults_of_a_manifest_without_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = settings_read_from({"STOKER_APP": "shop.tasks:app", "STOKER_QUEUE": "emails"}, monkeypatch)
-    written = settings_read_from(worker_environment(queue_of(), "stoker"), monkeypatch)
+def test_a_worker_without_flags_has_the_defaults_of_a_manifest_without_fields() -> None:
+    plain = settings_read_from({"STOKER_APP": "shop.tasks:app", "STOKER_QUEUE": "emails"})
+    written = settings_read_from(worker_environment(queue_of(), "stoker"))
     assert plain == written
 
 
@@ -92,11 +88,11 @@ paces = st.integers(1, 1_000_000)
     rate_limit=st.none() | st.fixed_dictionaries({"perSecond": paces, "burst": paces}),
 )
 def test_what_the_manifest_says_is_what_the_worker_does(
-    monkeypatch: pytest.MonkeyPatch, retry: Any, lease: Any, retention: Any, concurrency: int, timeout: str, rate_limit: Any
+    retry: Any, lease: Any, retention: Any, concurrency: int, timeout: str, rate_limit: Any
 ) -> None:
     worker = {"app": "shop.tasks:app", "concurrency": concurrency, "taskTimeout": timeout, "drainTimeout": timeout}
     queue = queue_of(worker=worker, retry=retry, lease=lease, retention=retention, rateLimit=rate_limit, queue={"name": "mail"})
-    read = settings_read_from(worker_environment(queue, "shop"), monkeypatch)
+    read = settings_read_from(worker_environment(queue, "shop"))
     spec = queue.spec
     assert (read.queue, read.namespace, read.concurrency) == ("mail", "shop", concurrency)
     assert (read.task_timeout, read.drain_timeout) == (spec.worker.task_timeout, spec.worker.drain_timeout)

@@ -333,7 +333,7 @@ BUGS = (
         "an entry leaves the outbox before it has arrived",
         "outbox.py",
         "items = await self._items(entry.fields)",
-        "items = await self._items(entry.fields); await cast(Any, self._redis.xdel(self._keys.outbox, entry.number))",
+        "items = await self._items(entry.fields); await ask(self._redis, 'XDEL', self._keys.outbox, entry.number)",
     ),
     Bug(
         "members are relayed before their join",

@@ -9,11 +9,11 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import hiredis
-from redis._parsers import BaseParser
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, NoScriptError
 
-from stoker.queue.cluster import Routed
+from redis import ResponseError
+from stoker.queue.commands import Routed
+from stoker.queue.replies import ErrorReply, code
 
 T = TypeVar("T")
 Command = Iterable[Any]
@@ -31,6 +31,8 @@ def done(work: Coroutine[Any, Any, T]) -> T:
 class Straight(Redis):
     """redis-py's asynchronous client, with its connections taken out."""
 
+    follows_slots = False
+
     def __init__(self, port: int) -> None:
         super().__init__(protocol=2)
         self.port = port
@@ -44,20 +46,29 @@ class Straight(Redis):
         self.disconnect()
         self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader = hiredis.Reader(replyError=BaseParser.parse_error)
-        while isinstance(self.exchange([("PING",)])[0], BusyLoadingError):
+        self._reader = hiredis.Reader(replyError=ErrorReply)
+        while code(self.exchange([("PING",)])[0]) == "LOADING":
             time.sleep(0.005)
 
     def disconnect(self) -> None:
         if self._socket:
             self._socket.close()
 
-    async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:  # type: ignore[override]
+    async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
         """As the engine sends its scripts."""
         replies = self.exchange([each.command for each in commands])
         if len(replies) > 1:
-            self.unknown = [isinstance(reply, NoScriptError) for reply in replies]
+            self.unknown = [code(reply) == "NOSCRIPT" for reply in replies]
         return replies
+
+    async def stream(self, commands: Iterable[Routed]) -> list[Any]:
+        return await self.round_trip(list(commands))
+
+    async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
+        return await self.round_trip(commands)
+
+    async def everywhere(self, *command: Any) -> list[Any]:
+        return await self.round_trip([Routed("", command)])
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send these and read their replies; errors are among them, not raised."""
@@ -80,8 +91,8 @@ class Straight(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         [reply] = self.exchange([args])
-        if isinstance(reply, Exception):
-            raise reply
+        if isinstance(reply, ErrorReply):
+            raise ResponseError(str(reply))
         options.pop("keys", None)
         callback = self.response_callbacks.get(args[0])
         return callback(reply, **options) if callback else reply

@@ -7,10 +7,13 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
+from redis import ResponseError
 from stoker.queue.broker import Broker, Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
+from stoker.queue.commands import RedisClient, Routed
 from stoker.queue.connection import connect
 from stoker.queue.inspector import Finding, Inspector, QueueStats, TaskStatus
 from stoker.queue.keys import Keys
+from stoker.queue.replies import ErrorReply
 from stoker.queue.scripts import run
 from stoker.rules.concurrency import Limit
 from stoker.rules.durations import Duration
@@ -23,6 +26,28 @@ PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled
 LEASE = 30.0
 FAILURE = Failure("ValueError", "no")
 DONE = Succeed(b"null")
+
+
+class Worded(Redis):
+    """The engine's client, and redis-py's words for looking behind the scenes: they go over the engine's own connections."""
+
+    def __init__(self, client: RedisClient) -> None:
+        super().__init__(protocol=2)
+        self.client = client
+        self.round_trip, self.stream, self.alone = client.round_trip, client.stream, client.alone
+        self.everywhere, self.follows_slots = client.everywhere, client.follows_slots
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        words = (*str(args[0]).split(), *args[1:])
+        [reply] = await self.round_trip([Routed(str(words[1]) if len(words) > 1 else "", words)])
+        if isinstance(reply, ErrorReply):
+            raise ResponseError(str(reply))
+        options.pop("keys", None)
+        callback = self.response_callbacks.get(args[0])
+        return callback(reply, **options) if callback else reply
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await self.client.aclose()
 
 
 class Line:
@@ -146,7 +171,7 @@ async def open_line(
     rate_limit: RateLimit | None = None,
 ) -> AsyncIterator[Line]:
     """A line on this server, whose truth is checked at the end."""
-    redis = connect(url)
+    redis = Worded(connect(url))
     try:
         line = Line(redis, Lease(Duration(LEASE), max_lost), Retention(succeeded, dead), rate_limit)
         yield line

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from line import DONE, QUEUE, Line, message, now
+from line import DONE, QUEUE, Line, Worded, message, now
 
 from servers import running_valkey
 from stoker.errors import RedisFull
@@ -258,7 +258,7 @@ async def test_a_dead_letter_finds_an_id_in_any_case(line: Line) -> None:
 
 async def test_a_full_server_keeps_the_entries_where_they_are() -> None:
     with running_valkey("--maxmemory-policy", "noeviction") as server:
-        redis: Any = connect(server.url)
+        redis: Any = Worded(connect(server.url))
         line = Line(redis, Lease(), Retention())
         await leave(line, task="add", id="a")
         await redis.config_set("maxmemory", "1")

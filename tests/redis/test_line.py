@@ -214,10 +214,11 @@ async def test_two_queues_do_not_meet(line: Line, redis_url: str) -> None:
     from stoker.queue.keys import Keys
 
     await line.enqueue("a")
-    async with connect(redis_url) as redis:
-        other = Broker(redis, Keys("test", "sms"))
-        await other.enqueue([Entry(message("a", x=1))])
-        await other.register()
-        await line.broker.register()
+    redis = connect(redis_url)
+    other = Broker(redis, Keys("test", "sms"))
+    await other.enqueue([Entry(message("a", x=1))])
+    await other.register()
+    await line.broker.register()
+    await redis.aclose()
     assert await line.inspector.queues() == ["emails", "sms"]
     assert await line.order() == ["a"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
-from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, message
+from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
 from msgspec import Raw
 from redis.asyncio import Redis
 
@@ -57,7 +57,7 @@ DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "exa
 TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
 ROLES = {
     "worker": Role(
-        TASKS | WORKFLOWS | CLOCK,
+        TASKS | WORKFLOWS | CLOCK | {"rest"},
         {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
     ),
     "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
@@ -132,9 +132,9 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
     ask(server, "ACL", "SETUSER", role, "reset", "on", ">secret", "resetchannels", *keys, *rights)
-    everything, few = connect(server.url), connect(server.url.replace("//", f"//{role}:secret@"))
+    everything, few = Worded(connect(server.url)), connect(server.url.replace("//", f"//{role}:secret@"))
     try:
-        yield Visitor(cast(Any, few), Line(cast(Any, everything), Lease(), Retention()))
+        yield Visitor(cast(Any, few), Line(everything, Lease(), Retention()))
     finally:
         await few.aclose()
         await everything.aclose()
@@ -177,6 +177,7 @@ async def as_worker(line: Visitor) -> None:
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)
+    await line.broker.rest("w")
     await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
@@ -325,9 +326,9 @@ async def test_in_a_cluster_three_more():
         for node in cluster.masters:
             keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
             ask(node, "ACL", "SETUSER", "w", "reset", "on", ">secret", *keys, *rights, "+cluster|slots", "+command", "+asking")
-        everything, few = connect(cluster.url), connect(cluster.url.replace("//", "//w:secret@"))
+        everything, few = Worded(connect(cluster.url)), connect(cluster.url.replace("//", "//w:secret@"))
         try:
-            await as_worker(Visitor(cast(Any, few), Line(cast(Any, everything), Lease(), Retention())))
+            await as_worker(Visitor(cast(Any, few), Line(everything, Lease(), Retention())))
             for node in cluster.masters:
                 ask(node, "ACL", "SETUSER", "w", "-cluster|slots")
             late = connect(cluster.url.replace("//", "//w:secret@"))

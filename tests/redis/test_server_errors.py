@@ -179,6 +179,17 @@ async def test_credentials(kind: Kind, credentials: str, advice: str):
 
 
 @KINDS
+async def test_a_server_that_lets_nobody_else_in(kind: Kind):
+    """It says so before anybody asks."""
+    with running_valkey(kind=kind) as server, client(server) as only:
+        only.config_set("maxclients", 1)
+        async with open_line_unchecked(server.url) as line:
+            await refused_everywhere(line, "Redis lets nobody else in: raise its maxclients")
+            only.config_set("maxclients", 100)
+            await line.enqueue("a")
+
+
+@KINDS
 async def test_a_name_that_something_else_uses(kind: Kind):
     with running_valkey(kind=kind) as server:
         async with open_line_unchecked(server.url) as line:

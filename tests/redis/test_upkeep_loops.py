@@ -71,10 +71,7 @@ async def test_all_that_a_dead_worker_held_comes_back(line: Line) -> None:
 
 
 async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
-    pipeline = line.redis.pipeline()
-    for number in range(MANY):
-        pipeline.xadd(line.keys.inbox, {"task": "add", "id": f"t{number}"})
-    await pipeline.execute()
+    await asyncio.gather(*(line.redis.xadd(line.keys.inbox, {"task": "add", "id": f"t{number}"}) for number in range(MANY)))
     async with running(upkeep.take_in(Inbox(line.redis, line.keys))), running(upkeep.take_in(Inbox(line.redis, line.keys))):
         await until(lambda: counted(line, enqueued=MANY), SOON)
     assert await line.order(3) == ["t0", "t1", "t2"]

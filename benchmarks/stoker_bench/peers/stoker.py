@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from stoker import Stoker
-from stoker.cli import main
+from stoker.__main__ import main
 from stoker_bench import workload
 from stoker_bench.peers import Settings
 from stoker_bench.peers.gathering import together
@@ -35,7 +35,7 @@ class _Producer:
 
 
 class _Stoker:
-    packages = ("stoker", "redis", "hiredis", "uvloop", "msgspec")
+    packages = ("stoker", "hiredis", "uvloop", "msgspec")
     settings = Settings(
         delivery="leases of 30 s, fenced settles (default)",
         results="kept for 1 h, the newest 100,000 (default)",

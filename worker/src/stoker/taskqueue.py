@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from stoker.errors import Invalid
@@ -263,6 +262,8 @@ def load(path: Path) -> list[TaskQueue]:
 
     Raises Invalid when the file cannot be read, is not YAML, or holds no TaskQueue.
     """
+    import yaml  # a worker knows these types, and reads no file
+
     try:
         documents = list(yaml.safe_load_all(path.read_text()))
     except OSError as error:

@@ -1,9 +1,10 @@
-"""The command line. `main` is the entry point `stoker`; every command is a function in a module of this package.
+"""The command line. Every command is a function in a module of this package.
 
 Commands import what is heavy (fastapi, uvicorn, rich's tables) when they run, so that the others start fast.
 """
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -17,6 +18,7 @@ from stoker.cli.up import up
 from stoker.cli.worker import worker
 from stoker.errors import NotFound, StokerError
 from stoker.version import VERSION
+from stoker.worker.command import Command
 
 FAILED, NOT_FOUND = 1, 3
 """Exit codes beside 0 (done) and 2 (wrong usage)."""
@@ -48,10 +50,13 @@ def build() -> typer.Typer:
     return app
 
 
-def main() -> None:
-    """Run the command in sys.argv. What Stoker refuses is one line on stderr, never a traceback."""
+def main(hear_worker: Callable[[Command], None] | None = None) -> None:
+    """Run the command in sys.argv. What Stoker refuses is one line on stderr, never a traceback.
+
+    With `hear_worker`, that gets what `stoker worker` is to do, in place of its being done.
+    """
     try:
-        build()()
+        build()(obj=hear_worker)
     except StokerError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)

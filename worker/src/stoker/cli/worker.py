@@ -1,11 +1,5 @@
 """`stoker worker`: run the tasks of one queue."""
 
-import asyncio
-import faulthandler
-import gc
-import os
-import sys
-import threading
 from typing import Annotated, Any
 
 import typer
@@ -18,11 +12,7 @@ from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
 from stoker.taskqueue import Keep, Lease, RateLimit, Retention
-
-EXITS_WITHIN = 5.0
-"""Seconds that the interpreter may take for its end: threads that tasks have left behind are not waited for."""
-COLLECT_AFTER = 20_000
-"""Objects that may have come without going before the garbage collector looks; Python's own number is 700."""
+from stoker.worker.command import Command, serve
 
 
 def option(*flags: str, **settings: Any) -> Any:
@@ -51,6 +41,7 @@ CHILDREN = 'Child processes, for tasks with executor="process"'
 
 
 def worker(
+    context: typer.Context,
     app: Annotated[str, typer.Argument(envvar=variable("APP"), help="The application, as module:attribute.", show_default=False)],
     queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
     redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
@@ -118,30 +109,11 @@ def worker(
     log_level: LogLevelOption = "info",
 ) -> None:
     """Take tasks from a queue and run them. SIGTERM drains, a second one gives the running tasks back at once."""
-    from stoker.telemetry.logs import configure
-    from stoker.telemetry.tracing import Tracing
-    from stoker.worker.exiting import end_now, leave_within
-    from stoker.worker.loading import load_app
-    from stoker.worker.process import work
-
-    configure(log_format, log_level)
-    if (processes > 1 or reload) and not check:
-        from stoker.worker.group import run_group
-
-        asyncio.run(run_group(processes, drain_timeout, host, port, reload=reload))
-        return
-    application = load_app(app)
-    if check:
-        print("\n".join(sorted(application.tasks)))
-        return
-    application.redis_url = redis_url or application.redis_url
-    application.namespace = namespace or application.namespace
-    application.tracing = Tracing.from_environment(f"stoker-worker-{queue}")
     settings = WorkerSettings(
         queue=check_queue(queue),
         app=app,
-        redis_url=application.redis_url,
-        namespace=application.namespace,
+        redis_url=redis_url,
+        namespace=namespace,
         partitions=partitions,
         concurrency=concurrency,
         task_timeout=task_timeout,
@@ -157,20 +129,8 @@ def worker(
         max_memory=max_memory,
         listen_fd=listen_fd,
     )
-    _collect_seldom()
-    faulthandler.enable()  # where a task brings the interpreter down, the log says in which line
-    home, environment, code = os.getcwd(), dict(os.environ), 1
-    try:
-        again, code = _run(work(application, settings)), 0
-    finally:
-        leave_within(EXITS_WITHIN, code)
-    if again:
-        # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
-        # As it was started, whatever tasks have made of it.
-        os.chdir(home)
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
-    if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
-        end_now(0)  # a thread that was given up cannot be stopped, and Python would wait for it for ever
+    hear = context.obj or serve
+    hear(Command(settings, processes, reload, check, log_format, log_level))
 
 
 def _lease(duration_: float, max_lost: int) -> Lease:
@@ -178,19 +138,3 @@ def _lease(duration_: float, max_lost: int) -> Lease:
         return Lease(Duration(duration_), max_lost)
     except ValueError as error:
         raise Invalid(f"--lease: {error}") from error
-
-
-def _collect_seldom() -> None:
-    """This process is the worker's own. Hundreds of tasks at a time would else set the garbage collector off every
-    few round trips, to look through them and all modules in vain: a fifth of the CPU of short tasks. What is here now stays.
-    """
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
-
-
-def _run(work: Any) -> bool:
-    try:
-        import uvloop
-    except ImportError:
-        return bool(asyncio.run(work))
-    return bool(uvloop.run(work))

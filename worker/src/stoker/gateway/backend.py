@@ -26,8 +26,8 @@ class Backend:
     async def ask(self, work: Callable[[Client], Awaitable[T]], more: float = 0.0) -> T:
         """What `work` finds. Raises RedisUnavailable when the patience and `more` seconds are over, and whatever `work` raises.
 
-        `work` runs in a task of its own, since before Python 3.12 `asyncio.wait_for`, and with it redis-py,
-        may lose a cancellation: then it goes on until its socket times out, and nobody waits for it.
+        `work` runs in a task of its own, since before Python 3.12 `asyncio.wait_for`, wherever it is used,
+        may lose a cancellation: then it goes on until its call times out, and nobody waits for it.
         """
         task = asyncio.ensure_future(self._in_turn(work))
         try:

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from stoker.errors import Invalid, RedisUnavailable
+from stoker.errors import Invalid, RedisUnavailable, StokerError
+from stoker.queue.commands import ask
+from stoker.queue.connection import connect
 from stoker.worker.spawned import Program
 
 START_LIMIT = 15.0
@@ -63,13 +62,13 @@ def is_free(port: int) -> bool:
 
 
 async def _answers(port: int, server: Program, log: Path) -> None:
-    redis = Redis(port=port)
+    redis = connect(f"redis://127.0.0.1:{port}")
     try:
         async with asyncio.timeout(START_LIMIT):
             while server.running:
                 try:
-                    await redis.get("ready")
-                except RedisError:
+                    await ask(redis, "GET", "ready")  # unlike PING, this waits until it has read its data
+                except StokerError:
                     await asyncio.sleep(0.02)
                 else:
                     return

@@ -60,7 +60,7 @@ class Supervisor:
             await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
 
     def leave(self) -> None:
-        """End `run` after this step, should the cancellation that is to hurry it be lost on its way through redis-py."""
+        """End `run` after this step, should the cancellation that is to hurry it be lost on its way."""
         self._leaving = True
 
     async def step(self, now: float) -> None:

@@ -1,18 +1,18 @@
-"""A Redis URL, read once: which kind of Redis it is, where its servers are, and redis-py's options for a connection.
+"""A Redis URL, read once: which kind of Redis it is, where its servers are, and the options of a connection (see `access`).
 
     redis://[user:password@]host[:port][/db]        one server; rediss:// for TLS, unix:///path for a socket
     redis+sentinel://[user:password@]s1:26379,s2/master[/db]   the master that these sentinels name
     redis+cluster://[user:password@]n1:6379,n2:6379            a Redis Cluster; any of its nodes will do
 
-Queries are redis-py's: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel also
-sentinel_username and sentinel_password. rediss+sentinel:// and rediss+cluster:// are the same over TLS.
+Queries have the names that redis-py has made known: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel
+also sentinel_username and sentinel_password. rediss+sentinel:// and rediss+cluster:// are the same over TLS.
 """
 
 import os
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
-
-from redis.asyncio.connection import SSLConnection, parse_url
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from stoker.errors import Invalid
 
@@ -21,6 +21,63 @@ _SINGLE = ("redis", "rediss", "unix")
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER = ("redis+cluster", "rediss+cluster")
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+Readers = Mapping[str, Callable[[str], Any]]
+_REQUIRED = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_TRUE, _FALSE = ("1", "t", "true", "y", "yes", "on"), ("0", "f", "false", "n", "no", "off")
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError(text)
+    return text.lower() in _TRUE
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise ValueError(text)
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _flags(text: str) -> ssl.VerifyFlags:
+    flags = ssl.VerifyFlags(0)
+    for name in text.strip("[]").split(","):
+        flags |= ssl.VerifyFlags[name.strip()]
+    return flags
+
+
+_OPTIONS: Readers = {
+    "username": str,
+    "password": str,
+    "db": int,
+    "client_name": str,
+    "max_connections": _count,
+    "socket_connect_timeout": _seconds,
+    "socket_timeout": _seconds,
+    "socket_keepalive": _truth,
+}
+_TLS_OPTIONS: Readers = {
+    "ssl_ca_certs": str,
+    "ssl_ca_data": str,
+    "ssl_ca_path": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_password": str,
+    "ssl_cert_reqs": _REQUIRED.__getitem__,
+    "ssl_check_hostname": _truth,
+    "ssl_ciphers": str,
+    "ssl_min_version": lambda text: ssl.TLSVersion(int(text)),
+    "ssl_include_verify_flags": _flags,
+    "ssl_exclude_verify_flags": _flags,
+}
+_NEEDLESS = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "socket_read_size", "timeout"})
+"""What redis-py's connections may be told, and ours need not: it is read over, so that a URL that has it stays good."""
+_OF_SENTINELS = "sentinel_"
 
 Options = dict[str, Any]
 Host = tuple[str, int]
@@ -56,7 +113,7 @@ def read(url: str) -> Address:
     try:
         parts = urlsplit(url)
         if parts.scheme in _SINGLE:
-            return Single(_options(url))
+            return Single(_options(url, _known(parts)))
         if parts.scheme in _SENTINEL:
             return _master(parts)
         if parts.scheme in _CLUSTER:
@@ -88,21 +145,22 @@ def _master(parts: SplitResult) -> Master:
     name, _, db = parts.path.strip("/").partition("/")
     if not name:
         raise ValueError("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
-    options = _without_host(_options(_as_single(parts, db)))
-    sentinel = {key.removeprefix("sentinel_"): options.pop(key) for key in list(options) if key.startswith("sentinel_")}
+    theirs = {_OF_SENTINELS + name: read for name, read in {**_OPTIONS, **_TLS_OPTIONS}.items()}
+    options = _without_host(_options(_as_single(parts, db), {**_known(parts), **theirs}))
+    sentinel = {key.removeprefix(_OF_SENTINELS): options.pop(key) for key in list(options) if key in theirs}
     sentinel |= {key: value for key, value in options.items() if key.startswith("ssl")}
     return Master(name, _hosts(parts, SENTINEL_PORT), options, sentinel)
 
 
 def _nodes(parts: SplitResult) -> Nodes:
-    options = _without_host(_options(_as_single(parts, parts.path)))
+    options = _without_host(_options(_as_single(parts, parts.path), _known(parts)))
     if options.pop("db", 0):
         raise ValueError("a Redis Cluster has only database 0")
     return Nodes(_hosts(parts, REDIS_PORT), options)
 
 
 def _as_single(parts: SplitResult, db: str) -> str:
-    # Only so that redis-py reads credentials, database and query: it knows nothing of many hosts.
+    # So that credentials, database and query are read in one place, which knows nothing of many hosts.
     credentials, at, _ = parts.netloc.rpartition("@")
     return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=f"{credentials}{at}any", path=f"/{db.strip('/')}").geturl()
 
@@ -111,20 +169,45 @@ def _without_host(options: Options) -> Options:
     return {name: value for name, value in options.items() if name != "host"}
 
 
-def _options(url: str) -> Options:
-    """redis-py's options for a connection; `ssl` for TLS."""
+def _known(parts: SplitResult) -> Readers:
+    return {**_OPTIONS, **(_TLS_OPTIONS if parts.scheme.startswith("rediss") else {})}
+
+
+def _options(url: str, known: Readers) -> Options:
+    """The options of a connection, as far as they are said; `ssl` for TLS, `host` and `port`, or `path`."""
     parts = urlsplit(url)
-    _port(parts)
-    if parts.scheme != "unix" and (db := parts.path.strip("/")) and not db.isdecimal():
-        raise ValueError(f"{db!r} is not the number of a database")
-    options: Options = {**parse_url(url)}
-    if options.get("connection_class") is SSLConnection:
-        del options["connection_class"]
+    port = _port(parts)
+    options: Options = {}
+    for name, text in parse_qsl(parts.query):
+        if name not in _NEEDLESS:
+            options.setdefault(name, _option(name, text, known))
+    options |= {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("the path of the socket is missing")
+        return options | {"path": unquote(parts.path)}
+    options |= {name: value for name, value in (("host", unquote(parts.hostname or "")), ("port", port)) if value}
+    if db := parts.path.strip("/"):
+        if not db.isdecimal():
+            raise ValueError(f"{db!r} is not the number of a database")
+        options.setdefault("db", int(db))
+    if parts.scheme == "rediss":
         options["ssl"] = True
     for name in _FILES:
         if (path := options.get(name)) and not os.access(path, os.R_OK):
             raise ValueError(f"{name}={path} cannot be read")
     return options
+
+
+def _option(name: str, text: str, known: Readers) -> Any:
+    read = known.get(name)
+    if read is None:
+        without = " without TLS: write rediss for redis" if name in _TLS_OPTIONS else ""
+        raise ValueError(f"{name!r} is not an option of a connection{without}")
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"Invalid value for {name!r} in its query") from None
 
 
 def _hosts(parts: SplitResult, port: int) -> list[Host]:

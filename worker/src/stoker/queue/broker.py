@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.queue import scripts
-from stoker.queue.cluster import Cluster
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask, ask_alone
 from stoker.queue.durability import Durability, question, shortfall
 from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
@@ -128,8 +127,7 @@ class Broker:
 
     async def register(self) -> None:
         """Make this place of a queue known to those who list queues."""
-        with errors_mapped():
-            await cast(Any, self._redis.sadd(catalogue(self.keys.namespace), self.keys.queue))
+        await ask(self._redis, "SADD", catalogue(self.keys.namespace), self.keys.queue)
 
     async def enqueue(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt]:
         """Add tasks in order. Safe to repeat: an id that is there already is left alone.
@@ -177,7 +175,7 @@ class Broker:
         None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes, and where Redis
         does not know the script yet. After `rest` it brings nothing any more.
         """
-        if isinstance(self._redis, Cluster):
+        if self._redis.follows_slots:
             await self.wait_for_work(timeout)
             return None
         nonce = _nonce()
@@ -191,13 +189,7 @@ class Broker:
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
-        with errors_mapped():
-            if isinstance(self._redis, Cluster):
-                return await cast(Any, self._redis.blpop([self.keys.wake], timeout=timeout)) is not None
-            [token] = await self._redis.alone([("BLPOP", self.keys.wake, timeout)], blocks=timeout)
-        if isinstance(token, Exception):
-            raise mapped(token) from token
-        return token is not None
+        return await ask_alone(self._redis, self.keys.wake, "BLPOP", self.keys.wake, timeout, blocks=timeout) is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""

@@ -3,10 +3,9 @@
 from enum import StrEnum
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from stoker.errors import Invalid
 from stoker.queue.failures import code_of
+from stoker.queue.replies import ErrorReply
 
 PATIENCE = 2.0
 """Seconds to wait for a replica or a disk. Below the time in which Redis must answer."""
@@ -41,7 +40,7 @@ def shortfall(durability: Durability, answer: Any) -> str | None:
 
     What everybody may hear of a call (no rights, no connection) is not judged here.
     """
-    if isinstance(answer, ResponseError) and code_of(answer) is None:
+    if isinstance(answer, ErrorReply) and code_of(answer) is None:
         return f"Redis cannot wait for its disk: it takes Redis 7.2 or Valkey, and CONFIG SET appendonly yes ({answer})"
     if durability is Durability.REPLICATED and answer == 0:
         return f"no replica had it within {PATIENCE:g} s: look at INFO replication"

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, cast
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask, ask_alone
 from stoker.queue.keys import Keys
+from stoker.queue.replies import entries
 from stoker.queue.scripts import Call
 from stoker.rules.message import decode
 from stoker.rules.story import Event, What
@@ -74,33 +74,15 @@ async def attend(redis: RedisClient, keys: Keys) -> str:
 
 async def latest(redis: RedisClient, keys: Keys, limit: int) -> list[Event]:
     """The last of those that are in the log, oldest first."""
-    with errors_mapped():
-        entries = await cast(Any, redis.xrevrange(keys.events, count=limit))
-    return await _named(redis, keys, [_event(*entry) for entry in reversed(entries)])
+    found = await ask(redis, "XREVRANGE", keys.events, "+", "-", "COUNT", limit)
+    return await _named(redis, keys, [_event(*entry) for entry in reversed(entries(found))])
 
 
 async def _next(redis: RedisClient, keys: Keys, position: str) -> list[Event]:
     """Wait for some, on a connection that is nobody else's meanwhile."""
-
-    async def read() -> Any:
-        with errors_mapped():
-            return await cast(Any, redis.xread({keys.events: position}, count=AT_ONCE, block=round(LONGEST_WAIT * 1000)))
-
-    reading = asyncio.ensure_future(read())
-    try:
-        await asyncio.wait({reading})  # unlike redis-py before Python 3.12, this never loses a cancellation
-    finally:
-        if not reading.done():
-            reading.cancel()
-            reading.add_done_callback(_seen)
-            await asyncio.wait({reading}, timeout=LONGEST_WAIT)  # the connection is free again when we are gone
-    found = reading.result()
-    return await _named(redis, keys, [_event(*entry) for _, entries in found or () for entry in entries])
-
-
-def _seen(reading: "asyncio.Future[Any]") -> None:
-    if not reading.cancelled():
-        reading.exception()  # or asyncio complains that nobody looked
+    command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(LONGEST_WAIT * 1000), "STREAMS", keys.events, position)
+    streams = await ask_alone(redis, keys.events, *command, blocks=LONGEST_WAIT)
+    return await _named(redis, keys, [_event(*entry) for _, found in streams or () for entry in entries(found)])
 
 
 async def _named(redis: RedisClient, keys: Keys, events: Sequence[Event]) -> list[Event]:
@@ -108,8 +90,7 @@ async def _named(redis: RedisClient, keys: Keys, events: Sequence[Event]) -> lis
     ids = list(dict.fromkeys(event.id for event in events if event.id))
     if not ids:
         return list(events)
-    with errors_mapped():
-        envelopes = await cast(Any, redis.hmget(keys.tasks, ids))
+    envelopes = await ask(redis, "HMGET", keys.tasks, *ids)
     names = {task_id: _name(envelope) for task_id, envelope in zip(ids, envelopes, strict=True)}
     return [
         Event(event.position, event.at, event.what, event.id, names.get(event.id), event.worker, event.detail) for event in events

@@ -1,15 +1,16 @@
-"""What redis-py and Redis say when something is wrong, and the error of ours that it becomes.
+"""What Redis and the way to it say when something is wrong, and the error of ours that it becomes.
 
 Two questions decide. Does it pass by itself? Then it is RedisUnavailable, and whoever waits may try again.
 Must a person mend it? Then it is RedisRefused, and the message says how. Redis' own words stand in brackets.
 """
 
+import contextlib
 import re
 import ssl
 from collections.abc import Iterator
 
-from redis import exceptions
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
+from stoker.queue.replies import ErrorReply
 
 PASSING = {
     "LOADING": "Redis has started and is loading its data",
@@ -40,13 +41,10 @@ TO_MEND = {
 FULL = "Redis is full: let the queue drain, or CONFIG SET maxmemory <more>"
 SILENT = "Redis does not answer"
 
-_CODES: dict[type[BaseException], str] = {
-    exceptions.AuthenticationError: "WRONGPASS",
-    exceptions.AuthenticationWrongNumberOfArgsError: "WRONGPASS",
-    exceptions.AuthorizationError: "NOPERM",
-    exceptions.MovedError: "MOVED",
-    exceptions.AskError: "ASK",
-}
+_AUTH = re.compile(r"ERR (invalid password|Client sent AUTH|AUTH <password> called|wrong number of arguments (?i:for 'auth'))")
+"""What a server says of credentials without a code."""
+_CROWDED = "ERR max number of clients reached"
+_NO_CLUSTER = "ERR This instance has cluster support disabled"
 # A script's failing command, within: "ERR Error running script (...): @user_script:17: -OOM command not allowed".
 _NESTED = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
 # The same for a right that a script's caller lacks: Redis says it in words, without a code.
@@ -55,31 +53,38 @@ _PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 def mapped(error: BaseException) -> RedisUnavailable | RedisRefused:
-    """Our error for one of redis-py's or the operating system's."""
-    for each in _causes(error):
-        if isinstance(each, ssl.SSLError) and not isinstance(each, _PASSING_TLS):
-            return RedisRefused(f"TLS with Redis fails: mend ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL ({each})")
-        if code := code_of(each):
-            return _of_code(code, each)
-    if isinstance(error, exceptions.MaxConnectionsError):
-        return RedisUnavailable("this process already uses all the connections to Redis that it may have")
-    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | OSError):
+    """Our error for an ErrorReply or one of the operating system's."""
+    if isinstance(error, ssl.SSLError) and not isinstance(error, _PASSING_TLS):
+        return RedisRefused(f"TLS with Redis fails: mend ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL ({error})")
+    if isinstance(error, OSError):
         return RedisUnavailable(f"{SILENT} ({error or type(error).__name__})")
-    if isinstance(error, exceptions.RedisClusterException | exceptions.ClusterError):
-        return _of_cluster(error)
+    if known := code_of(error):
+        return _of_code(known, error)
+    if str(error).startswith(_CROWDED):
+        return RedisUnavailable(f"Redis lets nobody else in: raise its maxclients if that lasts ({error})")
+    if str(error).startswith(_NO_CLUSTER):
+        return RedisRefused(f"this Redis is not a cluster: write redis:// instead of redis+cluster:// in the URL ({error})")
     return RedisRefused(f"Redis refused the call ({error})")
 
 
 def code_of(error: BaseException) -> str | None:
     """The first word of Redis' answer where it is one of those we know, also from inside a script."""
-    if not isinstance(error, exceptions.RedisError):
+    if not isinstance(error, ErrorReply):
         return None
     if found := _NESTED.search(str(error)):
         return _known(found[1])
     if _LACKS_RIGHT.search(str(error)):
         return "NOPERM"
-    first = str(error).partition(" ")[0]
-    return _known(error.status_code or "") or _CODES.get(type(error)) or _known(first)
+    return "WRONGPASS" if _AUTH.match(str(error)) else _known(error.code)
+
+
+@contextlib.contextmanager
+def errors_mapped() -> Iterator[None]:
+    """Turn what a client raises into `RedisUnavailable` (try again) or `RedisRefused` (mend it first)."""
+    try:
+        yield
+    except (ErrorReply, OSError) as error:
+        raise mapped(error) from error
 
 
 def _known(code: str) -> str | None:
@@ -92,19 +97,3 @@ def _of_code(code: str, error: BaseException) -> RedisUnavailable | RedisRefused
     if code in PASSING:
         return RedisUnavailable(f"{PASSING[code]} ({error})")
     return RedisRefused(f"{TO_MEND[code]} ({error})")
-
-
-def _of_cluster(error: BaseException) -> RedisUnavailable | RedisRefused:
-    if "not enabled" in str(error):
-        return RedisRefused(f"this Redis is not a cluster: write redis:// instead of redis+cluster:// in the URL ({error})")
-    return RedisUnavailable(f"{PASSING['CLUSTERDOWN']} ({error})")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    # redis-py wraps what happened while connecting, sometimes twice.
-    yield error
-    each: BaseException | None = error
-    while isinstance(each, exceptions.ConnectionError | exceptions.RedisClusterException) and (
-        each := each.__cause__ or each.__context__
-    ):
-        yield each

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
 
 from stoker.errors import RedisFull, RedisRefused
-from stoker.queue.cluster import Cluster
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask, ask_everywhere
 from stoker.queue.keys import LAYOUT, Keys
+from stoker.queue.replies import told
 from stoker.version import VERSION
 
 OLDEST = (6, 2)
@@ -19,10 +18,8 @@ async def check_server(redis: RedisClient) -> None:
 
     INFO answers everything, also where CONFIG is forbidden. Of a cluster every master is asked.
     """
-    with errors_mapped():
-        infos = await _of_masters(redis) if isinstance(redis, Cluster) else [await cast(Any, redis.info())]
-    for info in infos:
-        if wrong := complaint(info, cluster=isinstance(redis, Cluster)):
+    for info in await ask_everywhere(redis, "INFO"):
+        if wrong := complaint(told(info), cluster=redis.follows_slots):
             raise RedisRefused(wrong)
 
 
@@ -31,21 +28,15 @@ async def check_layout(redis: RedisClient, keys: Keys) -> None:
 
     A queue without a number gets this version's. A full server keeps its queues unnumbered until it has room.
     """
-    with errors_mapped():
-        found = await cast(Any, redis.hget(keys.meta, "layout"))
-        if found is None:
-            with suppress(RedisFull), errors_mapped():
-                await cast(Any, redis.hsetnx(keys.meta, "layout", LAYOUT))
-        elif int(found) > LAYOUT:
-            raise RedisRefused(
-                f"queue {keys.queue} was laid out by a newer version of Stoker (layout {int(found)}); "
-                f"this is {VERSION}, which knows layout {LAYOUT}: upgrade this program, see docs/reference/wire-format.md"
-            )
-
-
-async def _of_masters(redis: Cluster) -> list[Info]:
-    await redis.initialize()
-    return [await cast(Any, redis.info(target_nodes=node)) for node in redis.get_primaries()]
+    found = await ask(redis, "HGET", keys.meta, "layout")
+    if found is None:
+        with suppress(RedisFull):
+            await ask(redis, "HSETNX", keys.meta, "layout", LAYOUT)
+    elif int(found) > LAYOUT:
+        raise RedisRefused(
+            f"queue {keys.queue} was laid out by a newer version of Stoker (layout {int(found)}); "
+            f"this is {VERSION}, which knows layout {LAYOUT}: upgrade this program, see docs/reference/wire-format.md"
+        )
 
 
 def complaint(info: Info, *, cluster: bool) -> str | None:

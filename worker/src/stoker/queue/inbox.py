@@ -6,15 +6,16 @@ finds each of them once, whoever calls it.
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
 from stoker.clock import Clock, milliseconds, system
 from stoker.queue import scripts
 from stoker.queue.broker import same_as
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import Keys
+from stoker.queue.replies import entries
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.entry import Arrival, id_of_entry, read_entry
 from stoker.rules.message import encode
@@ -42,8 +43,7 @@ class Inbox:
 
     async def take_in(self) -> TakenIn:
         """Move the oldest entries into the queue, at most TAKEN_IN_AT_ONCE."""
-        with errors_mapped():
-            found = await cast(Any, self._redis.xrange(self._keys.inbox, count=TAKEN_IN_AT_ONCE))
+        found = entries(await ask(self._redis, "XRANGE", self._keys.inbox, "-", "+", "COUNT", TAKEN_IN_AT_ONCE))
         if not found:
             return TakenIn(0, 0, [])
         created = milliseconds(self._clock)

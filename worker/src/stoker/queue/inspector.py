@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
-from typing import Any, cast
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import errors_mapped
+from stoker.queue.commands import ask
 from stoker.queue.doctor import Finding, examine
 from stoker.queue.events import follow_all, latest
 from stoker.queue.keys import Keys
@@ -173,9 +172,7 @@ class Inspector(Reader):
         return (*places, *columns, k.wake, k.events, k.members, k.outbox, *k.parking)
 
     async def _dead_matching(self, place: str, task: str, failure: str) -> list[str]:
-        with errors_mapped():
-            ids = await cast(Any, self._redis.zrange(self._keys(place).dead, 0, -1))
-        names = [task_id.decode() for task_id in ids]
+        names = [task_id.decode() for task_id in await ask(self._redis, "ZRANGE", self._keys(place).dead, 0, -1)]
         if not task and not failure:
             return names
         found: list[str] = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient
+from stoker.queue.commands import RedisClient
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, Call
 

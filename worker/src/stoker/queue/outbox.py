@@ -6,16 +6,17 @@ every worker's upkeep, in case that one died: first to where it belongs, where e
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.broker import chunks
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.health import check_layout
 from stoker.queue.items import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions, located
+from stoker.queue.replies import entries
 from stoker.rules.items import Item, Join, Start, begin
 from stoker.rules.plan import read_entry
 from stoker.rules.settle import Failure
@@ -63,18 +64,17 @@ class Outbox:
 
     async def read(self) -> list[Waiting]:
         """The oldest entries, at most RELAYED_AT_ONCE."""
-        with errors_mapped():
-            found = await cast(Any, self._redis.xrange(self._keys.outbox, count=RELAYED_AT_ONCE))
-        return [Waiting(number.decode(), fields) for number, fields in found]
+        found = await ask(self._redis, "XRANGE", self._keys.outbox, "-", "+", "COUNT", RELAYED_AT_ONCE)
+        return [Waiting(number.decode(), fields) for number, fields in entries(found)]
 
-    async def relay(self, entries: Sequence[Waiting]) -> None:
+    async def relay(self, waiting: Sequence[Waiting]) -> None:
         """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time.
 
         Raises Invalid where some cannot be read: those stay, for a newer version or the doctor, and keep no other from its way.
         """
         relayed: list[str] = []
         unreadable: dict[str, Invalid] = {}
-        for entry in entries:
+        for entry in waiting:
             try:
                 items = await self._items(entry.fields)
             except Invalid as wrong:
@@ -84,8 +84,7 @@ class Outbox:
             await self._perform([item for item in items if not item.is_join])
             relayed.append(entry.number)
         if relayed:
-            with errors_mapped():
-                await cast(Any, self._redis.xdel(self._keys.outbox, *relayed))
+            await ask(self._redis, "XDEL", self._keys.outbox, *relayed)
         for number, error in unreadable.items():
             raise Invalid(f"entry {number} of the outbox of {self._keys.queue} cannot be relayed: {error}") from error
 
@@ -106,8 +105,7 @@ class Outbox:
     async def _register(self, place: str) -> None:
         if place not in self._known:
             await check_layout(self._redis, Keys(self._keys.namespace, place))
-            with errors_mapped():
-                await cast(Any, self._redis.sadd(catalogue(self._keys.namespace), place))
+            await ask(self._redis, "SADD", catalogue(self._keys.namespace), place)
             self._known.add(place)
 
 
@@ -115,8 +113,7 @@ async def entries_of(redis: RedisClient, keys: Keys) -> AsyncIterator[Waiting]:
     """All entries, some at a time."""
     after = "-"
     while True:
-        with errors_mapped():
-            found = await cast(Any, redis.xrange(keys.outbox, min=after, count=RELAYED_AT_ONCE))
+        found = entries(await ask(redis, "XRANGE", keys.outbox, after, "+", "COUNT", RELAYED_AT_ONCE))
         for number, fields in found:
             yield Waiting(number.decode(), fields)
         if len(found) < RELAYED_AT_ONCE:

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 from stoker.errors import RedisUnavailable
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import catalogue, partition_counts
 from stoker.rules.items import Where
 from stoker.rules.partitions import place_of, places
@@ -44,19 +43,17 @@ class Partitions:
     async def register(self, queue: str, partitions: int) -> list[str]:
         """Make a queue with so many partitions known. It keeps those it has, whose tasks nobody else would run."""
         counts = partition_counts(self._namespace)
-        with errors_mapped():
-            before = int(await cast(Any, self._redis.hget(counts, queue)) or 1)
-            if partitions > before:
-                await cast(Any, self._redis.hset(counts, queue, partitions))
-            names = places(queue, max(before, partitions))
-            await cast(Any, self._redis.sadd(catalogue(self._namespace), *names))
+        before = int(await ask(self._redis, "HGET", counts, queue) or 1)
+        if partitions > before:
+            await ask(self._redis, "HSET", counts, queue, partitions)
+        names = places(queue, max(before, partitions))
+        await ask(self._redis, "SADD", catalogue(self._namespace), *names)
         self._known[queue] = (self._monotonic(), names)
         return names
 
     async def _look(self, queue: str) -> list[str]:
         try:
-            with errors_mapped():
-                count = await cast(Any, self._redis.hget(partition_counts(self._namespace), queue))
+            count = await ask(self._redis, "HGET", partition_counts(self._namespace), queue)
         except RedisUnavailable:
             if queue in self._known:
                 return self._known[queue][1]

@@ -1,13 +1,14 @@
 """Every read of a queue. `Inspector` adds what a person may do to it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, connect, errors_mapped
+from stoker.queue.commands import RedisClient, ask, ask_everywhere
+from stoker.queue.connection import connect
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import Call
@@ -148,13 +149,11 @@ class Reader:
 
     async def ping(self) -> None:
         """Raises unless Redis answers."""
-        with errors_mapped():
-            await cast(Any, self._redis.ping())
+        await ask_everywhere(self._redis, "PING")
 
     async def queues(self) -> list[str]:
         """The names of all queues ever used here, sorted."""
-        with errors_mapped():
-            names = await cast(Any, self._redis.smembers(catalogue(self._namespace)))
+        names = await ask(self._redis, "SMEMBERS", catalogue(self._namespace))
         return sorted(name.decode() for name in names)
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
@@ -197,10 +196,10 @@ class Reader:
         ids: list[bytes] = []
         first = cursor
         for place in self._places(queue, state):
-            with errors_mapped():
-                last = first + limit - len(ids) - 1
-                found = await cast(Any, self._redis.zrange(place, first, last, desc=state.final)) if last >= first else []
-                first = max(0, first - await cast(Any, self._redis.zcard(place)))
+            last = first + limit - len(ids) - 1
+            command = "ZREVRANGE" if state.final else "ZRANGE"
+            found = await ask(self._redis, command, place, first, last) if last >= first else []
+            first = max(0, first - await ask(self._redis, "ZCARD", place))
             ids += found
         found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)

@@ -2,12 +2,12 @@
 whoever saw a worker end and does not wait for that.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask, scan
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
 from stoker.rules.names import runs_on
@@ -27,14 +27,13 @@ class Reaped(NamedTuple):
 
 async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) -> Reaped:
     """What the processes of a pod (or machine) held goes back into line, each delivery counted as lost, and they are forgotten."""
-    with errors_mapped():
-        names = [name.decode() for name in await cast(Any, redis.hkeys(keys.workers))]
-        gone = [name for name in names if runs_on(name, host)]
-        held: list[tuple[bytes, str]] = []
-        async for task_id, owner in cast(Any, redis.hscan_iter(keys.owners, count=STEP)):
-            fence = owner.decode().partition(" ")[0]
-            if runs_on(_worker_of(fence), host):
-                held.append((task_id, fence))
+    names = [name.decode() for name in await ask(redis, "HKEYS", keys.workers)]
+    gone = [name for name in names if runs_on(name, host)]
+    held: list[tuple[bytes, str]] = []
+    async for task_id, owner in scan(redis, "HSCAN", keys.owners, STEP):
+        fence = owner.decode().partition(" ")[0]
+        if runs_on(_worker_of(fence), host):
+            held.append((task_id, fence))
     total = Reaped(0, 0, 0)
     for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
         pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]

@@ -14,8 +14,9 @@ import msgspec
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import Keys
+from stoker.queue.replies import pairs
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.message import Message, encode
 from stoker.rules.schedule import Definition, Overlap, Passing, Planned, first, passing, run_id
@@ -146,17 +147,15 @@ class Schedules:
     async def all(self) -> list[ScheduleStatus]:
         """All schedules of the queue, by name."""
         k = self._keys
-        with errors_mapped():
-            columns: dict[bytes, bytes] = await cast(Any, self._redis.hgetall(k.schedules))
-            upcoming = await cast(Any, self._redis.zrange(k.upcoming, 0, -1, withscores=True)) if columns else []
-        due = {name.decode(): int(score) for name, score in upcoming}
+        columns = pairs(await ask(self._redis, "HGETALL", k.schedules))
+        upcoming = pairs(await ask(self._redis, "ZRANGE", k.upcoming, 0, -1, "WITHSCORES")) if columns else {}
+        due = {name.decode(): int(float(score)) for name, score in upcoming.items()}
         fields = {field.decode(): value.decode() for field, value in columns.items()}
         names = sorted(field.removeprefix("definition ") for field in fields if field.startswith("definition "))
         return [_status(name, fields, due.get(name)) for name in names]
 
     async def _definition(self, name: str) -> tuple[bytes, Definition]:
-        with errors_mapped():
-            text: bytes | None = await cast(Any, self._redis.hget(self._keys.schedules, f"definition {name}"))
+        text: bytes | None = await ask(self._redis, "HGET", self._keys.schedules, f"definition {name}")
         if text is None:
             raise self._unknown(name)
         if (definition := read_definition(text)) is None:

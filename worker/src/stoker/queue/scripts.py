@@ -8,20 +8,19 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-
 from stoker.errors import RedisUnavailable
-from stoker.queue.cluster import Cluster, Routed
-from stoker.queue.connection import RedisClient, ThreadClient, errors_mapped
+from stoker.queue.commands import RedisClient, Routed
+from stoker.queue.connection import ThreadClient
 from stoker.queue.durability import PATIENCE
-from stoker.queue.failures import mapped
-from stoker.queue.server import Server
+from stoker.queue.failures import errors_mapped, mapped
+from stoker.queue.replies import ErrorReply, code
 
 Argument = str | bytes | int | float
+_FOLDER = Path(__file__).with_name("lua")
 
 _old: WeakSet[RedisClient] = WeakSet()
 """Clients whose server is Redis 6.2: it cannot read a script's `#!lua` line."""
@@ -71,10 +70,9 @@ class Call(NamedTuple):
 @cache
 def load(name: str, *, old: bool = False) -> Script:
     """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first; `old` servers get none."""
-    folder = resources.files("stoker.queue") / "lua"
-    body = (folder / f"{name}.lua").read_text()
+    body = (_FOLDER / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
-    prelude = "".join((folder / f"{part}.lua").read_text() for part in PRELUDE)
+    prelude = "".join((_FOLDER / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
     text = flags + newline + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
@@ -116,14 +114,15 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
         return await _heard(redis, calls, await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls]))
 
 
-async def run_behind(redis: Server, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
+async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
     """Run a script as soon as a command that blocks for so many seconds has ended, before anybody could hear of that.
 
     Returns its reply, None where the server does not know it. On a connection of its own: whoever is cancelled here leaves
     nothing behind that runs later, unless it runs already.
     """
     with errors_mapped():
-        ended, reply = await redis.alone([blocking, call.by_hash(old=redis in _old)], blocks=blocks)
+        key, script = call.keys[0], call.by_hash(old=redis in _old)
+        ended, reply = await redis.alone([Routed(key, blocking), Routed(key, script)], blocks=blocks)
     if isinstance(ended, Exception):
         raise mapped(ended) from ended
     if _not_run(reply):
@@ -143,14 +142,13 @@ async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
             yield Routed(call.keys[0], call.by_hash(old=old))
 
     with errors_mapped():
-        replies = await (redis.round_trip(list(commands())) if isinstance(redis, Cluster) else redis.stream(commands()))
-        return await _heard(redis, made, replies)
+        return await _heard(redis, made, await redis.stream(commands()))
 
 
 async def _heard(redis: RedisClient, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
     """The replies, once all calls have run."""
     for at, reply in enumerate(replies):
-        if isinstance(reply, NoScriptError):
+        if code(reply) == "NOSCRIPT":
             replies[at] = await _teach(redis, calls[at])
         elif isinstance(reply, Exception):
             raise mapped(reply) from reply
@@ -181,19 +179,17 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
 async def _asked(
     redis: RedisClient, commands: Sequence[tuple[Argument, ...]], calls: Sequence[Call], question: tuple[Argument, ...]
 ) -> list[Any]:
-    if isinstance(redis, Cluster):
-        routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
-        return await redis.round_trip([*routed, Routed(calls[0].keys[0], question)])
-    return await redis.alone([*commands, question], blocks=PATIENCE)
+    routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
+    return await redis.alone([*routed, Routed(calls[0].keys[0], question)], blocks=PATIENCE)
 
 
 def _not_run(reply: Any) -> bool:
-    return isinstance(reply, NoScriptError) or _unreadable(reply)
+    return code(reply) == "NOSCRIPT" or _unreadable(reply)
 
 
 def _unreadable(reply: Any) -> bool:
     """Whether the server cannot read a script's `#!lua` line."""
-    return isinstance(reply, ResponseError) and "unexpected symbol near '#'" in str(reply)
+    return isinstance(reply, ErrorReply) and "unexpected symbol near '#'" in str(reply)
 
 
 async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
@@ -209,7 +205,7 @@ async def _teach(redis: RedisClient, call: Call) -> Any:
     if _unreadable(reply):
         _old.add(redis)
         [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
-    if isinstance(reply, RedisError):
+    if isinstance(reply, Exception):
         raise reply
     return reply
 

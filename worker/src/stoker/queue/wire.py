@@ -1,19 +1,20 @@
 """One connection to a Redis server that many callers share: what they send leaves at once, replies come back in that order.
 
-Why not redis-py's: it serves one caller at a time, spends some 50 us of CPU on a round trip, and before Python 3.12 it may
-lose a cancellation. Here a caller that gives up takes nothing from the others: its replies are read and dropped.
+Why not redis-py's: it serves one caller at a time, spends some 50 us of CPU on a round trip, before Python 3.12 it may lose a
+cancellation, and to import it takes a quarter of what a worker may have in memory. Here a caller that gives up takes nothing
+from the others: its replies are read and dropped.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from hiredis import Reader, pack_command
-from redis._parsers import BaseParser
+from hiredis import HiredisError, Reader, pack_command
 
-from redis import exceptions
+from stoker.queue.replies import ErrorReply
 
 Command = tuple[Any, ...]
 
@@ -50,13 +51,14 @@ class Wire(asyncio.Protocol):
         self.fit = True
         """False once it is lost, or its server is no master: whoever comes next takes another one."""
         self._loop = asyncio.get_running_loop()
-        self._reader = Reader(protocolError=exceptions.InvalidResponse, replyError=self._error)
+        self._reader = Reader(replyError=self._error)
         self._trips: deque[_Trip] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._end: Exception | None = None
 
     @classmethod
     async def to(cls, place: Place, patience: float) -> "Wire":
-        """A connection, let in within `patience` seconds. Raises OSError, redis-py's TimeoutError, what a greeting is answered."""
+        """A connection, let in within `patience` seconds. Raises OSError, or the ErrorReply that lets nobody in."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(patience):
@@ -65,7 +67,7 @@ class Wire(asyncio.Protocol):
                 else:
                     _, wire = await loop.create_connection(cls, place.host, place.port, ssl=place.tls)
         except TimeoutError as error:
-            raise exceptions.TimeoutError(f"Timeout: no connection within {patience:g} s") from error
+            raise TimeoutError(f"Timeout: no connection within {patience:g} s") from error
         try:
             for answer in await wire.round_trip(place.greetings, patience):
                 if isinstance(answer, Exception):
@@ -76,13 +78,13 @@ class Wire(asyncio.Protocol):
         return wire
 
     async def round_trip(self, commands: Sequence[Command], patience: float) -> list[Any]:
-        """The replies, in order. Raises ConnectionError or TimeoutError of redis-py; then the commands may have run or not."""
+        """The replies, in order. Raises ConnectionError or TimeoutError; then the commands may have run or not."""
         return await self.send(commands, patience) if commands else []
 
     def send(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
         """Send at least one command now; what `round_trip` returns or raises comes later."""
         if self._transport.is_closing():
-            raise exceptions.ConnectionError("the connection is closed")
+            raise self._end or ConnectionError("the connection is closed")
         trip = _Trip(len(commands), self._loop.time() + patience, self._loop.create_future())
         self._trips.append(trip)
         self._transport.write(b"".join([pack_command(each) for each in commands]))
@@ -91,11 +93,17 @@ class Wire(asyncio.Protocol):
             self._watch = self._loop.call_at(trip.until, self._check)
         return trip.whole
 
+    @property
+    def socket(self) -> "socket.socket":
+        """What it goes through; for its options."""
+        return cast(socket.socket, self._transport.get_extra_info("socket"))
+
     def cut(self, error: Exception | None = None) -> None:
         """End it now; whoever waits hears of it."""
         self.fit = False
+        self._end = error or ConnectionError("the connection was closed")
         self._transport.abort()
-        self._give_up(error or exceptions.ConnectionError("the connection was closed"))
+        self._give_up(self._end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # No check of the kind: uvloop's transports are not asyncio's.
@@ -111,19 +119,21 @@ class Wire(asyncio.Protocol):
                     self._trips.popleft()
                     if not trip.whole.done():  # its caller may have given up
                         trip.whole.set_result(trip.replies)
-        except (exceptions.InvalidResponse, IndexError) as error:
-            self.cut(exceptions.ConnectionError(f"it answers what Redis would not ({error})"))
+        except HiredisError as error:
+            self.cut(ConnectionError(f"it answers what Redis would not ({error})"))
+        except IndexError:  # nobody has asked: so a server speaks that lets nobody in
+            self.cut(reply if isinstance(reply, ErrorReply) else ConnectionError("it answers what nobody has asked"))
         if not self.fit and not self._trips:
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.fit = False
-        self._give_up(exceptions.ConnectionError(f"Connection lost: {error or 'closed by the server'}"))
+        self._give_up(ConnectionError(f"Connection lost: {error or 'closed by the server'}"))
 
     def _error(self, text: str) -> Exception:
         if text.partition(" ")[0] in NO_MASTER:
             self.fit = False
-        return cast(Exception, BaseParser.parse_error(text))  # type: ignore[no-untyped-call]
+        return ErrorReply(text)
 
     def _check(self) -> None:
         self._watch = None
@@ -132,7 +142,7 @@ class Wire(asyncio.Protocol):
             if until > self._loop.time():
                 self._watch = self._loop.call_at(until, self._check)
             else:
-                self.cut(exceptions.TimeoutError("Timeout: no answer in time"))
+                self.cut(TimeoutError("Timeout: no answer in time"))
 
     def _give_up(self, error: Exception) -> None:
         if self._watch:

@@ -10,9 +10,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
 from opentelemetry import context, trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -101,12 +98,20 @@ class Tracing:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         except ImportError as error:
             raise Invalid(f'{ENDPOINT} is set but its exporter is missing: pip install "stoker[otel]"') from error
+        from opentelemetry.sdk.resources import Resource  # 2 MB that nobody needs who exports nothing
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
         provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)
 
     def close(self) -> None:
         """Send what is still held back."""
+        if self._provider is None:
+            return
+        from opentelemetry.sdk.trace import TracerProvider
+
         if isinstance(self._provider, TracerProvider):
             self._provider.shutdown()
 

@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-from redis import Redis
+from stoker.testing.conversation import Conversation
 
 KEY = "stoker.testing:time"
 EXPRESSION = f"redis.call('LRANGE', '{KEY}', 0, 1)"
@@ -17,7 +17,7 @@ class Clock:
     test means what it says.
     """
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Conversation) -> None:
         self._redis = redis
         self.reset()
 
@@ -52,7 +52,4 @@ class Clock:
 
     def _set(self, microseconds: int) -> None:
         self._now = microseconds
-        with self._redis.pipeline() as both:
-            both.delete(KEY)
-            both.rpush(KEY, *divmod(microseconds, 1_000_000))
-            both.execute()
+        self._redis.ask(("MULTI",), ("DEL", KEY), ("RPUSH", KEY, *divmod(microseconds, 1_000_000)), ("EXEC",))

@@ -11,13 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from redis.exceptions import RedisError
-
-from redis import Redis
 from stoker.errors import Invalid, RedisUnavailable
 from stoker.local.server import server_binary
 from stoker.queue import scripts
+from stoker.queue.replies import ErrorReply
 from stoker.testing.clock import EXPRESSION, Clock
+from stoker.testing.conversation import Conversation
 from stoker.worker.spawned import leave_with_parent
 
 STARTS_WITHIN = 15.0
@@ -46,7 +45,7 @@ class Server:
             self._process = subprocess.Popen(  # noqa: S603 (the server, and nothing that anybody gave us)
                 command, stdout=sink, stderr=sink, preexec_fn=partial(leave_with_parent, signal.SIGTERM)
             )
-        self.redis = Redis(unix_socket_path=str(socket))
+        self.redis = Conversation(socket)
         try:
             self._wait_until_it_answers(log)
             self.clock = Clock(self.redis)
@@ -62,7 +61,7 @@ class Server:
     def used(self) -> Iterator[None]:
         """Within this, this process' scripts go by the server's clock. The first user finds the server empty, and real time."""
         if not self._users:
-            self.redis.flushall()
+            self.redis.ask(("FLUSHALL",))
             self.clock.reset()
             scripts.take_time_from(EXPRESSION)
         self._users += 1
@@ -77,8 +76,8 @@ class Server:
         until = time.monotonic() + STARTS_WITHIN
         while True:
             try:
-                self.redis.ping()
-            except RedisError:
+                self.redis.ask(("PING",))
+            except (ErrorReply, OSError):
                 if self._process.poll() is not None or time.monotonic() > until:
                     words = log.read_text(errors="replace")[-LAST_WORDS:]
                     raise RedisUnavailable(f"the server of the tests did not start:\n{words}") from None

@@ -1,6 +1,6 @@
 """End tasks of the event loop for certain.
 
-Before Python 3.12 `asyncio.wait_for`, and with it redis-py, may lose a cancellation: whoever asks once may wait for ever.
+Before Python 3.12 `asyncio.wait_for`, also in a library, may lose a cancellation: whoever asks once may wait for ever.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ looked at again and again before it is called damage.
 
 from collections.abc import AsyncIterator, Callable
 
-from stoker.queue.connection import RedisClient
+from stoker.queue.commands import RedisClient
 from stoker.queue.doctor.finding import Finding
 from stoker.queue.doctor.joins import joins
 from stoker.queue.doctor.marks import marks

@@ -1,8 +1,8 @@
 """What the doctor finds."""
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import Keys
 
 
@@ -16,5 +16,4 @@ class Finding(NamedTuple):
 
 async def count(redis: RedisClient, keys: Keys) -> None:
     """One more was mended. The scripts of the doctor count for themselves."""
-    with errors_mapped():
-        await cast(Any, redis.hincrby(keys.stats, "mended", 1))
+    await ask(redis, "HINCRBY", keys.stats, "mended", 1)

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask, scan
 from stoker.queue.doctor.finding import Finding, count
 from stoker.queue.items import US, Keyed, items_keys, part, relay_call
 from stoker.queue.keys import Keys, catalogue
@@ -51,11 +51,10 @@ async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
 async def _sizes(redis: RedisClient, k: Keys) -> dict[str, int]:
     """The joins of this place, and how many members each has."""
     sizes: dict[str, int] = {}
-    with errors_mapped():
-        async for join, waits in cast(Any, redis.hscan_iter(k.waiting, count=STEP)):
-            sizes[join.decode()] = _whole(waits.rpartition(b" ")[2])
-        async for join, row in cast(Any, redis.hscan_iter(k.joins, count=STEP)):
-            sizes[join.decode()] = _whole(row.partition(US)[0])
+    async for join, waits in scan(redis, "HSCAN", k.waiting, STEP):
+        sizes[join.decode()] = _whole(waits.rpartition(b" ")[2])
+    async for join, row in scan(redis, "HSCAN", k.joins, STEP):
+        sizes[join.decode()] = _whole(row.partition(US)[0])
     return sizes
 
 
@@ -103,18 +102,17 @@ async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, s
 async def _on_their_way(redis: RedisClient, home: Keys) -> Seen:
     """Looks through all queues: a member may be in another one than its join."""
     seen = Seen({}, set(), legible=True)
-    with errors_mapped():
-        places = {name.decode() for name in await cast(Any, redis.smembers(catalogue(home.namespace)))}
-        for k in (Keys(home.namespace, place) for place in sorted(places | {home.queue})):
-            async for _, member in cast(Any, redis.hscan_iter(k.members, count=STEP)):
-                _enter(seen, member.decode())
-            async for _, row in cast(Any, redis.hscan_iter(k.joins, count=STEP)):
-                _enter(seen, row.split(US, 3)[2].decode())  # groups within groups
-            async for entry in entries_of(redis, k):
-                try:
-                    _in_an_outbox(seen, entry)
-                except Invalid:
-                    seen = seen._replace(legible=False)
+    places = {name.decode() for name in await ask(redis, "SMEMBERS", catalogue(home.namespace))}
+    for k in (Keys(home.namespace, place) for place in sorted(places | {home.queue})):
+        async for _, member in scan(redis, "HSCAN", k.members, STEP):
+            _enter(seen, member.decode())
+        async for _, row in scan(redis, "HSCAN", k.joins, STEP):
+            _enter(seen, row.split(US, 3)[2].decode())  # groups within groups
+        async for entry in entries_of(redis, k):
+            try:
+                _in_an_outbox(seen, entry)
+            except Invalid:
+                seen = seen._replace(legible=False)
     return seen
 
 

@@ -1,10 +1,9 @@
 """Marks: what keys hold that are not called by the id of a task, and would stay for ever when that is gone."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, scan
 from stoker.queue.doctor.finding import Finding
 from stoker.queue.items import MEMORY, US
 from stoker.queue.keys import Keys
@@ -37,20 +36,18 @@ async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes,
         ("relayed", k.relayed, bytes),
     )
     for kind, key, name in sets:
-        with errors_mapped():
-            async for mark, _ in cast(Any, redis.zscan_iter(key, count=STEP)):
-                yield kind, mark, name(mark)
-                if kind == "turn" and mark.count(US) >= 2:
-                    yield "key", mark.rsplit(US, 2)[0], name(mark)
+        async for mark, _ in scan(redis, "ZSCAN", key, STEP):
+            yield kind, mark, name(mark)
+            if kind == "turn" and mark.count(US) >= 2:
+                yield "key", mark.rsplit(US, 2)[0], name(mark)
     hashes: tuple[tuple[str, str, Callable[[bytes, bytes], bytes]], ...] = (
         ("unique", k.uniques, lambda _, value: value.partition(b" ")[2]),
         ("arrival", k.arrivals, lambda field, _: field.rpartition(US)[0]),
         ("worker", k.workers, lambda field, _: field),
     )
     for kind, key, called in hashes:
-        with errors_mapped():
-            async for field, value in cast(Any, redis.hscan_iter(key, count=STEP)):
-                yield kind, field, called(field, value)
+        async for field, value in scan(redis, "HSCAN", key, STEP):
+            yield kind, field, called(field, value)
 
 
 async def _judge(redis: RedisClient, k: Keys, batch: list[tuple[str, bytes, bytes]], *, mend: bool) -> list[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient
+from stoker.queue.commands import RedisClient
 from stoker.queue.doctor.finding import Finding, count
 from stoker.queue.doctor.wake import look
 from stoker.queue.inbox import intake_call

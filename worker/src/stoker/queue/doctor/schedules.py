@@ -1,13 +1,14 @@
 """Schedules: each waits for exactly one next run, or is paused or suspended; what was removed has left nothing behind."""
 
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, ask
 from stoker.queue.doctor.finding import Finding
 from stoker.queue.doctor.wake import look
 from stoker.queue.keys import Keys
+from stoker.queue.replies import pairs
 from stoker.queue.schedules import read_definition
 from stoker.queue.scripts import Argument, Call
 from stoker.rules.schedule import Definition, Planned, first, planned
@@ -78,11 +79,10 @@ def _untimely(definition: Definition, state: State) -> Remedy | None:
 
 
 async def _states(redis: RedisClient, k: Keys) -> dict[str, State]:
-    with errors_mapped():
-        columns = {field.decode(): value for field, value in (await cast(Any, redis.hgetall(k.schedules))).items()}
-        upcoming = await cast(Any, redis.zrange(k.upcoming, 0, -1, withscores=True))
-        runs = await cast(Any, redis.hkeys(k.runs))
-    due = {name.decode(): f"{score:.0f}" for name, score in upcoming}
+    columns = {field.decode(): value for field, value in pairs(await ask(redis, "HGETALL", k.schedules)).items()}
+    upcoming = pairs(await ask(redis, "ZRANGE", k.upcoming, 0, -1, "WITHSCORES"))
+    runs = await ask(redis, "HKEYS", k.runs)
+    due = {name.decode(): f"{float(score):.0f}" for name, score in upcoming.items()}
     names = {field.partition(" ")[2] for field in columns if not field.startswith(f"{SOURCE} ")}
     return {
         name: State(

@@ -1,10 +1,9 @@
 """Tasks: each in exactly one place, with its envelope, and with those columns that its place has."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient, errors_mapped
+from stoker.queue.commands import RedisClient, scan
 from stoker.queue.doctor.finding import Finding
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
@@ -44,13 +43,11 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
         *k.story,
     )
     for key in columns:
-        with errors_mapped():
-            async for task_id, _ in cast(Any, redis.hscan_iter(key, count=STEP)):
-                yield task_id
+        async for task_id, _ in scan(redis, "HSCAN", key, STEP):
+            yield task_id
     for key in (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled, k.parked):
-        with errors_mapped():
-            async for task_id, _ in cast(Any, redis.zscan_iter(key, count=STEP)):
-                yield task_id
+        async for task_id, _ in scan(redis, "ZSCAN", key, STEP):
+            yield task_id
 
 
 async def _judge(redis: RedisClient, k: Keys, ids: Sequence[bytes], *, mend: bool) -> list[Finding]:

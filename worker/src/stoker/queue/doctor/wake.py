@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from stoker.queue import scripts
-from stoker.queue.connection import RedisClient
+from stoker.queue.commands import RedisClient
 from stoker.queue.doctor.finding import Finding
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call

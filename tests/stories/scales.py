@@ -1,0 +1,25 @@
+"""An application whose tasks say what their worker process carries: for `test_a_small_worker.py`."""
+
+import sys
+
+from stoker import Stoker
+from stoker.worker.memory import resident
+
+app = Stoker("scales")
+
+
+@app.task()
+async def nothing(number: int) -> int:
+    return number
+
+
+@app.task()
+async def weight() -> int:
+    """Bytes."""
+    return resident()
+
+
+@app.task()
+async def loaded() -> list[str]:
+    """The modules."""
+    return sorted(sys.modules)

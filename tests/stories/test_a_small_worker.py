@@ -1,0 +1,74 @@
+"""A worker carries what it needs to run tasks, and nothing of what else Stoker can do."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import scales
+from working import HERE, WorkerProcess, worker_process
+
+from stoker import Stoker
+
+COUNT = 10_000
+LIMIT = 40 * 1024 * 1024
+NEVER = {"redis", "typer", "pydantic", "rich", "yaml", "opentelemetry.sdk", "psutil", "fastapi", "uvicorn", "multiprocessing"}
+"""The command line's and the gateway's libraries, and what nobody needs who exports no spans."""
+
+
+@pytest.fixture
+def worker(redis_url: str, tmp_path: Path) -> Iterator[WorkerProcess]:
+    with worker_process(redis_url, tmp_path, "--concurrency", "200", app="scales:app") as running:
+        yield running
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Stoker]:
+    scales.app.redis_url = redis_url
+    yield scales.app
+    await scales.app.close()
+
+
+async def test_it_takes_less_than_40_mb_also_when_it_has_worked(worker: WorkerProcess, app: Stoker) -> None:
+    idle = await (await scales.weight.enqueue()).result(timeout=30)
+    await app.enqueue_many([scales.nothing.prepare(number) for number in range(COUNT)])
+    assert await (await scales.nothing.enqueue(COUNT)).result(timeout=60) == COUNT
+    assert max(idle, await (await scales.weight.enqueue()).result(timeout=30)) < LIMIT
+
+
+async def test_it_has_imported_nothing_that_it_does_not_need(worker: WorkerProcess, app: Stoker) -> None:
+    assert not NEVER & set(await (await scales.loaded.enqueue()).result(timeout=30))
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--help"], 0, "Take tasks from a queue and run them"),
+        (["--concurrency", "many"], 2, "--concurrency"),
+        (["--queue", "not a name"], 1, "error: bad queue name 'not a name'"),
+        (["--lease", "1ms"], 1, "error: --lease:"),
+        (["--check"], 0, "weight"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+async def test_a_command_line_is_judged_as_everywhere(flags: list[str], code: int, words: str) -> None:
+    """Although a child reads it."""
+    command = [sys.executable, "-m", "stoker", "worker", "scales:app", *flags]
+    ended = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, "PYTHONPATH": str(HERE)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    said, _ = await ended.communicate()
+    assert ended.returncode == code
+    assert words in " ".join(said.decode().split())
+
+
+async def test_an_application_that_is_not_there_is_said_in_one_line() -> None:
+    command = [sys.executable, "-m", "stoker", "worker", "nowhere:app"]
+    ended = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, complaints = await ended.communicate()
+    assert ended.returncode == 1
+    assert complaints.decode().startswith("error: ")
+    assert complaints.decode().count("\n") == 1
