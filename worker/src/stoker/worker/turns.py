@@ -316,10 +316,9 @@ class Turns:
         self._troubles.over()
         if turn:
             self._take(turn, [], booking.tasks)
-        if turn and (turn.deliveries or booking.suspect):
-            self._go()
-        else:  # it may have been a suspect that woke us
-            self._look_now()
+        # It may have been a suspect that woke us, where we had not asked for one.
+        self._look = self._look or not turn or not (turn.deliveries or booking.suspect)
+        self._go()
 
     async def _call_off(self, waits: asyncio.Task[None]) -> None:
         """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
