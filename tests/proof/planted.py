@@ -433,7 +433,7 @@ def planted(bug: Bug, folder: Path) -> Iterator[Engine]:
     file.write_text(text.replace(bug.right, bug.wrong))
     scripts.load.cache_clear()
     try:
-        with patch("importlib.resources.files", lambda package: copy):
+        with patch("stoker.queue.scripts._FOLDER", copy / "lua"):
             if bug.file == "broker.py":
                 yield Engine(broker=_module(file).Broker)
             elif bug.file == "outbox.py":

@@ -73,6 +73,7 @@ class Worker:
 @asynccontextmanager
 async def working(line: Line, name: str = "w", long: str = "") -> AsyncIterator[Worker]:
     worker = Worker(line, name, long)
+    await line.beat(worker=name)
     running = asyncio.create_task(worker.turns.run())
     try:
         yield worker
@@ -107,7 +108,7 @@ async def taken_ahead(worker: Worker, line: Line) -> list[str]:
     tasks = [f"t{number:04}" for number in range(1000)]
     worker.sticks_after = 500
     await line.enqueue(*tasks)
-    await until(lambda: len(worker.turns.held) > worker.busy == SLOTS)
+    await until(lambda: worker.busy == SLOTS and set(worker.turns.held.values()) - set(worker.order))
     assert len(worker.turns.held) <= SLOTS + SLOTS // SHARE
     return tasks
 
@@ -166,18 +167,32 @@ async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line
 
 async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_rests(line: Line):
     await line.fetch()  # the server knows the script by now
+    await line.beat(worker="w")
     waits = asyncio.create_task(line.broker.wait_and_take(10, "w", 60))
     await until(lambda: blocked(line, 1))
     await line.broker.rest("w")
     await line.enqueue("a")
-    turn = await waits
-    assert turn
-    assert (turn.deliveries, (await line.stats()).ready) == ([], 1)
+    assert (await waits, (await line.stats()).ready) == (None, 1)
     await line.broker.leave("w")
-    await line.broker.pass_on()
+    await line.beat(worker="w")
     turn = await line.broker.wait_and_take(10, "w", 60)
     assert turn
     assert [each.id for each in turn.deliveries] == ["a"], "nothing is kept of a worker that has left"
+
+
+async def test_a_worker_that_was_silent_for_a_lease_gets_nothing_by_a_fetch_that_waited_and_another_is_woken(line: Line):
+    """It may be frozen, or cut off: what it took now would be lost for another lease."""
+    await line.fetch()
+    await line.beat(worker="frozen")
+    waits = asyncio.create_task(line.broker.wait_and_take(10, "frozen", 60))
+    await until(lambda: blocked(line, 1))
+    async with working(line, "other") as other:
+        await until(lambda: blocked(line, 2))
+        await line.pass_time(31)
+        await line.beat(worker="other")
+        await line.enqueue("a")
+        await until(lambda: other.order == ["a"], within=3)
+        assert await waits is None
 
 
 async def test_a_worker_that_rests_takes_nothing_though_it_waits(line: Line):

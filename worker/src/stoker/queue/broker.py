@@ -172,8 +172,8 @@ class Broker:
     async def wait_and_take(self, room: int, worker: str, timeout: float, *, holds_suspect: bool = False) -> Turn | None:
         """`wait_for_work`, and in the same round trip take up to `room` tasks, as `turn` does.
 
-        None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes, and where Redis
-        does not know the script yet. After `rest` it brings nothing any more.
+        None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes; where Redis
+        does not know the script yet; after `rest`; and after a silence that was longer than the lease.
         """
         if self._redis.follows_slots:
             await self.wait_for_work(timeout)
@@ -329,7 +329,7 @@ def _enqueue_keys(k: Keys) -> tuple[str, ...]:
 def _fetch_keys(k: Keys) -> tuple[str, ...]:
     return (
         *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-        *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events),
+        *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events, k.beats),
         *k.parking,
     )
 

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
 -- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events beats
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
---       waited (0|1: it was sent behind a wait for work, perhaps long ago; a worker that rests by now gets nothing)
+--       waited (0|1: it was sent behind a wait for work, perhaps long ago)
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
+--         nil where a worker has waited that rests by now, or was silent for longer than its lease: another is woken
 local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS, 1, 14)
-local events = KEYS[15]
+local events, beats = KEYS[15], KEYS[16]
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
@@ -16,7 +17,10 @@ local p = parking(KEYS)
 
 local now = now_ms(meta)
 if paused then return {now, -1, 1, 0} end
-if ARGV[8] == '1' and redis.call('HEXISTS', meta, resting_field(worker)) == 1 then return {now, -1, 0, 0} end
+if ARGV[8] == '1' and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
+  if redis.call('EXISTS', ready, suspects) > 0 then wake_one(wake) end
+  return false
+end
 
 local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
 
