@@ -33,7 +33,7 @@ class Program(NamedTuple):
 
 def programs(page: str) -> list[Program]:
     """All of its Python: the page's own module first."""
-    shown = [block for block in blocks(ROOT / page) if block.language == "python" and not block.skipped]
+    shown = [block for block in blocks(ROOT / page) if block.language == "python" and not block.skipped and not block.read]
     files = {name: block for block in shown if (name := snippets.file_of(block)) and not _TESTS.fullmatch(name)}
     own = [block for block in shown if not snippets.file_of(block)]
     defined, run = [each for each in own if snippets.defines(each)], [each for each in own if not snippets.defines(each)]

@@ -23,37 +23,32 @@ for at = 2, LIMITS - 1, CLAIM_FIELDS do
 end
 for at = LIMITS + 1, FIRST - 1, LIMIT_FIELDS do limit_of[ARGV[at]] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] end
 
--- Whether these are several, none is there yet, and each is to run at once: then all of them take one call for each column.
-local function all_new_and_ready()
+-- Several that are all new, and to run at once, take one call for each column. Returns whether they were such.
+local function take_all()
   if #ARGV < FIRST + FIELDS or LIMITS > 2 or FIRST > LIMITS + 1 then return false end
-  local ids, seen = {}, {}
+  local ids, rows, places, seen, count = {}, {}, {}, {}, 0
   for at = FIRST, #ARGV, FIELDS do
     local id = ARGV[at]
     if seen[id] or ARGV[at + 3] ~= '0' or ARGV[at + 4] ~= '0' then return false end
-    ids[#ids + 1], seen[id] = id, true
+    count, seen[id] = count + 1, true
+    ids[count], reply[count] = id, 'ready'
+    rows[count * 2 - 1], rows[count * 2] = id, ARGV[at + 1]
+    places[count * 2 - 1], places[count * 2] = place_of(-ARGV[at + 2], tick + count), id
   end
   for _, there in ipairs(columns(tasks, ids)) do
     if there then return false end
   end
+  call_with('HSET', tasks, rows)
+  call_with('ZADD', ready, places)
+  added, tick = count, tick + count
+  if watched then
+    for _, id in ipairs(ids) do tell(events, 'enqueued', id, 'detail', 'ready') end
+  end
   return true
 end
 
-local function take_all()
-  local rows, places = {}, {}
-  for at = FIRST, #ARGV, FIELDS do
-    local n = #rows
-    rows[n + 1], rows[n + 2] = ARGV[at], ARGV[at + 1]
-    tick = tick + 1
-    places[n + 1], places[n + 2] = place_of(-tonumber(ARGV[at + 2]), tick), ARGV[at]
-    reply[#reply + 1] = 'ready'
-    tell(events, 'enqueued', ARGV[at], 'detail', 'ready')
-  end
-  call_with('HSET', tasks, rows)
-  call_with('ZADD', ready, places)
-  added = #reply
-end
-
 local function take_each()
+  reply = {}
   for at = FIRST, #ARGV, FIELDS do
     local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
     local delay, due, state = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), nil
@@ -68,7 +63,7 @@ local function take_each()
   end
 end
 
-if all_new_and_ready() then take_all() else take_each() end
+if not take_all() then take_each() end
 
 if added > 0 then
   redis.call('HSET', meta, 'arrival', tick)
