@@ -19,6 +19,8 @@ from topologies import ClusterOf, Sentinels, ask, client, eventually, running_cl
 
 T = TypeVar("T")
 RECOVERS_WITHIN = 20.0
+IN_THE_MOMENT = 3
+"""Enqueues, ten milliseconds apart, that may fall between a promotion and the end of the old link."""
 
 
 async def until_it_works(call: Callable[[], Awaitable[T]]) -> tuple[T, list[str]]:
@@ -65,7 +67,10 @@ async def test_no_sentinel_is_forgotten_when_many_ask_at_once(sentinels: Sentine
 
 
 async def test_a_demoted_master_takes_nothing_that_would_be_lost():
-    """For some seconds after a failover Sentinel leaves two masters; with min-replicas-to-write the old one is no trap."""
+    """For some seconds after a failover Sentinel leaves two masters; with min-replicas-to-write the old one is no trap.
+
+    What it takes between its replica's promotion and the end of their link is lost even so: replication had not carried it over.
+    """
     with running_sentinels(Kind.VALKEY_9, "--min-replicas-to-write", "1") as sentinels:
         async with open_line(sentinels.url) as line:
             taken = ["first"]
@@ -86,7 +91,10 @@ async def test_a_demoted_master_takes_nothing_that_would_be_lost():
             await until_it_works(lambda: line.enqueue("last"))
             # The last one may have been taken though its answer was lost: nobody was told that it was.
             in_doubt = f"t{len(taken):04}"
-            assert [task_id for task_id in await line.order(5000) if task_id != in_doubt] == [*taken, "last"]
+            found = [task_id for task_id in await line.order(5000) if task_id != in_doubt]
+            kept = [task_id for task_id in taken if task_id in found]
+            assert found == [*kept, "last"]
+            assert len(taken) - len(kept) <= IN_THE_MOMENT, "without that setting it would be all that was sent for seconds"
 
 
 def ask_sentinel(port: int, command: str) -> None:
