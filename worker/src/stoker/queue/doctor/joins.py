@@ -8,6 +8,7 @@ from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.commands import RedisClient, ask, scan
 from stoker.queue.doctor.finding import Finding, count
+from stoker.queue.doctor.steps import STEP
 from stoker.queue.items import US, Keyed, items_keys, part, relay_call
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.outbox import Waiting, entries_of
@@ -15,7 +16,6 @@ from stoker.queue.scripts import Call
 from stoker.rules.plan import MAX_MEMBERS, Chain, Group, read_entry
 from stoker.rules.settle import Failure
 
-STEP = 100
 MEMBERS_AT_ONCE = 10_000
 LOOKS, APART = 10, 0.1
 """So often a member must be seen nowhere, with so many seconds between: a chain may hop past one who looks from queue to queue."""

@@ -5,27 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from stoker.queue import scripts
 from stoker.queue.commands import RedisClient, scan
 from stoker.queue.doctor.finding import Finding
+from stoker.queue.doctor.steps import STEP, in_steps
 from stoker.queue.items import MEMORY, US
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
 
-STEP = 100
-
 
 async def marks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
     """Marks of nobody are removed. A parked task whose concurrency key has room stands in line again."""
-    seen: set[tuple[str, bytes]] = set()
-    batch: list[tuple[str, bytes, bytes]] = []
-    async for mark in _marks(redis, keys):
-        if mark[:2] not in seen:
-            seen.add(mark[:2])
-            batch.append(mark)
-        if len(batch) >= STEP:
-            for finding in await _judge(redis, keys, batch, mend=mend):
-                yield finding
-            batch = []
-    for finding in await _judge(redis, keys, batch, mend=mend):
-        yield finding
+    async for batch in in_steps(_marks(redis, keys), lambda mark: mark[:2]):
+        for finding in await _judge(redis, keys, batch, mend=mend):
+            yield finding
 
 
 async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes, bytes]]:
@@ -51,8 +41,6 @@ async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes,
 
 
 async def _judge(redis: RedisClient, k: Keys, batch: list[tuple[str, bytes, bytes]], *, mend: bool) -> list[Finding]:
-    if not batch:
-        return []
     keys = (
         *(k.tasks, k.leases, k.ready, k.suspects, k.lost, k.claims, k.uniques, k.workers, k.beats, k.joins, k.waiting, k.arrivals),
         *(k.meta, k.stats, k.wake, k.relayed, *k.parking),

@@ -5,26 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 from stoker.queue import scripts
 from stoker.queue.commands import RedisClient, scan
 from stoker.queue.doctor.finding import Finding
+from stoker.queue.doctor.steps import STEP, in_steps
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Call
-
-STEP = 100
 
 
 async def tasks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
     """A task that is nowhere becomes ready again; one in two places keeps the liveliest; what is kept of none is forgotten."""
-    seen: set[bytes] = set()
-    batch: list[bytes] = []
-    async for task_id in _ids(redis, keys):
-        if task_id not in seen:
-            seen.add(task_id)
-            batch.append(task_id)
-        if len(batch) >= STEP:
-            for finding in await _judge(redis, keys, batch, mend=mend):
-                yield finding
-            batch = []
-    for finding in await _judge(redis, keys, batch, mend=mend):
-        yield finding
+    async for batch in in_steps(_ids(redis, keys), bytes):
+        for finding in await _judge(redis, keys, batch, mend=mend):
+            yield finding
 
 
 async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
@@ -51,8 +41,6 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
 
 
 async def _judge(redis: RedisClient, k: Keys, ids: Sequence[bytes], *, mend: bool) -> list[Finding]:
-    if not ids:
-        return []
     places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
     columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
     keys = (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.story, k.members, k.outbox, *k.parking)
