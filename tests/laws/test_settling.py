@@ -38,7 +38,7 @@ def half() -> float:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "policy", "failures", "age", "transition"),
+    ("outcome", "policy", "failures", "unknown_for", "transition"),
     [
         pytest.param(Returned(b"1"), THREE, 0, 0, Succeed(b"1"), id="what returned has succeeded"),
         pytest.param(Returned(b"1"), THREE, 99, 1e9, Succeed(b"1"), id="success forgives every earlier failure"),
@@ -86,16 +86,16 @@ def half() -> float:
         pytest.param(Interrupted(), NEVER, 9, 1e9, Release(), id="what was interrupted is never charged"),
     ],
 )
-def test_settle(outcome: Outcome, policy: Retry, failures: int, age: float, transition: Transition) -> None:
-    assert settle(outcome, policy, failures=failures, age=age, random=half) == transition
+def test_settle(outcome: Outcome, policy: Retry, failures: int, unknown_for: float, transition: Transition) -> None:
+    assert settle(outcome, policy, failures=failures, unknown_for=unknown_for, random=half) == transition
 
 
 def test_jitter_spreads_a_retry() -> None:
-    again = settle(Raised(FAILURE), Retry(initial_delay=8, jitter=Jitter.FULL), failures=0, age=0, random=half)
+    again = settle(Raised(FAILURE), Retry(initial_delay=8, jitter=Jitter.FULL), failures=0, random=half)
     assert again == Again(4, FAILURE)
 
 
-@given(failures=st.integers(0, 2000), retries=st.integers(0, 1000), age=st.floats(0, 1e9))
-def test_a_failing_task_comes_to_an_end(failures: int, retries: int, age: float) -> None:
-    end = settle(Raised(FAILURE), Retry(max_retries=retries), failures=failures, age=age, random=half)
+@given(failures=st.integers(0, 2000), retries=st.integers(0, 1000), unknown_for=st.floats(0, 1e9))
+def test_a_failing_task_comes_to_an_end(failures: int, retries: int, unknown_for: float) -> None:
+    end = settle(Raised(FAILURE), Retry(max_retries=retries), failures=failures, unknown_for=unknown_for, random=half)
     assert isinstance(end, Bury if failures >= retries else Again)

@@ -460,6 +460,12 @@ async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> N
     assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "postponed", 5)
 
 
+async def test_a_task_of_tomorrow_has_the_whole_grace_when_its_time_comes(app: Stoker, kit: testing.Kit) -> None:
+    await app.enqueue_many([TaskCall("of_the_next_version", "default", delay=86400)])
+    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"postponed"}
+    assert [run.outcome for run in await kit.run_for(15)][-1] == "buried"
+
+
 async def get_session() -> AsyncIterator[str]:
     raise ConnectionError("there is no database in tests")
     yield ""

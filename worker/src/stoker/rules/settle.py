@@ -114,8 +114,10 @@ class Cancel(msgspec.Struct, frozen=True):
 Transition = Succeed | Retry | Bury | Postpone | Release | Cancel
 
 
-def settle(outcome: Outcome, policy: Backoff, *, failures: int, age: float, random: Callable[[], float]) -> Transition:
-    """What becomes of a delivery. `failures` counts earlier ones, `age` is seconds since the enqueue."""
+def settle(
+    outcome: Outcome, policy: Backoff, *, failures: int, random: Callable[[], float], unknown_for: float = 0.0
+) -> Transition:
+    """What becomes of a delivery. `failures` counts earlier ones, `unknown_for` is the seconds for which nobody has known it."""
     match outcome:
         case Returned(value):
             return Succeed(value)
@@ -125,7 +127,7 @@ def settle(outcome: Outcome, policy: Backoff, *, failures: int, age: float, rand
             return Retry(backoff(policy, failures + 1, random) if delay is None else delay, failure)
         case Raised(failure) | Asked(failure) | Hopeless(failure):
             return Bury(failure)
-        case Unknown() if age < UNKNOWN_TASK_GRACE:
+        case Unknown() if unknown_for < UNKNOWN_TASK_GRACE:
             # An old worker during a rollout: the new one may start any moment.
             return Postpone(UNKNOWN_TASK_DELAY, "unknown here")
         case Unknown(failure):

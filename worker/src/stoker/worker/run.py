@@ -34,6 +34,7 @@ from stoker.rules.settle import (
     Returned,
     Stopped,
     Transition,
+    Unknown,
     settle,
 )
 from stoker.settings import WorkerSettings
@@ -42,6 +43,7 @@ from stoker.worker.beginning import Begin, eagerly, later
 from stoker.worker.executors import Executor
 from stoker.worker.notes import Notes, telling
 from stoker.worker.report import Reporter
+from stoker.worker.strangers import Strangers
 from stoker.worker.turns import Turns
 from stoker.worker.verdict import failure_of
 
@@ -79,6 +81,7 @@ class Worker:
         self._notes = Notes(broker, metrics, clock)
         self._jobs: dict[str, asyncio.Task[None]] = {}  # by fence: one id may be here twice, after a lost lease
         self._cancelled: set[str] = set()
+        self._strangers = Strangers()
         self._released = False
         self._begin: Begin | None = None
 
@@ -216,7 +219,7 @@ class Worker:
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
             # Retried as any failure, and no oftener: a task that always meets the bug must come to an end.
             outcome = Raised(failure_of(error))
-            transition = settle(outcome, self._settings.retry, failures=delivery.failures, age=0, random=random.random)
+            transition = settle(outcome, self._settings.retry, failures=delivery.failures, random=random.random)
             settlement = Settlement(delivery.id, delivery.fence, transition)
         self._finish(settlement)
 
@@ -293,5 +296,5 @@ class Worker:
         task = self._tasks.get(message.task)
         policy = narrowed(self._settings.retry, task.policy.retry if task else None)
         policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
-        age = self._clock() - message.created / 1000
-        return settle(outcome, policy, failures=delivery.failures, age=age, random=random.random)
+        unknown_for = self._strangers.unknown_for(message, self._clock()) if isinstance(outcome, Unknown) else 0.0
+        return settle(outcome, policy, failures=delivery.failures, unknown_for=unknown_for, random=random.random)
