@@ -108,7 +108,7 @@ async def taken_ahead(worker: Worker, line: Line) -> list[str]:
     tasks = [f"t{number:04}" for number in range(1000)]
     worker.sticks_after = 500
     await line.enqueue(*tasks)
-    await until(lambda: worker.busy == SLOTS and set(worker.turns.held.values()) - set(worker.order))
+    await until(lambda: len(worker.open) == SLOTS and set(worker.turns.held.values()) - set(worker.order))
     assert len(worker.turns.held) <= SLOTS + SLOTS // SHARE
     return tasks
 
