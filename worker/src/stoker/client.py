@@ -13,8 +13,9 @@ from typing import TypeVar
 from stoker.call import TaskCall
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, StokerError, TaskFailed
+from stoker.lazy import Lazy
 from stoker.queue import scripts
-from stoker.queue.broker import Broker, Entry, Receipt, taken
+from stoker.queue.broker import ENQUEUED_AT_ONCE, Broker, Entry, Receipt, taken
 from stoker.queue.connection import RedisClient, connect
 from stoker.queue.durability import Durability
 from stoker.queue.gathering import Gathering
@@ -171,7 +172,7 @@ class Client:
         """All of them for one queue, at one durability."""
         queue, durability, began, tries = calls[0].queue, calls[0].durability, time.monotonic(), 1
         with self._tracing.sending(queue, len(calls)) as trace:
-            entries = [self._entry(call, trace) for call in calls]
+            entries = self._entries(calls, trace)
             try:
                 outcomes = await self._offered(queue, entries, durability)
             except RedisUnavailable as error:
@@ -212,9 +213,15 @@ class Client:
         await broker.register()
         return self._doors.setdefault((place, durability), Gathering(partial(broker.offer, durability=durability)))
 
-    def _entry(self, call: TaskCall, trace: dict[str, str]) -> Entry:
-        message = call.message(call.own_id or self._new_id(), call.created or milliseconds(self._clock), trace)
-        return Entry(message, call.delay, call.run_at, call.claim, call.limit)
+    def _entries(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Entry]:
+        """What is sent for them. Of many, Redis has the first before the last is made."""
+        now = milliseconds(self._clock)
+
+        def entry(call: TaskCall) -> Entry:
+            message = call.message(call.own_id or self._new_id(), call.created or now, trace)
+            return Entry(message, call.delay, call.run_at, call.claim, call.limit)
+
+        return Lazy(entry, calls) if len(calls) > ENQUEUED_AT_ONCE else [entry(call) for call in calls]
 
 
 def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:

@@ -9,7 +9,7 @@ import msgspec
 
 from stoker.errors import Invalid
 from stoker.injection import injected, placeholders
-from stoker.rules.message import encode_payload
+from stoker.rules.message import payload_bytes
 from stoker.values import Read, Unfit, encode, is_endless, is_pydantics, read_foreign, reader, write
 
 _ABSENT: Any = msgspec.UNSET
@@ -71,14 +71,14 @@ class Signature:
     def encode(self, bound: dict[str, Any]) -> msgspec.Raw:
         """The arguments as JSON. Raises Invalid that names the one that JSON cannot carry, and for more than 256 KiB."""
         try:
-            raw = encode_payload(bound, encode)
+            raw = payload_bytes(bound, encode)
         except Invalid as error:
             raise self._unwritable(bound) or error from None
-        if b"null" in bytes(raw):
+        if b"null" in raw:
             for name, value in bound.items():
                 if is_endless(value):
                     raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
-        return raw
+        return msgspec.Raw(raw)
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The payload as arguments of the declared types. Raises Invalid that names the parameter."""

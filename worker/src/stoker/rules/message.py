@@ -84,8 +84,13 @@ def decode(envelope: bytes) -> Message:
         raise Invalid(f"not a task envelope: {error}") from error
 
 
-def encode_payload(arguments: Mapping[str, object], encode: Callable[[object], bytes] = _encoder.encode) -> msgspec.Raw:
+def encode_payload(arguments: Mapping[str, object]) -> msgspec.Raw:
     """Named arguments as JSON. Raises Invalid for what JSON cannot carry and for more than 256 KiB."""
+    return msgspec.Raw(payload_bytes(arguments, _encoder.encode))
+
+
+def payload_bytes(arguments: Mapping[str, object], encode: Callable[[object], bytes]) -> bytes:
+    """The same by an encoder that may know more types."""
     try:
         raw = encode(arguments)
         _skim(raw)  # a Raw among the arguments is written as it is
@@ -95,7 +100,7 @@ def encode_payload(arguments: Mapping[str, object], encode: Callable[[object], b
         raise _too_large(raw)
     if not raw.startswith(b"{"):
         raise Invalid(f"the payload must be a JSON object of named arguments, not a {type(arguments).__name__}")
-    return msgspec.Raw(raw)
+    return raw
 
 
 def check_payload(raw: bytes) -> msgspec.Raw:
