@@ -32,6 +32,7 @@ class Straight(Redis):
     """redis-py's asynchronous client, with its connections taken out."""
 
     follows_slots = False
+    old = False
 
     def __init__(self, port: int) -> None:
         super().__init__(protocol=2)

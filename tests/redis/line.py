@@ -35,7 +35,7 @@ class Worded(Redis):
         super().__init__(protocol=2)
         self.client = client
         self.round_trip, self.stream, self.alone = client.round_trip, client.stream, client.alone
-        self.everywhere, self.follows_slots = client.everywhere, client.follows_slots
+        self.everywhere, self.follows_slots, self.old = client.everywhere, client.follows_slots, client.old
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         words = (*str(args[0]).split(), *args[1:])

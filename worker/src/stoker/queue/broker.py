@@ -1,7 +1,7 @@
 """The transitions of a queue: one method each, one script each. Clients and workers change Redis through it alone."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -139,13 +139,7 @@ class Broker:
 
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        calls = (Call("enqueue", self._enqueue_keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
-        if entries and durability is not Durability.MEMORY:
-            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
-        elif len(entries) > ENQUEUED_AT_ONCE:
-            parts = await scripts.run_as_made(self._redis, calls)
-        else:
-            parts = await scripts.run(self._redis, *calls) if entries else []
+        parts = await self._offered(entries, durability) if entries else []
         replies = [reply for part in parts for reply in part]
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
@@ -236,6 +230,12 @@ class Broker:
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
+    def _offered(self, entries: Sequence[Entry], durability: Durability) -> Awaitable[list[Any]]:
+        calls = (Call("enqueue", self._enqueue_keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
+        if durability is not Durability.MEMORY:
+            return self._durably(list(calls), [entry.message.id for entry in entries], durability)
+        return scripts.run_as_made(self._redis, calls) if len(entries) > ENQUEUED_AT_ONCE else scripts.run(self._redis, *calls)
+
     async def _durably(self, calls: Sequence[Call], ids: Sequence[str], durability: Durability) -> list[Any]:
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
         if missed := shortfall(durability, answer):
@@ -262,22 +262,17 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
-    fields = [*_claims(entries), *_limits(entries)]
+    claims: list[Argument] = []
+    limits: list[Argument] = []
+    tasks: list[Argument] = []
     for entry in entries:
         message = entry.message
-        fields += (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
-    return fields
-
-
-def _claims(entries: Sequence[Entry]) -> list[Argument]:
-    claims = [(entry.message.id, entry.claim) for entry in entries if entry.claim]
-    fields = [field for task_id, claim in claims for field in (task_id, claim.until[0], claim.digest, _ms(claim.ttl))]
-    return [len(claims), *fields]
-
-
-def _limits(entries: Sequence[Entry]) -> list[Argument]:
-    limits = [(entry.message.id, entry.limit) for entry in entries if entry.limit]
-    return [len(limits), *(field for task_id, limit in limits for field in (task_id, limit.most, limit.key))]
+        tasks += (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
+        if claim := entry.claim:
+            claims += (message.id, claim.until[0], claim.digest, _ms(claim.ttl))
+        if limit := entry.limit:
+            limits += (message.id, limit.most, limit.key)
+    return [len(claims) // 4, *claims, len(limits) // 3, *limits, *tasks]
 
 
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:

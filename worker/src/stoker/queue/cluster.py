@@ -36,6 +36,7 @@ class Cluster:
     follows_slots: ClassVar[bool] = True
 
     def __init__(self, seeds: Sequence[Host], options: Options) -> None:
+        self.old = False
         self._nodes = _Nodes(seeds, options)
         self._patience: float = options["socket_timeout"]
         # Each call has one connection at a time to a node: so a node never lacks one.

@@ -3,7 +3,7 @@
 Scripts go by `scripts`; single commands by `ask`, `scan` and `everywhere` here.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from stoker.queue.failures import errors_mapped, mapped
@@ -25,9 +25,14 @@ class RedisClient(Protocol):
 
     follows_slots: ClassVar[bool]
     """Whether it is for a Redis Cluster."""
+    old: bool
+    """Whether its server is Redis 6.2, as scripts have found out: it cannot read their `#!lua` lines."""
 
-    async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
-        """Run commands, in order within a slot, in one round trip to each server, beside those of others."""
+    def round_trip(self, commands: Sequence[Routed]) -> Awaitable[list[Any]]:
+        """Run commands, in order within a slot, in one round trip to each server, beside those of others.
+
+        To be awaited at once. What it raises may come from the call itself.
+        """
         ...
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 from stoker.errors import RedisUnavailable
 from stoker.queue.commands import RedisClient, Routed
@@ -21,9 +20,6 @@ from stoker.queue.replies import ErrorReply, code
 
 Argument = str | bytes | int | float
 _FOLDER = Path(__file__).with_name("lua")
-
-_old: WeakSet[RedisClient] = WeakSet()
-"""Clients whose server is Redis 6.2: it cannot read a script's `#!lua` line."""
 
 REDIS_TIME = "redis.call('TIME')"
 """Where scripts read the clock: one place, in the prelude."""
@@ -109,9 +105,11 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     One that the server does not know runs after the others, in a second round trip: no call may rely on an earlier one.
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
-    old = redis in _old
-    with errors_mapped():
-        return await _heard(redis, calls, await send(redis, [Routed(call.keys[0], call.by_hash(old=old)) for call in calls]))
+    try:
+        replies = await redis.round_trip([_by_hash(redis, call) for call in calls])
+        return await _heard(redis, calls, replies) if any(map(_failed, replies)) else replies
+    except (ErrorReply, OSError) as error:
+        raise mapped(error) from error
 
 
 async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
@@ -121,8 +119,7 @@ async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: C
     nothing behind that runs later, unless it runs already.
     """
     with errors_mapped():
-        key, script = call.keys[0], call.by_hash(old=redis in _old)
-        ended, reply = await redis.alone([Routed(key, blocking), Routed(key, script)], blocks=blocks)
+        ended, reply = await redis.alone([Routed(call.keys[0], blocking), _by_hash(redis, call)], blocks=blocks)
     if isinstance(ended, Exception):
         raise mapped(ended) from ended
     if _not_run(reply):
@@ -134,12 +131,12 @@ async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: C
 
 async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
     """The same for long calls, each of which sets out before the next is made."""
-    old, made = redis in _old, []
+    made = []
 
     def commands() -> Iterator[Routed]:
         for call in calls:
             made.append(call)
-            yield Routed(call.keys[0], call.by_hash(old=old))
+            yield _by_hash(redis, call)
 
     with errors_mapped():
         return await _heard(redis, made, await redis.stream(commands()))
@@ -162,13 +159,13 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
     their texts, with the question: it is about the writes of its own connection, and knows nothing of those of another.
     """
     with errors_mapped():
-        *replies, answer = await _asked(redis, [call.by_hash(old=redis in _old) for call in calls], calls, question)
+        *replies, answer = await _asked(redis, [_by_hash(redis, call) for call in calls], question)
         for _ in range(2):
             if not any(map(_not_run, replies)):
                 break
             if any(map(_unreadable, replies)):
-                _old.add(redis)
-            *again, answer = await _asked(redis, [call.by_text(old=redis in _old) for call in calls], calls, question)
+                redis.old = True
+            *again, answer = await _asked(redis, [_by_text(redis, call) for call in calls], question)
             replies = [new if _not_run(was) else was for was, new in zip(replies, again, strict=True)]
     for reply in replies:
         if isinstance(reply, Exception):
@@ -176,11 +173,20 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple
     return replies, answer
 
 
-async def _asked(
-    redis: RedisClient, commands: Sequence[tuple[Argument, ...]], calls: Sequence[Call], question: tuple[Argument, ...]
-) -> list[Any]:
-    routed = [Routed(call.keys[0], command) for call, command in zip(calls, commands, strict=True)]
-    return await redis.alone([*routed, Routed(calls[0].keys[0], question)], blocks=PATIENCE)
+async def _asked(redis: RedisClient, commands: Sequence[Routed], question: tuple[Argument, ...]) -> list[Any]:
+    return await redis.alone([*commands, Routed(commands[0].key, question)], blocks=PATIENCE)
+
+
+def _by_hash(redis: RedisClient, call: Call) -> Routed:
+    return Routed(call.keys[0], call.by_hash(old=redis.old))
+
+
+def _by_text(redis: RedisClient, call: Call) -> Routed:
+    return Routed(call.keys[0], call.by_text(old=redis.old))
+
+
+def _failed(reply: Any) -> bool:
+    return isinstance(reply, Exception)
 
 
 def _not_run(reply: Any) -> bool:
@@ -192,19 +198,14 @@ def _unreadable(reply: Any) -> bool:
     return isinstance(reply, ErrorReply) and "unexpected symbol near '#'" in str(reply)
 
 
-async def send(redis: RedisClient, commands: Sequence[Routed]) -> list[Any]:
-    """Run commands in one round trip to each server. Errors of single commands are returned in place of their replies."""
-    return await redis.round_trip(commands)
-
-
 async def _teach(redis: RedisClient, call: Call) -> Any:
     """Run a script that the server does not know yet, by its text."""
     if call.before:
         await _teach(redis, call.before)
-    [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=redis in _old))])
+    [reply] = await redis.round_trip([_by_text(redis, call)])
     if _unreadable(reply):
-        _old.add(redis)
-        [reply] = await send(redis, [Routed(call.keys[0], call.by_text(old=True))])
+        redis.old = True
+        [reply] = await redis.round_trip([_by_text(redis, call)])
     if isinstance(reply, Exception):
         raise reply
     return reply

@@ -20,6 +20,7 @@ class Server:
     follows_slots: ClassVar[bool] = False
 
     def __init__(self, access: Access, find: Callable[[], Awaitable[Host]]) -> None:
+        self.old = False
         self._access = access
         self._find = find
         self._wire: Wire | None = None
@@ -27,17 +28,17 @@ class Server:
         self._spare: list[Wire] = []
         self._turns = asyncio.Semaphore(access.most)
 
-    async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
+    def round_trip(self, commands: Sequence[Routed]) -> Awaitable[list[Any]]:
         """See RedisClient."""
-        wire = self._wire if self._wire and self._wire.fit else await self._shared()
-        return await wire.round_trip([each.command for each in commands], self._access.patience)
+        # Where the connection is there the future itself is returned: a coroutine around it would cost more than it does.
+        return self._go(self._wire, commands) if self._wire and self._wire.fit else self._go_first(commands)
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:
         """See RedisClient."""
         wire = self._wire if self._wire and self._wire.fit else await self._shared()
         sent: list[asyncio.Future[list[Any]]] = []
         for each in commands:
-            sent.append(wire.send([each.command], self._access.patience))
+            sent.append(self._go(wire, [each]))
             sent[-1].add_done_callback(_heard)
             await asyncio.sleep(0)  # event loops write when they come round
         return [reply for replies in sent for reply in await replies]
@@ -70,6 +71,12 @@ class Server:
             if wire:
                 wire.cut()
         self._wire, self._spare = None, []
+
+    def _go(self, wire: Wire, commands: Sequence[Routed]) -> "asyncio.Future[list[Any]]":
+        return wire.round_trip([each.command for each in commands], self._access.patience)
+
+    async def _go_first(self, commands: Sequence[Routed]) -> list[Any]:
+        return await self._go(await self._shared(), commands)
 
     async def _wait_for_turn(self) -> None:
         try:

@@ -77,15 +77,17 @@ class Wire(asyncio.Protocol):
             raise
         return wire
 
-    async def round_trip(self, commands: Sequence[Command], patience: float) -> list[Any]:
-        """The replies, in order. Raises ConnectionError or TimeoutError; then the commands may have run or not."""
-        return await self.send(commands, patience) if commands else []
+    def round_trip(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
+        """Send these now; their replies come in order. Not sent where it raises ConnectionError at once.
 
-    def send(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
-        """Send at least one command now; what `round_trip` returns or raises comes later."""
+        Where the future raises ConnectionError, or TimeoutError after `patience` seconds, they may have run or not.
+        """
         if self._transport.is_closing():
             raise self._end or ConnectionError("the connection is closed")
         trip = _Trip(len(commands), self._loop.time() + patience, self._loop.create_future())
+        if not commands:
+            trip.whole.set_result([])
+            return trip.whole
         self._trips.append(trip)
         self._transport.write(b"".join([pack_command(each) for each in commands]))
         if self._watch is None:
