@@ -1,7 +1,7 @@
 """The transitions of a queue: one method each, one script each. Clients and workers change Redis through it alone."""
 
 import os
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -139,8 +139,7 @@ class Broker:
 
     async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        parts = await self._offered(entries, durability) if entries else []
-        replies = [reply for part in parts for reply in part]
+        replies = await self._offered(entries, durability) if entries else []
         return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
@@ -230,11 +229,19 @@ class Broker:
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
-    def _offered(self, entries: Sequence[Entry], durability: Durability) -> Awaitable[list[Any]]:
-        calls = (Call("enqueue", self._enqueue_keys, _entry_fields(chunk)) for chunk in chunks(entries, ENQUEUED_AT_ONCE))
-        if durability is not Durability.MEMORY:
-            return self._durably(list(calls), [entry.message.id for entry in entries], durability)
-        return scripts.run_as_made(self._redis, calls) if len(entries) > ENQUEUED_AT_ONCE else scripts.run(self._redis, *calls)
+    async def _offered(self, entries: Sequence[Entry], durability: Durability) -> list[Any]:
+        if durability is Durability.MEMORY and len(entries) <= ENQUEUED_AT_ONCE:
+            parts = await scripts.run(self._redis, self._enqueue_call(entries))
+            return list(parts[0])
+        calls = map(self._enqueue_call, chunks(entries, ENQUEUED_AT_ONCE))
+        if durability is Durability.MEMORY:
+            parts = await scripts.run_as_made(self._redis, calls)
+        else:
+            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
+        return [reply for part in parts for reply in part]
+
+    def _enqueue_call(self, entries: Sequence[Entry]) -> Call:
+        return Call("enqueue", self._enqueue_keys, _entry_fields(entries))
 
     async def _durably(self, calls: Sequence[Call], ids: Sequence[str], durability: Durability) -> list[Any]:
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Entry, Receipt
+from stoker.queue.vigil import Vigil
 
 Outcomes = list[Receipt | Conflict]
 UNDER_WAY_AT_ONCE = 2
@@ -27,18 +28,25 @@ class Gathering:
     def __init__(self, offer: Callable[[Sequence[Entry]], Awaitable[Outcomes]]) -> None:
         self._offer = offer
         self._loop = asyncio.get_running_loop()
+        self._vigil = Vigil()
         self._under_way = 0
         self._waiting: list[_Waiting] = []
         self._trips: set[asyncio.Task[None]] = set()
 
     def offer(self, entries: Sequence[Entry]) -> Awaitable[Outcomes]:
         """The outcomes of these entries, in order. To be awaited at once."""
+        if not self._under_way and len(entries) == 1:
+            return self._go_alone(entries)
         if self._under_way < UNDER_WAY_AT_ONCE and not self._waiting:
             return self._go(entries)
         # No coroutine: of a thousand who wait each would be one more object for the garbage collector to look at.
         waiting = _Waiting(entries, self._loop.create_future())
         self._waiting.append(waiting)
         return waiting.outcomes
+
+    async def _go_alone(self, entries: Sequence[Entry]) -> Outcomes:
+        with self._vigil:
+            return await self._go(entries)
 
     async def _go(self, entries: Sequence[Entry]) -> Outcomes:
         self._under_way += 1

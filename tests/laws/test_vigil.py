@@ -1,0 +1,120 @@
+"""When an event loop stays awake for an answer, and that nobody else waits longer for it."""
+
+import asyncio
+import selectors
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from stoker.queue.vigil import EPOCH, TRIALS, Vigil, Worth
+
+QUESTIONS = 20 * EPOCH
+
+
+def awake_share(asleep: float, awake: float, worth: Worth | None = None, questions: int = QUESTIONS) -> float:
+    """Of so many questions to a server that takes so long either way, give or take a tenth, and now and then an eternity."""
+    random, worth, count = Random(7), worth or Worth(), 0
+    for _ in range(questions):
+        stays = worth.stay_awake()
+        count += stays
+        if worth.on_trial:
+            slow = 50 if random.random() < 0.02 else 1
+            worth.learn((awake if stays else asleep) * random.uniform(0.9, 1.1) * slow)
+    return count / questions
+
+
+def test_it_is_tried_both_ways_first_and_then_as_it_was_better() -> None:
+    worth = Worth()
+    ways = []
+    for _ in range(EPOCH):
+        ways.append(worth.stay_awake())
+        if worth.on_trial:
+            worth.learn(1.0 if ways[-1] else 2.0)
+    assert ways == [False] * TRIALS + [True] * (EPOCH - TRIALS)
+
+
+@pytest.mark.parametrize(
+    ("asleep", "awake"),
+    [
+        pytest.param(400.0, 390.0, id="a network away: the processor's time would be wasted"),
+        pytest.param(60.0, 70.0, id="one processor for both: it keeps the server from its work"),
+        pytest.param(100.0, 90.0, id="a little sooner is not worth it"),
+    ],
+)
+def test_where_it_is_not_worth_it_next_to_nothing_is_spent(asleep: float, awake: float) -> None:
+    assert awake_share(asleep, awake) == TRIALS / EPOCH
+
+
+def test_where_wakes_are_slow_it_stays_awake() -> None:
+    assert awake_share(150.0, 95.0) == 1 - TRIALS / EPOCH
+
+
+def test_it_learns_that_the_server_has_moved() -> None:
+    worth = Worth()
+    awake_share(150.0, 95.0, worth)
+    assert awake_share(500.0, 480.0, worth, 5 * EPOCH) < 0.8, "within a few epochs"
+    assert awake_share(500.0, 480.0, worth) == TRIALS / EPOCH
+    awake_share(150.0, 95.0, worth, 5 * EPOCH)
+    assert awake_share(150.0, 95.0, worth) == 1 - TRIALS / EPOCH
+
+
+class Watched(selectors.DefaultSelector):
+    """Remembers for how long the loop would have slept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps: list[float | None] = []
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.sleeps.append(timeout)
+        return super().select(timeout)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.SelectorEventLoop]:
+    loop = asyncio.SelectorEventLoop(Watched())
+    yield loop
+    loop.close()
+
+
+def answered(loop: asyncio.SelectorEventLoop, *, awake: bool) -> list[float | None]:
+    """How long the loop slept between a question and its answer, which comes from a thread."""
+
+    async def ask() -> list[float | None]:
+        vigil, answer = Vigil(), loop.create_future()
+        for _ in range(TRIALS + 1 if awake else 1):
+            with vigil:
+                pass
+        selector = loop._selector  # type: ignore[attr-defined]
+        selector.sleeps.clear()
+        with vigil:
+            loop.run_in_executor(None, lambda: loop.call_soon_threadsafe(answer.set_result, None))
+            await answer
+            return list(selector.sleeps)
+
+    return loop.run_until_complete(ask())
+
+
+def test_awake_the_loop_goes_round_without_sleeping(loop: asyncio.SelectorEventLoop) -> None:
+    assert answered(loop, awake=True)[0] == 0
+    assert answered(loop, awake=False)[0] is None
+
+
+def test_others_have_their_turn_each_time_and_one_vigil_goes_round_once(loop: asyncio.SelectorEventLoop) -> None:
+    async def scenario() -> None:
+        vigil, rounds = Vigil(), 0
+        for _ in range(TRIALS):
+            with vigil:
+                pass
+        for _ in range(3):  # each begins before the last has come round
+            with vigil:
+                pass
+        with vigil:
+            for _ in range(5):
+                await asyncio.sleep(0)
+                rounds += 1
+                assert len(loop._ready) <= 1, "one callback of the vigil's, however many there have been"  # type: ignore[attr-defined]
+        assert rounds == 5
+
+    loop.run_until_complete(scenario())
