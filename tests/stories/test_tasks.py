@@ -232,24 +232,6 @@ async def postponed(handle: Any) -> Any:
     return status if status.state is State.SCHEDULED else None
 
 
-async def test_a_task_that_nobody_knew_for_ten_minutes_is_buried(app: Stoker) -> None:
-    from stoker.client import Client
-    from stoker.queue.connection import connect
-
-    long_ago = Client(connect(app.redis_url), app.namespace, clock=lambda: time.time() - 601)
-    [receipt] = await long_ago.send([TaskCall("forgotten", "default")])
-    await long_ago.close()
-
-    @app.task()
-    async def known() -> None: ...
-
-    async with working(app):
-        await until(lambda: is_dead(app, receipt.id))
-    status = await app.client.status("default", receipt.id)
-    assert status.failure is not None
-    assert "known are: known" in status.failure.message
-
-
 async def test_a_task_that_takes_too_long_is_stopped_and_counts_as_failed(app: Stoker) -> None:
     stopped = []
 

@@ -460,10 +460,18 @@ async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> N
     assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "postponed", 5)
 
 
-async def test_a_task_of_tomorrow_has_the_whole_grace_when_its_time_comes(app: Stoker, kit: testing.Kit) -> None:
+async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app: Stoker, kit: testing.Kit) -> None:
+    """Since it met the name: what was delayed for longer has the whole time of a rollout when its moment comes."""
+
+    @app.task()
+    async def known() -> None: ...
+
     await app.enqueue_many([TaskCall("of_the_next_version", "default", delay=86400)])
     assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"postponed"}
     assert [run.outcome for run in await kit.run_for(15)][-1] == "buried"
+    [dead] = kit.dead
+    assert dead.failure is not None
+    assert "known are: known" in dead.failure.message
 
 
 async def get_session() -> AsyncIterator[str]:

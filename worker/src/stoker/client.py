@@ -177,10 +177,10 @@ class Client:
                 outcomes = await self._offered(queue, entries, durability)
             except RedisUnavailable as error:
                 outcomes, tries = await self._insist(partial(self._offered, queue, entries, durability), began, error)
-        return [
-            outcome if type(outcome) is Receipt and not outcome.duplicate else _seen_by(call, entry, outcome, tries, self._clock())
-            for call, entry, outcome in zip(calls, entries, outcomes, strict=True)
-        ]
+        if all(map(_is_new, outcomes)):
+            return outcomes
+        now = self._clock()
+        return [_seen_by(*each, tries, now) for each in zip(calls, entries, outcomes, strict=True)]
 
     def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> Awaitable[list[Receipt | Conflict]]:
         places, door = self._partitions.remembered(queue), self._doors.get((queue, durability))
@@ -215,13 +215,16 @@ class Client:
 
     def _entries(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Entry]:
         """What is sent for them. Of many, Redis has the first before the last is made."""
-        now = milliseconds(self._clock)
+        make = partial(self._entry, milliseconds(self._clock), trace)
+        return Lazy(make, calls) if len(calls) > ENQUEUED_AT_ONCE else list(map(make, calls))
 
-        def entry(call: TaskCall) -> Entry:
-            message = call.message(call.own_id or self._new_id(), call.created or now, trace)
-            return Entry(message, call.delay, call.run_at, call.claim, call.limit)
+    def _entry(self, now: int, trace: dict[str, str], call: TaskCall) -> Entry:
+        message = call.message(call.own_id or self._new_id(), call.created or now, trace)
+        return Entry(message, call.delay, call.run_at, call.claim, call.limit)
 
-        return Lazy(entry, calls) if len(calls) > ENQUEUED_AT_ONCE else [entry(call) for call in calls]
+
+def _is_new(outcome: Receipt | Conflict) -> bool:
+    return type(outcome) is Receipt and not outcome.duplicate
 
 
 def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:

@@ -16,9 +16,9 @@ MOMENT = 150e-6
 """Seconds for which a loop stays awake at most."""
 WORTH = 0.8
 """Awake an answer must come within this share of the time that it takes otherwise."""
-EPOCH, TRIALS = 512, 8
+EPOCH, TRIALS = 1024, 8
 """Of so many questions, the first ones are trials: so many asleep, then so many awake."""
-REMEMBERED = 4 * TRIALS
+REMEMBERED = 2 * TRIALS
 """So many trials of each way are compared. Their medians: a failover or a slow neighbour says nothing of either way."""
 
 
@@ -53,19 +53,16 @@ class Worth:
     """Whether answers come sooner to who is awake, by trials of both ways."""
 
     def __init__(self) -> None:
+        self.on_trial = True  # whether the last question was asked to learn from it
         self._asked = 0
         self._prefers = False
         self._asleep: deque[float] = deque(maxlen=REMEMBERED)
         self._awake: deque[float] = deque(maxlen=REMEMBERED)
 
-    @property
-    def on_trial(self) -> bool:
-        """Whether the last question was asked to learn from it."""
-        return self._asked <= 2 * TRIALS
-
     def stay_awake(self) -> bool:
         """Which way the next question is to be asked."""
         self._asked = self._asked % EPOCH + 1
+        self.on_trial = self._asked <= 2 * TRIALS
         return self._asked > TRIALS if self.on_trial else self._prefers
 
     def learn(self, seconds: float) -> None:

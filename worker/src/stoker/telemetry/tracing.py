@@ -77,6 +77,7 @@ class _RealSpan(ProcessSpan):
 
 
 _NO_SPAN = ProcessSpan()
+_UNTRACED: AbstractContextManager[dict[str, str]] = nullcontext({})
 
 
 class Tracing:
@@ -117,7 +118,7 @@ class Tracing:
 
     def sending(self, queue: str, count: int) -> AbstractContextManager[dict[str, str]]:
         """The producer's span around an enqueue of `count` tasks. Gives the context for their envelopes."""
-        return nullcontext({}) if self._tracer is None else self._sending(self._tracer, queue, count)
+        return _UNTRACED if self._tracer is None else self._sending(self._tracer, queue, count)
 
     @contextmanager
     def _sending(self, tracer: trace.Tracer, queue: str, count: int) -> Iterator[dict[str, str]]:
