@@ -60,14 +60,18 @@ def test_it_learns_that_the_server_has_moved() -> None:
 
 
 class Watched(selectors.DefaultSelector):
-    """Remembers for how long the loop would have slept."""
+    """Remembers for how long the loop would have slept. One that would sleep until something happens has its answer then."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sleeps: list[float | None] = []
+        self.answer: asyncio.Future[None] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.sleeps.append(timeout)
+        if timeout is None and self.answer:
+            self.answer.set_result(None)
+            return []
         return super().select(timeout)
 
 
@@ -79,19 +83,20 @@ def loop() -> Iterator[asyncio.SelectorEventLoop]:
 
 
 def answered(loop: asyncio.SelectorEventLoop, *, awake: bool) -> list[float | None]:
-    """How long the loop slept between a question and its answer, which comes from a thread."""
+    """How long the loop slept between a question and its answer."""
+    selector: Watched = loop._selector  # type: ignore[attr-defined]
 
     async def ask() -> list[float | None]:
-        vigil, answer = Vigil(), loop.create_future()
+        vigil = Vigil()
         for _ in range(TRIALS + 1 if awake else 1):
             with vigil:
                 pass
-        selector = loop._selector  # type: ignore[attr-defined]
         selector.sleeps.clear()
         with vigil:
-            loop.run_in_executor(None, lambda: loop.call_soon_threadsafe(answer.set_result, None))
-            await answer
-            return list(selector.sleeps)
+            selector.answer = loop.create_future()
+            await selector.answer
+            selector.answer = None
+        return selector.sleeps
 
     return loop.run_until_complete(ask())
 
