@@ -31,6 +31,8 @@ T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 PROMOTED_AT_ONCE = 100
+CLAIM_FIELDS, LIMIT_FIELDS = 4, 3
+"""So many words enqueue.lua is told of a claim, and of a limit."""
 
 
 _json = msgspec.json.Encoder().encode
@@ -230,14 +232,13 @@ class Broker:
         return finished, dead
 
     async def _offered(self, entries: Sequence[Entry], durability: Durability) -> list[Any]:
-        if durability is Durability.MEMORY and len(entries) <= ENQUEUED_AT_ONCE:
-            parts = await scripts.run(self._redis, self._enqueue_call(entries))
-            return list(parts[0])
         calls = map(self._enqueue_call, chunks(entries, ENQUEUED_AT_ONCE))
-        if durability is Durability.MEMORY:
+        if durability is not Durability.MEMORY:
+            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
+        elif len(entries) > ENQUEUED_AT_ONCE:
             parts = await scripts.run_as_made(self._redis, calls)
         else:
-            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
+            parts = await scripts.run(self._redis, *calls)
         return [reply for part in parts for reply in part]
 
     def _enqueue_call(self, entries: Sequence[Entry]) -> Call:
@@ -279,7 +280,7 @@ def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
             claims += (message.id, claim.until[0], claim.digest, _ms(claim.ttl))
         if limit := entry.limit:
             limits += (message.id, limit.most, limit.key)
-    return [len(claims) // 4, *claims, len(limits) // 3, *limits, *tasks]
+    return [len(claims) // CLAIM_FIELDS, *claims, len(limits) // LIMIT_FIELDS, *limits, *tasks]
 
 
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:

@@ -105,7 +105,7 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
     One that the server does not know runs after the others, in a second round trip: no call may rely on an earlier one.
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
-    try:  # as errors_mapped() does, which costs more than all the rest of this
+    try:  # as errors_mapped() does, which costs as much as the rest of this
         replies = await redis.round_trip([_by_hash(redis, call) for call in calls])
         return await _heard(redis, calls, replies) if any(map(_failed, replies)) else replies
     except (ErrorReply, OSError) as error:

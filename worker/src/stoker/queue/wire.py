@@ -82,18 +82,19 @@ class Wire(asyncio.Protocol):
 
         Where the future raises ConnectionError, or TimeoutError after `patience` seconds, they may have run or not.
         """
+        whole: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not commands:
+            whole.set_result([])
+            return whole
         if self._transport.is_closing():
             raise self._end or ConnectionError("the connection is closed")
-        trip = _Trip(len(commands), self._loop.time() + patience, self._loop.create_future())
-        if not commands:
-            trip.whole.set_result([])
-            return trip.whole
+        trip = _Trip(len(commands), self._loop.time() + patience, whole)
         self._trips.append(trip)
         self._transport.write(b"".join([pack_command(each) for each in commands]))
         if self._watch is None:
             # One timer for all: a timeout for each costs more than the round trip's own Python.
             self._watch = self._loop.call_at(trip.until, self._check)
-        return trip.whole
+        return whole
 
     @property
     def socket(self) -> "socket.socket":

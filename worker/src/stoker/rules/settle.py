@@ -117,7 +117,7 @@ Transition = Succeed | Retry | Bury | Postpone | Release | Cancel
 def settle(
     outcome: Outcome, policy: Backoff, *, failures: int, random: Callable[[], float], unknown_for: float = 0.0
 ) -> Transition:
-    """What becomes of a delivery. `failures` counts earlier ones, `unknown_for` is the seconds for which nobody has known it."""
+    """What becomes of a delivery. `failures` counts earlier ones; for `unknown_for` seconds its worker has not known it."""
     match outcome:
         case Returned(value):
             return Succeed(value)
