@@ -1,8 +1,9 @@
 """Make a task die, the way a worker does it."""
 
-from stoker.queue.broker import Broker, Settlement
-from stoker.queue.connection import connect
+from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
+from stoker.queue.settlements import Settlement
+from stoker.redis.connect import connect
 from stoker.rules.settle import Bury, Failure
 
 

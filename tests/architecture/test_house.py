@@ -1,5 +1,6 @@
 """The house rules that no linter knows."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stoker.queue.scripts import REDIS_TIME
-from stoker.rules.states import MOVES, State
+from stoker.rules.states import MOVES, TaskState
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "worker" / "src", ROOT / "operator" / "src"]
@@ -49,8 +50,39 @@ def test_a_script_is_called(script: Path):
 
 def test_the_diagram_draws_the_moves():
     diagram = (ROOT / "docs/architecture/states.md").read_text()
-    drawn = {(State(a), State(b)) for a, b in re.findall(r"^ +(\w+) --> (\w+):", diagram, re.MULTILINE)}
+    drawn = {(TaskState(a), TaskState(b)) for a, b in re.findall(r"^ +(\w+) --> (\w+):", diagram, re.MULTILINE)}
     assert drawn == {(state, after) for state, moves in MOVES.items() for after in moves}
+
+
+def _name(module: Path) -> str:
+    source = next(source for source in SOURCES if module.is_relative_to(source))
+    return ".".join(module.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module makes itself."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    made = {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    return made | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+FRONT_DOORS = {"stoker", "stoker.testing"}
+"""The two packages that people import from: they alone pass on names of others."""
+
+
+def test_an_import_says_where_a_thing_lives():
+    """A name is imported from the module that defines it: a re-export hides an arrow from the import rules."""
+    trees = {_name(path): ast.parse(path.read_text()) for path in MODULES}
+    defined = {name: _defined(tree) for name, tree in trees.items()}
+    borrowed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name} does not live in {node.module}"
+        for path in [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in trees and node.module not in FRONT_DOORS
+        for alias in node.names
+        if alias.name not in defined[node.module] and f"{node.module}.{alias.name}" not in trees
+    ]
+    assert not borrowed
 
 
 def test_every_relative_link_of_the_docs_leads_somewhere():

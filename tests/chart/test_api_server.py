@@ -9,7 +9,7 @@ import yaml
 from kubeapi import ApiServer
 from rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 
-from stoker.taskqueue import load, parse
+from stoker.manifest import load, parse
 
 NAMES = count()
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:stoker-operator"

@@ -8,7 +8,7 @@ import yaml
 from rendering import SAMPLES
 
 from crd import schema, strict
-from stoker.taskqueue import load
+from stoker.manifest import load
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from rendering import Object, defaulted
 
 from crd import crd, schema, strict
-from stoker import taskqueue
+from stoker import manifest as taskqueue
 from stoker.errors import Invalid
-from stoker.rules.durations import parse_duration
-from stoker.taskqueue import TaskQueueSpec, parse
+from stoker.manifest import TaskQueueSpec, parse
+from stoker.rules.units import parse_duration
 
 SPEC = schema()["properties"]["spec"]
 STATUS = schema()["properties"]["status"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stoker import cron
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.queue.schedules import TASKQUEUE
 from stoker.rules.schedule import Definition
 

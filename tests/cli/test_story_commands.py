@@ -9,10 +9,10 @@ from typing import Any
 
 from burying import bury_next
 from patience import until
-from stoker.queue.commands import ask
-from stoker.queue.connection import connect
-from stoker.queue.events import attend
 from stoker.queue.keys import Keys
+from stoker.queue.reads.events import attend
+from stoker.redis.client import ask
+from stoker.redis.connect import connect
 
 
 def test_why_for_people_and_for_scripts(stoker: Any) -> None:

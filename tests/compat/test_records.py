@@ -14,28 +14,28 @@ from patience import until
 from servers import Kind
 from stoker import Stoker, Unique
 from stoker.errors import NotFound
-from stoker.queue.inspector import Inspector
-from stoker.rules.states import State
+from stoker.queue.reads.inspector import Inspector
+from stoker.rules.states import TaskState
 
 SOURCE = ROOT / "worker" / "src"
 LATER = 5_000
 """Ms between the record's end and the test: all leases of then have run out, all but the farthest delays are over."""
 AS_RECORDED = {
-    "kept": State.SUCCEEDED,
-    "retried": State.SCHEDULED,
-    "dead": State.DEAD,
-    "suspect": State.READY,
-    "running": State.RUNNING,
-    "keyed": State.RUNNING,
-    "other": State.RUNNING,
-    "parked": State.READY,
-    "low": State.READY,
-    "plain": State.READY,
-    "high": State.READY,
-    "soon": State.SCHEDULED,
-    "far": State.SCHEDULED,
-    "only": State.SCHEDULED,
-    "gone": State.CANCELLED,
+    "kept": TaskState.SUCCEEDED,
+    "retried": TaskState.SCHEDULED,
+    "dead": TaskState.DEAD,
+    "suspect": TaskState.READY,
+    "running": TaskState.RUNNING,
+    "keyed": TaskState.RUNNING,
+    "other": TaskState.RUNNING,
+    "parked": TaskState.READY,
+    "low": TaskState.READY,
+    "plain": TaskState.READY,
+    "high": TaskState.READY,
+    "soon": TaskState.SCHEDULED,
+    "far": TaskState.SCHEDULED,
+    "only": TaskState.SCHEDULED,
+    "gone": TaskState.CANCELLED,
 }
 TO_BE_RUN = AS_RECORDED.keys() - {"kept", "gone", "far"} | {"inbox"}
 
@@ -58,7 +58,7 @@ async def shop(request: pytest.FixtureRequest, record: Path) -> AsyncIterator[St
         await app.close()
 
 
-async def states(inspector: Inspector) -> dict[str, State]:
+async def states(inspector: Inspector) -> dict[str, TaskState]:
     return {name: (await inspector.task(QUEUE, name)).state for name in AS_RECORDED}
 
 
@@ -91,12 +91,12 @@ async def test_a_recorded_queue_is_understood_and_drained(shop: Stoker) -> None:
     assert {first[name] for name in ("suspect", "running", "keyed", "other")} == {2}, "runs that were lost count as attempts"
     assert [name for name, _ in ran if name in {"high", "plain", "low"}] == ["high", "plain", "low"], "priorities of then"
     assert len(ran) == len({name for name, _ in ran}), "each of them once"
-    assert (await inspector.task(QUEUE, "far")).state is State.SCHEDULED
+    assert (await inspector.task(QUEUE, "far")).state is TaskState.SCHEDULED
     assert not [finding async for finding in inspector.examine(QUEUE)]
 
 
 async def has_ended(inspector: Inspector, name: str) -> bool:
     try:
-        return (await inspector.task(QUEUE, name)).state is State.SUCCEEDED
+        return (await inspector.task(QUEUE, name)).state is TaskState.SUCCEEDED
     except NotFound:  # it lies in the inbox
         return False

@@ -13,11 +13,11 @@ from record import ROOT, kill, records, run, unpacked, worker
 import redis
 from patience import until
 from servers import Server
-from stoker.call import TaskCall
-from stoker.client import Client
+from stoker.client.call import TaskCall
+from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused
-from stoker.queue.inspector import QueueStats
 from stoker.queue.keys import LAYOUT, Keys
+from stoker.queue.records import QueueStats
 
 SOURCE = ROOT / "worker" / "src"
 EACH = 120

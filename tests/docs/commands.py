@@ -23,7 +23,7 @@ from pages import ROOT
 
 from programs import binary
 from stoker.cli import build
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.gateway.app import create_app
 
 _SEPARATORS = frozenset({"&&", "||", "|", ";", "&"})

@@ -9,7 +9,7 @@ import yaml
 from pages import ROOT
 
 from crd import schema, strict
-from stoker.taskqueue import parse
+from stoker.manifest import parse
 
 TASKQUEUE = {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "emails"}}
 SMALLEST: dict[str, Any] = {"worker": {"image": "registry.example.org/shop:1.4"}}

@@ -6,7 +6,7 @@ import msgspec
 from pages import ROOT
 
 from stoker.queue.keys import LAYOUT
-from stoker.rules.entry import FIELDS
+from stoker.rules.inbox_entry import FIELDS
 from stoker.rules.message import Message, Success
 from stoker.rules.settle import Failure
 

@@ -13,8 +13,8 @@ from stage import Stage, staged
 
 from patience import until
 from servers import Server, free_port
-from stoker.call import TaskCall
-from stoker.client import Client
+from stoker.client.call import TaskCall
+from stoker.client.client import Client
 
 PER_SECOND, BURST = 5, 2
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from servers import Valkey
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.gateway.app import create_app
 
 

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 import redis
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.gateway.requests import TaskRequest
-from stoker.options import Options
 from stoker.queue.keys import Keys
-from stoker.rules.entry import FIELDS
+from stoker.rules.inbox_entry import FIELDS
 from stoker.rules.message import MAX_PAYLOAD_BYTES, decode
 from stoker.rules.retry import Backoff, Jitter
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
+from stoker.task.options import Options
 
 JSON = {"content-type": "application/json"}
 
@@ -282,8 +282,8 @@ async def test_a_batch_is_answered_task_by_task(api: httpx.AsyncClient, client: 
     assert reply["tasks"][2] == {"task_id": "same", "duplicate": True}
     assert reply["tasks"][3]["task_id"] == "other"
     assert "choose another id" in reply["tasks"][3]["error"]
-    assert (await client.status("one", "last")).state is State.READY
-    assert (await client.status("two", reply["tasks"][1]["task_id"])).state is State.SCHEDULED
+    assert (await client.status("one", "last")).state is TaskState.READY
+    assert (await client.status("two", reply["tasks"][1]["task_id"])).state is TaskState.SCHEDULED
 
 
 async def test_a_batch_keeps_its_order(api: httpx.AsyncClient) -> None:

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from burying import bury_next
-from stoker.client import Client
+from stoker.client.client import Client
 
 
 async def test_an_unknown_task_is_not_found(api: httpx.AsyncClient) -> None:

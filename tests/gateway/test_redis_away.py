@@ -6,7 +6,7 @@ import time
 import httpx
 
 from servers import Valkey, running_valkey
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.gateway.app import create_app
 
 REQUESTS = [

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stoker.client import Client
+from stoker.client.client import Client
 
 
 @pytest.mark.parametrize(

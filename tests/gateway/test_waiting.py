@@ -5,10 +5,10 @@ import inspect
 
 import pytest
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import NotFound, RedisUnavailable
 from stoker.gateway.backend import AT_ONCE, Backend
-from stoker.queue.connection import connect
+from stoker.redis.connect import connect
 
 
 @pytest.fixture

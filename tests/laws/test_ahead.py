@@ -2,8 +2,8 @@
 
 import pytest
 
-from stoker.queue.broker import Delivery
-from stoker.worker.ahead import PATIENCE, SHARE, SHORT, Ahead
+from stoker.queue.records import Delivery
+from stoker.worker.loop.prefetch import PATIENCE, SHARE, SHORT, Prefetch
 
 SLOTS = 8 * SHARE
 
@@ -12,9 +12,9 @@ def delivery(number: int) -> Delivery:
     return Delivery(f"t{number}", f"fence-{number}", b"{}", 0, 0, waited=2.0)
 
 
-def ahead(*runs: float) -> Ahead:
+def ahead(*runs: float) -> Prefetch:
     """After runs of so many seconds."""
-    kept = Ahead(SLOTS)
+    kept = Prefetch(SLOTS)
     for seconds in runs:
         kept.learn(seconds)
     return kept
@@ -35,7 +35,7 @@ def test_how_many_may_wait(runs: tuple[float, ...], limit: int) -> None:
 
 
 def test_a_worker_of_one_slot_takes_nobody_ahead() -> None:
-    kept = Ahead(1)
+    kept = Prefetch(1)
     kept.learn(0.001)
     assert kept.limit == 0
 

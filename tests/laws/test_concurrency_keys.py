@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stoker import Concurrency, Invalid, Stoker
+from stoker.app.task import Task
 from stoker.rules.concurrency import Limit
-from stoker.task import Task
 
 app = Stoker("shop")
 

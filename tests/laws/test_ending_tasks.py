@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stoker.worker.ending import end
+from stoker.worker.system.aio import end
 
 
 async def test_a_lost_cancellation_is_sent_again() -> None:

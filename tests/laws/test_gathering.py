@@ -8,8 +8,9 @@ import pytest
 
 from patience import until
 from stoker.errors import RedisUnavailable
-from stoker.queue.broker import Entry, Receipt
-from stoker.queue.gathering import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Gathering, Outcomes
+from stoker.queue.batching import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Batching, Outcomes
+from stoker.queue.broker import Entry
+from stoker.queue.records import Receipt
 
 
 def entries(*names: str) -> list[Entry]:
@@ -37,20 +38,20 @@ class Road:
         return [Receipt(name, None) for name in names]
 
 
-async def offer(gathering: Gathering, *names: str) -> list[str]:
+async def offer(gathering: Batching, *names: str) -> list[str]:
     return [cast(Receipt, outcome).id for outcome in await gathering.offer(entries(*names))]
 
 
 async def test_one_alone_goes_at_once() -> None:
     road = Road()
     road.open.set()
-    assert await offer(Gathering(road.offer), "a", "b") == ["a", "b"]
+    assert await offer(Batching(road.offer), "a", "b") == ["a", "b"]
     assert road.trips == [["a", "b"]]
 
 
 async def test_those_who_come_meanwhile_go_together_and_get_their_own() -> None:
     road = Road()
-    gathering = Gathering(road.offer)
+    gathering = Batching(road.offer)
     asked = [asyncio.create_task(offer(gathering, f"{n}", f"{n}'")) for n in range(10)]
     await road.full()
     road.open.set()
@@ -62,7 +63,7 @@ async def test_those_who_come_meanwhile_go_together_and_get_their_own() -> None:
 
 async def test_no_trip_is_too_large() -> None:
     road = Road()
-    gathering = Gathering(road.offer)
+    gathering = Batching(road.offer)
     asked = [asyncio.create_task(offer(gathering, *[f"{n}.{m}" for m in range(200)])) for n in range(9)]
     await road.full()
     road.open.set()
@@ -73,7 +74,7 @@ async def test_no_trip_is_too_large() -> None:
 
 async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() -> None:
     road = Road()
-    gathering = Gathering(road.offer)
+    gathering = Batching(road.offer)
     road.breaks = True
     asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
     await road.full()
@@ -87,7 +88,7 @@ async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() 
 
 async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back() -> None:
     road = Road()
-    gathering = Gathering(road.offer)
+    gathering = Batching(road.offer)
     asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
     await road.full()
     asked[3].cancel()
@@ -99,7 +100,7 @@ async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back(
 
 async def test_whoever_gives_up_on_the_way_frees_the_road() -> None:
     road = Road()
-    gathering = Gathering(road.offer)
+    gathering = Batching(road.offer)
     asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(3)]
     await road.full()
     asked[0].cancel()

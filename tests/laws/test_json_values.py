@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from stoker.errors import Invalid
-from stoker.signature import Signature
+from stoker.task.signature import Signature
 
 
 class Colour(enum.Enum):
@@ -254,7 +254,7 @@ def test_pydantic_is_not_imported_by_those_who_do_not_use_it() -> None:
     code = """
 import sys
 from stoker import Context, Invalid, Stoker
-from stoker.worker.verdict import returned
+from stoker.worker.run.outcome import returned
 
 app = Stoker("shop")
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.lazy import Lazy
+from stoker.client.lazy import Lazy
 
 LOOKS = st.lists(st.one_of(st.integers(-12, 12), st.slices(10)), max_size=6)
 

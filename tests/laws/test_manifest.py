@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
+from stoker.manifest import DEFAULT_ROUNDS, TaskQueue, load, parse
 from stoker.rules.retry import Jitter, Retry
-from stoker.taskqueue import DEFAULT_ROUNDS, TaskQueue, load, parse
 
 
 def manifest(spec: object, **metadata: object) -> dict[str, Any]:

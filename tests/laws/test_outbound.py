@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from stoker.errors import Invalid
-from stoker.rules.outbound import LONGEST_WAIT, Allowed, Verdict, judge, retry_after
+from stoker.rules.allow_list import LONGEST_WAIT, Allowed, Verdict, judge, retry_after
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 LIST = "api.example.org, *.example.net:8443 http://legacy.example.org,[2606:4700::1111]"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.errors import Invalid
-from stoker.queue.reader import QueueStats, together
+from stoker.queue.reads.reader import together
+from stoker.queue.records import QueueStats
 from stoker.rules.partitions import MOST, Kind, place_of, places, share
 
 ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)

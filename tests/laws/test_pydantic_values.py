@@ -23,8 +23,8 @@ from pydantic import (
 from typing_extensions import TypeAliasType
 
 from stoker.errors import Invalid
-from stoker.signature import Signature
-from stoker.values import write
+from stoker.task.signature import Signature
+from stoker.task.values import write
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
-from stoker.queue.failures import PASSING, TO_MEND, mapped
 from stoker.queue.health import complaint
-from stoker.queue.replies import ErrorReply, told
+from stoker.redis.failures import PASSING, TO_MEND, mapped
+from stoker.redis.replies import ErrorReply, told
 
 
 @pytest.mark.parametrize(

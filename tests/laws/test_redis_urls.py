@@ -5,8 +5,8 @@ import ssl
 import pytest
 
 from stoker.errors import Invalid
-from stoker.queue.address import Master, Nodes, Single, read, without_password
-from stoker.queue.connection import connect
+from stoker.redis.connect import connect
+from stoker.redis.url import ClusterUrl, SentinelUrl, Single, read, without_password
 
 
 def test_one_server():
@@ -23,7 +23,7 @@ def test_one_server_over_tls(tmp_path):
 
 def test_the_master_behind_sentinels():
     address = read("redis+sentinel://anna:secret@s1:7000,s2,[::1]:7001/main/2?sentinel_password=other")
-    assert address == Master(
+    assert address == SentinelUrl(
         "main",
         [("s1", 7000), ("s2", 26379), ("::1", 7001)],
         {"username": "anna", "password": "secret", "db": 2},
@@ -33,7 +33,7 @@ def test_the_master_behind_sentinels():
 
 def test_sentinels_over_tls_are_asked_over_tls():
     address = read("rediss+sentinel://s1/main")
-    assert isinstance(address, Master)
+    assert isinstance(address, SentinelUrl)
     assert address.options["ssl"] is address.sentinel_options["ssl"] is True
 
 
@@ -80,12 +80,12 @@ def test_what_other_clients_need_to_be_told_is_read_over():
 
 
 def test_where_it_is_said_and_who_may_come_in_is_not():
-    assert read("redis+sentinel://s1/main") == Master("main", [("s1", 26379)], {}, {})
-    assert read("redis+cluster://n1") == Nodes([("n1", 6379)], {})
+    assert read("redis+sentinel://s1/main") == SentinelUrl("main", [("s1", 26379)], {}, {})
+    assert read("redis+cluster://n1") == ClusterUrl([("n1", 6379)], {})
 
 
 def test_the_nodes_of_a_cluster():
-    assert read("redis+cluster://:secret@n1:7000,n2") == Nodes([("n1", 7000), ("n2", 6379)], {"password": "secret"})
+    assert read("redis+cluster://:secret@n1:7000,n2") == ClusterUrl([("n1", 7000), ("n2", 6379)], {"password": "secret"})
 
 
 @pytest.mark.parametrize(

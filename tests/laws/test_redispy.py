@@ -7,9 +7,9 @@ from redis._parsers import BaseParser
 
 from redis import exceptions
 from stoker.errors import RedisRefused, RedisUnavailable
-from stoker.queue.failures import PASSING, TO_MEND, mapped
-from stoker.queue.redispy import ours
-from stoker.queue.replies import ErrorReply
+from stoker.redis.failures import PASSING, TO_MEND, mapped
+from stoker.redis.redispy import ours
+from stoker.redis.replies import ErrorReply
 
 
 @pytest.mark.parametrize(

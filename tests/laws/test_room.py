@@ -1,10 +1,10 @@
 """What a worker has asked for is not asked for twice."""
 
-from stoker.worker.room import Room
+from stoker.worker.loop.prefetch import InFlight
 
 
 def test_what_is_asked_for_is_counted_until_it_is_over_and_once() -> None:
-    room = Room()
+    room = InFlight()
     first, second = room.book(3, suspect=True), room.book(4, suspect=False)
     assert (room.asked, room.suspect_asked_for) == (7, True)
     second.over()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.rules.sizes import parse_size
+from stoker.rules.units import parse_size
 
 
 @pytest.mark.parametrize(

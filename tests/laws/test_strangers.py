@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from stoker.rules.message import Message
-from stoker.worker.strangers import MOST_STRANGERS, Strangers
+from stoker.worker.loop.unknown_tasks import MOST_STRANGERS, UnknownTasks
 
 ENQUEUED = 1000.0
 
@@ -13,18 +13,18 @@ def message(task: str = "of_the_next_version", version: int = 0, enqueued: float
 
 
 def test_it_counts_from_the_first_meeting() -> None:
-    strangers = Strangers()
+    strangers = UnknownTasks()
     assert [strangers.unknown_for(message(), at) for at in (5000.0, 5005.0, 5600.0)] == [0, 5, 600], "however old the task is"
 
 
 def test_a_task_that_came_later_counts_from_its_enqueue() -> None:
-    strangers = Strangers()
+    strangers = UnknownTasks()
     strangers.unknown_for(message(), 1000.0)
     assert strangers.unknown_for(message(enqueued=9000.0), 9005.0) == 5
 
 
 def test_every_name_and_version_counts_for_itself() -> None:
-    strangers = Strangers()
+    strangers = UnknownTasks()
     strangers.unknown_for(message(), 1000.0)
     assert strangers.unknown_for(message(task="another"), 2000.0) == 0
     assert strangers.unknown_for(message(version=2), 2000.0) == 0
@@ -32,7 +32,7 @@ def test_every_name_and_version_counts_for_itself() -> None:
 
 def test_of_too_many_kinds_the_later_count_from_their_enqueue() -> None:
     """So that each comes to an end, and a sender of made-up names cannot fill a worker's memory."""
-    strangers = Strangers()
+    strangers = UnknownTasks()
     for number in range(MOST_STRANGERS):
         strangers.unknown_for(message(task=f"made-up-{number}"), 1000.0)
     assert strangers.unknown_for(message(task="one-more"), 1300.0) == 300

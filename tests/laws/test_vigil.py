@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from stoker.queue.vigil import EPOCH, TRIALS, Vigil, Worth
+from stoker.redis.spin_wait import EPOCH, TRIALS, SpinWait, Worth
 
 QUESTIONS = 20 * EPOCH
 
@@ -87,7 +87,7 @@ def answered(loop: asyncio.SelectorEventLoop, *, awake: bool) -> list[float | No
     selector: Watched = loop._selector  # type: ignore[attr-defined]
 
     async def ask() -> list[float | None]:
-        vigil = Vigil()
+        vigil = SpinWait()
         for _ in range(TRIALS + 1 if awake else 1):
             with vigil:
                 pass
@@ -108,7 +108,7 @@ def test_awake_the_loop_goes_round_without_sleeping(loop: asyncio.SelectorEventL
 
 def test_others_have_their_turn_each_time_and_one_vigil_goes_round_once(loop: asyncio.SelectorEventLoop) -> None:
     async def scenario() -> None:
-        vigil, rounds = Vigil(), 0
+        vigil, rounds = SpinWait(), 0
         for _ in range(TRIALS):
             with vigil:
                 pass

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.rules.states import MOVES, State
-from stoker.rules.story import GONE, LEADS_TO, What
-from stoker.rules.why import Cause, Facts, Hand, explain
+from stoker.rules.history import GONE, LEADS_TO, What
+from stoker.rules.states import MOVES, TaskState
+from stoker.rules.why import Cause, Facts, WorkerInfo, explain
 
 NOW = 1_800_000_000_000
-FREE, BUSY = Hand(slots=4, busy=1), Hand(slots=4, busy=4)
+FREE, BUSY = WorkerInfo(slots=4, busy=1), WorkerInfo(slots=4, busy=4)
 
 
-def facts(state: State = State.READY, **others: Any) -> Facts:
-    line = {"ahead": 0} if state is State.READY else {}
+def facts(state: TaskState = TaskState.READY, **others: Any) -> Facts:
+    line = {"ahead": 0} if state is TaskState.READY else {}
     circumstances = {"workers": 1, "hands": (FREE,), **line, **others}
     return Facts("t1", "send_email", "emails", state, NOW, **circumstances)
 
@@ -31,28 +31,36 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
         pytest.param(facts(paused=True), [Cause.PAUSED, Cause.NEXT], "stoker resume -q emails", id="paused"),
         pytest.param(facts(workers=0, hands=()), [Cause.NO_WORKERS, Cause.NEXT], "no worker of queue emails is alive", id="nobody"),
         pytest.param(
-            facts(workers=1, hands=(Hand(slots=4, draining=True),)), [Cause.NO_WORKERS, Cause.NEXT], "are leaving", id="all leave"
+            facts(workers=1, hands=(WorkerInfo(slots=4, draining=True),)),
+            [Cause.NO_WORKERS, Cause.NEXT],
+            "are leaving",
+            id="all leave",
         ),
         pytest.param(
-            facts(hands=(Hand(4, 0, tasks=frozenset({"resize"})),)),
+            facts(hands=(WorkerInfo(4, 0, tasks=frozenset({"resize"})),)),
             [Cause.UNKNOWN_TASK, Cause.NEXT],
             "no live worker knows a task named 'send_email'; known are: resize",
             id="unknown to all",
         ),
         pytest.param(
-            facts(workers=2, hands=(Hand(4, 0, tasks=frozenset({"resize"})), Hand(4, 0, tasks=frozenset({"send_email"})))),
+            facts(
+                workers=2, hands=(WorkerInfo(4, 0, tasks=frozenset({"resize"})), WorkerInfo(4, 0, tasks=frozenset({"send_email"})))
+            ),
             [Cause.NEXT],
             "next",
             id="known to one",
         ),
         pytest.param(
-            facts(workers=2, hands=(Hand(4, 0, tasks=frozenset({"resize"})), Hand(4, 0))),
+            facts(workers=2, hands=(WorkerInfo(4, 0, tasks=frozenset({"resize"})), WorkerInfo(4, 0))),
             [Cause.NEXT],
             "next",
             id="one does not say",
         ),
         pytest.param(
-            facts(workers=200, hands=(Hand(4, 0, tasks=frozenset({"resize"})),)), [Cause.NEXT], "next", id="most were not asked"
+            facts(workers=200, hands=(WorkerInfo(4, 0, tasks=frozenset({"resize"})),)),
+            [Cause.NEXT],
+            "next",
+            id="most were not asked",
         ),
         pytest.param(
             facts(parked=True, key="customer:7", most=2, holders=("a", "b"), ahead=1),
@@ -64,33 +72,35 @@ def facts(state: State = State.READY, **others: Any) -> Facts:
             facts(back_at=NOW + 300), [Cause.RATE_LIMIT, Cause.NEXT], "rate limit lets the next task go in 0.3 s", id="throttled"
         ),
         pytest.param(facts(suspect=True, losses=2), [Cause.SUSPECT, Cause.NEXT], "lost with its worker 2 times", id="a suspect"),
-        pytest.param(facts(State.SCHEDULED, at=NOW + 9_000), [Cause.NOT_DUE], "due in 9.0 s", id="not due"),
+        pytest.param(facts(TaskState.SCHEDULED, at=NOW + 9_000), [Cause.NOT_DUE], "due in 9.0 s", id="not due"),
         pytest.param(
-            facts(State.SCHEDULED, at=NOW + 600_000, failure="SmtpError: 451"),
+            facts(TaskState.SCHEDULED, at=NOW + 600_000, failure="SmtpError: 451"),
             [Cause.NOT_DUE],
             "due in 10 min for another attempt after SmtpError: 451",
             id="a retry",
         ),
-        pytest.param(facts(State.SCHEDULED, at=NOW - 1, overdue=3), [Cause.OVERDUE], "it is due, with 2 others", id="overdue"),
+        pytest.param(facts(TaskState.SCHEDULED, at=NOW - 1, overdue=3), [Cause.OVERDUE], "it is due, with 2 others", id="overdue"),
         pytest.param(
-            facts(State.SCHEDULED, at=NOW + 9_000, workers=0, hands=()),
+            facts(TaskState.SCHEDULED, at=NOW + 9_000, workers=0, hands=()),
             [Cause.NO_WORKERS, Cause.NOT_DUE],
             "no worker",
             id="due to nobody",
         ),
-        pytest.param(facts(State.RUNNING, at=NOW + 1, worker="pod-1"), [Cause.RUNNING], "runs on worker pod-1", id="running"),
+        pytest.param(facts(TaskState.RUNNING, at=NOW + 1, worker="pod-1"), [Cause.RUNNING], "runs on worker pod-1", id="running"),
         pytest.param(
-            facts(State.RUNNING, at=NOW - 1, worker="pod-1"), [Cause.LEASE_OVER], "has not renewed its lease", id="lease over"
+            facts(TaskState.RUNNING, at=NOW - 1, worker="pod-1"), [Cause.LEASE_OVER], "has not renewed its lease", id="lease over"
         ),
         pytest.param(
-            facts(State.RUNNING, at=NOW + 1, worker="pod-1", cancel_at=NOW - 2_000),
+            facts(TaskState.RUNNING, at=NOW + 1, worker="pod-1", cancel_at=NOW - 2_000),
             [Cause.CANCEL_REQUESTED, Cause.RUNNING],
             "cancellation was asked for 2.0 s ago",
             id="cancelled while it runs",
         ),
-        pytest.param(facts(State.DEAD, failure="ValueError: no"), [Cause.DEAD], "waits for a redrive: ValueError: no", id="dead"),
-        pytest.param(facts(State.SUCCEEDED, paused=True), [Cause.SUCCEEDED], "succeeded", id="done: nothing holds it back"),
-        pytest.param(facts(State.CANCELLED, workers=0, hands=()), [Cause.CANCELLED], "cancelled", id="cancelled"),
+        pytest.param(
+            facts(TaskState.DEAD, failure="ValueError: no"), [Cause.DEAD], "waits for a redrive: ValueError: no", id="dead"
+        ),
+        pytest.param(facts(TaskState.SUCCEEDED, paused=True), [Cause.SUCCEEDED], "succeeded", id="done: nothing holds it back"),
+        pytest.param(facts(TaskState.CANCELLED, workers=0, hands=()), [Cause.CANCELLED], "cancelled", id="cancelled"),
     ],
 )
 def test_what_a_person_is_told(situation: Facts, causes: list[Cause], words: str) -> None:
@@ -107,20 +117,20 @@ def test_what_a_person_is_told(situation: Facts, causes: list[Cause], words: str
         pytest.param(facts(ahead=9, rate=5.0, paused=True), None, id="paused"),
         pytest.param(facts(ahead=9, rate=5.0, workers=0, hands=()), None, id="nobody works"),
         pytest.param(facts(ahead=9, rate=5.0, parked=True, key="k", most=1), None, id="parked: others of its key decide"),
-        pytest.param(facts(State.RUNNING, rate=5.0), None, id="running: nobody knows"),
+        pytest.param(facts(TaskState.RUNNING, rate=5.0), None, id="running: nobody knows"),
     ],
 )
 def test_when_it_may_have_ended(situation: Facts, seconds: float | None) -> None:
     assert explain(situation).eta == seconds
 
 
-hands = st.builds(Hand, st.integers(0, 9), st.integers(0, 9), st.booleans(), st.none() | st.frozensets(st.text(max_size=3)))
+hands = st.builds(WorkerInfo, st.integers(0, 9), st.integers(0, 9), st.booleans(), st.none() | st.frozensets(st.text(max_size=3)))
 situations = st.builds(
     Facts,
     st.just("t"),
     st.just("task"),
     st.just("q"),
-    st.sampled_from(State),
+    st.sampled_from(TaskState),
     st.just(NOW),
     at=st.none() | st.integers(NOW - 10**7, NOW + 10**7),
     ahead=st.none() | st.integers(0, 10**6),

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from stoker import Stoker
 from stoker.cli import build
-from stoker.rules.durations import format_duration
+from stoker.manifest import TaskQueue, parse
+from stoker.rules.units import format_duration
 from stoker.settings import PREFIX, WorkerSettings, worker_environment
-from stoker.taskqueue import TaskQueue, parse
-from stoker.worker.command import Command
+from stoker.worker.process.command import Command
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
 ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD"}

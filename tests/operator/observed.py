@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stoker.taskqueue import TaskQueue, parse
+from stoker.manifest import TaskQueue, parse
 from stoker_operator.plan import Live, live
 from stoker_operator.resources import Connection, Object, Owner, Ref, deployment
 

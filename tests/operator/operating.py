@@ -17,10 +17,11 @@ import httpx
 from apiserver import ApiServer, process
 
 from servers import free_port
-from stoker.queue.broker import Broker, Entry, Settlement
-from stoker.queue.connection import connect
-from stoker.queue.inspector import Inspector
+from stoker.queue.broker import Broker, Entry
 from stoker.queue.keys import Keys
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.settlements import Settlement
+from stoker.redis.connect import connect
 from stoker.rules.message import IdFactory, Message, encode_payload
 from stoker.rules.settle import Succeed
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from observed import REF, task_queue
 
 from stoker.autoscale.decide import Memory
-from stoker.queue.inspector import QueueStats
+from stoker.queue.records import QueueStats
 from stoker_operator.conditions import Condition, conditions, notes, written
 from stoker_operator.plan import Halt
 from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers

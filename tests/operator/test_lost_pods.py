@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from operating import Cluster, Operator, Queues, unique, until
 
-from stoker.queue.inspector import QueueStats
+from stoker.queue.records import QueueStats
 
 AT_ONCE = 5.0
 """Seconds, on a slow machine; a lease is 30."""

@@ -4,8 +4,8 @@ from operating import until
 
 from servers import Kind
 from stoker.queue.broker import Broker, Entry
-from stoker.queue.connection import connect
 from stoker.queue.keys import Keys
+from stoker.redis.connect import connect
 from stoker.rules.message import Message, encode_payload
 from stoker_operator.readings import Readings
 from stoker_operator.roster import Reading

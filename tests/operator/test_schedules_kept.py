@@ -6,7 +6,9 @@ import pytest
 from operating import FAST, Cluster, Queues, unique, until
 
 from servers import Valkey
-from stoker.queue.inspector import Inspector, QueueStats, Schedules
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.records import QueueStats
+from stoker.queue.schedules import Schedules
 
 NEVER = {"name": "yearly", "cron": "@yearly", "task": "report", "payload": {"year": "last"}}
 SOON = {"name": "soon", "cron": "@every 1s", "task": "noop"}

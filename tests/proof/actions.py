@@ -12,15 +12,17 @@ from msgspec import UNSET, Raw
 from world import Worker, World, name_of
 
 from stoker.errors import Conflict
-from stoker.queue.broker import Delivery, Entry, Pulse, Receipt, Settlement, Turn, pulse
-from stoker.queue.items import Keyed, launch_call, pack
-from stoker.queue.notes import Note
-from stoker.queue.outbox import Homed, Waiting
+from stoker.queue.broker import Entry, pulse
+from stoker.queue.progress import Note
+from stoker.queue.records import Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import run
+from stoker.queue.settlements import Settlement
+from stoker.queue.workflows.effects import Keyed, launch_call, pack
+from stoker.queue.workflows.outbox import Homed, Waiting
 from stoker.rules.items import Arrive, Item, Join, Send, Start, begin, follow
 from stoker.rules.message import decode, digest, encode
 from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, read_entry, read_onward
-from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
 
 ORIGIN = Origin(1_800_000_000_000)
 
@@ -64,7 +66,7 @@ def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = (
         "succeed": Succeed(b"%d" % number),
         "retry": Retry(0, failure),
         "retry later": Retry(7, failure),
-        "postpone": Postpone(5),
+        "snooze": Snooze(5),
         "release": Release(),
         "bury": Bury(failure),
         "cancel": Cancel(),
@@ -242,7 +244,7 @@ def as_end(settlement: Settlement) -> End:
             body = failure.type
         case Bury(failure):
             body = failure.type
-        case Postpone(delay):
+        case Snooze(delay):
             pass
     return End(settlement.id, settlement.fence, verb, round(delay * 1000), body, round(settlement.busy * 1000))
 

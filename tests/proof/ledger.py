@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from picture import Picture
 
-from stoker.queue.broker import Delivery
+from stoker.queue.records import Delivery
 
 
 def _new(before: Iterable[bytes], after: Iterable[bytes]) -> set[str]:

@@ -273,7 +273,7 @@ class Model:
             item.remember(worker, failure)
 
     def _count(self, verb: str, busy: int) -> None:
-        counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "postpone": "postponed"}
+        counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "snooze": "postponed"}
         self.counters[counted.get(verb, "stopped")] += 1
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from line import QUEUE
 
-from stoker.queue.items import US, pack
 from stoker.queue.keys import Keys
+from stoker.queue.workflows.effects import US, pack
 from stoker.rules.items import Arrive, Item, Join, Send, Start
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
 from stoker.rules.plan import Member

@@ -331,19 +331,19 @@ BUGS = (
     ),
     Bug(
         "an entry leaves the outbox before it has arrived",
-        "outbox.py",
+        "workflows/outbox.py",
         "items = await self._items(entry.fields)",
         "items = await self._items(entry.fields); await ask(self._redis, 'XDEL', self._keys.outbox, entry.number)",
     ),
     Bug(
         "members are relayed before their join",
-        "outbox.py",
+        "workflows/outbox.py",
         "            await self._perform([item for item in items if not item.is_join])",
         "            await self._perform([item for item in items if item.is_join])",
     ),
     Bug(
         "who died while it relayed is believed to have arrived",
-        "outbox.py",
+        "workflows/outbox.py",
         "Keyed(_key(entry.key, item), pack(item))",
         "Keyed(entry.key, pack(item))",
     ),
@@ -436,10 +436,10 @@ def planted(bug: Bug, folder: Path) -> Iterator[Engine]:
         with patch("stoker.queue.scripts._FOLDER", copy / "lua"):
             if bug.file == "broker.py":
                 yield Engine(broker=_module(file).Broker)
-            elif bug.file == "outbox.py":
+            elif bug.file == "workflows/outbox.py":
                 yield Engine(outbox=_module(file).Outbox)
             elif bug.file == "reaping.py":
-                with patch("stoker.queue.inspector.reap_host", _module(file).reap_host):
+                with patch("stoker.queue.reads.inspector.reap_host", _module(file).reap_host):
                     yield Engine()
             else:
                 yield Engine()

@@ -16,7 +16,8 @@ from model import Item, Rules, place_at
 from steps import perform_act
 from world import Fork, Step, Worker, World, fork, worker_of
 
-from stoker.queue.broker import Delivery, Entry
+from stoker.queue.broker import Entry
+from stoker.queue.records import Delivery
 
 TASKS, WORKERS = ("a", "b"), (0, 1)
 PAST_THE_LEASE = 31_000

@@ -17,27 +17,27 @@ from world import Pick, Step, Worker, World, worker_of
 
 from stoker.errors import StokerError
 from stoker.queue.broker import Entry
-from stoker.queue.events import attend
-from stoker.queue.inspector import Inspector
-from stoker.queue.outbox import Outbox
+from stoker.queue.reads.events import attend
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.items import Send, Start
 from stoker.rules.plan import Entry as OutboxEntry
 from stoker.rules.plan import Link, Origin
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
 
 PRIORITIES = (0, 0, 3, -100)
 DELAYS = (0, 0, 0, 10_000, 40_000)
-VERBS = ("succeed", "succeed", "retry", "retry later", "postpone", "release", "bury", "cancel")
+VERBS = ("succeed", "succeed", "retry", "retry later", "snooze", "release", "bury", "cancel")
 SECOND, HOUR = 1000, 3600_000
 UNTIL: tuple[Until, ...] = ("started", "done")
 LATER = (1, SECOND, 7 * SECOND, 11 * SECOND, 29_500, 31 * SECOND)
 PLACES = {
-    State.READY: ("ready", "suspects"),
-    State.SCHEDULED: ("scheduled",),
-    State.DEAD: ("dead",),
-    State.SUCCEEDED: ("done",),
-    State.CANCELLED: ("cancelled",),
+    TaskState.READY: ("ready", "suspects"),
+    TaskState.SCHEDULED: ("scheduled",),
+    TaskState.DEAD: ("dead",),
+    TaskState.SUCCEEDED: ("done",),
+    TaskState.CANCELLED: ("cancelled",),
 }
 
 
@@ -190,7 +190,7 @@ def relay_again(world: World, pick: Pick) -> None:
     _send(world, pick)
     entries = world.call(Outbox(world.client, world.keys).read())
     relay_all(world, entries)
-    _purge(world, pick((State.READY, State.SCHEDULED)))
+    _purge(world, pick((TaskState.READY, TaskState.SCHEDULED)))
     relay_all(world, entries)
 
 
@@ -340,14 +340,14 @@ def purge(world: World, pick: Pick) -> None:
     _purge(world, pick(tuple(PLACES)))
 
 
-def _purge(world: World, state: State) -> None:
+def _purge(world: World, state: TaskState) -> None:
     gone = world.call(_total(world.line.inspector, state))
     purged = world.model.purge(*PLACES[state])
     world.forget(purged)
     answers(gone, len(purged))
 
 
-async def _total(inspector: Inspector, state: State) -> int:
+async def _total(inspector: Inspector, state: TaskState) -> int:
     return sum([gone async for gone in inspector.purge(QUEUE, state)])
 
 

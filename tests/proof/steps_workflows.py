@@ -7,7 +7,7 @@ from line import QUEUE, message
 from steps import PRIORITIES, step
 from world import Pick, World
 
-from stoker.queue.outbox import Outbox
+from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.items import Item, follow
 from stoker.rules.plan import NO_RESULT, Chain, Group, Link, Onward, number
 

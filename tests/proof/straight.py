@@ -12,8 +12,8 @@ import hiredis
 from redis.asyncio import Redis
 
 from redis import ResponseError
-from stoker.queue.commands import Routed
-from stoker.queue.replies import ErrorReply, code
+from stoker.redis.client import Routed
+from stoker.redis.replies import ErrorReply, code
 
 T = TypeVar("T")
 Command = Iterable[Any]

@@ -8,7 +8,7 @@ from line import DONE, LEASE, Line, now, open_line
 from movable import NEW_YEAR_2027, MovableClock
 
 from servers import Server
-from stoker.queue.broker import Reaped
+from stoker.queue.reaping import Reaped
 
 HOUR = 3600_000
 Timed = tuple[Server, MovableClock]

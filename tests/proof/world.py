@@ -22,29 +22,30 @@ from picture import Picture, dump, restore
 from straight import Straight, done
 
 from servers import Server
-from stoker.queue.broker import Broker, Delivery
+from stoker.manifest import Keep, Lease, Retention
+from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
-from stoker.queue.outbox import Outbox, Waiting
+from stoker.queue.records import Delivery
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import Argument
-from stoker.rules.durations import Duration
+from stoker.queue.workflows.outbox import Outbox, Waiting
+from stoker.rules.history import LEADS_TO, What
 from stoker.rules.plan import read_entry
-from stoker.rules.states import State
-from stoker.rules.story import LEADS_TO, What
-from stoker.taskqueue import Keep, Lease, Retention
+from stoker.rules.states import TaskState
+from stoker.rules.units import Duration
 
 T = TypeVar("T")
 WORKERS = ("pod-1-7-abcdef", "pod-12-7-abcdef", "pod-1-7-7-abcdef")
 """Processes of three pods whose names begin alike: pod-1, pod-12 and pod-1-7."""
 FORMER = 6
 STATES = {
-    "ready": State.READY,
-    "suspects": State.READY,
-    "leases": State.RUNNING,
-    "scheduled": State.SCHEDULED,
-    "dead": State.DEAD,
-    "done": State.SUCCEEDED,
-    "cancelled": State.CANCELLED,
+    "ready": TaskState.READY,
+    "suspects": TaskState.READY,
+    "leases": TaskState.RUNNING,
+    "scheduled": TaskState.SCHEDULED,
+    "dead": TaskState.DEAD,
+    "done": TaskState.SUCCEEDED,
+    "cancelled": TaskState.CANCELLED,
 }
 DRIFT = 2  # ms: Valkey adds what its monotonic clock says to a wall clock that stands still
 
@@ -264,7 +265,7 @@ class World:
             true = dropped or what not in LEADS_TO or (state in LEADS_TO[what] if state else not LEADS_TO[what])
             hold("what is told is so", true, (task_id, what, state))
 
-    def _states(self, picture: Picture) -> dict[str, State]:
+    def _states(self, picture: Picture) -> dict[str, TaskState]:
         return {_text(task_id): state for place, state in STATES.items() for task_id in picture.zset(getattr(self.keys, place))}
 
     def _somebody_is_awake(self) -> None:

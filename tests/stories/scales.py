@@ -3,7 +3,7 @@
 import sys
 
 from stoker import Stoker
-from stoker.worker.memory import resident
+from stoker.worker.system.memory import resident
 
 app = Stoker("scales")
 

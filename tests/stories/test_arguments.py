@@ -12,9 +12,9 @@ from parcels import Address, Item, Order, Parcel, Receipt, Size, Speed
 from working import working
 
 from stoker import Dead, Invalid, Stoker, TaskFailed, chain, group
-from stoker.call import TaskCall
+from stoker.client.call import TaskCall
 from stoker.rules.message import check_payload
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 START = 20.0
 """Seconds within which a child process is up on a slow machine."""
@@ -92,7 +92,7 @@ async def test_what_does_not_fit_is_buried_at_once_and_names_the_place(app: Stok
     assert failed.value.type == "InvalidArguments"
     assert place in failed.value.message
     status = await app.client.status("default", receipt.id)
-    assert (status.state, status.attempts) == (State.DEAD, 1)
+    assert (status.state, status.attempts) == (TaskState.DEAD, 1)
 
 
 async def test_a_child_process_buries_it_as_well(app: Stoker) -> None:
@@ -144,4 +144,4 @@ async def test_a_result_that_is_not_what_was_declared_is_told_to_who_asks(app: S
     async with at_work():
         with pytest.raises(Invalid, match=r"the result of returns_something_else is not what it declares: .* at `\$\.id`"):
             await handle.result(timeout=5)
-    assert (await handle.status()).state is State.SUCCEEDED
+    assert (await handle.status()).state is TaskState.SUCCEEDED

@@ -11,8 +11,7 @@ from working import worker_process, working
 
 from patience import until
 from stoker import Concurrency, Context, Invalid, Stoker, Unique, cron, every
-from stoker.queue.inspector import ScheduleStatus
-from stoker.queue.schedules import TASKQUEUE
+from stoker.queue.schedules import TASKQUEUE, ScheduleStatus
 from stoker.rules.schedule import Timing
 
 

@@ -5,8 +5,8 @@ from working import working
 
 from patience import until
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, Unique, chain, group
-from stoker.queue.inspector import Cancellation
-from stoker.rules.states import State
+from stoker.queue.reads.inspector import Cancellation
+from stoker.rules.states import TaskState
 
 
 async def test_each_link_takes_the_result_of_the_one_before(app: Stoker) -> None:
@@ -26,7 +26,7 @@ async def test_each_link_takes_the_result_of_the_one_before(app: Stoker) -> None
     async with working(app):
         assert await handle.result(timeout=5) == "b: <A.ORG>"
     assert len(handle.ids) == 3
-    assert (await handle.status()).state is State.SUCCEEDED
+    assert (await handle.status()).state is TaskState.SUCCEEDED
 
 
 async def test_a_group_runs_side_by_side_and_its_join_once_with_all_results(app: Stoker) -> None:

@@ -20,13 +20,13 @@ from working import worker_process, working
 from patience import until
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
-from stoker.call import TaskCall
+from stoker.app.middleware import EnqueueNext, RunNext
+from stoker.client.call import TaskCall
 from stoker.errors import NotFound
-from stoker.middleware import EnqueueNext, RunNext
-from stoker.queue.broker import Receipt
+from stoker.queue.records import Receipt
 from stoker.rules.message import check_payload
 from stoker.rules.retry import Jitter, Retry
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 from stoker.settings import ChildLimits
 from stoker.telemetry.logs import JsonFormatter
 
@@ -49,7 +49,7 @@ def forging(**settings: Any) -> Any:
 
 
 def children_of(pid: int) -> set[int]:
-    return {child for child, parent, command in processes() if parent == pid and "stoker.worker.child" in command}
+    return {child for child, parent, command in processes() if parent == pid and "stoker.worker.children.child" in command}
 
 
 async def test_it_runs_in_a_child_of_the_worker_which_serves_again(app: Stoker) -> None:
@@ -106,11 +106,11 @@ async def test_cancelling_it_kills_its_child(app: Stoker) -> None:
 
 
 async def is_running(handle: Any) -> bool:
-    return (await handle.status()).state is State.RUNNING
+    return (await handle.status()).state is TaskState.RUNNING
 
 
 async def is_cancelled(handle: Any) -> bool:
-    return (await handle.status()).state is State.CANCELLED
+    return (await handle.status()).state is TaskState.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ async def test_however_it_ends_only_its_own_task_fails(app: Stoker, kind: str, w
             await failing.result(timeout=START)
         assert await neighbour.result(timeout=START) == 1
     status = await failing.status()
-    assert (status.state, status.losses) == (State.DEAD, 0), "a failure like any other, and no lost delivery"
+    assert (status.state, status.losses) == (TaskState.DEAD, 0), "a failure like any other, and no lost delivery"
 
 
 async def test_a_child_that_dies_is_retried_as_any_failure(app: Stoker) -> None:
@@ -175,7 +175,7 @@ async def test_wrong_arguments_are_buried_at_once_by_name(app: Stoker) -> None:
 
 
 async def is_dead(app: Stoker) -> bool:
-    return (await app.client.status("default", "wrong")).state is State.DEAD
+    return (await app.client.status("default", "wrong")).state is TaskState.DEAD
 
 
 async def test_a_run_knows_of_itself_there_too(app: Stoker) -> None:
@@ -308,7 +308,7 @@ async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: S
 
 async def succeeded(handle: Any) -> Any:
     status = await handle.status()
-    return status if status.state is State.SUCCEEDED else None
+    return status if status.state is TaskState.SUCCEEDED else None
 
 
 async def test_what_it_sends_goes_through_the_workers_middleware(app: Stoker) -> None:
@@ -328,7 +328,7 @@ async def test_what_it_sends_goes_through_the_workers_middleware(app: Stoker) ->
 async def arrived(app: Stoker, task_id: str) -> Any:
     with suppress(NotFound):
         status = await app.client.status("default", task_id)
-        return status if status.state is State.SUCCEEDED else None
+        return status if status.state is TaskState.SUCCEEDED else None
 
 
 async def test_the_copy_that_a_fork_made_does_not_answer(app: Stoker) -> None:
@@ -394,7 +394,7 @@ async def test_after_the_drain_timeout_it_is_killed_and_given_back(app: Stoker, 
         assert await worker.exit_code() == 0
         assert not living(children)
     status = await handle.status()
-    assert (status.state, status.attempts, status.losses) == (State.READY, 0, 0)
+    assert (status.state, status.attempts, status.losses) == (TaskState.READY, 0, 0)
 
 
 async def test_when_the_worker_is_killed_no_child_stays_behind(app: Stoker, redis_url: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from working import working
 from patience import until
 from stoker import Retry, TaskFailed
 from stoker.apps.command import ALLOW, ALLOW_ENV, KEPT, app, run
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 
 @pytest.fixture
@@ -160,4 +160,4 @@ def is_gone(pid: int) -> bool:
 
 
 async def is_cancelled(task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.CANCELLED
+    return (await app.client.status("default", task_id)).state is TaskState.CANCELLED

@@ -7,9 +7,9 @@ from working import working
 
 from patience import until
 from stoker import Concurrency, Stoker
-from stoker.rules.durations import Duration
-from stoker.rules.states import State
-from stoker.taskqueue import Lease
+from stoker.manifest import Lease
+from stoker.rules.states import TaskState
+from stoker.rules.units import Duration
 
 
 async def test_a_customer_has_two_at_a_time_and_the_others_go_on(app: Stoker) -> None:
@@ -63,7 +63,7 @@ async def test_a_parked_task_tells_what_it_waits_for(app: Stoker) -> None:
     async with working(app, lease=Lease(Duration(5))):
         await until(lambda: parked(app))
         status = await second.status()
-        assert (status.state, status.parked) == (State.READY, "customer:7")
+        assert (status.state, status.parked) == (TaskState.READY, "customer:7")
         may_end.set()
         await first.result(timeout=5)
         await second.result(timeout=5)

@@ -10,7 +10,7 @@ from working import working
 from patience import until
 from stoker import Context, Invalid, Retry, Snooze, Stoker, TaskFailed
 from stoker.rules.retry import Jitter
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 
 async def test_what_has_not_begun_in_time_never_runs(app: Stoker) -> None:
@@ -33,7 +33,7 @@ async def test_what_has_not_begun_in_time_never_runs(app: Stoker) -> None:
                 await handle.result(timeout=5)
     assert runs == ["soon"]
     status = await late.status()
-    assert (status.state, status.expired, status.attempts) == (State.CANCELLED, True, 0)
+    assert (status.state, status.expired, status.attempts) == (TaskState.CANCELLED, True, 0)
     [stats] = await app.client.inspector.stats(["default"])
     assert (stats.dead, stats.failed) == (0, 0)
 
@@ -71,7 +71,7 @@ async def test_one_that_was_cancelled_before_has_not_expired(app: Stoker) -> Non
     handle = await greet.options(expires=60).enqueue()
     await handle.cancel()
     status = await handle.status()
-    assert (status.state, status.expired) == (State.CANCELLED, False)
+    assert (status.state, status.expired) == (TaskState.CANCELLED, False)
 
 
 async def test_a_task_that_runs_when_it_expires_runs_on(app: Stoker) -> None:

@@ -14,12 +14,12 @@ from working import WorkerProcess, worker_process, working
 from patience import until
 from servers import Kind, Server, running_valkey
 from stoker import Stoker
-from stoker.call import TaskCall
-from stoker.client import Client
+from stoker.client.call import TaskCall
+from stoker.client.client import Client
 from stoker.errors import RedisUnavailable
-from stoker.rules.durations import Duration
-from stoker.rules.states import State
-from stoker.taskqueue import Lease
+from stoker.manifest import Lease
+from stoker.rules.states import TaskState
+from stoker.rules.units import Duration
 from topologies import ask, running_sentinels
 
 POLICY = ("--maxmemory-policy", "allkeys-lru")
@@ -100,7 +100,7 @@ async def test_a_worker_goes_on_after_a_failover(kind: Kind):
 
             async def runs_on_the_new_master() -> bool:
                 with suppress(RedisUnavailable):
-                    return (await before.status()).state is State.RUNNING
+                    return (await before.status()).state is TaskState.RUNNING
                 return False
 
             await until(runs_on_the_new_master, within=20)

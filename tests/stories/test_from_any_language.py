@@ -10,7 +10,7 @@ from working import working
 from patience import until
 from servers import Server
 from stoker import Stoker
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/any-language.md"
 
@@ -39,7 +39,7 @@ async def test_the_page_does_what_it_says(opened: Callable[[str], Stoker], own_v
     async with working(app, queue="emails", concurrency=1):
         await until(lambda: {"ada", "bob"} <= set(sent))
         assert sent[:2] == ["bob", "ada"], "the urgent one first"
-        assert (await app.client.status("emails", "order-42")).state in {State.RUNNING, State.SUCCEEDED}
+        assert (await app.client.status("emails", "order-42")).state in {TaskState.RUNNING, TaskState.SUCCEEDED}
         await until(lambda: "cleo" in sent)
         assert await until(lambda: has_ended(app, f"inbox-{entries[2]}"))
         told = await app.client.status("emails", f"inbox-{entries[3]}")
@@ -49,7 +49,7 @@ async def test_the_page_does_what_it_says(opened: Callable[[str], Stoker], own_v
         [entry] = await shell(own_valkey, malformed)
         await until(lambda: ready_is(app, 0))
         status = await app.client.status("emails", f"inbox-{entry}")
-        assert status.state is State.DEAD
+        assert status.state is TaskState.DEAD
         assert status.failure is not None
         assert "unknown fields tusk" in status.failure.message
 
@@ -64,4 +64,4 @@ async def ready_is(app: Stoker, count: int) -> bool:
 
 
 async def has_ended(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("emails", task_id)).state is State.SUCCEEDED
+    return (await app.client.status("emails", task_id)).state is TaskState.SUCCEEDED

@@ -10,8 +10,8 @@ import pytest
 from working import working
 
 from stoker import Invalid, RedisUnavailable, Stoker, chain, group
-from stoker.queue.inspector import TaskStatus
-from stoker.rules.states import State
+from stoker.queue.records import TaskStatus
+from stoker.rules.states import TaskState
 
 
 async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> None:
@@ -19,7 +19,7 @@ async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> N
     async def add(a: int, b: int) -> int:
         return a + b
 
-    def view() -> tuple[int, State, int]:
+    def view() -> tuple[int, TaskState, int]:
         handle = add.enqueue_sync(2, b=3)
         other = add.options(delay=600).enqueue_sync(1, 1)
         assert other.cancel_sync() == "cancelled"
@@ -27,7 +27,7 @@ async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> N
         return handle.result_sync(timeout=5), handle.status_sync().state, len(receipts)
 
     async with working(app):
-        assert await asyncio.to_thread(view) == (5, State.SUCCEEDED, 3)
+        assert await asyncio.to_thread(view) == (5, TaskState.SUCCEEDED, 3)
 
 
 async def test_a_workflow_is_sent_and_awaited_without_an_event_loop(app: Stoker) -> None:
@@ -39,16 +39,16 @@ async def test_a_workflow_is_sent_and_awaited_without_an_event_loop(app: Stoker)
     async def total(numbers: list[int]) -> int:
         return sum(numbers)
 
-    def view() -> tuple[int, list[int], State, list[TaskStatus]]:
+    def view() -> tuple[int, list[int], TaskState, list[TaskStatus]]:
         handle = chain(group(double.prepare(1), double.prepare(2)), total.piped()).enqueue_sync()
         later = chain(double.options(delay=600).prepare(1), double.piped()).enqueue_sync()
-        assert [task.state for task in later.pending_sync()] == [State.SCHEDULED]
+        assert [task.state for task in later.pending_sync()] == [TaskState.SCHEDULED]
         assert later.cancel_sync() == "cancelled"
         both = group(double.prepare(3), double.prepare(4)).enqueue_sync()
         return handle.result_sync(timeout=5), both.result_sync(timeout=5), handle.status_sync().state, handle.pending_sync()
 
     async with working(app):
-        assert await asyncio.to_thread(view) == (6, [6, 8], State.SUCCEEDED, [])
+        assert await asyncio.to_thread(view) == (6, [6, 8], TaskState.SUCCEEDED, [])
     with pytest.raises(Invalid, match="await enqueue"):
         group(double.prepare(1)).enqueue_sync()
     with pytest.raises(Invalid, match="nothing to enqueue"):

@@ -21,7 +21,7 @@ from working import ENDS_WITHIN, WorkerProcess, worker_process
 from patience import until
 from servers import free_port
 from stoker import Stoker
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 STARTS_WITHIN = 60.0
 UNHURRIED = ("--lease", "30s")
@@ -100,7 +100,7 @@ async def test_told_twice_all_of_a_group_give_their_tasks_back(
         await until(lambda: len(group.said("draining")) == 2)
         group.signal(signal.SIGTERM)
         assert await group.exit_code() == 0
-    assert {(await handle.status()).state for handle in handles} == {State.READY}
+    assert {(await handle.status()).state for handle in handles} == {TaskState.READY}
 
 
 async def test_one_that_dies_is_replaced_and_its_counts_stay(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_drain_answers_when_nothing_runs(
         waiting = await bake.enqueue(0)
         assert await probe(port, "/drain?timeout=30s") == (200, "ok\n")
         assert await running.result(timeout=1) == 1
-        assert (await waiting.status()).state is State.READY
+        assert (await waiting.status()).state is TaskState.READY
         await until(lambda: not_ready(port))
         assert (await probe(port, "/livez"))[0] == 200
         assert (await probe(port, "/drain?timeout=soon"))[0] == 400

@@ -12,9 +12,10 @@ import pytest
 from working import worker_process, working
 
 from stoker import Retry, Stoker, TaskFailed
-from stoker.queue.broker import Broker, Turn
-from stoker.rules.states import State
-from stoker.worker.upkeep import STUCK_AFTER, LoopWatch
+from stoker.queue.broker import Broker
+from stoker.queue.records import Turn
+from stoker.rules.states import TaskState
+from stoker.worker.loop.watchdog import STUCK_AFTER, Watchdog
 
 
 async def test_a_bug_in_a_turn_loses_no_outcome(
@@ -39,7 +40,7 @@ async def test_a_bug_in_a_turn_loses_no_outcome(
         assert await handle.result(timeout=5) == "shipped"
         assert await (await ship.enqueue()).result(timeout=5) == "shipped"
     status = await handle.status()
-    assert (status.state, status.attempts, status.losses) == (State.SUCCEEDED, 0, 0)
+    assert (status.state, status.attempts, status.losses) == (TaskState.SUCCEEDED, 0, 0)
     assert [record.exc_info[0] for record in caplog.records if record.levelno == logging.CRITICAL] == [ZeroDivisionError]
 
 
@@ -136,8 +137,8 @@ async def test_a_blocked_event_loop_keeps_its_leases_for_a_while(app: Stoker) ->
 
 def test_an_event_loop_that_is_stuck_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit there is no heartbeat and livez fails."""
-    watch = LoopWatch()
+    watch = Watchdog()
     assert not watch.stuck
     now = time.monotonic()
-    monkeypatch.setattr("stoker.worker.upkeep.time.monotonic", lambda: now + STUCK_AFTER + 1)
+    monkeypatch.setattr("stoker.worker.loop.watchdog.time.monotonic", lambda: now + STUCK_AFTER + 1)
     assert watch.stuck

@@ -16,7 +16,7 @@ from working import working
 from patience import until
 from stoker import Retry, TaskFailed
 from stoker.apps.http import ALLOW, ALLOW_NETWORKS, MAX_RESPONSE, app, request
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -238,4 +238,4 @@ async def test_a_cancelled_request_is_given_up(endpoint: Endpoint) -> None:
 
 
 async def is_cancelled(task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.CANCELLED
+    return (await app.client.status("default", task_id)).state is TaskState.CANCELLED

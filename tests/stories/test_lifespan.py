@@ -13,7 +13,7 @@ from working import WorkerProcess, working
 
 from patience import until
 from stoker import Depends, Invalid, State, Stoker
-from stoker.rules.states import State as TaskState
+from stoker.rules.states import TaskState
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 

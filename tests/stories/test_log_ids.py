@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from working import working
 
 from stoker import Context, Depends, Stoker
-from stoker.middleware import RunNext
+from stoker.app.middleware import RunNext
 
 library = logging.getLogger("some.library")
 

@@ -10,12 +10,12 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
-from stoker.call import TaskCall
-from stoker.middleware import EnqueueNext, RunNext
-from stoker.queue.broker import Receipt
-from stoker.queue.durability import Durability
-from stoker.rules.states import State
-from stoker.workflow import Chain
+from stoker.app.middleware import EnqueueNext, RunNext
+from stoker.app.workflow import Chain
+from stoker.client.call import TaskCall
+from stoker.queue.records import Receipt
+from stoker.rules.durability import Durability
+from stoker.rules.states import TaskState
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 
@@ -142,7 +142,7 @@ async def test_a_layer_sees_the_receipt(app: Stoker) -> None:
     async def ship(order: int) -> None: ...
 
     handle = await ship.enqueue(1)
-    assert seen == [Receipt(handle.id, State.READY)]
+    assert seen == [Receipt(handle.id, TaskState.READY)]
 
 
 async def test_many_calls_go_together_in_their_order_however_long_their_layers_take(app: Stoker) -> None:
@@ -165,7 +165,7 @@ async def test_many_calls_go_together_in_their_order_however_long_their_layers_t
     app.client.send = counted  # type: ignore[method-assign]
     receipts = await app.enqueue_many([step.options().prepare(number) for number in range(50)])
     assert sendings == [50]
-    line = (await app.client.inspector.tasks("default", State.READY)).tasks
+    line = (await app.client.inspector.tasks("default", TaskState.READY)).tasks
     assert [task.id for task in line] == [receipt.id for receipt in receipts]
     assert [bytes(task.payload) for task in line] == [b'{"number":%d}' % number for number in range(50)]
 

@@ -9,8 +9,8 @@ from working import working
 from patience import until
 from servers import Valkey
 from stoker import Conflict, Invalid, RedisUnavailable, Stoker, Unique
-from stoker.client import TRY_AGAIN_AFTER
-from stoker.rules.states import State
+from stoker.client.client import TRY_AGAIN_AFTER
+from stoker.rules.states import TaskState
 from wires import wire_to
 
 
@@ -79,12 +79,12 @@ async def test_an_enqueue_whose_answer_was_lost_makes_one_task(
         handle = await ship.enqueue(7)
         assert wire.lost == len(TRY_AGAIN_AFTER)
         assert not handle.duplicate, "the caller sent it once, and need not know how often it went over the wire"
-        assert (await handle.status()).state is State.READY
+        assert (await handle.status()).state is TaskState.READY
         assert await ready(app) == 1
 
         wire.answers_to_lose = 1
         later, now = await app.enqueue_many([ship.options(delay=60).prepare(8), ship.options(id="nine").prepare(9)])
-        assert (later.state, later.duplicate) == (State.SCHEDULED, False)
+        assert (later.state, later.duplicate) == (TaskState.SCHEDULED, False)
         assert (now.id, now.duplicate) == ("nine", True), "of an id of one's own nobody can tell"
 
 

@@ -21,9 +21,9 @@ from working import HERE
 from patience import until
 from servers import free_port
 from stoker.local.supervisor import Supervisor
-from stoker.queue.inspector import Inspector
-from stoker.rules.states import State
-from stoker.taskqueue import load
+from stoker.manifest import load
+from stoker.queue.reads.inspector import Inspector
+from stoker.rules.states import TaskState
 
 STARTS_WITHIN = 60.0
 
@@ -147,7 +147,7 @@ async def test_ctrl_c_lets_running_tasks_end_first(redis: Redis, redis_url: str,
         await until(lambda: redis.lrange("bakery:notes", 0, -1), STARTS_WITHIN)
         running.process.send_signal(signal.SIGINT)
         assert await running.exit_code() == 0
-        assert (await handle.status()).state is State.SUCCEEDED
+        assert (await handle.status()).state is TaskState.SUCCEEDED
         await bakery.close()
 
 

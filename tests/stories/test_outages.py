@@ -11,7 +11,7 @@ from working import working
 from patience import until
 from servers import Valkey, free_port, running_valkey
 from stoker import RedisUnavailable, Stoker
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 
 async def test_running_tasks_finish_and_the_worker_resumes(opened: Callable[[str], Stoker], tmp_path: Path) -> None:
@@ -43,15 +43,15 @@ async def test_running_tasks_finish_and_the_worker_resumes(opened: Callable[[str
 
 
 def long_lease() -> object:
-    from stoker.rules.durations import Duration
-    from stoker.taskqueue import Lease
+    from stoker.manifest import Lease
+    from stoker.rules.units import Duration
 
     return Lease(Duration(30))
 
 
 async def succeeded(app: Stoker, task_id: str) -> bool:
     try:
-        return (await app.client.status("default", task_id)).state is State.SUCCEEDED
+        return (await app.client.status("default", task_id)).state is TaskState.SUCCEEDED
     except RedisUnavailable:
         return False
 

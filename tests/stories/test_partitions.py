@@ -11,10 +11,10 @@ from working import worker_process, working
 from patience import until
 from servers import Kind
 from stoker import Concurrency, Context, Invalid, Stoker, Unique
-from stoker.client import Client
-from stoker.queue.inspector import Cancellation
+from stoker.client.client import Client
 from stoker.queue.partitions import Partitions
-from stoker.rules.states import State
+from stoker.queue.reads.inspector import Cancellation
+from stoker.rules.states import TaskState
 from topologies import ClusterOf, running_cluster
 
 MANY = 300
@@ -122,7 +122,7 @@ async def test_people_deal_with_the_queue_as_one(spread: Stoker):
     dead = [handle.id for handle in handles[1:]]
     assert sorted(await inspector.redrive("default", dead[:4])) == sorted(dead[:4])
     assert sum([len(page) async for page in inspector.redrive_all("default", failure="RuntimeError")]) == 25
-    assert sum([gone async for gone in inspector.purge("default", State.READY)]) == 29
+    assert sum([gone async for gone in inspector.purge("default", TaskState.READY)]) == 29
 
 
 async def test_more_partitions_later_leave_no_task_behind_and_fewer_are_not_believed(app: Stoker):

@@ -11,8 +11,8 @@ from working import worker_process, working
 
 from patience import until
 from stoker import Stoker
+from stoker.manifest import RateLimit
 from stoker.queue.keys import Keys
-from stoker.taskqueue import RateLimit
 
 
 async def test_a_worker_keeps_the_pace(app: Stoker) -> None:

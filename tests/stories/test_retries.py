@@ -8,7 +8,7 @@ from working import AT_ONCE, working
 
 from stoker import Context, Dead, Invalid, Retry, Snooze, Stoker, TaskFailed
 from stoker.rules.retry import Jitter
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 QUICK = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.NONE)
 
@@ -197,7 +197,7 @@ async def test_a_thread_may_say_all_of_it_too(app: Stoker) -> None:
         with pytest.raises(TaskFailed, match="no such address"):
             await handle.result(timeout=5)
     assert runs == [1, 1, 2]
-    assert (await handle.status()).state is State.DEAD
+    assert (await handle.status()).state is TaskState.DEAD
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60"])

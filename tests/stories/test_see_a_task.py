@@ -12,9 +12,8 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Concurrency, Context, Invalid, Stoker
-from stoker.queue.inspector import Event
-from stoker.rules.states import State
-from stoker.rules.story import What
+from stoker.rules.history import Event, What
+from stoker.rules.states import TaskState
 from stoker.rules.why import Cause
 
 
@@ -89,7 +88,7 @@ async def test_earlier_failures_are_kept_although_it_succeeds(app: Stoker) -> No
     async with working(app):
         assert await handle.result(timeout=5) == 3
     status = await handle.status()
-    assert status.state is State.SUCCEEDED
+    assert status.state is TaskState.SUCCEEDED
     assert [(past.attempt, past.type, past.message) for past in status.history] == [
         (1, "ConnectionError", "no answer 1"),
         (2, "ConnectionError", "no answer 2"),
@@ -232,7 +231,7 @@ async def test_a_task_whose_lease_went_to_another_is_given_up(app: Stoker) -> No
     async with working(app, name="oven"):
 
         async def running() -> bool:
-            return (await handle.status()).state is State.RUNNING
+            return (await handle.status()).state is TaskState.RUNNING
 
         await until(running)
         assert (await app.client.inspector.reap_worker("default", "oven", 3)).given_back == 1

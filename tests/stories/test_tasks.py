@@ -12,9 +12,9 @@ from working import AT_ONCE, working
 
 from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
-from stoker.call import TaskCall
+from stoker.client.call import TaskCall
 from stoker.rules.message import check_payload
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 
 @dataclasses.dataclass
@@ -31,7 +31,7 @@ async def test_a_task_runs_and_its_result_has_its_type(app: Stoker) -> None:
     handle = await buy.enqueue(21, at=datetime(2030, 1, 1, tzinfo=UTC))
     async with working(app):
         assert await handle.result(timeout=5) == Receipt(42, datetime(2030, 1, 1, tzinfo=UTC))
-    assert (await handle.status()).state is State.SUCCEEDED
+    assert (await handle.status()).state is TaskState.SUCCEEDED
 
 
 async def test_without_any_patience_it_looks_once(app: Stoker) -> None:
@@ -56,7 +56,7 @@ async def test_an_id_is_enough_to_come_back_to_a_task(app: Stoker) -> None:
     await buy.options(id="order-8", queue="slow").enqueue(1)
     async with working(app):
         assert (await buy.handle("order-7").result(timeout=5)).total == 42
-    assert (await buy.handle("order-8", queue="slow").status()).state is State.READY
+    assert (await buy.handle("order-8", queue="slow").status()).state is TaskState.READY
     assert await buy.handle("order-8", queue="slow").cancel() == "cancelled"
     with pytest.raises(NotFound, match="'order-9'"):
         await buy.handle("order-9").status()
@@ -131,7 +131,7 @@ async def test_after_its_last_retry_it_is_buried(app: Stoker) -> None:
             await handle.result(timeout=5)
     assert runs == [1, 2, 3]
     status = await handle.status()
-    assert status.state is State.DEAD
+    assert status.state is TaskState.DEAD
     assert status.failure is not None
     assert "in hopeless" in status.failure.traceback
 
@@ -176,7 +176,7 @@ async def test_arguments_that_do_not_fit_are_buried_at_once_by_name(app: Stoker,
 
 
 async def is_dead(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.DEAD
+    return (await app.client.status("default", task_id)).state is TaskState.DEAD
 
 
 async def test_arguments_that_do_not_fit_are_refused_before_they_are_sent(app: Stoker) -> None:
@@ -199,7 +199,7 @@ async def test_an_unknown_task_is_handed_back_not_failed(app: Stoker) -> None:
 
 
 async def is_scheduled(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.SCHEDULED
+    return (await app.client.status("default", task_id)).state is TaskState.SCHEDULED
 
 
 async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Stoker, redis_url: str) -> None:
@@ -229,7 +229,7 @@ async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Sto
 
 async def postponed(handle: Any) -> Any:
     status = await handle.status()
-    return status if status.state is State.SCHEDULED else None
+    return status if status.state is TaskState.SCHEDULED else None
 
 
 async def test_a_task_that_takes_too_long_is_stopped_and_counts_as_failed(app: Stoker) -> None:
@@ -558,12 +558,12 @@ def test_one_application_serves_two_event_loops(redis_url: str) -> None:
 
     ids = [asyncio.run(send(order)) for order in (1, 2)]
 
-    async def states() -> list[State]:
+    async def states() -> list[TaskState]:
         found = [(await app.client.status("default", task_id)).state for task_id in ids]
         await app.close()
         return found
 
-    assert asyncio.run(states()) == [State.READY, State.READY]
+    assert asyncio.run(states()) == [TaskState.READY, TaskState.READY]
 
 
 def test_the_environment_wins_over_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

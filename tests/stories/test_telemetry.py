@@ -18,8 +18,8 @@ from working import working
 from patience import until
 from servers import free_port
 from stoker import Context, Dead, Retry, Stoker
-from stoker.call import TaskCall
-from stoker.rules.states import State
+from stoker.client.call import TaskCall
+from stoker.rules.states import TaskState
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
 from stoker.telemetry.tracing import Tracing
 
@@ -169,7 +169,7 @@ async def test_what_a_task_enqueues_belongs_to_its_run(app: Stoker, spans: InMem
 
 
 async def is_done(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.SUCCEEDED
+    return (await app.client.status("default", task_id)).state is TaskState.SUCCEEDED
 
 
 async def test_a_batch_is_one_span(app: Stoker, spans: InMemorySpanExporter) -> None:
@@ -184,8 +184,8 @@ async def test_a_batch_is_one_span(app: Stoker, spans: InMemorySpanExporter) -> 
 
 async def test_a_traceparent_from_outside_that_is_none_does_no_harm(app: Stoker, spans: InMemorySpanExporter) -> None:
     from stoker.queue.broker import Broker, Entry
-    from stoker.queue.connection import connect
     from stoker.queue.keys import Keys
+    from stoker.redis.connect import connect
     from stoker.rules.message import Message, check_payload
 
     @app.task()
@@ -229,7 +229,7 @@ async def test_the_log_tells_every_tasks_story_with_its_id(app: Stoker, log: io.
 
 
 async def is_dead(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.DEAD
+    return (await app.client.status("default", task_id)).state is TaskState.DEAD
 
 
 async def test_log_lines_within_a_run_carry_its_trace(app: Stoker, spans: InMemorySpanExporter, log: io.StringIO) -> None:

@@ -9,7 +9,7 @@ from working import working
 
 from patience import until
 from stoker import Context, Invalid, Retry, SoftTimeout, Stoker, TaskFailed
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 
 async def test_a_soft_timeout_lets_the_task_tidy_up_and_return(app: Stoker) -> None:
@@ -94,10 +94,10 @@ async def test_a_cancellation_is_no_soft_timeout(app: Stoker) -> None:
     async with working(app):
         await started.wait()
         await handle.cancel()
-        await until(lambda: _is(handle, State.CANCELLED))
+        await until(lambda: _is(handle, TaskState.CANCELLED))
 
 
-async def _is(handle, state: State) -> bool:  # type: ignore[no-untyped-def]
+async def _is(handle, state: TaskState) -> bool:  # type: ignore[no-untyped-def]
     return (await handle.status()).state is state
 
 
@@ -143,7 +143,7 @@ async def test_a_thread_is_told_that_it_was_cancelled(app: Stoker) -> None:
         await until(started.is_set)
         await handle.cancel()
         await until(told.is_set)
-        await until(lambda: _is(handle, State.CANCELLED))
+        await until(lambda: _is(handle, TaskState.CANCELLED))
 
 
 def test_a_soft_timeout_comes_first(app: Stoker) -> None:

@@ -12,7 +12,7 @@ from working import worker_process
 
 from patience import until
 from stoker import Stoker, TaskFailed
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 FOUND_AGAIN = 20.0
 """Seconds within which a task must have run elsewhere, on a slow machine: the lease is one second."""
@@ -168,7 +168,7 @@ WARNED = "told to leave while a task blocks the event loop: draining when it let
 
 
 async def is_running(handle: Any) -> bool:
-    return (await handle.status()).state is State.RUNNING
+    return (await handle.status()).state is TaskState.RUNNING
 
 
 async def test_a_worker_starts_anew_where_it_was_started_wherever_a_task_has_gone(

@@ -14,8 +14,8 @@ from working import worker_process
 from patience import until
 from servers import free_port
 from stoker import Stoker
-from stoker.queue.inspector import QueueStats
-from stoker.rules.states import State
+from stoker.queue.records import QueueStats
+from stoker.rules.states import TaskState
 
 LOST_AND_FOUND = 30.0
 """Seconds within which a task must be back after its worker's death, on a slow machine: the lease is one second."""
@@ -89,7 +89,7 @@ async def test_what_a_lost_pod_held_is_given_back_at_once(bakery: Stoker, redis_
         await first.exit_code()
     assert (await inspector.reap_worker("default", "oven-12", 3)).given_back == 0
     assert (await inspector.reap_worker("default", "oven", 3)).given_back == 0
-    assert (await handle.status()).state is State.RUNNING
+    assert (await handle.status()).state is TaskState.RUNNING
     assert (await inspector.reap_worker("default", "oven-1", 3)).given_back == 1
     with worker_process(redis_url, tmp_path, "--name", "oven-2", name="second"):
         assert await handle.result(timeout=10) == 2
@@ -147,8 +147,8 @@ async def test_told_to_leave_it_finishes_what_it_runs_and_takes_nothing_new(
         await redis.rpush("bakery:open", "now")  # type: ignore[misc]
         assert await worker.exit_code() == 0
         assert worker.said("worker stopped")
-    assert (await running.status()).state is State.SUCCEEDED
-    assert (await waiting.status()).state is State.READY
+    assert (await running.status()).state is TaskState.SUCCEEDED
+    assert (await waiting.status()).state is TaskState.READY
     assert (await stats(bakery)).workers == 0, "it said goodbye"
 
 
@@ -163,8 +163,8 @@ async def test_told_twice_it_gives_its_tasks_back_at_once(bakery: Stoker, redis:
         assert await worker.exit_code() == 0
     for handle in (first, second):
         status = await handle.status()
-        assert (status.state, status.attempts, status.losses) == (State.READY, 0, 0)
-    page = await bakery.client.inspector.tasks("default", State.READY)
+        assert (status.state, status.attempts, status.losses) == (TaskState.READY, 0, 0)
+    page = await bakery.client.inspector.tasks("default", TaskState.READY)
     assert [task.id for task in page.tasks] == [first.id, second.id]
 
 
@@ -178,7 +178,7 @@ async def test_after_the_drain_timeout_the_rest_is_given_back(bakery: Stoker, re
         await until(lambda: notes(redis))
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
-    assert (await handle.status()).state is State.READY
+    assert (await handle.status()).state is TaskState.READY
 
 
 async def test_a_thread_that_cannot_be_stopped_does_not_keep_the_process(
@@ -189,11 +189,11 @@ async def test_a_thread_that_cannot_be_stopped_does_not_keep_the_process(
         await until(lambda: is_running(bakery, handle.id))
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
-    assert (await handle.status()).state is State.READY
+    assert (await handle.status()).state is TaskState.READY
 
 
 async def is_running(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is State.RUNNING
+    return (await app.client.status("default", task_id)).state is TaskState.RUNNING
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import time
 from typing import Any
 
 from stoker import Context, Stoker
-from stoker.worker import upkeep
+from stoker.worker.loop import watchdog
 
 app = Stoker("vandal")
-upkeep.STUCK_AFTER = float(os.environ.get("STUCK_AFTER", upkeep.STUCK_AFTER))  # a minute is long for a story
+watchdog.STUCK_AFTER = float(os.environ.get("STUCK_AFTER", watchdog.STUCK_AFTER))  # a minute is long for a story
 
 
 @app.task()

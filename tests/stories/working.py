@@ -13,11 +13,11 @@ from typing import Any
 
 from patience import until
 from stoker import Retry, Stoker
-from stoker.rules.durations import Duration
+from stoker.manifest import Lease
 from stoker.rules.retry import Jitter
+from stoker.rules.units import Duration
 from stoker.settings import WorkerSettings
-from stoker.taskqueue import Lease
-from stoker.worker.process import work
+from stoker.worker.process.process import work
 
 HERE = Path(__file__).parent
 ENDS_WITHIN = 30.0

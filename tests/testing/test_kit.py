@@ -14,12 +14,12 @@ import pytest
 
 from redis import Redis
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
-from stoker.call import TaskCall
+from stoker.client.call import TaskCall
+from stoker.manifest import Lease, RateLimit
 from stoker.queue import scripts
 from stoker.rules import states
-from stoker.rules.durations import Duration
 from stoker.rules.retry import Jitter
-from stoker.taskqueue import Lease, RateLimit
+from stoker.rules.units import Duration
 from stoker.testing.kit import PACE
 
 

@@ -5,8 +5,8 @@ from functools import partial
 from typing import NamedTuple
 
 from stoker.errors import StokerError
+from stoker.manifest import TaskQueue
 from stoker.queue.timekeeper import Timekeeper
-from stoker.taskqueue import TaskQueue
 from stoker_operator.readings import Readings
 from stoker_operator.resources import Ref
 from stoker_operator.roster import Entry, Roster

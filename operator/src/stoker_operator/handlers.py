@@ -9,7 +9,7 @@ from typing import Any
 
 import kopf
 
-from stoker.taskqueue import GROUP, PLURAL, VERSION
+from stoker.manifest import GROUP, PLURAL, VERSION
 from stoker_operator.kube import in_cluster
 from stoker_operator.pods import ended
 from stoker_operator.reclaim import Ended, Reclaimer

@@ -12,7 +12,7 @@ from kubernetes.aio import client
 from kubernetes.aio import config as _config
 
 from stoker.errors import NotFound, StokerError
-from stoker.taskqueue import GROUP, PLURAL, VERSION
+from stoker.manifest import GROUP, PLURAL, VERSION
 from stoker_operator.resources import FIELD_MANAGER, Object, Ref
 
 config: Any = _config  # it has no types

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stoker.queue.inspector import QueueStats
+from stoker.queue.records import QueueStats
 from stoker_operator.roster import Entry, Roster
 
 DECISIONS = Counter(

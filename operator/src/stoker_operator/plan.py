@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from stoker.taskqueue import TaskQueue
+from stoker.manifest import TaskQueue
 from stoker_operator.resources import TEMPLATE_HASH, Connection, Object, Owner, Ref, deployment, seed
 
 

@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable
-from stoker.queue.inspector import Inspector, QueueStats, Reaped, Schedules
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.reaping import Reaped
+from stoker.queue.records import QueueStats
+from stoker.queue.schedules import Schedules
 from stoker_operator.plan import Halt
 from stoker_operator.roster import Reading
 

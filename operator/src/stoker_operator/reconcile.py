@@ -7,7 +7,7 @@ import time
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
-from stoker.taskqueue import TaskQueue, parse
+from stoker.manifest import TaskQueue, parse
 from stoker_operator import metrics
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
 from stoker_operator.plan import Action, Apply, Create, Halt, Live, Observed, Scale, live, plan

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from stoker.errors import NotFound, StokerError
-from stoker.taskqueue import GROUP, KIND, VERSION
+from stoker.manifest import GROUP, KIND, VERSION
 from stoker_operator.conditions import Note, conditions, notes
 from stoker_operator.kube import Kube, KubernetesConflict
 from stoker_operator.resources import FIELD_MANAGER, Object

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from stoker.errors import Invalid
+from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
-from stoker.taskqueue import GROUP, KIND, VERSION, SecretKey, TaskQueue
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""

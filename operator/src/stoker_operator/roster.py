@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from stoker.autoscale.decide import Memory
-from stoker.queue.inspector import QueueStats
-from stoker.taskqueue import TaskQueue
+from stoker.manifest import TaskQueue
+from stoker.queue.records import QueueStats
 from stoker_operator.plan import Halt
 from stoker_operator.resources import Ref
 

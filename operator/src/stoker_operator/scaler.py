@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from stoker.autoscale.decide import Decision, decide
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.errors import NotFound, StokerError
-from stoker.taskqueue import TaskQueue
+from stoker.manifest import TaskQueue
 from stoker_operator import metrics
 from stoker_operator.calendar import Calendar
 from stoker_operator.conditions import Note

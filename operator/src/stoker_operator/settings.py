@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from stoker.rules.durations import parse_duration
+from stoker.rules.units import parse_duration
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX, LogFormat
 
 DEFAULT_PORT = 9090

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from stoker.queue.inspector import QueueStats
-from stoker.rules.durations import format_duration
+from stoker.queue.records import QueueStats
+from stoker.rules.units import format_duration
 from stoker_operator.conditions import Condition, written
 from stoker_operator.resources import Ref
 from stoker_operator.roster import Change, Findings, Reading, Scaling

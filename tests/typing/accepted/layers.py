@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from stoker import Context, Stoker
-from stoker.call import TaskCall
-from stoker.middleware import EnqueueNext, RunNext
-from stoker.queue.broker import Receipt
+from stoker.app.middleware import EnqueueNext, RunNext
+from stoker.client.call import TaskCall
+from stoker.queue.records import Receipt
 
 
 @asynccontextmanager

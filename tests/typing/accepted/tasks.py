@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 from stoker import Concurrency, Context, Handle, Jitter, Prepared, Retry, Stoker, Task, TaskFailed, Unique
-from stoker.queue.broker import Receipt
+from stoker.queue.records import Receipt
 
 app = Stoker("shop", redis="redis://localhost:6379/0", namespace="shop")
 

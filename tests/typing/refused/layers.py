@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from stoker import Context, Stoker
-from stoker.call import TaskCall
-from stoker.middleware import EnqueueNext, RunNext
+from stoker.app.middleware import EnqueueNext, RunNext
+from stoker.client.call import TaskCall
 
 
 async def no_context_manager(app: Stoker) -> AsyncGenerator[None]:

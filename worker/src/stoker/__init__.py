@@ -3,8 +3,11 @@
 from stoker import Stoker
 """
 
-from stoker.app import Stoker
-from stoker.context import Context
+from stoker.app.app import Stoker
+from stoker.app.prepared import Prepared
+from stoker.app.task import Handle, Task
+from stoker.app.workflow import Chain, Group, chain, group
+from stoker.app.workflow_handle import WorkflowHandle
 from stoker.errors import (
     Conflict,
     Dead,
@@ -20,15 +23,12 @@ from stoker.errors import (
     TaskFailed,
     TryAgain,
 )
-from stoker.injection import INJECTED, Depends, State
-from stoker.prepared import Prepared
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every
 from stoker.rules.unique import Unique
-from stoker.task import Handle, Task
-from stoker.workflow import Chain, Group, chain, group
-from stoker.workflow_handle import WorkflowHandle
+from stoker.task.context import Context
+from stoker.task.dependencies import INJECTED, Depends, State
 
 __all__ = [
     "INJECTED",

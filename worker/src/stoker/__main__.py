@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from stoker.worker.command import Command, serve, told, written
+from stoker.worker.process.command import Command, serve, told, written
 
 FAILED_BY_SIGNAL = 128
 

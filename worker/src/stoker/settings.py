@@ -8,9 +8,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stoker.rules.durations import format_duration
+from stoker.manifest import Lease, RateLimit, Retention, TaskQueue
 from stoker.rules.retry import Retry
-from stoker.taskqueue import Lease, RateLimit, Retention, TaskQueue
+from stoker.rules.units import format_duration
 
 PREFIX = "STOKER_"
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"

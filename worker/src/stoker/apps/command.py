@@ -16,11 +16,11 @@ from typing import BinaryIO, TypedDict
 
 from msgspec import Struct
 
-from stoker.app import Stoker
-from stoker.context import Context
+from stoker.app.app import Stoker
 from stoker.errors import Dead, Invalid
-from stoker.injection import State
 from stoker.settings import PREFIX
+from stoker.task.context import Context
+from stoker.task.dependencies import State
 
 ALLOW, ALLOW_ENV = "STOKER_COMMAND_ALLOW", "STOKER_COMMAND_ALLOW_ENV"
 KEPT = 16 * 1024

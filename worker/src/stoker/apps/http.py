@@ -22,11 +22,11 @@ try:
 except ImportError as error:
     raise ImportError(f'it needs packages that are not installed ({error.name}): pip install "stoker[apps]"') from error
 
-from stoker.app import Stoker
-from stoker.context import Context
+from stoker.app.app import Stoker
 from stoker.errors import Dead, Invalid
-from stoker.injection import State
-from stoker.rules.outbound import PORTS, Allowed, Verdict, judge, retry_after
+from stoker.rules.allow_list import PORTS, Allowed, Verdict, judge, retry_after
+from stoker.task.context import Context
+from stoker.task.dependencies import State
 from stoker.version import VERSION
 
 ALLOW, ALLOW_NETWORKS, MAX_RESPONSE = "STOKER_HTTP_ALLOW", "STOKER_HTTP_ALLOW_NETWORKS", "STOKER_HTTP_MAX_RESPONSE"

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from stoker.autoscale.decide import Demand, Policy
-from stoker.taskqueue import TaskQueueSpec
+from stoker.manifest import TaskQueueSpec
 
 
 class Reading(Protocol):

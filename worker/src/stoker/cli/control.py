@@ -8,10 +8,11 @@ import typer
 from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
 from stoker.cli.output import print_json, print_table
 from stoker.cli.session import find, known_queues, run
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import Invalid, NotFound
-from stoker.queue.inspector import Cancellation, Finding
-from stoker.rules.states import State
+from stoker.queue.reads.doctor.finding import Finding
+from stoker.queue.reads.inspector import Cancellation
+from stoker.rules.states import TaskState
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DAMAGED = 4
@@ -57,13 +58,13 @@ def resume(queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL
 
 def purge(
     queue: QueueName = "default",
-    state: Annotated[State, typer.Option("--state", help="Which tasks; running ones cannot be purged.")] = State.READY,
+    state: Annotated[TaskState, typer.Option("--state", help="Which tasks; running ones cannot be purged.")] = TaskState.READY,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Remove all tasks of one state from a queue, for good."""
-    if state is State.RUNNING:
+    if state is TaskState.RUNNING:
         raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
     if not yes:
         typer.confirm(f"Remove every {state} task of queue {queue} for good?", abort=True, err=True)

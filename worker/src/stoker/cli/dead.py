@@ -12,11 +12,11 @@ from stoker.cli.output import print_json
 from stoker.cli.progress import in_chunks
 from stoker.cli.session import find, run
 from stoker.cli.tasks import DEFAULT_LIMIT, Limit, TaskId, print_task, print_tasks, some
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import NotFound
-from stoker.queue.inspector import TaskStatus
+from stoker.queue.records import TaskStatus
 from stoker.rules.message import check_queue
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 AT_ONCE = 500
@@ -44,7 +44,7 @@ def ls(
     namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """List dead tasks, newest first."""
-    found = run(redis_url, namespace, lambda client: some(client, check_queue(queue), State.DEAD, limit))
+    found = run(redis_url, namespace, lambda client: some(client, check_queue(queue), TaskState.DEAD, limit))
     if as_json:
         print_json(found)
     else:
@@ -62,7 +62,7 @@ def show(
 
     async def work(client: Client) -> TaskStatus:
         found = await find(client, task_id, queue)
-        if found.state is not State.DEAD:
+        if found.state is not TaskState.DEAD:
             raise NotFound(f"task {task_id!r} is not dead, it is {found.state}: stoker task {task_id}")
         return found
 
@@ -155,7 +155,7 @@ async def _move(client: Client, wanted: list[str] | None, queue: str | None, lab
 async def _by_queue(client: Client, wanted: list[str] | None, queue: str | None) -> dict[str, list[str]]:
     if wanted is None:
         # Listed first, so that a task that dies again at once is not moved forever.
-        return {queue or "": [status.id for status in await some(client, check_queue(queue or ""), State.DEAD, None)]}
+        return {queue or "": [status.id for status in await some(client, check_queue(queue or ""), TaskState.DEAD, None)]}
     if queue is not None:
         return {check_queue(queue): wanted}
     places: defaultdict[str, list[str]] = defaultdict(list)

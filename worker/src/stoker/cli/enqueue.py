@@ -8,16 +8,16 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from stoker.call import TaskCall
 from stoker.cli.options import AsJson, Namespace, QueueName, RedisUrl, duration, moment
 from stoker.cli.output import print_json
 from stoker.cli.progress import in_chunks
 from stoker.cli.session import run
-from stoker.client import Client
+from stoker.client.call import TaskCall
+from stoker.client.client import Client
 from stoker.errors import Invalid, NotDurable
-from stoker.queue.broker import Receipt
-from stoker.queue.durability import Durability
+from stoker.queue.records import Receipt
 from stoker.rules.concurrency import MOST, Limit
+from stoker.rules.durability import Durability
 from stoker.rules.message import (
     MAX_PRIORITY,
     MAX_RETRIES,

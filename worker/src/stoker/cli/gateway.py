@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from stoker.cli.options import LogFormatOption, LogLevelOption, Namespace, RedisUrl, variable
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import StokerError
-from stoker.queue.connection import connect
+from stoker.redis.connect import connect
 from stoker.settings import DEFAULT_GATEWAY_PORT, DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 

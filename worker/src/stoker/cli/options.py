@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stoker.rules.durations import parse_duration
-from stoker.rules.sizes import parse_size
+from stoker.rules.units import parse_duration, parse_size
 from stoker.settings import PREFIX, LogFormat
 
 LogLevel = Literal["debug", "info", "warning", "error"]

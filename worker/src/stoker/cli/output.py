@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stoker.rules.durations import format_duration
+from stoker.rules.units import format_duration
 
 
 def print_json(value: Any) -> None:

@@ -9,8 +9,8 @@ import typer
 from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
 from stoker.cli.output import print_json, print_table, since
 from stoker.cli.session import known_queues, run
-from stoker.client import Client
-from stoker.queue.inspector import Schedules, ScheduleStatus
+from stoker.client.client import Client
+from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.rules.message import check_queue
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused, RedisUnavailable
-from stoker.queue.connection import without_password
-from stoker.queue.inspector import TaskStatus
+from stoker.queue.records import TaskStatus
+from stoker.redis.url import without_password
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ import typer
 from stoker.cli.options import AsJson, Namespace, RedisUrl
 from stoker.cli.output import print_json, print_table, seconds
 from stoker.cli.session import known_queues, run
-from stoker.client import Client
-from stoker.queue.inspector import QueueStats
+from stoker.client.client import Client
+from stoker.queue.records import QueueStats
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 _COLUMNS = (

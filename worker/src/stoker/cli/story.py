@@ -9,8 +9,9 @@ from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, Red
 from stoker.cli.output import print_fields, print_json, printable, seconds
 from stoker.cli.session import find, run
 from stoker.cli.tasks import TaskId, history_fields
-from stoker.client import Client
-from stoker.queue.inspector import PAGE, Event
+from stoker.client.client import Client
+from stoker.queue.reads.reader import PAGE
+from stoker.rules.history import Event
 from stoker.rules.message import check_queue
 from stoker.rules.why import Explanation
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL

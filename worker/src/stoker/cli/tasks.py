@@ -7,11 +7,12 @@ import typer
 from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
 from stoker.cli.output import print_fields, print_json, print_table, since
 from stoker.cli.session import find, run
-from stoker.client import Client
-from stoker.queue.inspector import PAGE, TaskStatus
+from stoker.client.client import Client
+from stoker.queue.reads.reader import PAGE
+from stoker.queue.records import TaskStatus
+from stoker.rules.history import PastFailure, Progress
 from stoker.rules.message import check_queue
-from stoker.rules.states import State
-from stoker.rules.story import PastFailure, Progress
+from stoker.rules.states import TaskState
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DEFAULT_LIMIT = 50
@@ -19,16 +20,16 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")]
 _COLUMNS = ("ID", "TASK", "PRIORITY", "ATTEMPTS", "CREATED", "WHEN", "LAST FAILURE")
 _WHEN = {
-    State.SCHEDULED: "due",
-    State.RUNNING: "lease ends",
-    State.DEAD: "buried",
-    State.SUCCEEDED: "forgotten",
+    TaskState.SCHEDULED: "due",
+    TaskState.RUNNING: "lease ends",
+    TaskState.DEAD: "buried",
+    TaskState.SUCCEEDED: "forgotten",
 }
 
 
 def tasks(
     queue: QueueName = "default",
-    state: Annotated[State, typer.Option("--state", "-s", help="The state they are in.")] = State.READY,
+    state: Annotated[TaskState, typer.Option("--state", "-s", help="The state they are in.")] = TaskState.READY,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
@@ -57,7 +58,7 @@ def task(
         print_task(found)
 
 
-async def some(client: Client, queue: str, state: State, limit: int | None) -> list[TaskStatus]:
+async def some(client: Client, queue: str, state: TaskState, limit: int | None) -> list[TaskStatus]:
     """Tasks of one state, page by page; all of them without a limit."""
     found: dict[str, TaskStatus] = {}  # by id: tasks move while pages are read, so that one may be seen twice
     cursor: int | None = 0

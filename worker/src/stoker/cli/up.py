@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from stoker.cli.options import variable
-from stoker.queue.connection import without_password
+from stoker.manifest import TaskQueue, load
+from stoker.redis.url import without_password
 from stoker.settings import DEFAULT_GATEWAY_PORT
-from stoker.taskqueue import TaskQueue, load
 
 
 def up(

@@ -6,13 +6,13 @@ import typer
 
 from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, variable
 from stoker.errors import Invalid
-from stoker.rules.durations import Duration
+from stoker.manifest import Keep, Lease, RateLimit, Retention
 from stoker.rules.message import check_queue
 from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.units import Duration
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
-from stoker.taskqueue import Keep, Lease, RateLimit, Retention
-from stoker.worker.command import Command, serve
+from stoker.worker.process.command import Command, serve
 
 
 def option(*flags: str, **settings: Any) -> Any:

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.gateway import documentation, routes_dead, routes_health, routes_queues, routes_tasks
 from stoker.gateway.backend import PATIENCE, Backend
 from stoker.gateway.metrics import GatewayMetrics, Measured

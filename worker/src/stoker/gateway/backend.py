@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import RedisUnavailable
 
 T = TypeVar("T")

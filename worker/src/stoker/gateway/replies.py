@@ -7,16 +7,15 @@ from fastapi import Response
 from msgspec import UNSET, Struct, UnsetType
 
 from stoker.errors import Conflict
-from stoker.queue.broker import Receipt
-from stoker.queue.inspector import QueueStats, TaskStatus
-from stoker.rules.states import State
+from stoker.queue.records import QueueStats, Receipt, TaskStatus
+from stoker.rules.states import TaskState
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
     """A task that was taken, or was there already (`duplicate`)."""
 
     task_id: str
-    status: State
+    status: TaskState
     duplicate: bool = False
 
 
@@ -24,7 +23,7 @@ class BatchItem(Struct, frozen=True, omit_defaults=True):
     """One task of a batch. `status` is missing for a duplicate (ask for the task) and where `error` says why it was not taken."""
 
     task_id: str
-    status: State | UnsetType = UNSET
+    status: TaskState | UnsetType = UNSET
     duplicate: bool = False
     error: str = ""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from stoker.queue.durability import Durability
+from stoker.rules.durability import Durability
 from stoker.rules.message import MAX_KEY, MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY
 from stoker.rules.request import TEN_YEARS, ConcurrencyRequest, RetryRequest, UniqueRequest
 

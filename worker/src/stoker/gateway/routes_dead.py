@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import APIRouter, Response
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import NotFound
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers
 from stoker.gateway.replies import Accepted, TaskPage, reply
 from stoker.gateway.routes_tasks import Cursor, Limit, MaybeQueue, QueueQuery, find
 from stoker.gateway.submission import checked
-from stoker.queue.inspector import PAGE
+from stoker.queue.reads.reader import PAGE
 from stoker.rules.message import check_queue
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 router = APIRouter(prefix="/dlq", tags=["dead letters"])
 Move = Callable[[str, Sequence[str]], Awaitable[list[str]]]
@@ -23,7 +23,7 @@ Move = Callable[[str, Sequence[str]], Awaitable[list[str]]]
 async def dead(redis: Redis, queue: QueueQuery, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
     """The dead tasks of a queue, newest first, each with its last failure."""
     checked("queue", check_queue, queue)
-    page = await redis.ask(lambda client: client.inspector.tasks(queue, State.DEAD, cursor, limit))
+    page = await redis.ask(lambda client: client.inspector.tasks(queue, TaskState.DEAD, cursor, limit))
     return reply(TaskPage(page.tasks, page.cursor))
 
 
@@ -31,7 +31,7 @@ async def dead(redis: Redis, queue: QueueQuery, cursor: Cursor = 0, limit: Limit
 async def retry(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """Give a dead task another life, with fresh attempts."""
     await redis.ask(lambda client: _move(client, client.inspector.redrive, task_id, queue))
-    return reply(Accepted(task_id, State.READY))
+    return reply(Accepted(task_id, TaskState.READY))
 
 
 @router.delete("/{task_id:path}", status_code=204, responses=answers(None, 204, 404, 422, 503))

@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Response
 
-from stoker.client import Client
+from stoker.client.client import Client
 from stoker.errors import NotFound
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers
 from stoker.gateway.replies import Overview, QueueNames, overview, reply
 from stoker.gateway.submission import checked
-from stoker.queue.inspector import QueueStats
+from stoker.queue.records import QueueStats
 from stoker.rules.message import check_queue
 
 router = APIRouter(tags=["queues"])

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stoker.call import TaskCall
-from stoker.client import Client
+from stoker.client.call import TaskCall
+from stoker.client.client import Client
 from stoker.errors import Conflict
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers, takes
@@ -14,12 +14,12 @@ from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, json_body
 from stoker.gateway.replies import Accepted, BatchReply, TaskPage, batch_reply, reply
 from stoker.gateway.requests import TaskRequest
 from stoker.gateway.submission import checked, read_batch, read_task
-from stoker.queue.broker import Receipt
-from stoker.queue.durability import PATIENCE as CONFIRMED_WITHIN
-from stoker.queue.durability import Durability
-from stoker.queue.inspector import PAGE, TaskStatus
+from stoker.queue.reads.reader import PAGE
+from stoker.queue.records import Receipt, TaskStatus
+from stoker.redis.durability import PATIENCE as CONFIRMED_WITHIN
+from stoker.rules.durability import Durability
 from stoker.rules.message import check_queue
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 
 router = APIRouter(tags=["tasks"])
 
@@ -63,7 +63,9 @@ async def enqueue_many(request: Request, redis: Redis) -> Response:
 
 
 @router.get("/tasks", responses=answers(TaskPage, 200, 422, 503))
-async def tasks(redis: Redis, queue: QueueQuery, state: State = State.READY, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
+async def tasks(
+    redis: Redis, queue: QueueQuery, state: TaskState = TaskState.READY, cursor: Cursor = 0, limit: Limit = PAGE
+) -> Response:
     """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
     checked("queue", check_queue, queue)
     page = await redis.ask(lambda client: client.inspector.tasks(queue, state, cursor, limit))

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from stoker.call import TaskCall
+from stoker.client.call import TaskCall
 from stoker.errors import Invalid
 from stoker.gateway.limits import MAX_BATCH_TASKS, MAX_DEPTH, too_deep
 from stoker.gateway.problems import FieldError, InvalidFields, Refusal

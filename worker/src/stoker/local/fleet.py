@@ -7,10 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from stoker.errors import Invalid
+from stoker.manifest import TaskQueue
 from stoker.rules.retry import Jitter, Retry, backoff
 from stoker.settings import DEFAULT_NAMESPACE, worker_environment
-from stoker.taskqueue import TaskQueue
-from stoker.worker.spawned import Program
+from stoker.worker.system.managed_process import Program
 
 YOUNG = 10.0
 """A worker that ends by itself within this many seconds could not start."""

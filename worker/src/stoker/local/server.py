@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from stoker.errors import Invalid, RedisUnavailable, StokerError
-from stoker.queue.commands import ask
-from stoker.queue.connection import connect
-from stoker.worker.spawned import Program
+from stoker.redis.client import ask
+from stoker.redis.connect import connect
+from stoker.worker.system.managed_process import Program
 
 START_LIMIT = 15.0
 _NAMES = ("valkey-server", "redis-server")

@@ -13,10 +13,10 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.local.server import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
-from stoker.queue.inspector import Inspector
+from stoker.manifest import TaskQueue
+from stoker.queue.reads.inspector import Inspector
 from stoker.settings import DEFAULT_NAMESPACE
-from stoker.taskqueue import TaskQueue
-from stoker.worker.spawned import Program
+from stoker.worker.system.managed_process import Program
 
 GATEWAY_PATIENCE = 15.0
 USUAL_PORT = 6379

@@ -13,15 +13,16 @@ from stoker.autoscale.demand import demand_of, policy_of
 from stoker.clock import milliseconds
 from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
-from stoker.queue.inspector import Inspector, QueueStats
+from stoker.manifest import TaskQueue
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.records import QueueStats
 from stoker.queue.timekeeper import Timekeeper
-from stoker.taskqueue import TaskQueue
 
 INTERVAL = 0.5
 _log = logging.getLogger("stoker.local")
 
 
-class Scene(Struct, frozen=True):
+class QueueView(Struct, frozen=True):
     """What one TaskQueue looks like now. `stats` and `decision` are None where they are not known."""
 
     name: str
@@ -37,7 +38,7 @@ class Supervisor:
 
     def __init__(self, queues: Sequence[TaskQueue], inspector: Inspector, environment: Mapping[str, str], folder: Path) -> None:
         self.fleets = {queue.name: Fleet(queue, environment, folder) for queue in queues}
-        self.scenes: dict[str, Scene] = {}
+        self.scenes: dict[str, QueueView] = {}
         self._queues = queues
         self._inspector = inspector
         self._memories: dict[str, Memory] = {}
@@ -83,7 +84,7 @@ class Supervisor:
             except Exception as error:  # no more processes or files, perhaps: the next step tries again
                 own_trouble = _complaint(error)
             said = trouble or own_trouble or fleet.trouble
-            self.scenes[queue.name] = Scene(queue.name, len(fleet.working), fleet.leaving, stats, decision, said)
+            self.scenes[queue.name] = QueueView(queue.name, len(fleet.working), fleet.leaving, stats, decision, said)
 
     async def _keep_time(self, queue: TaskQueue, stats: QueueStats) -> None:
         schedules = self._inspector.schedules(queue.queue)

@@ -10,14 +10,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stoker.local.supervisor import Scene, Supervisor
+from stoker.local.supervisor import QueueView, Supervisor
 
 BAR_WIDTH = 24
 REFRESH = 0.25
 LINE_EVERY = 1.0
 
 
-def table(scenes: Iterable[Scene], footer: str = "") -> RenderableType:
+def table(scenes: Iterable[QueueView], footer: str = "") -> RenderableType:
     """All queues, one row each, with what went wrong below."""
     scenes = list(scenes)
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -33,7 +33,7 @@ def table(scenes: Iterable[Scene], footer: str = "") -> RenderableType:
     return Group(grid, *troubles, Text(footer, style="dim"))
 
 
-def line(scene: Scene) -> str:
+def line(scene: QueueView) -> str:
     """One queue in one line, for pipes and CI logs."""
     if scene.stats is None:
         return f"{scene.name}: nothing known: {scene.trouble}"
@@ -44,12 +44,12 @@ def line(scene: Scene) -> str:
     )
 
 
-def ended(scene: Scene) -> int:
+def ended(scene: QueueView) -> int:
     """Tasks that came to an end."""
     return scene.stats.succeeded + scene.stats.dead if scene.stats else 0
 
 
-def _row(scene: Scene) -> tuple[RenderableType, ...]:
+def _row(scene: QueueView) -> tuple[RenderableType, ...]:
     s = scene.stats
     if s is None:
         return (scene.name, "", "", "?", "?", "?", "?", "?", "?", _workers(scene), _why(scene))
@@ -60,11 +60,11 @@ def _row(scene: Scene) -> tuple[RenderableType, ...]:
     return (s.queue, bar, percent, *counts, f"{s.completion_rate:.0f}", f"{s.oldest_wait:.1f}s", workers, _why(scene))
 
 
-def _workers(scene: Scene) -> str:
+def _workers(scene: QueueView) -> str:
     return f"{scene.working}" + (f" (+{scene.leaving} draining)" if scene.leaving else "")
 
 
-def _why(scene: Scene) -> str:
+def _why(scene: QueueView) -> str:
     return f"{scene.decision.reason}: wants {scene.decision.wanted}" if scene.decision else ""
 
 

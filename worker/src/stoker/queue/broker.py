@@ -2,30 +2,30 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from stoker.errors import Conflict, Invalid, NotDurable
+from stoker.manifest import Lease, RateLimit, Retention
 from stoker.queue import scripts
-from stoker.queue.commands import RedisClient, ask, ask_alone
-from stoker.queue.durability import Durability, question, shortfall
-from stoker.queue.failures import mapped
 from stoker.queue.keys import Keys, catalogue
-from stoker.queue.notes import Note, tell
 from stoker.queue.partitions import Partitions
+from stoker.queue.progress import Note, tell
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
-from stoker.queue.scripts import Argument, Call
-from stoker.queue.settlements import SETTLED_AT_ONCE as SETTLED_AT_ONCE
-from stoker.queue.settlements import Settlement as Settlement
-from stoker.queue.settlements import fills_outbox, portions, settle_call
+from stoker.queue.records import Delivery, Pulse, Receipt, Turn
+from stoker.queue.scripts import Argument, ScriptCall, chunks
+from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, portions, settle_call
+from stoker.redis.client import RedisClient, ask, ask_alone
+from stoker.redis.durability import question, shortfall
+from stoker.redis.failures import mapped
 from stoker.rules.concurrency import Limit
+from stoker.rules.durability import Durability
 from stoker.rules.message import Message, decode, encode, same_task
 from stoker.rules.partitions import Kind
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim
-from stoker.taskqueue import Lease, RateLimit, Retention
 
 T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
@@ -36,7 +36,7 @@ CLAIM_FIELDS, LIMIT_FIELDS = 4, 3
 
 
 _json = msgspec.json.Encoder().encode
-_TAKEN = {b"ready": State.READY, b"scheduled": State.SCHEDULED}
+_TAKEN = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -55,55 +55,6 @@ class Entry(Struct, frozen=True, gc=False):
     def kind(self) -> Kind:
         """What decides in which partition it lies."""
         return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
-
-
-class Receipt(Struct, frozen=True, gc=False):
-    """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
-
-    id: str
-    state: State | None
-    duplicate: bool = False
-
-
-class Delivery(Struct, frozen=True, gc=False):
-    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
-
-    `taken` is the moment by Redis' clock, epoch ms.
-    """
-
-    id: str
-    fence: str
-    envelope: bytes
-    failures: int
-    losses: int
-    waited: float
-    taken: int = 0
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first run; lost deliveries count as runs."""
-        return self.failures + self.losses + 1
-
-
-class Turn(NamedTuple):
-    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more.
-
-    `relay`: something may have come into the outbox.
-    """
-
-    refused: list[Settlement]
-    deliveries: list[Delivery]
-    paused: bool
-    back_in: float | None
-    relay: bool = False
-
-
-class Pulse(NamedTuple):
-    """The answer to a heartbeat: whether the queue is paused, the fences that own nothing any more, those to be cancelled."""
-
-    paused: bool
-    lost: list[str]
-    cancelled: list[str]
 
 
 class Broker:
@@ -180,18 +131,18 @@ class Broker:
 
     async def rest(self, worker: str) -> None:
         """This worker takes no more, whatever it has sent behind a wait for work."""
-        await scripts.run(self._redis, Call("rest", (self.keys.meta,), [worker]))
+        await scripts.run(self._redis, ScriptCall("rest", (self.keys.meta,), [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
         return await ask_alone(self._redis, self.keys.wake, "BLPOP", self.keys.wake, timeout, blocks=timeout) is not None
 
-    def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> Call:
+    def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> ScriptCall:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
         k = self.keys
         pairs = [part for pair in held.items() for part in pair]
         keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
-        return Call("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
+        return ScriptCall("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
 
     async def tell(self, notes: Sequence[Note]) -> list[bool]:
         """What running tasks say of themselves. False where a delivery has lost its lease."""
@@ -200,24 +151,24 @@ class Broker:
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
         k = self.keys
-        await scripts.run(self._redis, Call("pass_on", (k.ready, k.suspects, k.meta, k.wake), []))
+        await scripts.run(self._redis, ScriptCall("pass_on", (k.ready, k.suspects, k.meta, k.wake), []))
 
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
         k = self.keys
-        await scripts.run(self._redis, Call("leave", (k.workers, k.beats, k.meta), [worker]))
+        await scripts.run(self._redis, ScriptCall("leave", (k.workers, k.beats, k.meta), [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
         k = self.keys
-        call = Call("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake, k.events), [limit])
+        call = ScriptCall("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake, k.events), [limit])
         [(moved, due, now)] = await scripts.run(self._redis, call)
         return moved, max(0, due - now) / 1000 if due >= 0 else None
 
     async def reap(self) -> Reaped:
         """Give back what workers held that have been silent for longer than their lease."""
         arguments: list[Argument] = [REAPED_AT_ONCE, self._lease.max_lost, lost_too_often(self._lease.max_lost)]
-        [reply] = await scripts.run(self._redis, Call("reap", reclaim_keys(self.keys), arguments))
+        [reply] = await scripts.run(self._redis, ScriptCall("reap", reclaim_keys(self.keys), arguments))
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
@@ -227,7 +178,7 @@ class Broker:
         keys = (k.done, k.cancelled, k.dead, *columns, k.meta, k.limits)
         call_keys = (*keys, *k.story, k.events, k.members, k.outbox, k.relayed)
         bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
-        call = Call("sweep", call_keys, [SETTLED_AT_ONCE, *bounds])
+        call = ScriptCall("sweep", call_keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
@@ -241,10 +192,10 @@ class Broker:
             parts = await scripts.run(self._redis, *calls)
         return [reply for part in parts for reply in part]
 
-    def _enqueue_call(self, entries: Sequence[Entry]) -> Call:
-        return Call("enqueue", self._enqueue_keys, _entry_fields(entries))
+    def _enqueue_call(self, entries: Sequence[Entry]) -> ScriptCall:
+        return ScriptCall("enqueue", self._enqueue_keys, _entry_fields(entries))
 
-    async def _durably(self, calls: Sequence[Call], ids: Sequence[str], durability: Durability) -> list[Any]:
+    async def _durably(self, calls: Sequence[ScriptCall], ids: Sequence[str], durability: Durability) -> list[Any]:
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
         if missed := shortfall(durability, answer):
             raise NotDurable(f"enqueued, but not {durability}: {missed}", ids)
@@ -252,21 +203,15 @@ class Broker:
             raise mapped(answer) from answer
         return parts
 
-    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> Call:
+    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> ScriptCall:
         arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
-        return Call("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
+        return ScriptCall("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
     """Read the answer to a heartbeat."""
     paused, lost, cancelled = reply
     return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled])
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in runs of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:

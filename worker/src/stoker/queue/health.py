@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from stoker.errors import RedisFull, RedisRefused
-from stoker.queue.commands import RedisClient, ask, ask_everywhere
 from stoker.queue.keys import LAYOUT, Keys
-from stoker.queue.replies import told
+from stoker.redis.client import RedisClient, ask, ask_everywhere
+from stoker.redis.replies import told
 from stoker.version import VERSION
 
 OLDEST = (6, 2)

@@ -13,11 +13,11 @@ import msgspec
 from stoker.clock import Clock, milliseconds, system
 from stoker.queue import scripts
 from stoker.queue.broker import same_as
-from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import Keys
-from stoker.queue.replies import entries
-from stoker.queue.scripts import Argument, Call
-from stoker.rules.entry import Arrival, id_of_entry, read_entry
+from stoker.queue.scripts import Argument, ScriptCall
+from stoker.redis.client import RedisClient, ask
+from stoker.redis.replies import entries
+from stoker.rules.inbox_entry import Arrival, id_of_entry, read_entry
 from stoker.rules.message import encode
 from stoker.rules.settle import Failure
 
@@ -62,13 +62,15 @@ class Inbox:
         return dict(zip(arrivals, answers, strict=True))
 
 
-def intake_call(k: Keys, stream: str, arrivals: Mapping[str, tuple[str, Arrival]]) -> Call:
+def intake_call(k: Keys, stream: str, arrivals: Mapping[str, tuple[str, Arrival]]) -> ScriptCall:
     """Take entries out of a stream; each becomes a task or a dead letter, as its verb (see `intake.lua`) says."""
     keys = (
         *(stream, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events),
         *(k.uniques, k.claims, k.limits),
     )
-    return Call("intake", keys, [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)])
+    return ScriptCall(
+        "intake", keys, [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
+    )
 
 
 def _verb(arrival: Arrival) -> str:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from stoker.errors import RedisUnavailable
-from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import catalogue, partition_counts
+from stoker.redis.client import RedisClient, ask
 from stoker.rules.items import Where
 from stoker.rules.partitions import place_of, places
 from stoker.rules.plan import Chain, queues_of

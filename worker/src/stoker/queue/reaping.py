@@ -7,9 +7,9 @@ from typing import NamedTuple
 import msgspec
 
 from stoker.queue import scripts
-from stoker.queue.commands import RedisClient, ask, scan
 from stoker.queue.keys import Keys
-from stoker.queue.scripts import Call
+from stoker.queue.scripts import ScriptCall
+from stoker.redis.client import RedisClient, ask, scan
 from stoker.rules.names import runs_on
 from stoker.rules.settle import Failure
 
@@ -38,7 +38,7 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
     for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
         pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]
         arguments = [max_lost, lost_too_often(max_lost), len(gone), *gone, *pairs]
-        [reply] = await scripts.run(redis, Call("reap_worker", reclaim_keys(keys), arguments))
+        [reply] = await scripts.run(redis, ScriptCall("reap_worker", reclaim_keys(keys), arguments))
         total = added(total, Reaped(*reply))
     return total
 

@@ -14,10 +14,10 @@ import msgspec
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, NotFound
 from stoker.queue import scripts
-from stoker.queue.commands import RedisClient, ask
 from stoker.queue.keys import Keys
-from stoker.queue.replies import pairs
-from stoker.queue.scripts import Argument, Call
+from stoker.queue.scripts import Argument, ScriptCall
+from stoker.redis.client import RedisClient, ask
+from stoker.redis.replies import pairs
 from stoker.rules.message import Message, encode
 from stoker.rules.schedule import Definition, Overlap, Passing, Planned, first, passing, run_id
 
@@ -100,7 +100,9 @@ class Schedules:
             planned = _first(definition, now)
             fields += [definition.name, text, _timing(definition), planned.moment, planned.due]
         k = self._keys
-        [[heard, *taken]] = await scripts.run(self._redis, Call("schedules", (k.schedules, k.upcoming, k.runs, k.meta), fields))
+        [[heard, *taken]] = await scripts.run(
+            self._redis, ScriptCall("schedules", (k.schedules, k.upcoming, k.runs, k.meta), fields)
+        )
         return Registered(bool(heard), [name.decode() for name in taken])
 
     async def look(self) -> Look:
@@ -164,7 +166,7 @@ class Schedules:
 
     async def _set(self, name: str, verb: str, planned: Planned) -> bool:
         k = self._keys
-        call = Call("set_schedule", (k.schedules, k.upcoming, k.runs, k.meta), [name, verb, *planned])
+        call = ScriptCall("set_schedule", (k.schedules, k.upcoming, k.runs, k.meta), [name, verb, *planned])
         [answer] = await scripts.run(self._redis, call)
         if answer < 0:
             raise self._unknown(name)
@@ -173,14 +175,14 @@ class Schedules:
     async def _timetable(self, limit: int) -> Sequence[Any]:
         k = self._keys
         keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.dead, k.done, k.cancelled, k.meta)
-        [reply] = await scripts.run(self._redis, Call("timetable", keys, [limit]))
+        [reply] = await scripts.run(self._redis, ScriptCall("timetable", keys, [limit]))
         return cast(Sequence[Any], reply)
 
     async def _start(self, entries: Sequence[Argument]) -> list[str]:
         k = self._keys
         ends = (k.dead, k.done, k.cancelled)
         keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.ready, *ends, k.limits, k.meta, k.stats, k.wake, k.events)
-        [answers] = await scripts.run(self._redis, Call("start_runs", keys, entries))
+        [answers] = await scripts.run(self._redis, ScriptCall("start_runs", keys, entries))
         return [answer.decode() for answer in answers]
 
     def _run(

@@ -9,16 +9,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from stoker.errors import RedisUnavailable
-from stoker.queue.commands import RedisClient, Routed
-from stoker.queue.connection import ThreadClient
-from stoker.queue.durability import PATIENCE
-from stoker.queue.failures import errors_mapped, mapped
-from stoker.queue.replies import ErrorReply, code
+from stoker.redis.client import RedisClient, Routed
+from stoker.redis.connect import ThreadClient
+from stoker.redis.durability import PATIENCE
+from stoker.redis.failures import errors_mapped, mapped
+from stoker.redis.replies import ErrorReply, code
 
 Argument = str | bytes | int | float
+T = TypeVar("T")
 _FOLDER = Path(__file__).with_name("lua")
 
 REDIS_TIME = "redis.call('TIME')"
@@ -42,7 +43,7 @@ class Script(NamedTuple):
     sha: str
 
 
-class Call(NamedTuple):
+class ScriptCall(NamedTuple):
     """One call of a script by name. All its keys lie in one slot.
 
     `before` is a call that does nothing, of a script that is to be known wherever this one is: of two in one round trip, the
@@ -52,7 +53,7 @@ class Call(NamedTuple):
     script: str
     keys: Sequence[str]
     arguments: Sequence[Argument]
-    before: "Call | None" = None
+    before: "ScriptCall | None" = None
 
     def by_hash(self, *, old: bool = False) -> tuple[Argument, ...]:
         """The command that runs it where the server knows it."""
@@ -99,7 +100,7 @@ def take_time_from(expression: str = REDIS_TIME) -> None:
     load.cache_clear()
 
 
-async def run(redis: RedisClient, *calls: Call) -> list[Any]:
+async def run(redis: RedisClient, *calls: ScriptCall) -> list[Any]:
     """Run scripts in one round trip, in order, not as a transaction. Returns their replies.
 
     One that the server does not know runs after the others, in a second round trip: no call may rely on an earlier one.
@@ -112,7 +113,7 @@ async def run(redis: RedisClient, *calls: Call) -> list[Any]:
         raise mapped(error) from error
 
 
-async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: Call, blocks: float) -> Any | None:
+async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: ScriptCall, blocks: float) -> Any | None:
     """Run a script as soon as a command that blocks for so many seconds has ended, before anybody could hear of that.
 
     Returns its reply, None where the server does not know it. On a connection of its own: whoever is cancelled here leaves
@@ -129,7 +130,7 @@ async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: C
     return reply
 
 
-async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
+async def run_as_made(redis: RedisClient, calls: Iterable[ScriptCall]) -> list[Any]:
     """The same for long calls, each of which sets out before the next is made."""
     made = []
 
@@ -142,7 +143,7 @@ async def run_as_made(redis: RedisClient, calls: Iterable[Call]) -> list[Any]:
         return await _heard(redis, made, await redis.stream(commands()))
 
 
-async def _heard(redis: RedisClient, calls: Sequence[Call], replies: list[Any]) -> list[Any]:
+async def _heard(redis: RedisClient, calls: Sequence[ScriptCall], replies: list[Any]) -> list[Any]:
     """The replies, once all calls have run."""
     for at, reply in enumerate(replies):
         if code(reply) == "NOSCRIPT":
@@ -152,7 +153,7 @@ async def _heard(redis: RedisClient, calls: Sequence[Call], replies: list[Any]) 
     return replies
 
 
-async def run_and_ask(redis: RedisClient, calls: Sequence[Call], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
+async def run_and_ask(redis: RedisClient, calls: Sequence[ScriptCall], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
     """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
 
     Returns their replies and its answer, which may be an error. Where the server does not know a script, all are sent again by
@@ -177,11 +178,11 @@ async def _asked(redis: RedisClient, commands: Sequence[Routed], question: tuple
     return await redis.alone([*commands, Routed(commands[0].key, question)], blocks=PATIENCE)
 
 
-def _by_hash(redis: RedisClient, call: Call) -> Routed:
+def _by_hash(redis: RedisClient, call: ScriptCall) -> Routed:
     return Routed(call.keys[0], call.by_hash(old=redis.old))
 
 
-def _by_text(redis: RedisClient, call: Call) -> Routed:
+def _by_text(redis: RedisClient, call: ScriptCall) -> Routed:
     return Routed(call.keys[0], call.by_text(old=redis.old))
 
 
@@ -198,7 +199,7 @@ def _unreadable(reply: Any) -> bool:
     return isinstance(reply, ErrorReply) and "unexpected symbol near '#'" in str(reply)
 
 
-async def _teach(redis: RedisClient, call: Call) -> Any:
+async def _teach(redis: RedisClient, call: ScriptCall) -> Any:
     """Run a script that the server does not know yet, by its text."""
     if call.before:
         await _teach(redis, call.before)
@@ -211,10 +212,16 @@ async def _teach(redis: RedisClient, call: Call) -> Any:
     return reply
 
 
-def run_blocking(redis: ThreadClient, call: Call) -> Any:
+def run_blocking(redis: ThreadClient, call: ScriptCall) -> Any:
     """The same for a thread of its own. Once more where Redis did not answer: the connection may have been old."""
     try:
         [reply] = redis.run(lambda client: run(client, call))
     except RedisUnavailable:
         [reply] = redis.run(lambda client: run(client, call))
     return reply
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -7,12 +7,12 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from stoker.queue.items import pack
 from stoker.queue.keys import Keys
-from stoker.queue.scripts import Argument, Call
+from stoker.queue.scripts import Argument, ScriptCall
+from stoker.queue.workflows.effects import pack
 from stoker.rules.items import Arrive, Item, Send
 from stoker.rules.message import Success
-from stoker.rules.settle import Bury, Cancel, Postpone, Release, Retry, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
 
 SETTLED_AT_ONCE = 200
 ITEMS_AT_ONCE = 500
@@ -50,7 +50,7 @@ def fills_outbox(settlements: Sequence[Settlement]) -> bool:
     return any(isinstance(item, Send | Arrive) for settlement in settlements for item in settlement.items)
 
 
-def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call:
+def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
     """End these deliveries. `keep` is seconds for which a result is kept."""
     arguments: list[Argument] = [_ms(keep), len(settlements)]
     for settlement in settlements:
@@ -58,7 +58,7 @@ def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Call
     for number, settlement in enumerate(settlements, 1):
         for item in settlement.items:
             arguments += (number, pack(item))
-    return Call("settle", _settle_keys(k), arguments)
+    return ScriptCall("settle", _settle_keys(k), arguments)
 
 
 @lru_cache(256)
@@ -79,8 +79,8 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
             return (task_id, fence, "retry", _ms(delay), _json(failure), _ms(busy))
         case Bury(failure):
             return (task_id, fence, "bury", 0, _json(failure), _ms(busy))
-        case Postpone(delay):
-            return (task_id, fence, "postpone", _ms(delay), "", _ms(busy))
+        case Snooze(delay):
+            return (task_id, fence, "snooze", _ms(delay), "", _ms(busy))
         case Release():
             return (task_id, fence, "release", 0, "", _ms(busy))
         case Cancel():

@@ -6,7 +6,7 @@ They declare what a manifest lists, and start what is due, so that the first run
 import time
 from collections.abc import Callable, Sequence
 
-from stoker.queue.reader import QueueStats
+from stoker.queue.records import QueueStats
 from stoker.queue.schedules import HOLD, TASKQUEUE, Schedules
 from stoker.rules.schedule import Definition
 

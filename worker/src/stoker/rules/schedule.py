@@ -18,8 +18,8 @@ from cronsim import CronSim, CronSimError
 
 from stoker.errors import LONGEST, Invalid
 from stoker.rules.concurrency import Limit
-from stoker.rules.durations import parse_duration
 from stoker.rules.message import check_priority
+from stoker.rules.units import parse_duration
 
 LATE = 60_000
 """So many ms after it was due a moment counts as missed: a pod may have to start for it."""

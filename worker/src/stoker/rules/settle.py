@@ -32,13 +32,13 @@ class Raised(msgspec.Struct, frozen=True, tag=True):
     failure: Failure
 
 
-class Hopeless(msgspec.Struct, frozen=True, tag=True):
+class Fatal(msgspec.Struct, frozen=True, tag=True):
     """It can never succeed: the task said so, or its arguments do not fit."""
 
     failure: Failure
 
 
-class Asked(msgspec.Struct, frozen=True, tag=True):
+class RetryAsked(msgspec.Struct, frozen=True, tag=True):
     """The task asked for another attempt: in `delay` seconds, of at most `max_retries`; None leaves it to the policy."""
 
     failure: Failure
@@ -67,11 +67,11 @@ class Interrupted(msgspec.Struct, frozen=True, tag=True):
     """The worker is leaving and gave the task up unfinished."""
 
 
-class Stopped(msgspec.Struct, frozen=True, tag=True):
+class Cancelled(msgspec.Struct, frozen=True, tag=True):
     """Somebody cancelled the task while it ran."""
 
 
-Outcome = Returned | Raised | Hopeless | Asked | Snoozed | Expired | Unknown | Interrupted | Stopped
+Outcome = Returned | Raised | Fatal | RetryAsked | Snoozed | Expired | Unknown | Interrupted | Cancelled
 """Tagged, since some are told by a child process."""
 
 
@@ -94,7 +94,7 @@ class Bury(msgspec.Struct, frozen=True):
     failure: Failure
 
 
-class Postpone(msgspec.Struct, frozen=True):
+class Snooze(msgspec.Struct, frozen=True):
     """Run again after `delay` seconds, no attempt charged."""
 
     delay: float
@@ -111,7 +111,7 @@ class Cancel(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-Transition = Succeed | Retry | Bury | Postpone | Release | Cancel
+Transition = Succeed | Retry | Bury | Snooze | Release | Cancel
 
 
 def settle(
@@ -123,28 +123,28 @@ def settle(
             return Succeed(value)
         case Raised(failure) if failures < policy.max_retries:
             return Retry(backoff(policy, failures + 1, random), failure)
-        case Asked(failure, delay, most) if failures < (policy.max_retries if most is None else most):
+        case RetryAsked(failure, delay, most) if failures < (policy.max_retries if most is None else most):
             return Retry(backoff(policy, failures + 1, random) if delay is None else delay, failure)
-        case Raised(failure) | Asked(failure) | Hopeless(failure):
+        case Raised(failure) | RetryAsked(failure) | Fatal(failure):
             return Bury(failure)
         case Unknown() if unknown_for < UNKNOWN_TASK_GRACE:
             # An old worker during a rollout: the new one may start any moment.
-            return Postpone(UNKNOWN_TASK_DELAY, "unknown here")
+            return Snooze(UNKNOWN_TASK_DELAY, "unknown here")
         case Unknown(failure):
             return Bury(failure)
         case Snoozed(delay, reason):
-            return Postpone(delay, reason)
-        case Interrupted() | Stopped() | Expired():
+            return Snooze(delay, reason)
+        case Interrupted() | Cancelled() | Expired():
             return _given_up(outcome)
         case _:
             assert_never(outcome)
 
 
-def _given_up(outcome: Interrupted | Stopped | Expired) -> Transition:
+def _given_up(outcome: Interrupted | Cancelled | Expired) -> Transition:
     match outcome:
         case Interrupted():
             return Release()
-        case Stopped():
+        case Cancelled():
             return Cancel()
         case Expired():
             return Cancel("expired")

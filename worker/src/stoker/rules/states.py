@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class State(StrEnum):
+class TaskState(StrEnum):
     """Where a task is. It is always in exactly one of these."""
 
     SCHEDULED = "scheduled"
@@ -16,14 +16,14 @@ class State(StrEnum):
     @property
     def final(self) -> bool:
         """True where only a person moves the task on."""
-        return self in {State.SUCCEEDED, State.DEAD, State.CANCELLED}
+        return self in {TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED}
 
 
-MOVES: dict[State, frozenset[State]] = {
-    State.SCHEDULED: frozenset({State.READY, State.CANCELLED}),
-    State.READY: frozenset({State.RUNNING, State.CANCELLED}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.SCHEDULED, State.READY, State.DEAD, State.CANCELLED}),
-    State.DEAD: frozenset({State.READY}),  # only by a person: redrive
-    State.SUCCEEDED: frozenset(),
-    State.CANCELLED: frozenset(),
+MOVES: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.SCHEDULED: frozenset({TaskState.READY, TaskState.CANCELLED}),
+    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.RUNNING: frozenset({TaskState.SUCCEEDED, TaskState.SCHEDULED, TaskState.READY, TaskState.DEAD, TaskState.CANCELLED}),
+    TaskState.DEAD: frozenset({TaskState.READY}),  # only by a person: redrive
+    TaskState.SUCCEEDED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
 }

@@ -1,12 +1,12 @@
-"""Why a task has not ended yet: from the facts to words, the weightiest first. `queue/why.py` finds the facts."""
+"""Why a task has not ended yet: from the facts to words, the weightiest first. `queue/reads/why.py` finds the facts."""
 
 from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
 
-from stoker.rules.states import State
-from stoker.rules.story import PastFailure
+from stoker.rules.history import PastFailure
+from stoker.rules.states import TaskState
 
 SLOWEST_RATE = 0.01
 """Completions a second below which an estimate would be a guess."""
@@ -41,7 +41,7 @@ class Reason(msgspec.Struct, frozen=True):
     text: str
 
 
-class Hand(msgspec.Struct, frozen=True):
+class WorkerInfo(msgspec.Struct, frozen=True):
     """What a live worker said of itself with its last heartbeat. `tasks` is None for one that does not say which it knows."""
 
     slots: int = 0
@@ -61,7 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     id: str
     task: str
     queue: str
-    state: State
+    state: TaskState
     now: int
     at: int | None = None
     ahead: int | None = None
@@ -72,7 +72,7 @@ class Facts(msgspec.Struct, frozen=True):
     cancel_at: int | None = None
     rate: float = 0.0
     workers: int = 0
-    hands: tuple[Hand, ...] = ()
+    hands: tuple[WorkerInfo, ...] = ()
     key: str | None = None
     most: int = 0
     parked: bool = False
@@ -93,7 +93,7 @@ class Explanation(msgspec.Struct, frozen=True):
     id: str
     task: str
     queue: str
-    state: State
+    state: TaskState
     text: str
     reasons: list[Reason]
     ahead: int | None
@@ -127,18 +127,18 @@ def explain(facts: Facts) -> Explanation:
 
 def _reasons(facts: Facts) -> Iterator[tuple[Cause, str]]:
     match facts.state:
-        case State.RUNNING:
+        case TaskState.RUNNING:
             yield from _running(facts)
-        case State.SUCCEEDED:
+        case TaskState.SUCCEEDED:
             yield Cause.SUCCEEDED, "it has succeeded"
-        case State.CANCELLED:
+        case TaskState.CANCELLED:
             yield Cause.CANCELLED, "it was cancelled"
-        case State.DEAD:
+        case TaskState.DEAD:
             why = f": {facts.failure}" if facts.failure else ""
             yield Cause.DEAD, f"it lies in the dead letters and waits for a redrive{why}"
-        case State.READY | State.SCHEDULED:
+        case TaskState.READY | TaskState.SCHEDULED:
             yield from _held_back(facts)
-            yield from _in_line(facts) if facts.state is State.READY else _not_due(facts)
+            yield from _in_line(facts) if facts.state is TaskState.READY else _not_due(facts)
 
 
 def _running(facts: Facts) -> Iterator[tuple[Cause, str]]:
@@ -209,7 +209,7 @@ _NO_END_IN_SIGHT = {Cause.PAUSED, Cause.NO_WORKERS, Cause.UNKNOWN_TASK, Cause.CO
 
 
 def _eta(facts: Facts, causes: set[Cause]) -> float | None:
-    if facts.state is not State.READY or facts.ahead is None or facts.rate < SLOWEST_RATE or causes & _NO_END_IN_SIGHT:
+    if facts.state is not TaskState.READY or facts.ahead is None or facts.rate < SLOWEST_RATE or causes & _NO_END_IN_SIGHT:
         return None
     return round((facts.ahead + 1) / facts.rate, 3)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from hiredis import Reader, pack_command
 
-from stoker.queue.replies import ErrorReply
-from stoker.queue.wire import Command
+from stoker.redis.replies import ErrorReply
+from stoker.redis.wire import Command
 
 PATIENCE = 10.0
 _CHUNK = 65536

@@ -10,23 +10,25 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
-from stoker.app import Stoker
+from stoker.app.app import Stoker
+from stoker.app.task import Handle, Task
 from stoker.errors import NotFound
-from stoker.injection import Factory
-from stoker.queue.connection import RedisClient, ThreadClient, connect
-from stoker.queue.inspector import Inspector, TaskStatus
-from stoker.rules.durations import Duration
+from stoker.manifest import Keep, Lease, RateLimit, Retention
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.records import TaskStatus
+from stoker.redis.client import RedisClient
+from stoker.redis.connect import ThreadClient, connect
 from stoker.rules.retry import Retry
-from stoker.rules.states import State
+from stoker.rules.states import TaskState
+from stoker.rules.units import Duration
 from stoker.settings import WorkerSettings
-from stoker.task import Handle, Task
-from stoker.taskqueue import Keep, Lease, RateLimit, Retention
+from stoker.task.dependencies import Factory
 from stoker.testing.clock import Clock
 from stoker.testing.record import Enqueued, Run, enqueued
 from stoker.testing.server import Server
 from stoker.testing.stepping import Stepper
-from stoker.worker.ending import end
-from stoker.worker.lifespan import Lifespan
+from stoker.worker.process.lifespan import Lifespan
+from stoker.worker.system.aio import end
 
 NAMESPACE = "test"
 KEPT = Retention(Keep(Duration(365 * 86400)), Keep(Duration(365 * 86400)))
@@ -115,13 +117,13 @@ class Kit:
     @property
     def dead(self) -> list[Enqueued]:
         """What is in the dead letters."""
-        return [each for each in self.enqueued() if each.state is State.DEAD]
+        return [each for each in self.enqueued() if each.state is TaskState.DEAD]
 
     def assert_succeeded(self, handle: Handle[R]) -> R:
         """Its result. Raises AssertionError that says what became of it instead."""
         __tracebackhide__ = True
         status = self._status(handle)
-        if status.state is not State.SUCCEEDED or status.result is None:
+        if status.state is not TaskState.SUCCEEDED or status.result is None:
             _fail("not succeeded:", [self._told(status)])
         result: R = self.app.tasks[status.task].decode_result(bytes(status.result.value))
         return result
@@ -130,7 +132,7 @@ class Kit:
         """It is in the dead letters, with `match` in the type and text of its failure. Raises AssertionError otherwise."""
         __tracebackhide__ = True
         told = self._told(self._status(handle))
-        if told.state is not State.DEAD or match not in str(told):
+        if told.state is not TaskState.DEAD or match not in str(told):
             _fail(f"not dead{f' of {match!r}' if match else ''}:", [told])
         return told
 
@@ -212,7 +214,7 @@ class Kit:
     def _pause(self) -> float | None:
         """Seconds until there is more to do; None where nothing waits for any time."""
         waits = [stepper.back_in for stepper in self._steppers.values() if stepper.back_in is not None]
-        now, leases = self.clock(), self._look(partial(self._all, states=[State.RUNNING]))
+        now, leases = self.clock(), self._look(partial(self._all, states=[TaskState.RUNNING]))
         return min([*waits, *((status.at or 0) / 1000 - now for status in leases)], default=None)
 
     def _stepper(self, queue: str) -> Stepper:
@@ -228,7 +230,7 @@ class Kit:
     async def _queues(self) -> list[str]:
         return await _queues(self.app, Inspector(self._redis, self.app.namespace))
 
-    async def _all(self, redis: RedisClient, states: Iterable[State] = State) -> list[TaskStatus]:
+    async def _all(self, redis: RedisClient, states: Iterable[TaskState] = TaskState) -> list[TaskStatus]:
         inspector = Inspector(redis, self.app.namespace)
         found: list[TaskStatus] = []
         for queue in await _queues(self.app, inspector):

@@ -6,21 +6,20 @@ from typing import Any
 
 import msgspec
 
-from stoker.app import Stoker
+from stoker.app.app import Stoker
 from stoker.errors import Invalid
-from stoker.queue.broker import Delivery
-from stoker.queue.inspector import TaskStatus
+from stoker.queue.records import Delivery, TaskStatus
 from stoker.rules.message import Message
-from stoker.rules.settle import Bury, Cancel, Failure, Postpone, Release, Retry, Succeed, Transition
-from stoker.rules.states import State
+from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.states import TaskState
 from stoker.telemetry.metrics import TaskCollector
-from stoker.worker.report import Reporter
+from stoker.worker.run.report import Reporter
 
 _WORDS: dict[type[Transition], str] = {
     Succeed: "succeeded",
     Retry: "retried",
     Bury: "buried",
-    Postpone: "postponed",
+    Snooze: "postponed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -53,7 +52,7 @@ class Enqueued:
     arguments: Mapping[str, Any]
     id: str
     queue: str
-    state: State
+    state: TaskState
     priority: int
     attempts: int
     due_in: float
@@ -71,7 +70,7 @@ def call_of(task: str, arguments: Mapping[str, Any]) -> str:
 
 def enqueued(app: Stoker, status: TaskStatus, now: float) -> Enqueued:
     """What a test wants to know of a task. `now` is the kit's time in seconds."""
-    due_in = (status.at or 0) / 1000 - now if status.state is State.SCHEDULED else 0.0
+    due_in = (status.at or 0) / 1000 - now if status.state is TaskState.SCHEDULED else 0.0
     arguments = _arguments(app, status.task, bytes(status.payload))
     place = (status.id, status.queue, status.state, status.priority, status.attempts)
     return Enqueued(status.task, arguments, *place, max(0.0, due_in), status.failure)
@@ -105,7 +104,7 @@ class Witness(Reporter):
                     run.again_in, run.failure = delay, failure
                 case Bury(failure):
                     run.failure = failure
-                case Postpone(delay):
+                case Snooze(delay):
                     run.again_in = delay
 
 

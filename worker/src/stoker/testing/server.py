@@ -14,10 +14,10 @@ from typing import Self
 from stoker.errors import Invalid, RedisUnavailable
 from stoker.local.server import server_binary
 from stoker.queue import scripts
-from stoker.queue.replies import ErrorReply
+from stoker.redis.replies import ErrorReply
 from stoker.testing.clock import EXPRESSION, Clock
 from stoker.testing.conversation import Conversation
-from stoker.worker.spawned import leave_with_parent
+from stoker.worker.system.managed_process import leave_with_parent
 
 STARTS_WITHIN = 15.0
 LOOK_EVERY = 0.002

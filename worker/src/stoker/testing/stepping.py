@@ -5,21 +5,21 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
-from stoker.app import Stoker
+from stoker.app.app import Stoker
 from stoker.clock import Clock
 from stoker.queue import scripts
 from stoker.queue.broker import Broker, pulse
-from stoker.queue.connection import RedisClient
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
-from stoker.queue.outbox import Outbox
 from stoker.queue.schedules import Schedules
+from stoker.queue.workflows.outbox import Outbox
+from stoker.redis.client import RedisClient
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.testing.record import Run, Witness
-from stoker.worker.ending import end
-from stoker.worker.run import Worker
+from stoker.worker.loop.worker import Worker
+from stoker.worker.system.aio import end
 
 
 class Stepper:

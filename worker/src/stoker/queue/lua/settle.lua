@@ -5,7 +5,7 @@
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       then for each item that follows from a delivery that has succeeded: the delivery's number, the item (see _items.lua)
---       verb: succeed (body = result) | retry (body = failure, one attempt charged) | postpone | bury (body = failure) | release | cancel
+--       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
@@ -24,9 +24,9 @@ local owner, cancel_asked = columns(owners, ids), special and columns(cancels, i
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
 local waiting, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
 local TOLD = watched and {
-  succeed = 'succeeded', retry = 'retried', bury = 'buried', postpone = 'postponed', release = 'released', cancel = 'cancelled',
+  succeed = 'succeeded', retry = 'retried', bury = 'buried', snooze = 'postponed', release = 'released', cancel = 'cancelled',
 }
-local count, busy, seen = {succeed = 0, retry = 0, bury = 0, postpone = 0, release = 0, cancel = 0}, 0, {}
+local count, busy, seen = {succeed = 0, retry = 0, bury = 0, snooze = 0, release = 0, cancel = 0}, 0, {}
 
 local function push(list, a, b)
   local n = #list
@@ -56,7 +56,7 @@ for index, id in ipairs(ids) do
       push(waiting, place, id)
     else
       if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
-      if verb ~= 'postpone' then
+      if verb ~= 'snooze' then
         push(failed, id, body)
         local failure = failure_of(body)
         failure.at, failure.worker = now, worker_of(fence)
@@ -122,7 +122,7 @@ tally('retried', count.retry)
 tally('failed', count.retry + count.bury)
 tally('buried', count.bury)
 tally('released', count.release)
-tally('postponed', count.postpone)
+tally('postponed', count.snooze)
 tally('stopped', count.cancel)
 tally('busy_ms', busy)
 tally('stale_settles', #ids - #ended)

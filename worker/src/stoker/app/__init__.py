@@ -1,0 +1,1 @@
+"""What people import: the application, its tasks, workflows, middleware."""

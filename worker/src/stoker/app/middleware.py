@@ -1,0 +1,176 @@
+"""Middleware: what an application wraps around every run of a task, and around every enqueue.
+
+An onion of one shape, `async def layer(subject, call_next)`: the first that was added is the outermost. What it raises,
+returns or passes on counts in place of what lies inside it.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from stoker.app.prepared import Send
+from stoker.client.call import TaskCall
+from stoker.errors import Invalid
+from stoker.queue.records import Receipt
+from stoker.rules.durability import Durability
+from stoker.rules.plan import Chain, Link, links_of
+from stoker.task.context import Context
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+RunNext = Callable[[Context], Awaitable[Any]]
+RunLayer = Callable[[Context, RunNext], Awaitable[Any]]
+"""Around a run: the task's dependencies and its function lie inside, its time limit and its outcome outside."""
+
+EnqueueNext = Callable[[TaskCall], Awaitable[Receipt]]
+EnqueueLayer = Callable[[TaskCall, EnqueueNext], Awaitable[Receipt]]
+"""Around an enqueue: may pass on another call (`msgspec.structs.replace`), refuse it by raising, or look at its receipt."""
+
+NOT_ALL = "middleware answers a task of a workflow by itself, or sends it twice: pass each one on, once, or raise to refuse all"
+
+
+def onion(layers: Sequence[Callable[[S, Callable[[S], Awaitable[R]]], Awaitable[R]]], core: Callable[[S], Awaitable[R]]) -> Any:
+    """The core within all layers, as one callable of the core's shape."""
+    for layer in reversed(layers):
+        core = _around(layer, core)
+    return core
+
+
+async def send_through(
+    layers: Sequence[EnqueueLayer], calls: Sequence[TaskCall], send: Send, variables: Sequence[contextvars.Context] = ()
+) -> list[Receipt]:
+    """Every call through an onion of its own, and what comes out of them in one sending.
+
+    The first error, of a layer or of the sending, is raised. One that a layer raises before it calls on keeps all calls back.
+    With `variables`, the layers around each call see its own.
+    """
+    together = _Together(len(calls), send)
+    start = asyncio.get_running_loop().create_task
+    pairs = zip_longest(calls, variables)
+    ways = [start(_way(layers, call, at, together), context=context) for at, (call, context) in enumerate(pairs)]
+    try:
+        return list(await asyncio.gather(*ways))
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def chains_through(
+    layers: Sequence[EnqueueLayer], chains: Sequence[Chain], variables: Sequence[contextvars.Context]
+) -> list[Chain]:
+    """What a run has sent, every task of it through an onion of its own, with the variables of where its chain was sent.
+
+    Raises what a layer raises, and Invalid for a task that a layer keeps to itself or gives another id.
+    """
+    links = [(link, context) for chain, context in zip(chains, variables, strict=True) for link in links_of([chain])]
+    changed: list[Link] = []
+
+    async def keep(calls: Sequence[TaskCall]) -> list[Receipt]:
+        if len(calls) != len(links) or changed:
+            raise Invalid(NOT_ALL)
+        changed.extend(_changed(link, call) for (link, _), call in zip(links, calls, strict=True))
+        return [Receipt(link.message.id, None) for link, _ in links]
+
+    await send_through(layers, [_call_of(link) for link, _ in links], keep, [context.copy() for _, context in links])
+    if len(changed) != len(links):
+        raise Invalid(NOT_ALL)
+    following = iter(changed)
+    return [_with_links(chain, following) for chain in chains]
+
+
+def _call_of(link: Link) -> TaskCall:
+    message = link.message
+    return TaskCall(
+        task=message.task,
+        queue=message.queue,
+        payload=message.payload,
+        priority=message.priority,
+        delay=link.delay,
+        run_at=link.run_at,
+        id=message.id,
+        max_retries=message.max_retries,
+        retry=message.retry,
+        timeout=message.timeout,
+        soft_timeout=message.soft_timeout,
+        expires_at=(message.expires or 0) / 1000,
+        headers=message.headers,
+        claim=link.claim,
+        limit=link.limit,
+        into=link.into,
+        version=message.version,
+        in_workflow=True,
+    )
+
+
+def _changed(link: Link, call: TaskCall) -> Link:
+    call.check()
+    if call.own_id != link.message.id or call.into != link.into:
+        raise Invalid(f"middleware may give task {call.task} no other id: whoever has sent it knows it as {link.message.id}")
+    if call.durability is not Durability.MEMORY:
+        raise Invalid(f"middleware asks for {call.durability} durability of task {call.task}: what a running task sends has none")
+    return Link(call.message(link.message.id, 0, {}), link.into, call.delay, call.run_at, call.claim, call.limit)
+
+
+def _with_links(chain: Chain, links: Iterator[Link]) -> Chain:
+    """The same chain of other links, in the order in which they are written."""
+    return tuple(
+        next(links) if isinstance(step, Link) else replace(step, members=tuple(_with_links(each, links) for each in step.members))
+        for step in chain
+    )
+
+
+def _around(layer: Callable[[S, Callable[[S], Awaitable[R]]], Awaitable[R]], inner: Callable[[S], Awaitable[R]]) -> Any:
+    return lambda subject: layer(subject, inner)
+
+
+async def _way(layers: Sequence[EnqueueLayer], call: TaskCall, at: int, together: "_Together") -> Receipt:
+    async def core(outgoing: TaskCall) -> Receipt:
+        if outgoing.queue != call.queue:
+            raise Invalid(f"middleware may not send {call.task} to queue {outgoing.queue!r}: its handle waits at {call.queue!r}")
+        return await together.send(at, outgoing)
+
+    receipt: Receipt = await onion(layers, core)(call)
+    await together.leave(at)
+    return receipt
+
+
+class _Together:
+    """Where calls meet that set out together: the last one to arrive sends them all, in their order.
+
+    A call that a layer answers by itself is not waited for; one that is sent a second time goes alone.
+    """
+
+    def __init__(self, expected: int, send: Send) -> None:
+        self._send = send
+        self._expected = set(range(expected))
+        self._arrived: dict[int, TaskCall] = {}
+        self._receipts: asyncio.Future[dict[int, Receipt]] = asyncio.get_running_loop().create_future()
+
+    async def send(self, at: int, call: TaskCall) -> Receipt:
+        if at not in self._expected:
+            [receipt] = await self._send([call])
+            return receipt
+        self._arrived[at] = call
+        await self.leave(at)
+        return (await asyncio.shield(self._receipts))[at]
+
+    async def leave(self, at: int) -> None:
+        if at in self._expected:
+            self._expected.discard(at)
+            if not self._expected and self._arrived:
+                await self._send_all()
+
+    async def _send_all(self) -> None:
+        order = sorted(self._arrived)
+        try:
+            receipts = await self._send([self._arrived[at] for at in order])
+        except Exception as error:
+            self._receipts.set_exception(error)
+        else:
+            self._receipts.set_result(dict(zip(order, receipts, strict=True)))

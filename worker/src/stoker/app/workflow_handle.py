@@ -1,0 +1,180 @@
+"""What one holds of a workflow that was enqueued: its result, what it waits for now, and the way to call it off."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Generic
+
+from msgspec.structs import replace
+
+from stoker.app.prepared import Application, Origin
+from stoker.app.sync import from_sync
+from stoker.app.task import R
+from stoker.client.client import Client
+from stoker.clock import milliseconds, system
+from stoker.errors import NotFound, TaskFailed
+from stoker.queue.reads.inspector import Cancellation
+from stoker.queue.records import TaskStatus
+from stoker.rules.message import Message
+from stoker.rules.partitions import Kind
+from stoker.rules.plan import Chain, Group, Link, links_of, tasks_of
+from stoker.rules.states import TaskState
+
+NAMED = 20
+"""Of a group so many members are looked at that have not succeeded yet."""
+ON_THE_WAY = 30.0
+"""Seconds for which nothing of a workflow may be seen between two of its tasks. A worker relays within about one."""
+CANCELLED_AT_ONCE = 50
+
+
+class WorkflowHandle(Generic[R]):
+    """A chain or group that was enqueued. `id` and `queue` are its last task's (of a group at the end: the group's own).
+
+    `duplicate`: its first task was there already, and this is the chain that began then.
+    """
+
+    def __init__(self, app: Application, steps: Chain, tasks: Mapping[str, Origin[Any]], *, duplicate: bool = False) -> None:
+        last = steps[-1]
+        self.id = last.message.id if isinstance(last, Link) else last.id
+        self.queue = last.message.queue if isinstance(last, Link) else last.queue
+        self.duplicate = duplicate
+        self._app = app
+        self._steps = steps
+        self._tasks = tasks
+
+    def __repr__(self) -> str:
+        return f"<WorkflowHandle {self.id} in {self.queue}>"
+
+    @property
+    def _client(self) -> Client:
+        return self._app.client
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all its tasks, in the order in which they were written."""
+        return [link.message.id for link in links_of([self._steps])]
+
+    async def status(self) -> TaskStatus:
+        """Where its last task is. Raises NotFound before it has come, and once it is forgotten."""
+        return await self._client.status(self.queue, self.id)
+
+    async def pending(self) -> list[TaskStatus]:
+        """The tasks that it waits for now: they wait, run, or are dead, and then it waits for their redrive.
+
+        Of a group at most 20 that have not succeeded. Empty when all is done, or forgotten.
+        """
+        return [status for status in await self._standing(self._steps) if status.state is not TaskState.SUCCEEDED]
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait for its result: the last task's, or the list of those of a group at its end.
+
+        Raises TaskFailed when one of its tasks has died, was cancelled or is forgotten; ResultPending after `timeout` seconds.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        value: R = await self._outcome(self._steps, until)
+        return value
+
+    async def cancel(self) -> Cancellation:
+        """Cancel what waits, at once, what runs, with its worker's next heartbeat, and all that is still to come."""
+        if not await self._standing(self._steps):
+            return Cancellation.UNKNOWN
+        answers: set[Cancellation] = set()
+        await self._call_off(self._steps, answers)
+        order = (Cancellation.REQUESTED, Cancellation.CANCELLED, Cancellation.OVER)
+        return next((answer for answer in order if answer in answers), Cancellation.UNKNOWN)
+
+    def status_sync(self) -> TaskStatus:
+        """`status`, for code without an event loop."""
+        return from_sync("await status()", self.status, self._app.close)
+
+    def pending_sync(self) -> list[TaskStatus]:
+        """`pending`, for code without an event loop."""
+        return from_sync("await pending()", self.pending, self._app.close)
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """`result`, for code without an event loop."""
+        return from_sync("await result(...)", lambda: self.result(timeout), self._app.close)
+
+    def cancel_sync(self) -> Cancellation:
+        """`cancel`, for code without an event loop."""
+        return from_sync("await cancel()", self.cancel, self._app.close)
+
+    async def _outcome(self, steps: Chain, until: float | None) -> Any:
+        """The value of the last of these steps. A member of a group at the end is awaited with all that comes before it."""
+        last = steps[-1] if steps else Group(())
+        if isinstance(last, Group):
+            return [await self._outcome((*steps[:-1], *member), until) if member else [] for member in last.members]
+        lost_since: list[float] = []
+
+        async def not_there() -> None:
+            await self._may_come(steps, lost_since)
+
+        left = None if until is None else max(0.0, until - time.monotonic())
+        status = await self._client.wait(last.message.queue, last.message.id, left, not_there)
+        task = self._tasks[last.message.task]
+        return task.decode_result(bytes(status.result.value) if status.result else b"null")
+
+    async def _may_come(self, steps: Chain, lost_since: list[float]) -> None:
+        """The last task is not there. Raises TaskFailed where it will not come by itself."""
+        standing = await self._standing(steps[:-1])
+        for status in standing:
+            if status.state in (TaskState.DEAD, TaskState.CANCELLED):
+                why = f": {status.failure.type}: {status.failure.message}" if status.failure else ""
+                rest = "the rest waits for its redrive" if status.state is TaskState.DEAD else "the rest will not come"
+                raise TaskFailed(f"task {status.id} ({status.task}) of the workflow is {status.state}{why}; {rest}")
+        if any(not status.state.final for status in standing):
+            lost_since.clear()
+        elif not lost_since:
+            lost_since.append(time.monotonic())
+        elif time.monotonic() - lost_since[0] > ON_THE_WAY:
+            raise TaskFailed(f"task {steps[-1].message.id} is forgotten, or was never reached")  # type: ignore[union-attr]
+
+    async def _standing(self, steps: Chain) -> list[TaskStatus]:
+        """How far it has come: the last of its tasks that is there, or of a group those that have not succeeded."""
+        for at in range(len(steps) - 1, -1, -1):
+            step = steps[at]
+            if isinstance(step, Link):
+                if status := await self._look(step.message):
+                    return [status]
+                continue
+            found = await self._members(step, is_last=at == len(steps) - 1)
+            if found:
+                return found
+        return []
+
+    async def _members(self, group: Group, *, is_last: bool) -> list[TaskStatus]:
+        waits = await self._client.joins.waits(group.queue, group.id, NAMED)
+        if waits is None and not is_last:
+            return []
+        numbers: Iterable[int] = waits.members if waits else range(len(group.members))
+        found: list[TaskStatus] = []
+        for number in numbers:
+            if len(found) >= NAMED:
+                break
+            found += await self._standing(group.members[number])
+        return found
+
+    async def _look(self, message: Message) -> TaskStatus | None:
+        try:
+            return await self._client.status(message.queue, message.id)
+        except NotFound:
+            return None
+
+    async def _call_off(self, steps: Chain, answers: set[Cancellation]) -> None:
+        """From the end to the beginning: what succeeds meanwhile finds its successor in its grave."""
+        wanted = list(reversed(list(tasks_of(steps))))
+        for queue, run in groupby(wanted, key=lambda task: task[1].queue):
+            tasks = list(run)
+            for at in range(0, len(tasks), CANCELLED_AT_ONCE):
+                answers |= await self._cancel(queue, tasks[at : at + CANCELLED_AT_ONCE])
+
+    async def _cancel(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> set[Cancellation]:
+        ids = [message.id for _, message in tasks]
+        found = dict(zip(ids, await self._client.inspector.cancel(queue, ids), strict=True))
+        created = milliseconds(system)
+        coming = [(kind, replace(task, created=created)) for kind, task in tasks if found[task.id] is Cancellation.UNKNOWN]
+        if coming:
+            await self._client.joins.entomb(queue, coming)
+            again = [message.id for _, message in coming]
+            found |= zip(again, await self._client.inspector.cancel(queue, again), strict=True)
+        return set(found.values())

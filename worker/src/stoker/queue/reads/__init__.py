@@ -1,0 +1,1 @@
+"""Every read of a queue, and what an operator of it may do by hand."""

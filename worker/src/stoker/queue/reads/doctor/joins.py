@@ -1,0 +1,146 @@
+"""Joins: the count is right, and everybody they wait for is on its way. One whose member is gone for good would wait for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
+
+from stoker.errors import Invalid
+from stoker.queue import scripts
+from stoker.queue.keys import Keys, catalogue
+from stoker.queue.reads.doctor.finding import Finding, count
+from stoker.queue.reads.doctor.steps import STEP
+from stoker.queue.scripts import ScriptCall
+from stoker.queue.workflows.effects import US, Keyed, items_keys, part, relay_call
+from stoker.queue.workflows.outbox import Waiting, entries_of
+from stoker.redis.client import RedisClient, ask, scan
+from stoker.rules.plan import MAX_MEMBERS, Chain, Group, read_entry
+from stoker.rules.settle import Failure
+
+MEMBERS_AT_ONCE = 10_000
+LOOKS, APART = 10, 0.1
+"""So often a member must be seen nowhere, with so many seconds between: a chain may hop past one who looks from queue to queue."""
+NAMED = 10
+
+
+class Seen(NamedTuple):
+    """Who is on its way to which join: members by number, and joins all of whose members an outbox holds."""
+
+    members: dict[str, set[int]]
+    begun: set[str]
+    legible: bool
+
+
+async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
+    """A join that is counted wrong is counted anew; one whose members are gone is broken as if they had been purged."""
+    sizes = await _sizes(redis, keys)
+    for batch in _batches(sizes):
+        call = ScriptCall("examine_joins", items_keys(keys), [int(mend), *batch])
+        [troubles] = await scripts.run(redis, call)
+        for join, trouble in zip(batch, troubles, strict=True):
+            if trouble:
+                yield Finding(join, trouble.decode(), mend)
+    for join, gone in (await _never_to_come(redis, keys, sorted(sizes))).items():
+        numbers = ", ".join(map(str, sorted(gone)[:NAMED])) + (" ..." if len(gone) > NAMED else "")
+        if mend:
+            words = f"members {numbers} of the group are in no queue: what was to follow cannot"
+            await scripts.run(redis, relay_call(keys, [Keyed("", part(join, Failure("GroupBroken", words)))]))
+            await count(redis, keys)
+        yield Finding(join, f"waits for members that are gone for good: {numbers}", mend)
+
+
+async def _sizes(redis: RedisClient, k: Keys) -> dict[str, int]:
+    """The joins of this place, and how many members each has."""
+    sizes: dict[str, int] = {}
+    async for join, waits in scan(redis, "HSCAN", k.waiting, STEP):
+        sizes[join.decode()] = _whole(waits.rpartition(b" ")[2])
+    async for join, row in scan(redis, "HSCAN", k.joins, STEP):
+        sizes[join.decode()] = _whole(row.partition(US)[0])
+    return sizes
+
+
+def _batches(sizes: dict[str, int]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    room = MEMBERS_AT_ONCE
+    for join, size in sizes.items():
+        if batch and (room < size or len(batch) == STEP):
+            yield batch
+            batch, room = [], MEMBERS_AT_ONCE
+        batch.append(join)
+        room -= size
+    if batch:
+        yield batch
+
+
+async def _never_to_come(redis: RedisClient, k: Keys, suspected: list[str]) -> dict[str, set[int]]:
+    """Of these joins, those that wait for members that were seen nowhere, however often one has looked."""
+    gone: dict[str, set[int]] = {}
+    for number in range(LOOKS):
+        if not suspected:
+            return {}
+        if number:
+            await asyncio.sleep(APART)
+        seen = await _on_their_way(redis, k)
+        if not seen.legible:  # what nobody can read may be what a join waits for; it has a finding of its own
+            return {}
+        wanted = [join for join in suspected if join not in seen.begun]
+        missing = await _missing(redis, k, wanted)
+        gone = {join: numbers - seen.members.get(join, set()) for join, numbers in missing.items()}
+        suspected = [join for join in suspected if gone.get(join)]
+    return {join: gone[join] for join in suspected}
+
+
+async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, set[int]]:
+    """The numbers of members that have not arrived, of those joins that wait still. Asked after one has looked for them."""
+    found: dict[str, set[int]] = {}
+    for at in range(0, len(names), STEP):
+        some = names[at : at + STEP]
+        replies = await scripts.run(redis, *(ScriptCall("missing", (k.waiting, k.arrivals), [join, MAX_MEMBERS]) for join in some))
+        found |= {join: set(reply[2:]) for join, reply in zip(some, replies, strict=True)}
+    return found
+
+
+async def _on_their_way(redis: RedisClient, home: Keys) -> Seen:
+    """Looks through all queues: a member may be in another one than its join."""
+    seen = Seen({}, set(), legible=True)
+    places = {name.decode() for name in await ask(redis, "SMEMBERS", catalogue(home.namespace))}
+    for k in (Keys(home.namespace, place) for place in sorted(places | {home.queue})):
+        async for _, member in scan(redis, "HSCAN", k.members, STEP):
+            _enter(seen, member.decode())
+        async for _, row in scan(redis, "HSCAN", k.joins, STEP):
+            _enter(seen, row.split(US, 3)[2].decode())  # groups within groups
+        async for entry in entries_of(redis, k):
+            try:
+                _in_an_outbox(seen, entry)
+            except Invalid:
+                seen = seen._replace(legible=False)
+    return seen
+
+
+def _in_an_outbox(seen: Seen, waiting: Waiting) -> None:
+    waiting.check()
+    if b"body" not in waiting.fields:
+        _enter(seen, b" ".join(waiting.fields[name] for name in (b"home", b"join", b"at")).decode())
+        return
+    entry = read_entry(waiting.fields[b"body"])
+    if entry.member:
+        _enter(seen, f"{entry.member.place} {entry.member.join} {entry.member.at}")
+    seen.begun.update(_begun(entry.steps))
+
+
+def _begun(steps: Chain) -> Iterator[str]:
+    """The joins that are set up where this chain begins."""
+    if steps and isinstance(step := steps[0], Group):
+        yield step.id
+        for chain in step.members or (steps[1:],):
+            yield from _begun(chain)
+
+
+def _enter(seen: Seen, member: str) -> None:
+    """A place in a group: the place of the join, its id, a number."""
+    match member.split(" "):
+        case [_, join, at]:
+            seen.members.setdefault(join, set()).add(_whole(at))
+
+
+def _whole(text: str | bytes) -> int:
+    return int(text) if text.isdigit() else 0

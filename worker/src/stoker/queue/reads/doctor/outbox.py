@@ -1,0 +1,50 @@
+"""The outbox: what lies there can be relayed, and has been before long."""
+
+from collections.abc import AsyncIterator
+
+from stoker.clock import milliseconds, system
+from stoker.errors import Invalid
+from stoker.queue import scripts
+from stoker.queue.inbox import intake_call
+from stoker.queue.keys import Keys
+from stoker.queue.reads.doctor.finding import Finding, count
+from stoker.queue.reads.doctor.wake import look
+from stoker.queue.workflows.outbox import Outbox, Waiting, entries_of
+from stoker.redis.client import RedisClient
+from stoker.rules.inbox_entry import dead_letter
+
+UNREADABLE = "(unreadable entry of the outbox)"
+LATE = 60.0
+"""Seconds after which an entry should have been relayed: every worker looks about once a second."""
+
+
+async def outbox(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
+    """An entry that nobody can read becomes a dead letter with all that it holds; one that lies there for long is relayed."""
+    now, _ = await look(redis, keys)
+    async for entry in entries_of(redis, keys):
+        try:
+            entry.check()
+        except Invalid as error:
+            buried = mend and await _bury(redis, keys, entry, error)
+            yield Finding(name_of(entry), f"cannot be relayed: {error}", buried)
+            continue
+        late = (now - int(entry.number.partition("-")[0])) / 1000
+        if late > LATE:
+            if mend:
+                await Outbox(redis, keys).relay([entry])
+                await count(redis, keys)
+            yield Finding(name_of(entry), f"was not relayed for {late:.0f} s", mend)
+
+
+def name_of(entry: Waiting) -> str:
+    """What it is called, also as a dead letter."""
+    return f"outbox-{entry.number}"
+
+
+async def _bury(redis: RedisClient, k: Keys, entry: Waiting, error: Invalid) -> bool:
+    """Make it a dead letter, unless another has taken it away meanwhile."""
+    letter = dead_letter(name_of(entry), UNREADABLE, entry.fields, k.queue, milliseconds(system), str(error))
+    [[answer]] = await scripts.run(redis, intake_call(k, k.outbox, {entry.number: ("bury", letter)}))
+    if answer == b"dead":
+        await count(redis, k)
+    return bool(answer == b"dead")

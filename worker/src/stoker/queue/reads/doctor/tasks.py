@@ -1,0 +1,48 @@
+"""Tasks: each in exactly one place, with its envelope, and with those columns that its place has."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from stoker.queue import scripts
+from stoker.queue.keys import Keys
+from stoker.queue.reads.doctor.finding import Finding
+from stoker.queue.reads.doctor.steps import STEP, in_steps
+from stoker.queue.scripts import ScriptCall
+from stoker.redis.client import RedisClient, scan
+
+
+async def tasks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
+    """A task that is nowhere becomes ready again; one in two places keeps the liveliest; what is kept of none is forgotten."""
+    async for batch in in_steps(_ids(redis, keys), bytes):
+        for finding in await _judge(redis, keys, batch, mend=mend):
+            yield finding
+
+
+async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
+    columns = (
+        k.tasks,
+        k.owners,
+        k.attempts,
+        k.lost,
+        k.levels,
+        k.errors,
+        k.results,
+        k.cancels,
+        k.claims,
+        k.limits,
+        k.members,
+        *k.story,
+    )
+    for key in columns:
+        async for task_id, _ in scan(redis, "HSCAN", key, STEP):
+            yield task_id
+    for key in (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled, k.parked):
+        async for task_id, _ in scan(redis, "ZSCAN", key, STEP):
+            yield task_id
+
+
+async def _judge(redis: RedisClient, k: Keys, ids: Sequence[bytes], *, mend: bool) -> list[Finding]:
+    places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
+    columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
+    keys = (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.story, k.members, k.outbox, *k.parking)
+    [troubles] = await scripts.run(redis, ScriptCall("examine", keys, [int(mend), *ids]))
+    return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]

@@ -1,0 +1,234 @@
+"""Every read of a queue. `Inspector` adds what a person may do to it."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import msgspec
+
+from stoker.errors import Invalid, NotFound
+from stoker.queue import scripts
+from stoker.queue.keys import Keys, catalogue
+from stoker.queue.partitions import Partitions
+from stoker.queue.reads.why import why_call, with_circumstances
+from stoker.queue.records import Page, QueueStats, TaskStatus
+from stoker.queue.scripts import ScriptCall
+from stoker.redis.client import RedisClient, ask, ask_everywhere
+from stoker.redis.connect import connect
+from stoker.rules.history import LogLine, PastFailure, Progress
+from stoker.rules.message import Message, Success, decode
+from stoker.rules.settle import Failure
+from stoker.rules.states import TaskState
+from stoker.rules.why import Explanation, Facts, explain
+
+PAGE = 50
+UNREADABLE = "(unreadable envelope)"
+
+
+_STATES = {
+    "scheduled": TaskState.SCHEDULED,
+    "ready": TaskState.READY,
+    "running": TaskState.RUNNING,
+    "dead": TaskState.DEAD,
+    "succeeded": TaskState.SUCCEEDED,
+    "cancelled": TaskState.CANCELLED,
+}
+_COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
+_failure = msgspec.json.Decoder(Failure)
+_success = msgspec.json.Decoder(Success)
+_past = msgspec.json.Decoder(PastFailure)
+_progress = msgspec.json.Decoder(Progress)
+_line = msgspec.json.Decoder(LogLine)
+
+
+class Reader:
+    """Reads the queues of one namespace. All methods raise RedisUnavailable or RedisRefused."""
+
+    def __init__(self, redis: RedisClient, namespace: str) -> None:
+        self.partitions = Partitions(redis, namespace)
+        self._redis = redis
+        self._namespace = namespace
+
+    @classmethod
+    def at(cls, url: str, namespace: str) -> Self:
+        """One with a connection of its own. Raises Invalid for a URL it cannot read; nothing is sent yet."""
+        return cls(connect(url), namespace)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Raises unless Redis answers."""
+        await ask_everywhere(self._redis, "PING")
+
+    async def queues(self) -> list[str]:
+        """The names of all queues ever used here, sorted."""
+        names = await ask(self._redis, "SMEMBERS", catalogue(self._namespace))
+        return sorted(name.decode() for name in names)
+
+    async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
+        """All of these queues in one round trip; `due` looks `horizon` seconds ahead."""
+        calls = [ScriptCall("stats", self._stats_keys(queue), [round(horizon * 1000)]) for queue in queues]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
+        """Queues with all their partitions, each as one, in one round trip; a queue is given by its places."""
+        found = iter(await self.stats([place for places in queues for place in places], horizon))
+        return [together([next(found) for _ in places]) for places in queues]
+
+    async def task(self, queue: str, task_id: str) -> TaskStatus:
+        """Raises NotFound for an id that never was here, or whose retention is over."""
+        found = await self._in_any(await self.partitions.places(queue), task_id)
+        if found is None:
+            raise _not_found(queue, task_id)
+        return found
+
+    async def find(self, task_id: str) -> TaskStatus:
+        """The task, in whichever queue it is."""
+        found = await self._in_any(await self.queues(), task_id)
+        if found is None:
+            raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        return found
+
+    async def explain(self, queue: str, task_id: str) -> Explanation:
+        """Why this task is where it is, and when it will have ended. Raises NotFound."""
+        places = await self.partitions.places(queue)
+        calls = [
+            [ScriptCall("task", self._task_keys(place), [task_id, 1]), why_call(self._keys(place), task_id)] for place in places
+        ]
+        replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
+        for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
+            if found:
+                return explain(with_circumstances(_facts(_status(place, task_id, found)), circumstances))
+        raise _not_found(queue, task_id)
+
+    async def tasks(self, queue: str, state: TaskState, cursor: int = 0, limit: int = PAGE) -> Page:
+        """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
+        ids: list[bytes] = []
+        first = cursor
+        for place in self._places(queue, state):
+            last = first + limit - len(ids) - 1
+            command = "ZREVRANGE" if state.final else "ZRANGE"
+            found = await ask(self._redis, command, place, first, last) if last >= first else []
+            first = max(0, first - await ask(self._redis, "ZCARD", place))
+            ids += found
+        found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
+        return Page(found_tasks, cursor + limit if len(ids) == limit else None)
+
+    async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
+        calls = [ScriptCall("task", self._task_keys(place), [task_id, 1]) for place in places]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
+
+    async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
+        calls = [ScriptCall("task", self._task_keys(queue), [task_id, 0]) for task_id in ids]
+        replies = await scripts.run(self._redis, *calls) if calls else []
+        return [_status(queue, task_id, reply) for task_id, reply in zip(ids, replies, strict=True) if reply]
+
+    def _places(self, queue: str, state: TaskState) -> tuple[str, ...]:
+        """The sorted sets whose members are in this state."""
+        k = self._keys(queue)
+        return {
+            TaskState.READY: (k.suspects, k.ready, k.parked),
+            TaskState.RUNNING: (k.leases,),
+            TaskState.SCHEDULED: (k.scheduled,),
+            TaskState.DEAD: (k.dead,),
+            TaskState.SUCCEEDED: (k.done,),
+            TaskState.CANCELLED: (k.cancelled,),
+        }[state]
+
+    def _keys(self, queue: str) -> Keys:
+        return Keys(self._namespace, queue)
+
+    def _stats_keys(self, queue: str) -> tuple[str, ...]:
+        k = self._keys(queue)
+        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
+        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming, k.outbox)
+
+    def _task_keys(self, queue: str) -> tuple[str, ...]:
+        k = self._keys(queue)
+        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
+        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.story, *k.parking)
+
+
+def together(parts: Sequence[QueueStats]) -> QueueStats:
+    """The partitions of one queue as the queue they are. A worker works on all of them."""
+    if len(parts) == 1:
+        return parts[0]
+    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:] if name != "next_run"}
+    return QueueStats(
+        **{
+            **sums,
+            "queue": parts[0].queue,
+            "oldest_wait": max(part.oldest_wait for part in parts),
+            "workers": max(part.workers for part in parts),
+            "paused": all(part.paused for part in parts),
+            "throttled": any(part.throttled for part in parts),
+            "next_run": min((part.next_run for part in parts if part.next_run is not None), default=None),
+        }
+    )
+
+
+def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
+    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
+    schedules, next_run, rate, _now, *counters = rest
+    pairs = zip(counters[::2], counters[1::2], strict=True)
+    known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
+    numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
+    soon = None if next_run == b"" else next_run / 1000
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, **known)
+
+
+def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
+    envelope, state, at, fence, failures, losses, failure, result, parked, history, progress, logs = reply
+    if state == b"nowhere":
+        raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
+    try:
+        message = decode(envelope)
+    except Invalid:
+        # A worker buries it; whoever lists the dead letters must see it among the others.
+        message = Message(task_id, UNREADABLE, msgspec.Raw(b"{}"), queue, 0)
+    return TaskStatus(
+        id=message.id,
+        task=message.task,
+        queue=message.queue,
+        state=_STATES[state.decode()],
+        priority=message.priority,
+        created=message.created,
+        attempts=int(failures),
+        losses=int(losses),
+        payload=message.payload,
+        at=int(at) or None,
+        worker=fence.decode().split(":", 2)[1] if fence else None,
+        failure=_failure.decode(failure) if failure else None,
+        result=_success.decode(result) if result else None,
+        parked=parked.decode() or None,
+        headers=message.headers,
+        expires=message.expires,
+        history=[_past.decode(line) for line in history.split(b"\n") if line],
+        progress=_progress.decode(progress) if progress else None,
+        log=[_line.decode(line) for line in logs.split(b"\n") if line],
+    )
+
+
+def _facts(status: TaskStatus) -> Facts:
+    failure = status.failure
+    return Facts(
+        status.id,
+        status.task,
+        status.queue,
+        status.state,
+        now=0,
+        at=status.at,
+        parked=status.parked is not None,
+        worker=status.worker,
+        attempts=status.attempts,
+        losses=status.losses,
+        failure=f"{failure.type}: {failure.message}" if failure else None,
+        history=tuple(status.history),
+    )
+
+
+def _not_found(queue: str, task_id: str) -> NotFound:
+    return NotFound(f"queue {queue!r} has no task {task_id!r}: it was never there, or its retention is over")

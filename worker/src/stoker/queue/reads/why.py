@@ -1,0 +1,48 @@
+"""The facts that `rules/why.py` puts into words: one call beside the one that reads the task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import ScriptCall
+from stoker.rules.why import Facts, WorkerInfo
+
+HANDS = 100
+HOLDERS = 20
+_hand = msgspec.json.Decoder(WorkerInfo)
+
+
+def why_call(k: Keys, task_id: str) -> ScriptCall:
+    """Ask what holds a task where it is."""
+    keys = (k.meta, k.ready, k.suspects, k.scheduled, k.cancels, k.lost, k.stats, k.workers, k.beats, *k.parking)
+    return ScriptCall("why", keys, [task_id, HANDS, HOLDERS])
+
+
+def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
+    """The facts of a task, and those of its queue that the call has found."""
+    now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, hands, workers, key, most, holders = reply
+    return msgspec.structs.replace(
+        facts,
+        now=now,
+        paused=bool(paused),
+        back_at=back_at or None,
+        ahead=ahead if ahead >= 0 else None,
+        suspect=bool(suspect),
+        overdue=overdue,
+        cancel_at=cancel_at or None,
+        rate=rate / 1000,
+        hands=tuple(_read(hand) for hand in hands if hand),
+        workers=workers,
+        key=key.decode() or None,
+        most=most,
+        holders=tuple(task_id.decode() for task_id in holders),
+    )
+
+
+def _read(hand: bytes) -> WorkerInfo:
+    try:
+        return _hand.decode(hand)
+    except msgspec.MsgspecError:  # a worker of another version, or another program
+        return WorkerInfo()

@@ -1,0 +1,152 @@
+"""What a queue tells its callers, as values: receipts, deliveries, turns, heartbeats' answers."""
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from stoker.queue.settlements import Settlement
+from stoker.rules.history import LogLine, PastFailure, Progress
+from stoker.rules.message import Success
+from stoker.rules.settle import Failure
+from stoker.rules.states import TaskState
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """What became of an enqueue. `duplicate` where the same task was there already, or another (`id`) holds its claim."""
+
+    id: str
+    state: TaskState | None
+    duplicate: bool = False
+
+
+class Delivery(Struct, frozen=True, gc=False):
+    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
+
+    `taken` is the moment by Redis' clock, epoch ms.
+    """
+
+    id: str
+    fence: str
+    envelope: bytes
+    failures: int
+    losses: int
+    waited: float
+    taken: int = 0
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run; lost deliveries count as runs."""
+        return self.failures + self.losses + 1
+
+
+class Turn(NamedTuple):
+    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more.
+
+    `relay`: something may have come into the outbox.
+    """
+
+    refused: list[Settlement]
+    deliveries: list[Delivery]
+    paused: bool
+    back_in: float | None
+    relay: bool = False
+
+
+class Pulse(NamedTuple):
+    """The answer to a heartbeat: whether the queue is paused, the fences that own nothing any more, those to be cancelled."""
+
+    paused: bool
+    lost: list[str]
+    cancelled: list[str]
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
+
+    `ready` counts what still lies in the inbox as well.
+    `due` are the scheduled tasks and the runs of schedules that fall due within the horizon asked for (0 = overdue already).
+    `parked` tasks wait for others with their concurrency key, and are not counted as ready.
+    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first of them
+    in `next_run` seconds (below 0: it is due). The last group counts since the queue began.
+    """
+
+    queue: str
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    done: int
+    cancelled: int
+    due: int
+    oldest_wait: float
+    workers: int
+    paused: bool
+    completion_rate: float
+    throttled: bool = False
+    parked: int = 0
+    schedules: int = 0
+    next_run: float | None = None
+
+    enqueued: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    buried: int = 0
+    lost: int = 0
+    released: int = 0
+    postponed: int = 0
+    stopped: int = 0
+    mended: int = 0
+    redriven: int = 0
+    deduplicated: int = 0
+    stale_settles: int = 0
+    invariant_violations: int = 0
+    busy_ms: int = 0
+
+    @property
+    def service_time(self) -> float:
+        """Seconds that a run took on average since the queue began; 0 before the first has ended."""
+        runs = self.succeeded + self.failed + self.released + self.postponed
+        return self.busy_ms / 1000 / runs if runs else 0.0
+
+
+class TaskStatus(msgspec.Struct, frozen=True):
+    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
+
+    `parked` is the concurrency key whose other tasks a ready one waits for. `history` are its last failures, oldest first; they are
+    kept until the task is forgotten. `progress` is what its present run says; `log` are the last lines of all its
+    runs, and empty in lists.
+    """
+
+    id: str
+    task: str
+    queue: str
+    state: TaskState
+    priority: int
+    created: int
+    attempts: int
+    losses: int
+    payload: msgspec.Raw
+    at: int | None = None
+    worker: str | None = None
+    failure: Failure | None = None
+    result: Success | None = None
+    parked: str | None = None
+    headers: dict[str, str] = {}
+    expires: int | None = None
+    history: list[PastFailure] = []
+    progress: Progress | None = None
+    log: list[LogLine] = []
+
+    @property
+    def expired(self) -> bool:
+        """Whether it ended as cancelled because no run had begun, or no other, by `expires` (epoch ms)."""
+        return self.state is TaskState.CANCELLED and self.expires is not None and self.at is not None and self.at >= self.expires
+
+
+class Page(NamedTuple):
+    """Some tasks, and the cursor of the next page (None at the end)."""
+
+    tasks: list[TaskStatus]
+    cursor: int | None

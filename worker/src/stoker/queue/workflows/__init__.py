@@ -1,0 +1,1 @@
+"""Chains and groups in Redis: effects, the outbox, joins."""

@@ -1,0 +1,225 @@
+"""A Redis URL, read once: which kind of Redis it is, where its servers are, and the options of a connection (see `access`).
+
+    redis://[user:password@]host[:port][/db]        one server; rediss:// for TLS, unix:///path for a socket
+    redis+sentinel://[user:password@]s1:26379,s2/master[/db]   the master that these sentinels name
+    redis+cluster://[user:password@]n1:6379,n2:6379            a Redis Cluster; any of its nodes will do
+
+Queries have the names that redis-py has made known: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel
+also sentinel_username and sentinel_password. rediss+sentinel:// and rediss+cluster:// are the same over TLS.
+"""
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from stoker.errors import Invalid
+
+SENTINEL_PORT, REDIS_PORT = 26379, 6379
+_SINGLE = ("redis", "rediss", "unix")
+_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+_CLUSTER = ("redis+cluster", "rediss+cluster")
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+Readers = Mapping[str, Callable[[str], Any]]
+_REQUIRED = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_TRUE, _FALSE = ("1", "t", "true", "y", "yes", "on"), ("0", "f", "false", "n", "no", "off")
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError(text)
+    return text.lower() in _TRUE
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise ValueError(text)
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _flags(text: str) -> ssl.VerifyFlags:
+    flags = ssl.VerifyFlags(0)
+    for name in text.strip("[]").split(","):
+        flags |= ssl.VerifyFlags[name.strip()]
+    return flags
+
+
+_OPTIONS: Readers = {
+    "username": str,
+    "password": str,
+    "db": int,
+    "client_name": str,
+    "max_connections": _count,
+    "socket_connect_timeout": _seconds,
+    "socket_timeout": _seconds,
+    "socket_keepalive": _truth,
+}
+_TLS_OPTIONS: Readers = {
+    "ssl_ca_certs": str,
+    "ssl_ca_data": str,
+    "ssl_ca_path": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_password": str,
+    "ssl_cert_reqs": _REQUIRED.__getitem__,
+    "ssl_check_hostname": _truth,
+    "ssl_ciphers": str,
+    "ssl_min_version": lambda text: ssl.TLSVersion(int(text)),
+    "ssl_include_verify_flags": _flags,
+    "ssl_exclude_verify_flags": _flags,
+}
+_NEEDLESS = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "socket_read_size", "timeout"})
+"""What redis-py's connections may be told, and ours need not: it is read over, so that a URL that has it stays good."""
+_OF_SENTINELS = "sentinel_"
+
+Options = dict[str, Any]
+Host = tuple[str, int]
+
+
+class Single(NamedTuple):
+    """One server, which never changes its address."""
+
+    options: Options
+
+
+class SentinelUrl(NamedTuple):
+    """The server that the sentinels call master by this name, wherever it is now."""
+
+    name: str
+    sentinels: list[Host]
+    options: Options
+    sentinel_options: Options
+
+
+class ClusterUrl(NamedTuple):
+    """A Redis Cluster, found through any of these nodes."""
+
+    hosts: list[Host]
+    options: Options
+
+
+Address = Single | SentinelUrl | ClusterUrl
+
+
+def read(url: str) -> Address:
+    """What a URL says. Raises Invalid, which never shows the password."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in _SINGLE:
+            return Single(_options(url, _known(parts)))
+        if parts.scheme in _SENTINEL:
+            return _master(parts)
+        if parts.scheme in _CLUSTER:
+            return _nodes(parts)
+    except ValueError as error:
+        raise Invalid(f"bad Redis URL {without_password(url)!r}: {error}") from error
+    schemes = ", ".join(f"{scheme}://" for scheme in (*_SINGLE, *_SENTINEL, *_CLUSTER))
+    raise Invalid(f"bad Redis URL {without_password(url)!r}: it must start with one of {schemes}")
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown in logs and messages."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{'***' + at if credentials else ''}{_without_secrets(host or rest)}"
+
+
+def _without_secrets(rest: str) -> str:
+    place, question, query = rest.partition("?")
+    shown = [f"{name}=***" if "password" in name else f"{name}{'=' if value else ''}{value}" for name, value in _pairs(query)]
+    return place + question + "&".join(shown)
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
+
+
+def _master(parts: SplitResult) -> SentinelUrl:
+    name, _, db = parts.path.strip("/").partition("/")
+    if not name:
+        raise ValueError("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
+    theirs = {_OF_SENTINELS + name: read for name, read in {**_OPTIONS, **_TLS_OPTIONS}.items()}
+    options = _without_host(_options(_as_single(parts, db), {**_known(parts), **theirs}))
+    sentinel = {key.removeprefix(_OF_SENTINELS): options.pop(key) for key in list(options) if key in theirs}
+    sentinel |= {key: value for key, value in options.items() if key.startswith("ssl")}
+    return SentinelUrl(name, _hosts(parts, SENTINEL_PORT), options, sentinel)
+
+
+def _nodes(parts: SplitResult) -> ClusterUrl:
+    options = _without_host(_options(_as_single(parts, parts.path), _known(parts)))
+    if options.pop("db", 0):
+        raise ValueError("a Redis Cluster has only database 0")
+    return ClusterUrl(_hosts(parts, REDIS_PORT), options)
+
+
+def _as_single(parts: SplitResult, db: str) -> str:
+    # So that credentials, database and query are read in one place, which knows nothing of many hosts.
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=f"{credentials}{at}any", path=f"/{db.strip('/')}").geturl()
+
+
+def _without_host(options: Options) -> Options:
+    return {name: value for name, value in options.items() if name != "host"}
+
+
+def _known(parts: SplitResult) -> Readers:
+    return {**_OPTIONS, **(_TLS_OPTIONS if parts.scheme.startswith("rediss") else {})}
+
+
+def _options(url: str, known: Readers) -> Options:
+    """The options of a connection, as far as they are said; `ssl` for TLS, `host` and `port`, or `path`."""
+    parts = urlsplit(url)
+    port = _port(parts)
+    options: Options = {}
+    for name, text in parse_qsl(parts.query):
+        if name not in _NEEDLESS:
+            options.setdefault(name, _option(name, text, known))
+    options |= {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("the path of the socket is missing")
+        return options | {"path": unquote(parts.path)}
+    options |= {name: value for name, value in (("host", unquote(parts.hostname or "")), ("port", port)) if value}
+    if db := parts.path.strip("/"):
+        if not db.isdecimal():
+            raise ValueError(f"{db!r} is not the number of a database")
+        options.setdefault("db", int(db))
+    if parts.scheme == "rediss":
+        options["ssl"] = True
+    for name in _FILES:
+        if (path := options.get(name)) and not os.access(path, os.R_OK):
+            raise ValueError(f"{name}={path} cannot be read")
+    return options
+
+
+def _option(name: str, text: str, known: Readers) -> Any:
+    read = known.get(name)
+    if read is None:
+        without = " without TLS: write rediss for redis" if name in _TLS_OPTIONS else ""
+        raise ValueError(f"{name!r} is not an option of a connection{without}")
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"Invalid value for {name!r} in its query") from None
+
+
+def _hosts(parts: SplitResult, port: int) -> list[Host]:
+    hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+    if not all(host.hostname for host in hosts):
+        raise ValueError("a host is missing")
+    return [(host.hostname or "", _port(host) or port) for host in hosts]
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # its text may hold a piece of the password
+        advice = "in a password, @ : / ? # and % are written %40 %3A %2F %3F %23 %25"
+        raise ValueError(f"a port is a number up to 65535; {advice}") from None

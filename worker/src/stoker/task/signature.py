@@ -1,0 +1,166 @@
+"""A function as the wire sees it: which of its parameters a caller gives, and how they become JSON and come back as declared."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, get_type_hints
+
+import msgspec
+
+from stoker.errors import Invalid
+from stoker.rules.message import payload_bytes
+from stoker.task.dependencies import injected, placeholders
+from stoker.task.values import Read, Unfit, encode, is_endless, is_pydantics, read_foreign, reader, write
+
+_ABSENT: Any = msgspec.UNSET
+
+
+class Signature:
+    """The signature of one function. Nothing is read of its type hints before they are needed: they may name what comes later."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+        self._whole = inspect.signature(function)
+        for parameter in self._whole.parameters.values():
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+                raise Invalid(f"task {name}: parameter {parameter} has no name on the wire; give it one, or take a list or dict")
+
+    def __str__(self) -> str:
+        return f"{self._name}{self.called}"
+
+    @cached_property
+    def called(self) -> inspect.Signature:
+        """What a caller sees: without what the worker gives."""
+        return self._whole.replace(parameters=[each for name, each in self._whole.parameters.items() if name not in self._injected])
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name. Raises Invalid when they do not fit."""
+        positional, required, known = self._names
+        if len(args) <= len(positional):
+            arguments = dict(zip(positional, args))  # noqa: B905 (as many as there are)
+            if not kwargs and len(arguments) == len(known):
+                return arguments
+            if arguments.keys().isdisjoint(kwargs):
+                arguments |= kwargs
+                if required <= arguments.keys() <= known:
+                    return arguments
+        try:
+            return self.called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+        except TypeError as error:
+            raise Invalid(f"arguments do not fit {self}: {error}") from error
+
+    def receiver(self, given: Iterable[str]) -> str:
+        """The first parameter that is free. Raises Invalid where there is none."""
+        if (name := next((name for name in self.called.parameters if name not in given), None)) is None:
+            raise Invalid(f"{self} has no parameter left that could take a result: prepare() it instead")
+        return name
+
+    def bind_without(self, missing: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The other arguments by name, where one is still to come. Raises Invalid when they do not fit."""
+        others = self.called.replace(parameters=[each for name, each in self.called.parameters.items() if name != missing])
+        try:
+            return others.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise Invalid(f"arguments do not fit {self}, whose {missing} is still to come: {error}") from error
+
+    def with_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
+        """Every argument that the function will see, whether given or by default."""
+        return {name: each.default for name, each in self.called.parameters.items() if each.default is not each.empty} | bound
+
+    def encode(self, bound: dict[str, Any]) -> msgspec.Raw:
+        """The arguments as JSON. Raises Invalid that names the one that JSON cannot carry, and for more than 256 KiB."""
+        try:
+            raw = payload_bytes(bound, encode)
+        except Invalid as error:
+            raise self._unwritable(bound) or error from None
+        if b"null" in raw:
+            for name, value in bound.items():
+                if is_endless(value):
+                    raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
+        return msgspec.Raw(raw)
+
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
+        try:
+            arguments = self._arguments.decode(payload)
+            found = {name: value for name in arguments.__struct_fields__ if (value := getattr(arguments, name)) is not _ABSENT}
+            if self._readers:
+                found |= {name: read(bytes(found[name])) for name, read in self._readers.items() if name in found}
+        except (msgspec.MsgspecError, Unfit) as error:
+            raise Invalid(f"arguments do not fit {self}: {error}") from error
+        except Exception as error:  # what a type of the application says of them
+            raise Invalid(f"arguments do not fit {self}: {type(error).__name__}: {error}") from error
+        return found
+
+    def decode_result(self, value: bytes) -> Any:
+        """A result from JSON to the declared return type. Raises Invalid where it is of another one."""
+        try:
+            return self._result(value)
+        except Unfit as error:
+            raise Invalid(f"the result of {self._name} is not what it declares: {error}") from error
+        except Exception as error:
+            raise Invalid(f"the result of {self._name} cannot be read: {type(error).__name__}: {error}") from error
+
+    def check(self) -> None:
+        """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
+        try:
+            _ = self._arguments, self._result
+        except (NameError, TypeError) as error:
+            raise Invalid(f"task {self._name}: its type hints cannot be used for JSON: {error}") from error
+
+    def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises TypeError where a parameter that only says what is to be injected is left out of a plain call."""
+        if self._placeholders and (left_out := self._placeholders - self._whole.bind(*args, **kwargs).arguments.keys()):
+            raise TypeError(f"{self._name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self._function, include_extras=True)
+
+    @cached_property
+    def _injected(self) -> frozenset[str]:
+        try:
+            return injected(self._function, self._hints)
+        except Invalid as error:
+            raise Invalid(f"task {self._name}: {error}") from error
+
+    @cached_property
+    def _placeholders(self) -> frozenset[str]:
+        return placeholders(self._whole)
+
+    def _unwritable(self, bound: dict[str, Any]) -> Invalid | None:
+        for name, value in bound.items():
+            try:
+                write(value)
+            except Invalid as error:
+                return Invalid(f"argument {name} of {self._name} cannot be written as JSON: {error}")
+        return None
+
+    @cached_property
+    def _arguments(self) -> msgspec.json.Decoder[Any]:
+        hints = {name: self._hints.get(name, Any) for name in self.called.parameters} | dict.fromkeys(self._readers, msgspec.Raw)
+        fields = [
+            (name, hints[name]) if each.default is each.empty else (name, hints[name], _ABSENT)
+            for name, each in self.called.parameters.items()
+        ]
+        arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        return msgspec.json.Decoder(arguments, dec_hook=read_foreign)
+
+    @cached_property
+    def _readers(self) -> dict[str, Read]:
+        """What reads the parameters that are not for msgspec to read."""
+        hints = {name: self._hints.get(name, Any) for name in self.called.parameters}
+        return {name: reader(hint, f"$.{name}") for name, hint in hints.items() if is_pydantics(hint)}
+
+    @cached_property
+    def _result(self) -> Read:
+        return reader(self._hints.get("return", Any))
+
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        each = self.called.parameters
+        positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)
+        return positional, required, frozenset(each)

@@ -1,0 +1,1 @@
+"""The worker's loop: fetch, run, settle, and the chores beside it."""

@@ -1,0 +1,86 @@
+"""What an application keeps open for as long as a worker process lives: entered before the first task, left after the last."""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from stoker.app.app import Stoker
+from stoker.errors import Invalid
+from stoker.worker.system.aio import end
+
+LEFT_WITHIN = 10.0
+"""Seconds that leaving may take, after everything is settled."""
+T = TypeVar("T")
+_log = logging.getLogger("stoker.worker")
+
+
+class Lifespan:
+    """The application's lifespan in a task of its own, since some context managers must be left by the task that entered them.
+
+    What it sets in context variables is seen by everything that is begun with `beside`.
+    """
+
+    def __init__(self, app: Stoker, lost: Callable[[], object] | None = None) -> None:
+        self._app = app
+        self._lost = lost  # called where it ends by itself
+        self._context = contextvars.copy_context()
+        self._over = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has begun to enter it."""
+        return self._life is not None
+
+    async def start(self) -> None:
+        """Returns when it is entered. Raises Invalid where it fails, or yields what is no fit State for a task."""
+        entered = asyncio.get_running_loop().create_future()
+        self._life = self.beside(self._live(entered))
+        try:
+            await asyncio.wait([entered, self._life], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._over.set()
+            await end(self._life)
+            raise
+        if self._life.done():
+            raise Invalid(f"the lifespan of {self._app.name} failed before its first task: {_end_of(self._life)}")
+        self._life.add_done_callback(self._ended)
+
+    def check(self) -> None:
+        """Raises Invalid where it ended by itself, before it was left."""
+        if self._life and not self._over.is_set():
+            raise Invalid(f"the lifespan of {self._app.name} ended while the worker ran: {_end_of(self._life)}")
+
+    async def stop(self) -> None:
+        """Leave it, if it was entered. Never raises: every task is settled, and what fails now is only logged."""
+        if self._life is None or self._life.done():
+            return
+        self._over.set()
+        _, late = await asyncio.wait([self._life], timeout=LEFT_WITHIN)
+        if late:
+            _log.error("the lifespan is not left in time, it is given up", extra={"seconds": LEFT_WITHIN})
+        await end(self._life)
+
+    def _ended(self, life: asyncio.Task[None]) -> None:
+        if not self._over.is_set() and self._lost:
+            self._lost()
+
+    def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin a task that sees the context variables of the lifespan."""
+        return asyncio.get_running_loop().create_task(work, context=self._context)
+
+    async def _live(self, entered: asyncio.Future[None]) -> None:
+        try:
+            async with self._app.entered():
+                entered.set_result(None)
+                await self._over.wait()
+        except Exception:
+            _log.exception("the lifespan failed")
+            raise
+
+
+def _end_of(life: asyncio.Task[None]) -> str:
+    error = None if life.cancelled() else life.exception()
+    return f"{type(error).__name__}: {error}" if error else "it was cancelled"

@@ -1,0 +1,135 @@
+"""The worker's HTTP page: /livez, /readyz, /metrics, /drain. In threads, so that it answers while the loop is busy."""
+
+import logging
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from stoker.errors import Invalid
+from stoker.rules.units import parse_duration
+
+_log = logging.getLogger("stoker.worker")
+WORKER_HEADER = "Stoker-Worker"
+"""Which process a page comes from: its counters began with it."""
+
+
+class Served(Protocol):
+    """What has a page. `patience` is how many seconds it may take to drain. All is asked from threads."""
+
+    name: str
+    patience: float
+
+    def live(self) -> str | None:
+        """None while it need not be restarted, else why it must."""
+        ...
+
+    def ready(self) -> str | None:
+        """None while it takes tasks, else why it does not."""
+        ...
+
+    def metrics(self) -> bytes:
+        """Prometheus' text format."""
+        ...
+
+    def drain(self, patience: float) -> str | None:
+        """Take no more tasks, and wait until nothing runs. None then, else what still does after `patience` seconds."""
+        ...
+
+
+class HealthServer:
+    """Serves the probes, the metrics and the drain. A context manager; `port` is the real one, also for port 0.
+
+    With `inherited`, the descriptor of a listening socket, it takes that one; it stays open for whoever comes after.
+    """
+
+    def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
+        handler = type("Handler", (_Handler,), {"served": served})
+        try:
+            self._server = _Server((host, port), handler, bind_and_activate=inherited is None)
+        except OSError as error:
+            raise Invalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 = any free one)") from error
+        if inherited is not None:
+            self._server.socket.close()
+            self._server.socket = socket.socket(fileno=socket.dup(inherited))
+            self._server.server_address = self._server.socket.getsockname()
+        self._server.daemon_threads = True
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> "HealthServer":
+        threading.Thread(target=self._server.serve_forever, name="stoker-health", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked and would not wait for the answer is no news; the rest is, in the log and not beside it."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("the worker's page failed", extra={"client": client_address})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 10
+    served: Served
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        match path:
+            case "/livez":
+                self._check(self.served.live())
+            case "/readyz":
+                self._check(self.served.ready())
+            case "/metrics":
+                self._answer(200, self.served.metrics(), CONTENT_TYPE_LATEST)
+            case "/drain" if self._from_here():
+                self._drain(query)
+            case "/drain":
+                self._answer(403, b"only from within: kubectl exec, or loopback\n")
+            case _:
+                self._answer(404, b"here are /livez, /readyz, /metrics and /drain\n")
+
+    def do_POST(self) -> None:
+        if self.path.partition("?")[0] == "/drain":
+            self.do_GET()
+        else:
+            self._answer(405, b"only /drain may be posted to\n")
+
+    def _from_here(self) -> bool:
+        """Whether the caller shares our network: loopback, or our own address."""
+        theirs, ours = self.client_address[0], self.connection.getsockname()[0]
+        return bool(theirs == ours or ip_address(theirs.removeprefix("::ffff:")).is_loopback)
+
+    def _drain(self, query: str) -> None:
+        try:
+            asked = parse_duration(query.removeprefix("timeout=")) if query else self.served.patience
+            patience = min(asked, self.served.patience)
+        except ValueError as error:
+            self._answer(400, f"{error}\n".encode())
+        else:
+            self._check(self.served.drain(patience))
+
+    def _check(self, wrong: str | None) -> None:
+        self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode())
+
+    def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header(WORKER_HEADER, self.served.name)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Probes come every few seconds; they are not news."""
