@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import Valkey, running_valkey
+from tests.redis_servers import Valkey, running_valkey
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from kubeapi import ApiServer, running_api_server
-from rendering import ROOT
+
+from tests.chart.kubeapi import ApiServer, running_api_server
+from tests.chart.rendering import ROOT
 
 
 @pytest.fixture(scope="session")

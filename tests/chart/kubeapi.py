@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from programs import binary
-from servers import free_port
+from tests.built_programs import binary
+from tests.redis_servers import free_port
 
 STARTS_WITHIN = 60.0
 ENDS_WITHIN = 10.0

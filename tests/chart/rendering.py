@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from programs import binary
+from tests.built_programs import binary
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "stoker"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from kubeapi import ApiServer
-from rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 
 from stoker.manifest import load, parse
+from tests.chart.kubeapi import ApiServer
+from tests.chart.rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 
 NAMES = count()
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:stoker-operator"

@@ -8,11 +8,11 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
-from rendering import CHART, Object, of_kind, render
 
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker_operator import metrics
 from stoker_operator.roster import Roster
+from tests.chart.rendering import CHART, Object, of_kind, render
 
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import typer
-from rendering import CHART, NAMESPACE, ROOT, Object, helm, of_kind, refusal, render
-
 from redis import Redis
-from servers import running_valkey
+
 from stoker.cli import build
 from stoker.version import VERSION
 from stoker_operator import settings
+from tests.chart.rendering import CHART, NAMESPACE, ROOT, Object, helm, of_kind, refusal, render
+from tests.redis_servers import running_valkey
 
 SETS: dict[str, Object] = {
     "default": {},

@@ -5,10 +5,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from rendering import SAMPLES
 
-from crd import schema, strict
 from stoker.manifest import load
+from tests.chart.rendering import SAMPLES
+from tests.taskqueue_schema import schema, strict
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rendering import Object, defaulted
 
-from crd import crd, schema, strict
 from stoker import manifest as taskqueue
 from stoker.errors import Invalid
 from stoker.manifest import TaskQueueSpec, parse
 from stoker.rules.units import parse_duration
+from tests.chart.rendering import Object, defaulted
+from tests.taskqueue_schema import crd, schema, strict
 
 SPEC = schema()["properties"]["spec"]
 STATUS = schema()["properties"]["status"]

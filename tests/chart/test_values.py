@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 import yaml
-from rendering import CHART, Object, refusal
+
+from tests.chart.rendering import CHART, Object, refusal
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from burying import bury_next
+from tests.dead_tasks import bury_next
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 import pytest
-
 import redis
+
 from stoker.queue.keys import Keys
 from stoker.rules.message import decode
 from stoker.rules.retry import Backoff, Jitter

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from servers import running_valkey
 from stoker.version import VERSION
+from tests.redis_servers import running_valkey
 
 
 def test_version(stoker: Any) -> None:

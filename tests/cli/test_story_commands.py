@@ -7,12 +7,12 @@ import signal
 import sys
 from typing import Any
 
-from burying import bury_next
-from patience import until
 from stoker.queue.keys import Keys
 from stoker.queue.reads.events import attend
 from stoker.redis.client import ask
 from stoker.redis.connect import connect
+from tests.dead_tasks import bury_next
+from tests.waiting import until
 
 
 def test_why_for_people_and_for_scripts(stoker: Any) -> None:

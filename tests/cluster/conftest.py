@@ -5,8 +5,9 @@ import time
 from collections.abc import Generator, Iterator
 
 import pytest
-from clusters import CHECKOUT, CRD, Cluster, eventually, given_cluster, own_node
-from diagnosis import diagnosis
+
+from tests.cluster.clusters import CHECKOUT, CRD, Cluster, eventually, given_cluster, own_node
+from tests.cluster.diagnosis import diagnosis
 
 NAMESPACE = "stoker-cluster-test"
 VALUES = (

@@ -1,6 +1,6 @@
 """What a failed test shows: everything a person would ask the cluster first."""
 
-from clusters import NODE, Cluster
+from tests.cluster.clusters import NODE, Cluster
 
 QUESTIONS = (
     "get all,taskqueues -o wide",

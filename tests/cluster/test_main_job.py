@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from clusters import CHECKOUT, CRD, HERE, Cluster, Object, eventually
+
+from tests.cluster.clusters import CHECKOUT, CRD, HERE, Cluster, Object, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -24,12 +24,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "proof")]
-
-from movable import NEW_YEAR_2027, movable_server  # noqa: E402
+sys.path.insert(0, str(ROOT))  # it is a script as well
 
 import redis  # noqa: E402
-from patience import until  # noqa: E402
+
+from tests.proof.movable import NEW_YEAR_2027, movable_server  # noqa: E402
+from tests.waiting import until  # noqa: E402
 
 RECORDS = HERE / "records"
 RECORDED_AT = NEW_YEAR_2027

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from journal import GO, JOURNAL, QUEUE, app, write
-from movable import movable_server
-from record import ROOT, kill, now, records, restore, worker
-
 import redis
-from patience import until
-from servers import Kind
+
 from stoker import Stoker, Unique
 from stoker.errors import NotFound
 from stoker.queue.reads.inspector import Inspector
 from stoker.rules.states import TaskState
+from tests.compat.journal import GO, JOURNAL, QUEUE, app, write
+from tests.compat.record import ROOT, kill, now, records, restore, worker
+from tests.proof.movable import movable_server
+from tests.redis_servers import Kind
+from tests.waiting import until
 
 SOURCE = ROOT / "worker" / "src"
 LATER = 5_000

@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from journal import JOURNAL, QUEUE, TOGETHER
-from record import ROOT, kill, records, run, unpacked, worker
-
 import redis
-from patience import until
-from servers import Server
+
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused
 from stoker.queue.keys import LAYOUT, Keys
 from stoker.queue.records import QueueStats
+from tests.compat.journal import JOURNAL, QUEUE, TOGETHER
+from tests.compat.record import ROOT, kill, records, run, unpacked, worker
+from tests.redis_servers import Server
+from tests.waiting import until
 
 SOURCE = ROOT / "worker" / "src"
 EACH = 120

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 import typer
 import yaml
-from manifests import check_manifests
-from pages import ROOT
 
-from programs import binary
 from stoker.cli import build
 from stoker.client.client import Client
 from stoker.gateway.app import create_app
+from tests.built_programs import binary
+from tests.docs.manifests import check_manifests
+from tests.docs.pages import ROOT
 
 _SEPARATORS = frozenset({"&&", "||", "|", ";", "&"})
 _ASIDE = re.compile(r"\s{2,}(?![-'\"{]).*")

@@ -6,10 +6,10 @@ from typing import Any
 
 import jsonschema
 import yaml
-from pages import ROOT
 
-from crd import schema, strict
 from stoker.manifest import parse
+from tests.docs.pages import ROOT
+from tests.taskqueue_schema import schema, strict
 
 TASKQUEUE = {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "emails"}}
 SMALLEST: dict[str, Any] = {"worker": {"image": "registry.example.org/shop:1.4"}}

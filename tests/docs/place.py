@@ -12,12 +12,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Self
 
-from commands import check, commands
-from pages import ROOT, Block
-
-from patience import until
-from servers import Server
 from stoker import Stoker
+from tests.docs.commands import check, commands
+from tests.docs.pages import ROOT, Block
+from tests.redis_servers import Server
+from tests.waiting import until
 
 LIMIT = 60.0
 """Seconds that one block may take, and a program on the side until it is there: many times what it takes on a machine with nothing
@@ -96,7 +95,7 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """What all that is started has."""
-        path = os.pathsep.join([str(self.folder), *(each for each in sys.path if each.startswith(str(ROOT)))])
+        path = os.pathsep.join([str(self.folder), *(each for each in sys.path if each.startswith(f"{ROOT}/"))])
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         own = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         return {**own, "PYTHONPATH": path, "PATH": programs, "STOKER_REDIS_URL": self.server.url, "STOKER_PORT": "0"}

@@ -6,14 +6,14 @@ import re
 from typing import Any
 
 import httpx
-import snippets
-from commands import check, commands, is_command
-from manifests import check_manifests
-from pages import INDENTED, ROOT, Block
-from place import STAYS, Place
-from stuck import on_the_loop
 
 from stoker.rules.message import decode, encode
+from tests.docs import snippets
+from tests.docs.commands import check, commands, is_command
+from tests.docs.manifests import check_manifests
+from tests.docs.pages import INDENTED, ROOT, Block
+from tests.docs.place import STAYS, Place
+from tests.docs.stuck import on_the_loop
 
 DRAWN = frozenset({"mermaid", "text"})
 

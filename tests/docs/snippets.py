@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pages import Block
-from stuck import in_a_thread, on_the_loop
+from tests.docs.pages import Block
+from tests.docs.stuck import in_a_thread, on_the_loop
 
 _FILE = re.compile(r"# (?P<name>[\w/]+\.py)\n")
 _EXPECTED = re.compile(r"#\s*(?P<verb>->|raises)\s*(?P<what>\S.*?)\s*$")

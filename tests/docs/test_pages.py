@@ -6,11 +6,11 @@ How a block is tried follows from its language; CONTRIBUTING.md tells it to thos
 from pathlib import Path
 
 import pytest
-from pages import ROOT, blocks, pages
-from place import Place
-from reader import Reader
 
-from servers import Server
+from tests.docs.pages import ROOT, blocks, pages
+from tests.docs.place import Place
+from tests.docs.reader import Reader
+from tests.redis_servers import Server
 
 PAGES = pages()
 MOST_SKIPPED = 1

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from pages import blocks
-from place import LIMIT, Place
-from reader import Reader
 
-from servers import Server
+from tests.docs.pages import blocks
+from tests.docs.place import LIMIT, Place
+from tests.docs.reader import Reader
+from tests.redis_servers import Server
 
 APP = """```python
 from stoker import Stoker

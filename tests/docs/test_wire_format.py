@@ -3,12 +3,12 @@
 import re
 
 import msgspec
-from pages import ROOT
 
 from stoker.queue.keys import LAYOUT
 from stoker.rules.inbox_entry import FIELDS
 from stoker.rules.message import Message, Success
 from stoker.rules.settle import Failure
+from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs/reference/wire-format.md").read_text()
 

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from line import Line, open_line
 
-from servers import Kind, Server, running_valkey
+from tests.engine.line import Line, open_line
+from tests.redis_servers import Kind, Server, running_valkey
 
 
 @pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)

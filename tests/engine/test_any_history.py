@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
 
-from servers import Valkey
 from stoker.queue.broker import Entry
 from stoker.queue.inbox import Inbox
 from stoker.queue.records import Delivery
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.unique import Claim, Until
+from tests.engine.line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
+from tests.redis_servers import Valkey
 
 T = TypeVar("T")
 ENDS: list[Transition] = [DONE, Retry(0, FAILURE), Retry(7, FAILURE), Snooze(5), Release(), Bury(FAILURE), Cancel()]

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from line import DONE, FAILURE, LEASE, QUEUE, Line, open_line
 
-from servers import Kind, Server, running_valkey
 from stoker.manifest import Keep
 from stoker.queue.broker import ENQUEUED_AT_ONCE
 from stoker.queue.reads.inspector import Inspector
@@ -21,6 +19,8 @@ from stoker.queue.settlements import Settlement
 from stoker.rules.settle import Bury, Release, Retry, Transition
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line, open_line
+from tests.redis_servers import Kind, Server, running_valkey
 
 T = TypeVar("T")
 RACES, AT_ONCE = 10_000, 100

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from line import DONE, FAILURE, LEASE, QUEUE, Line
 
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line
 
 RACES = 1000
 

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from line import DONE, LEASE, Line, now
+
+from tests.engine.line import DONE, LEASE, Line, now
 
 HOUR = 3600_000
 

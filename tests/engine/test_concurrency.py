@@ -1,13 +1,13 @@
 """Concurrency keys in Redis: never more of one key than may run, and the next comes as soon as one ends, however it ends."""
 
 import pytest
-from line import DONE, FAILURE, Line, message, now
 
 from stoker.queue.broker import Entry
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, FAILURE, Line, message, now
 
 ONE, TWO = Limit("customer:7", 1), Limit("customer:8", 2)
 

@@ -1,11 +1,11 @@
 """What a person may do to a queue: pause, resume, purge, redrive by kind, examine and mend."""
 
 import pytest
-from line import FAILURE, QUEUE, Line, now
 
 from stoker.errors import Invalid, NotFound
 from stoker.rules.settle import Bury, Failure
 from stoker.rules.states import TaskState
+from tests.engine.line import FAILURE, QUEUE, Line, now
 
 
 async def purge(line: Line, state: TaskState) -> int:

@@ -1,13 +1,13 @@
 """The dead letters: looked at, given another life, thrown away, and forgotten in the end."""
 
 import pytest
-from line import DONE, FAILURE, Line, open_line
 
 from stoker.errors import NotFound
 from stoker.manifest import Keep
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.engine.line import DONE, FAILURE, Line, open_line
 
 
 async def bury(line: Line, *ids: str, priority: int = 0) -> None:

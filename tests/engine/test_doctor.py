@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from line import DONE, FAILURE, LEASE, NAMESPACE, QUEUE, Line, message, now
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -24,6 +23,7 @@ from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim
+from tests.engine.line import DONE, FAILURE, LEASE, NAMESPACE, QUEUE, Line, message, now
 
 US = "\x1f"
 ORIGIN = Origin(1_800_000_000_000)

@@ -3,17 +3,17 @@
 import asyncio
 
 import pytest
-from line import message, open_line
 
-from patience import until
-from servers import Kind, running_valkey
 from stoker import Invalid, NotDurable, RedisRefused, Stoker
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.queue.broker import Entry
 from stoker.redis import durability
 from stoker.rules.durability import Durability
-from topologies import ask, client, running_cluster, running_pair
+from tests.engine.line import message, open_line
+from tests.redis_servers import Kind, running_valkey
+from tests.redis_topologies import ask, client, running_cluster, running_pair
+from tests.waiting import until
 
 KINDS = pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")

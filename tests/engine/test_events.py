@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from line import DONE, FAILURE, QUEUE, Line, now
 
-from patience import until
 from stoker.queue.inbox import Inbox
 from stoker.queue.reads import events
 from stoker.rules.concurrency import Limit
 from stoker.rules.history import Event, What
 from stoker.rules.settle import Bury, Release, Retry, Snooze
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, FAILURE, QUEUE, Line, now
+from tests.waiting import until
 
 
 async def some_life(line: Line) -> None:

@@ -6,9 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from line import DONE, QUEUE, Line, Worded, message, now
 
-from servers import running_valkey
 from stoker.errors import RedisFull
 from stoker.manifest import Lease, Retention
 from stoker.queue.broker import Entry
@@ -18,6 +16,8 @@ from stoker.rules.inbox_entry import KEPT_BYTES, MALFORMED
 from stoker.rules.message import MAX_PAYLOAD_BYTES, decode, id_of_key
 from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, QUEUE, Line, Worded, message, now
+from tests.redis_servers import running_valkey
 
 
 async def leave(line: Line, **fields: Any) -> str:

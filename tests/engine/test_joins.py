@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from line import DONE, FAILURE, LEASE, QUEUE, Line, message, now, open_line
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -19,6 +18,7 @@ from stoker.rules.plan import Entry, Group, Link, Member, Origin, number
 from stoker.rules.settle import Bury, Retry, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line, message, now, open_line
 
 ORIGIN = Origin(1_800_000_000_000)
 

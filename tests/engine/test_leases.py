@@ -1,13 +1,13 @@
 """A lease is the right to run a task for a while: renewed by its owner, taken back when it lapses, worth nothing afterwards."""
 
 import pytest
-from line import DONE, FAILURE, LEASE, Line, now, open_line
 from msgspec.structs import replace
 
 from stoker.queue.reaping import Reaped
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Bury, Release, Retry, Snooze, Succeed, Transition
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, FAILURE, LEASE, Line, now, open_line
 
 TWO_BEATS = LEASE * 2 / 3
 

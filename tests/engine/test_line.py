@@ -4,12 +4,12 @@ import asyncio
 import time
 
 import pytest
-from line import DONE, Line, message, now
 
 from stoker.errors import Conflict
 from stoker.queue.broker import ENQUEUED_AT_ONCE, Entry
 from stoker.redis.connect import connect
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, Line, message, now
 
 
 async def test_first_come_first_served_whatever_the_ids(line: Line) -> None:

@@ -1,13 +1,13 @@
 """What running tasks tell of themselves: kept for the delivery that holds the lease, bounded, each line once."""
 
 import msgspec
-from line import DONE, FAILURE, LEASE, QUEUE, Line
 
 from stoker.queue.progress import MOST_BYTES, MOST_LINES, Note
 from stoker.queue.records import Delivery
 from stoker.rules.history import LogLine, Progress
 from stoker.rules.settle import Retry
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line
 
 
 def note(delivery: Delivery, *texts: str, first: int = 1, done: float | None = None) -> Note:

@@ -8,12 +8,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from line import DONE, Line, message, now, open_line
 
-from servers import Valkey
 from stoker.manifest import RateLimit
 from stoker.queue.broker import Entry
 from stoker.rules.ratelimit import Meter, allowed, let_go
+from tests.engine.line import DONE, Line, message, now, open_line
+from tests.redis_servers import Valkey
 
 TEN_A_SECOND = RateLimit(10, 5)
 # Time goes on while a test thinks, so a wait may be found shorter than it was told, and never longer.

@@ -2,12 +2,11 @@
 
 import json
 
-from line import DONE, LEASE, QUEUE, Line
-
 from stoker.queue.reaping import Reaped, lost_too_often, reclaim_keys
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import ScriptCall, run
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, LEASE, QUEUE, Line
 
 
 def process(pod: str, pid: int = 7) -> str:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
-from line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
 from msgspec import Raw
 from redis.asyncio import Redis
 
-from servers import Kind, Server, running_valkey
 from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
@@ -34,7 +32,9 @@ from stoker.rules.plan import Group, Link, Origin, number
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Release, Retry, Snooze
 from stoker.rules.states import TaskState
-from topologies import ask, running_cluster
+from tests.engine.line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
+from tests.redis_servers import Kind, Server, running_valkey
+from tests.redis_topologies import ask, running_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 LUA = ROOT / "worker/src/stoker/queue/lua"

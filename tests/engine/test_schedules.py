@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from line import DONE, FAILURE, QUEUE, Line, message, now
 from msgspec import Raw
 
 from stoker.errors import Invalid, NotFound
@@ -14,6 +13,7 @@ from stoker.rules.concurrency import Limit
 from stoker.rules.message import decode
 from stoker.rules.schedule import Definition, Timing, cron, every, run_id
 from stoker.rules.settle import Bury, Retry
+from tests.engine.line import DONE, FAILURE, QUEUE, Line, message, now
 
 HOUR = 3600.0
 CODE = "code:shop"

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 import redis
-from line import DONE, Line, open_line
 
-from servers import Kind, Server, free_port, running_valkey
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
 from stoker.manifest import Lease, Retention
 from stoker.queue.health import check_server
 from stoker.redis import connect as connection
-from topologies import ask, client, eventually, started
+from tests.engine.line import DONE, Line, open_line
+from tests.redis_servers import Kind, Server, free_port, running_valkey
+from tests.redis_topologies import ask, client, eventually, started
 
 KINDS = pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from line import DONE, FAILURE, Line, now, open_line
 
 from stoker.errors import NotFound
 from stoker.manifest import Keep
 from stoker.rules.settle import Bury, Failure, Release, Retry, Snooze, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.engine.line import DONE, FAILURE, Line, now, open_line
 
 
 async def test_success_keeps_the_result_for_its_time(line: Line) -> None:

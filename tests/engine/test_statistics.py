@@ -1,10 +1,10 @@
 """What a look at a queue tells."""
 
 import pytest
-from line import DONE, Line
 
 from stoker.errors import NotFound
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, Line
 
 
 async def test_an_empty_queue(line: Line) -> None:

@@ -1,10 +1,9 @@
 """A task that was lost with its worker may be what killed it: it must not take innocent neighbours along."""
 
-from line import LEASE, Line
-from test_settlements import FAILURE
-
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Release, Retry, Snooze, Succeed
+from tests.engine.line import LEASE, Line
+from tests.engine.test_settlements import FAILURE
 
 
 async def crash(line: Line) -> None:

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from line import DONE, Line, message, open_line
 
-from servers import Kind, Valkey, running_valkey
 from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.queue.broker import Broker, Entry, pulse
 from stoker.queue.health import check_server
@@ -15,7 +13,9 @@ from stoker.queue.keys import Keys
 from stoker.queue.scripts import run_blocking
 from stoker.redis.connect import ThreadClient, connect
 from stoker.rules.states import TaskState
-from topologies import Certificates, ClusterOf, make_certificates, running_cluster, running_sentinels, running_tls
+from tests.engine.line import DONE, Line, message, open_line
+from tests.redis_servers import Kind, Valkey, running_valkey
+from tests.redis_topologies import Certificates, ClusterOf, make_certificates, running_cluster, running_sentinels, running_tls
 
 QUEUES = [f"queue-{number}" for number in range(9)]  # enough to have some on every node
 

@@ -8,14 +8,14 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
 import pytest
-from line import DONE, Line, open_line
 from redis import Redis
 
-from servers import Kind
 from stoker.errors import RedisUnavailable
 from stoker.queue.health import check_server
 from stoker.redis.connect import connect
-from topologies import ClusterOf, Sentinels, ask, client, eventually, running_cluster, running_sentinels, started
+from tests.engine.line import DONE, Line, open_line
+from tests.redis_servers import Kind
+from tests.redis_topologies import ClusterOf, Sentinels, ask, client, eventually, running_cluster, running_sentinels, started
 
 T = TypeVar("T")
 RECOVERS_WITHIN = 20.0

@@ -4,9 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from line import DONE, FAILURE, Line, message, now, open_line
 
-from servers import Valkey, running_valkey
 from stoker.errors import Invalid, RedisFull, RedisUnavailable
 from stoker.queue.broker import Entry
 from stoker.queue.scripts import load
@@ -15,6 +13,8 @@ from stoker.redis.connect import connect
 from stoker.redis.url import without_password
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import TaskState
+from tests.engine.line import DONE, FAILURE, Line, message, now, open_line
+from tests.redis_servers import Valkey, running_valkey
 
 
 async def test_scripts_that_the_server_forgot_are_sent_again(line: Line) -> None:

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from line import DONE, Line
 from prometheus_client import CollectorRegistry
 
-from patience import until
 from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Turn
 from stoker.queue.settlements import Settlement
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.prefetch import PATIENCE, SHARE
 from stoker.worker.loop.turns import UNDER_WAY_AT_ONCE, Turns
+from tests.engine.line import DONE, Line
+from tests.waiting import until
 
 SLOTS, FIRST = 80, 60
 

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 
 import pytest
-from line import DONE, FAILURE, LEASE, Line, message, now
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Entry
@@ -12,6 +11,7 @@ from stoker.queue.records import Receipt
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
+from tests.engine.line import DONE, FAILURE, LEASE, Line, message, now
 
 TTL = 1000.0
 WAIT: list[Transition] = [Retry(0, FAILURE), Retry(5, FAILURE), Snooze(5), Release()]

@@ -6,10 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from line import FAILURE, LEASE, Line, message, now, open_line
 from prometheus_client import CollectorRegistry
 
-from patience import until
 from stoker.manifest import Keep
 from stoker.queue.inbox import Inbox
 from stoker.queue.settlements import Settlement
@@ -21,6 +19,8 @@ from stoker.rules.units import Duration
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import maintenance
 from stoker.worker.system.aio import end
+from tests.engine.line import FAILURE, LEASE, Line, message, now, open_line
+from tests.waiting import until
 
 MANY = 3000
 SOON = 8.0

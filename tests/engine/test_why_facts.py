@@ -1,7 +1,6 @@
 """The facts behind an explanation, as the queue really holds them; and the failures that a task has behind it."""
 
 import pytest
-from line import DONE, FAILURE, LEASE, QUEUE, Line, open_line
 
 from stoker.errors import NotFound
 from stoker.manifest import RateLimit
@@ -9,6 +8,7 @@ from stoker.queue.scripts import run
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Failure, Retry
 from stoker.rules.why import Cause, Explanation
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line, open_line
 
 KNOWS = b'{"slots": 2, "busy": 0, "tasks": ["add"]}'
 

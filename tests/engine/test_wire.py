@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from patience import until
-from servers import running_valkey
 from stoker.errors import RedisUnavailable
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
@@ -14,6 +12,8 @@ from stoker.redis import connect as connection
 from stoker.redis.client import Routed
 from stoker.redis.replies import told
 from stoker.redis.single import SingleServer
+from tests.redis_servers import running_valkey
+from tests.waiting import until
 
 
 class Visitor:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from patience import until
-from servers import Server, free_port
+from tests.redis_servers import Server, free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_WITHIN = 60.0

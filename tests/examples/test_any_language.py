@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from stage import needed, staged
-
-from servers import Server
+from tests.examples.stage import needed, staged
+from tests.redis_servers import Server
 
 HAMLET = {"be": 2, "not": 1, "or": 1, "to": 2}
 BRECHT = {"dann": 1, "das": 1, "die": 1, "erst": 1, "fressen": 1, "kommt": 2, "moral": 1, "und": 1}

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from stage import staged
 
-from servers import Server
+from tests.examples.stage import staged
+from tests.redis_servers import Server
 
 AT_A_TIME = 2
 COMPANY = 0.1

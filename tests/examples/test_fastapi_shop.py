@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from stage import Stage, staged
 
-from patience import until
-from servers import Server
+from tests.examples.stage import Stage, staged
+from tests.redis_servers import Server
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from stage import Running, Stage, staged
 
-from patience import until
-from servers import Server
+from tests.examples.stage import Running, Stage, staged
+from tests.redis_servers import Server
+from tests.waiting import until
 
 FRONT = "--bind 127.0.0.1:0 --access-logfile - --access-logformat 'served by %(p)s'"
 ENQUEUES_BEFORE_THE_FORK = """

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image, ImageChops
-from stage import Stage, staged
 
-from patience import until
-from servers import Server
+from tests.examples.stage import Stage, staged
+from tests.redis_servers import Server
+from tests.waiting import until
 
 
 class Quiet(SimpleHTTPRequestHandler):

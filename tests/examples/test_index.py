@@ -5,9 +5,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from stage import ROOT
 
-from crd import schema, strict
+from tests.examples.stage import ROOT
+from tests.taskqueue_schema import schema, strict
 
 EXAMPLES = sorted(page.parent for page in (ROOT / "examples").glob("*/README.md"))
 MOST_LINES = 120

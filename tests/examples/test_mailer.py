@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from msgspec import Raw
-from stage import Stage, staged
 
-from patience import until
-from servers import Server, free_port
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
+from tests.examples.stage import Stage, staged
+from tests.redis_servers import Server, free_port
+from tests.waiting import until
 
 PER_SECOND, BURST = 5, 2
 

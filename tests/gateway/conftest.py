@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from servers import Valkey
 from stoker.client.client import Client
 from stoker.gateway.app import create_app
+from tests.redis_servers import Valkey
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-
 import redis
+
 from stoker.client.client import Client
 from stoker.gateway.requests import TaskRequest
 from stoker.queue.keys import Keys

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from burying import bury_next
 from stoker.client.client import Client
+from tests.dead_tasks import bury_next
 
 
 async def test_an_unknown_task_is_not_found(api: httpx.AsyncClient) -> None:

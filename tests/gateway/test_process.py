@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from servers import Valkey, free_port
+from tests.redis_servers import Valkey, free_port
 
 STARTS_WITHIN = 60.0
 ENDS_WITHIN = 30.0

@@ -5,9 +5,9 @@ import time
 
 import httpx
 
-from servers import Valkey, running_valkey
 from stoker.client.client import Client
 from stoker.gateway.app import create_app
+from tests.redis_servers import Valkey, running_valkey
 
 REQUESTS = [
     ("POST", "/tasks"),

@@ -6,11 +6,11 @@ from typing import cast
 
 import pytest
 
-from patience import until
 from stoker.errors import RedisUnavailable
 from stoker.queue.batching import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Batching, Outcomes
 from stoker.queue.broker import Entry
 from stoker.queue.records import Receipt
+from tests.waiting import until
 
 
 def entries(*names: str) -> list[Entry]:

@@ -3,9 +3,9 @@
 import ssl
 
 import pytest
+from redis import exceptions
 from redis._parsers import BaseParser
 
-from redis import exceptions
 from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.redis.failures import PASSING, TO_MEND, mapped
 from stoker.redis.redispy import ours

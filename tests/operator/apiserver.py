@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from servers import free_port
+from tests.redis_servers import free_port
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("CLUSTER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stoker-cluster")

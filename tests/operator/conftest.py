@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-from apiserver import ApiServer, running_api_server, unverified
-from operating import Cluster, Operator, Queue, Queues, running_operator
 
-from servers import Valkey
+from tests.operator.apiserver import ApiServer, running_api_server, unverified
+from tests.operator.operating import Cluster, Operator, Queue, Queues, running_operator
+from tests.redis_servers import Valkey
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from apiserver import ApiServer, process
 
-from servers import free_port
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Inspector
@@ -24,6 +22,8 @@ from stoker.queue.settlements import Settlement
 from stoker.redis.connect import connect
 from stoker.rules.message import IdFactory, Message, encode_payload
 from stoker.rules.settle import Succeed
+from tests.operator.apiserver import ApiServer, process
+from tests.redis_servers import free_port
 
 FAST = {"backlogPerReplica": 10, "idleAfter": "1s", "scaleDown": {"stabilization": "1s"}}
 

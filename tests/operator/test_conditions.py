@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
-from observed import REF, task_queue
 
 from stoker.autoscale.decide import Memory
 from stoker.queue.records import QueueStats
@@ -12,6 +11,7 @@ from stoker_operator.conditions import Condition, conditions, notes, written
 from stoker_operator.plan import Halt
 from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers
 from stoker_operator.status import status, worth_writing
+from tests.operator.observed import REF, task_queue
 
 STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 0, 83.6, 1, False, 0.5)
 READ = Reading(STATS)

@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from apiserver import ApiServer
-from operating import Cluster, unique
 
 from stoker.errors import NotFound
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused, KubernetesUnavailable, connect
 from stoker_operator.resources import Ref
+from tests.operator.apiserver import ApiServer
+from tests.operator.operating import Cluster, unique
 
 STRANGE = "00000000-0000-0000-0000-000000000000"
 

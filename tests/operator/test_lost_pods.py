@@ -3,9 +3,9 @@
 from typing import Any
 
 import httpx
-from operating import Cluster, Operator, Queues, unique, until
 
 from stoker.queue.records import QueueStats
+from tests.operator.operating import Cluster, Operator, Queues, unique, until
 
 AT_ONCE = 5.0
 """Seconds, on a slow machine; a lease is 30."""

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import httpx
-from apiserver import ApiServer
-from operating import FAST, Cluster, Queues, running_operator, unique, until
 
-from servers import free_port
+from tests.operator.apiserver import ApiServer
+from tests.operator.operating import FAST, Cluster, Queues, running_operator, unique, until
+from tests.redis_servers import free_port
 
 
 async def only_here(cluster: Cluster, api_server: ApiServer) -> dict[str, str]:

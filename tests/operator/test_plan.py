@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from observed import CONNECTION, OWNER, REF, found, manifest, task_queue
 
 from stoker_operator.plan import Apply, Create, Live, Observed, Plan, Scale, drifted, plan
 from stoker_operator.resources import Connection, Owner, Ref
+from tests.operator.observed import CONNECTION, OWNER, REF, found, manifest, task_queue
 
 OTHER = Ref("mail", "emails")
 

@@ -1,15 +1,14 @@
 """The operator looks into Redis: what it cannot read of one queue does not blind it for the others."""
 
-from operating import until
-
-from servers import Kind
 from stoker.queue.broker import Broker, Entry
 from stoker.queue.keys import Keys
 from stoker.redis.connect import connect
 from stoker.rules.message import Message, encode_payload
 from stoker_operator.readings import Readings
 from stoker_operator.roster import Reading
-from topologies import ask, running_cluster
+from tests.operator.operating import until
+from tests.redis_servers import Kind
+from tests.redis_topologies import ask, running_cluster
 
 
 async def test_a_cluster_that_has_lost_a_node_is_read_as_far_as_it_goes() -> None:

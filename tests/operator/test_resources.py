@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from observed import OWNER, REF, manifest, task_queue
 
 from stoker.errors import Invalid
 from stoker.settings import worker_environment
 from stoker_operator.resources import TEMPLATE_HASH, Connection, check, secret_names, seed
+from tests.operator.observed import OWNER, REF, manifest, task_queue
 
 
 def pod(connection: Connection = Connection("redis://redis:6379/0"), **spec: Any) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from operating import FAST, Cluster, Queues, unique, until
 
-from servers import Valkey
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
+from tests.operator.operating import FAST, Cluster, Queues, unique, until
+from tests.redis_servers import Valkey
 
 NEVER = {"name": "yearly", "cron": "@yearly", "task": "report", "payload": {"year": "last"}}
 SOON = {"name": "soon", "cron": "@every 1s", "task": "noop"}

@@ -3,9 +3,9 @@
 from typing import Any
 
 import httpx
-from operating import FAST, Cluster, Operator, Queues, unique, until
 
 from stoker_operator.resources import TEMPLATE_HASH
+from tests.operator.operating import FAST, Cluster, Operator, Queues, unique, until
 
 
 async def test_a_backlog_brings_workers_and_they_leave_when_it_is_drained(cluster: Cluster, queues: Queues) -> None:

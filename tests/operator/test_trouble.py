@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from operating import FAST, Cluster, Queues, unique, until
-
 import redis
-from servers import Valkey
+
 from stoker.queue.keys import Keys
+from tests.operator.operating import FAST, Cluster, Queues, unique, until
+from tests.redis_servers import Valkey
 
 
 async def test_redis_away_holds_the_workers_and_they_go_on_when_it_is_back(

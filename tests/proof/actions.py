@@ -3,13 +3,7 @@
 from collections.abc import Sequence
 from itertools import count
 
-import model_joins
-from ledger import hold
-from line import QUEUE
-from model import End, Wish
-from model_joins import Came
 from msgspec import UNSET, Raw
-from world import Worker, World, name_of
 
 from stoker.errors import Conflict
 from stoker.queue.broker import Entry, pulse
@@ -23,6 +17,12 @@ from stoker.rules.items import Arrive, Item, Join, Send, Start, begin, follow
 from stoker.rules.message import decode, digest, encode
 from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, read_entry, read_onward
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
+from tests.engine.line import QUEUE
+from tests.proof import model_joins
+from tests.proof.ledger import hold
+from tests.proof.model import End, Wish
+from tests.proof.model_joins import Came
+from tests.proof.world import Worker, World, name_of
 
 ORIGIN = Origin(1_800_000_000_000)
 

@@ -3,12 +3,14 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-import steps_schedules  # noqa: F401
-import steps_workflows  # noqa: F401
-from ledger import Broken
-from model import Rules
-from steps import FAMILIES, STEPS, names, perform
-from world import Step, World
+from tests.proof import (
+    steps_schedules,  # noqa: F401
+    steps_workflows,  # noqa: F401
+)
+from tests.proof.ledger import Broken
+from tests.proof.model import Rules
+from tests.proof.steps import FAMILIES, STEPS, names, perform
+from tests.proof.world import Step, World
 
 LONGEST = 45
 CHOICES, NUMBERS = 120, 6  # a multiple of the lengths of most choices, so that none comes up more often; numbers a step

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from picture import Picture
-
 from stoker.queue.records import Delivery
+from tests.proof.picture import Picture
 
 
 def _new(before: Iterable[bytes], after: Iterable[bytes]) -> set[str]:

@@ -11,13 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import model_joins
-import model_schedules
-from model_joins import Waiting
-from model_schedules import Schedule
-
 from stoker.queue.keys import Keys
 from stoker.rules.message import Message, encode
+from tests.proof import model_joins, model_schedules
+from tests.proof.model_joins import Waiting
+from tests.proof.model_schedules import Schedule
 
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46

@@ -4,16 +4,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from line import QUEUE
-
 from stoker.queue.keys import Keys
 from stoker.queue.workflows.effects import US, pack
 from stoker.rules.items import Arrive, Item, Join, Send, Start
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
 from stoker.rules.plan import Member
+from tests.engine.line import QUEUE
 
 if TYPE_CHECKING:
-    from model import Model, Wish
+    from tests.proof.model import Model, Wish
 
 HOLE = b"\x1e"
 

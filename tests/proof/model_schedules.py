@@ -7,14 +7,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from line import QUEUE
-
 from stoker.queue.keys import Keys
 from stoker.rules.message import Message, encode
 from stoker.rules.schedule import CatchUp, Definition, Overlap, run_id
+from tests.engine.line import QUEUE
 
 if TYPE_CHECKING:
-    from model import Model
+    from tests.proof.model import Model
 
 LATE = 60_000
 COUNTED = 1000

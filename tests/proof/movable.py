@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from straight import Straight
-
-from servers import Kind, Server
+from tests.proof.straight import Straight
+from tests.redis_servers import Kind, Server
 
 SOURCE = Path(__file__).parent / "clock" / "clock.c"
 NEW_YEAR_2027 = 1_798_761_600_000

@@ -3,9 +3,8 @@
 from functools import cached_property
 from typing import Any
 
-from straight import Straight
-
 from stoker.queue.keys import Keys
+from tests.proof.straight import Straight
 
 READ = """
 local readers = {

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from world import Engine
-
 from stoker.queue import scripts
+from tests.proof.world import Engine
 
 FOLDER = Path(scripts.__file__).parent
 

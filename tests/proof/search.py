@@ -8,16 +8,15 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from actions import beat_with, cancel_one, ended, offer, reap_all, take_turn
-from histories import Found
-from ledger import Broken
-from line import message
-from model import Item, Rules, place_at
-from steps import perform_act
-from world import Fork, Step, Worker, World, fork, worker_of
-
 from stoker.queue.broker import Entry
 from stoker.queue.records import Delivery
+from tests.engine.line import message
+from tests.proof.actions import beat_with, cancel_one, ended, offer, reap_all, take_turn
+from tests.proof.histories import Found
+from tests.proof.ledger import Broken
+from tests.proof.model import Item, Rules, place_at
+from tests.proof.steps import perform_act
+from tests.proof.world import Fork, Step, Worker, World, fork, worker_of
 
 TASKS, WORKERS = ("a", "b"), (0, 1)
 PAST_THE_LEASE = 31_000

@@ -7,13 +7,8 @@ does nothing.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
-from ledger import Broken, hold
-from line import QUEUE, message
-from model import MEMORY
 from msgspec.structs import replace
 from redis.exceptions import RedisError
-from world import Pick, Step, Worker, World, worker_of
 
 from stoker.errors import StokerError
 from stoker.queue.broker import Entry
@@ -25,6 +20,11 @@ from stoker.rules.plan import Entry as OutboxEntry
 from stoker.rules.plan import Link, Origin
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
+from tests.engine.line import QUEUE, message
+from tests.proof.actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
+from tests.proof.ledger import Broken, hold
+from tests.proof.model import MEMORY
+from tests.proof.world import Pick, Step, Worker, World, worker_of
 
 PRIORITIES = (0, 0, 3, -100)
 DELAYS = (0, 0, 0, 10_000, 40_000)
@@ -51,7 +51,7 @@ class Kind(NamedTuple):
 STEPS: dict[str, Kind] = {}
 """By name; the order matters to seeds."""
 FAMILIES: dict[str, list[str]] = {}
-"""The names of steps by the module that has them."""
+"""The names of steps by the module that has them, without its package."""
 
 
 def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[World, Pick], None]]:
@@ -59,7 +59,7 @@ def step(weight: int) -> Callable[[Callable[[World, Pick], None]], Callable[[Wor
 
     def enter(act: Callable[[World, Pick], None]) -> Callable[[World, Pick], None]:
         STEPS[act.__name__] = Kind(act, weight)
-        FAMILIES.setdefault(act.__module__, []).append(act.__name__)
+        FAMILIES.setdefault(act.__module__.rpartition(".")[2], []).append(act.__name__)
         return act
 
     return enter

@@ -1,13 +1,13 @@
 """Schedules: declared, changed, paused, removed; looked at by one who is slow while another is faster."""
 
-import model_schedules
-from actions import answers
-from model_schedules import Run
 from msgspec import Raw
-from steps import SECOND, step
-from world import Pick, World
 
 from stoker.rules.schedule import Definition, every
+from tests.proof import model_schedules
+from tests.proof.actions import answers
+from tests.proof.model_schedules import Run
+from tests.proof.steps import SECOND, step
+from tests.proof.world import Pick, World
 
 PERIODS = (20, 50)
 

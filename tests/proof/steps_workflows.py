@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from actions import ORIGIN, ended, launch, relay_all, take_turn
-from line import QUEUE, message
-from steps import PRIORITIES, step
-from world import Pick, World
-
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.items import Item, follow
 from stoker.rules.plan import NO_RESULT, Chain, Group, Link, Onward, number
+from tests.engine.line import QUEUE, message
+from tests.proof.actions import ORIGIN, ended, launch, relay_all, take_turn
+from tests.proof.steps import PRIORITIES, step
+from tests.proof.world import Pick, World
 
 SIZES = (1, 2, 2, 3)
 TURNS = 12

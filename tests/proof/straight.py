@@ -9,9 +9,9 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import hiredis
+from redis import ResponseError
 from redis.asyncio import Redis
 
-from redis import ResponseError
 from stoker.redis.client import Routed
 from stoker.redis.replies import ErrorReply, code
 

@@ -8,18 +8,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from amount import FIRST, SEED, SEEDS
-from histories import FRESH_AFTER, SETUPS, Found, broken, history, run
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from ledger import Broken
-from model import Rules
-from movable import movable_server
-from steps import STEPS, perform
-from world import Engine, Step, World
 
-from servers import Kind
+from tests.proof.amount import FIRST, SEED, SEEDS
+from tests.proof.histories import FRESH_AFTER, SETUPS, Found, broken, history, run
+from tests.proof.ledger import Broken
+from tests.proof.model import Rules
+from tests.proof.movable import movable_server
+from tests.proof.steps import STEPS, perform
+from tests.proof.world import Engine, Step, World
+from tests.redis_servers import Kind
 
 A_SEED = 0.25  # seconds at most, on a busy machine
 

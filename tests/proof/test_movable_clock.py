@@ -4,11 +4,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from line import DONE, LEASE, Line, now, open_line
-from movable import NEW_YEAR_2027, MovableClock
 
-from servers import Server
 from stoker.queue.reaping import Reaped
+from tests.engine.line import DONE, LEASE, Line, now, open_line
+from tests.proof.movable import NEW_YEAR_2027, MovableClock
+from tests.redis_servers import Server
 
 HOUR = 3600_000
 Timed = tuple[Server, MovableClock]

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from histories import Found, run
-from movable import MovableClock, movable_server
-from planted import BUGS, Bug, planted
-from search import search
-from world import World
 
-from servers import Server
+from tests.proof.histories import Found, run
+from tests.proof.movable import MovableClock, movable_server
+from tests.proof.planted import BUGS, Bug, planted
+from tests.proof.search import search
+from tests.proof.world import World
+from tests.redis_servers import Server
 
 SEEDS, DEPTH = 600, 7
 

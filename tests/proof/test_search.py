@@ -1,10 +1,11 @@
 """Two tasks, two workers, every order of events: no way leads to a broken law."""
 
 import pytest
-from amount import DEPTH
-from movable import movable_server
-from search import search
-from world import Engine, World
+
+from tests.proof.amount import DEPTH
+from tests.proof.movable import movable_server
+from tests.proof.search import search
+from tests.proof.world import Engine, World
 
 
 @pytest.mark.timeout(120 if DEPTH < 9 else 3600)

@@ -13,15 +13,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from ledger import Broken, Ledger, hold
-from line import Line
-from model import Model, Rules
-from model_schedules import CREATED, Run
-from movable import NEW_YEAR_2027, MovableClock
-from picture import Picture, dump, restore
-from straight import Straight, done
-
-from servers import Server
 from stoker.manifest import Keep, Lease, Retention
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
@@ -33,6 +24,14 @@ from stoker.rules.history import LEADS_TO, What
 from stoker.rules.plan import read_entry
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.engine.line import Line
+from tests.proof.ledger import Broken, Ledger, hold
+from tests.proof.model import Model, Rules
+from tests.proof.model_schedules import CREATED, Run
+from tests.proof.movable import NEW_YEAR_2027, MovableClock
+from tests.proof.picture import Picture, dump, restore
+from tests.proof.straight import Straight, done
+from tests.redis_servers import Server
 
 T = TypeVar("T")
 WORKERS = ("pod-1-7-abcdef", "pod-12-7-abcdef", "pod-1-7-7-abcdef")

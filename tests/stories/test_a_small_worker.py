@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import scales
-from working import HERE, WorkerProcess, worker_process
 
 from stoker import Stoker
+from tests.stories.apps import scales
+from tests.stories.working import APPS, WorkerProcess, worker_process
 
 COUNT = 10_000
 LIMIT = 40 * 1024 * 1024
@@ -58,7 +58,7 @@ async def test_a_command_line_is_judged_as_everywhere(flags: list[str], code: in
     """Although a child reads it."""
     command = [sys.executable, "-m", "stoker", "worker", "scales:app", *flags]
     ended = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, "PYTHONPATH": str(HERE)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        *command, env={**os.environ, "PYTHONPATH": str(APPS)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     said, _ = await ended.communicate()
     assert ended.returncode == code

@@ -6,15 +6,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import parcels
 import pytest
-from parcels import Address, Item, Order, Parcel, Receipt, Size, Speed
-from working import working
 
 from stoker import Dead, Invalid, Stoker, TaskFailed, chain, group
 from stoker.client.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
+from tests.stories.apps import parcels
+from tests.stories.apps.parcels import Address, Item, Order, Parcel, Receipt, Size, Speed
+from tests.stories.working import working
 
 START = 20.0
 """Seconds within which a child process is up on a slow machine."""
@@ -30,7 +30,7 @@ async def app(redis_url: str) -> AsyncIterator[Stoker]:
 
 
 def at_work() -> Any:
-    return working(parcels.app, app="parcels:app")
+    return working(parcels.app, app="tests.stories.apps.parcels:app")
 
 
 async def test_what_is_given_arrives_and_what_is_returned_comes_back(app: Stoker) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from working import worker_process, working
 
-from patience import until
 from stoker import Concurrency, Context, Invalid, Stoker, Unique, cron, every
 from stoker.queue.schedules import TASKQUEUE, ScheduleStatus
 from stoker.rules.schedule import Timing
+from tests.stories.working import worker_process, working
+from tests.waiting import until
 
 
 async def listed(app: Stoker) -> dict[str, ScheduleStatus]:

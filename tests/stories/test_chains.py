@@ -1,12 +1,12 @@
 """Chains: each link is enqueued by the very step that records the success of the one before."""
 
 import pytest
-from working import working
 
-from patience import until
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, Unique, chain, group
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.states import TaskState
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def test_each_link_takes_the_result_of_the_one_before(app: Stoker) -> None:

@@ -11,13 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import forge
 import pytest
 from msgspec.structs import replace
-from test_one_machine import living, processes
-from working import worker_process, working
 
-from patience import until
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
 from stoker.app.middleware import EnqueueNext, RunNext
@@ -29,6 +25,10 @@ from stoker.rules.retry import Jitter, Retry
 from stoker.rules.states import TaskState
 from stoker.settings import ChildLimits
 from stoker.telemetry.logs import JsonFormatter
+from tests.stories.apps import forge
+from tests.stories.test_one_machine import living, processes
+from tests.stories.working import worker_process, working
+from tests.waiting import until
 
 ONCE = Retry(max_retries=0)
 START = 20.0
@@ -45,7 +45,7 @@ async def app(redis_url: str) -> AsyncIterator[Stoker]:
 
 def forging(**settings: Any) -> Any:
     """A worker that knows where its children find the forge."""
-    return working(forge.app, app="forge:app", concurrency=4, **settings)
+    return working(forge.app, app="tests.stories.apps.forge:app", concurrency=4, **settings)
 
 
 def children_of(pid: int) -> set[int]:

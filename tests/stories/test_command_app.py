@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from working import working
 
-from patience import until
 from stoker import Retry, TaskFailed
 from stoker.apps.command import ALLOW, ALLOW_ENV, KEPT, app, run
 from stoker.rules.states import TaskState
+from tests.stories.working import working
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 import asyncio
 from collections import Counter
 
-from working import working
-
-from patience import until
 from stoker import Concurrency, Stoker
 from stoker.manifest import Lease
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def test_a_customer_has_two_at_a_time_and_the_others_go_on(app: Stoker) -> None:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 import pytest
-from working import AT_ONCE, working
 
 from stoker import INJECTED, Context, Depends, Invalid, Stoker, TaskFailed
+from tests.stories.working import AT_ONCE, working
 
 
 class Session:

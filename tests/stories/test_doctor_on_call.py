@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harbour import app, lift, load, moor, sail, survey, weigh
-from working import worker_process
 
 from stoker import Stoker, chain, group
+from tests.stories.apps.harbour import app, lift, load, moor, sail, survey, weigh
+from tests.stories.working import worker_process
 
 BUSY_FOR = 6.0
 QUEUES = ("default", "ships")

@@ -5,12 +5,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from working import working
 
-from patience import until
 from stoker import Context, Invalid, Retry, Snooze, Stoker, TaskFailed
 from stoker.rules.retry import Jitter
 from stoker.rules.states import TaskState
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def test_what_has_not_begun_in_time_never_runs(app: Stoker) -> None:

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import Raw
-from working import WorkerProcess, worker_process, working
 
-from patience import until
-from servers import Kind, Server, running_valkey
 from stoker import Stoker
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
@@ -20,7 +17,10 @@ from stoker.errors import RedisUnavailable
 from stoker.manifest import Lease
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
-from topologies import ask, running_sentinels
+from tests.redis_servers import Kind, Server, running_valkey
+from tests.redis_topologies import ask, running_sentinels
+from tests.stories.working import WorkerProcess, worker_process, working
+from tests.waiting import until
 
 POLICY = ("--maxmemory-policy", "allkeys-lru")
 

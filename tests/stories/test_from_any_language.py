@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from working import working
-
-from patience import until
-from servers import Server
 from stoker import Stoker
 from stoker.rules.states import TaskState
+from tests.redis_servers import Server
+from tests.stories.working import working
+from tests.waiting import until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/any-language.md"
 

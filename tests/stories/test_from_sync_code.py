@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from working import working
 
 from stoker import Invalid, RedisUnavailable, Stoker, chain, group
 from stoker.queue.records import TaskStatus
 from stoker.rules.states import TaskState
+from tests.stories.working import working
 
 
 async def test_a_view_without_an_event_loop_enqueues_and_waits(app: Stoker) -> None:

@@ -10,18 +10,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bakery import bake, hoard, knead, where
 from redis.asyncio import Redis
-from test_one_machine import living, processes
-from test_outages import probe
-from test_telemetry import samples
-from test_workers import is_running, notes
-from working import ENDS_WITHIN, WorkerProcess, worker_process
 
-from patience import until
-from servers import free_port
 from stoker import Stoker
 from stoker.rules.states import TaskState
+from tests.redis_servers import free_port
+from tests.stories.apps.bakery import bake, hoard, knead, where
+from tests.stories.test_one_machine import living, processes
+from tests.stories.test_outages import probe
+from tests.stories.test_telemetry import samples
+from tests.stories.test_workers import is_running, notes
+from tests.stories.working import ENDS_WITHIN, WorkerProcess, worker_process
+from tests.waiting import until
 
 STARTS_WITHIN = 60.0
 UNHURRIED = ("--lease", "30s")
@@ -30,7 +30,7 @@ UNHURRIED = ("--lease", "30s")
 
 @pytest.fixture
 async def bakery(redis_url: str) -> AsyncIterator[Stoker]:
-    from bakery import app
+    from tests.stories.apps.bakery import app
 
     app.redis_url = redis_url
     yield app

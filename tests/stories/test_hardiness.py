@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from working import worker_process, working
 
 from stoker import Retry, Stoker, TaskFailed
 from stoker.queue.broker import Broker
 from stoker.queue.records import Turn
 from stoker.rules.states import TaskState
 from stoker.worker.loop.watchdog import STUCK_AFTER, Watchdog
+from tests.stories.working import worker_process, working
 
 
 async def test_a_bug_in_a_turn_loses_no_outcome(
@@ -107,7 +107,7 @@ async def test_an_event_loop_and_signals_in_a_thread_are_its_own(app: Stoker) ->
 
 async def test_a_task_that_kills_its_worker_is_buried_and_its_neighbours_are_not(redis_url: str, tmp_path: Path) -> None:
     """A process group brings a new worker each time; the leases of the dead one end, and only the culprit is lost three times."""
-    from bakery import app, collapse, where
+    from tests.stories.apps.bakery import app, collapse, where
 
     app.redis_url = redis_url
     culprit = await collapse.enqueue()

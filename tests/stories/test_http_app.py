@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from working import working
 
-from patience import until
 from stoker import Retry, TaskFailed
 from stoker.apps.http import ALLOW, ALLOW_NETWORKS, MAX_RESPONSE, app, request
 from stoker.rules.states import TaskState
+from tests.stories.working import working
+from tests.waiting import until
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

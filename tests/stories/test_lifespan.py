@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-import pantry
 import pytest
-from working import WorkerProcess, working
 
-from patience import until
 from stoker import Depends, Invalid, State, Stoker
 from stoker.rules.states import TaskState
+from tests.stories.apps import pantry
+from tests.stories.working import WorkerProcess, working
+from tests.waiting import until
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 

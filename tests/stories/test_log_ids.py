@@ -7,10 +7,9 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from working import working
-
 from stoker import Context, Depends, Stoker
 from stoker.app.middleware import RunNext
+from tests.stories.working import working
 
 library = logging.getLogger("some.library")
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from working import AT_ONCE, working
 
-from patience import until
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
 from stoker.app.middleware import EnqueueNext, RunNext
 from stoker.app.workflow import Chain
@@ -16,6 +14,8 @@ from stoker.client.call import TaskCall
 from stoker.queue.records import Receipt
 from stoker.rules.durability import Durability
 from stoker.rules.states import TaskState
+from tests.stories.working import AT_ONCE, working
+from tests.waiting import until
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 

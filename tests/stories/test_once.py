@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from working import working
 
-from patience import until
-from servers import Valkey
 from stoker import Conflict, Invalid, RedisUnavailable, Stoker, Unique
 from stoker.client.client import TRY_AGAIN_AFTER
 from stoker.rules.states import TaskState
-from wires import wire_to
+from tests.redis_proxy import wire_to
+from tests.redis_servers import Valkey
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def ready(app: Stoker) -> int:

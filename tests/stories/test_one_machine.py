@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 import yaml
-from bakery import app as bakery
-from bakery import bake
 from redis.asyncio import Redis
-from working import HERE
 
-from patience import until
-from servers import free_port
 from stoker.local.supervisor import Supervisor
 from stoker.manifest import load
 from stoker.queue.reads.inspector import Inspector
 from stoker.rules.states import TaskState
+from tests.redis_servers import free_port
+from tests.stories.apps.bakery import app as bakery
+from tests.stories.apps.bakery import bake
+from tests.stories.working import APPS
+from tests.waiting import until
 
 STARTS_WITHIN = 60.0
 
@@ -55,7 +55,7 @@ class Up:
     def __init__(self, file: Path, *flags: str) -> None:
         self._output = file.parent / "output.log"
         command = [sys.executable, "-m", "stoker", "up", "-f", str(file), "--data", str(file.parent / "data"), *flags]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")])}
         with self._output.open("wb") as sink:
             self.process = subprocess.Popen(command, env=environment, cwd=file.parent, stdout=sink, stderr=sink)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from working import working
 
-from patience import until
-from servers import Valkey, free_port, running_valkey
 from stoker import RedisUnavailable, Stoker
 from stoker.rules.states import TaskState
+from tests.redis_servers import Valkey, free_port, running_valkey
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def test_running_tasks_finish_and_the_worker_resumes(opened: Callable[[str], Stoker], tmp_path: Path) -> None:

@@ -4,18 +4,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import bakery
 import pytest
-from working import worker_process, working
 
-from patience import until
-from servers import Kind
 from stoker import Concurrency, Context, Invalid, Stoker, Unique
 from stoker.client.client import Client
 from stoker.queue.partitions import Partitions
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.states import TaskState
-from topologies import ClusterOf, running_cluster
+from tests.redis_servers import Kind
+from tests.redis_topologies import ClusterOf, running_cluster
+from tests.stories.apps import bakery
+from tests.stories.working import worker_process, working
+from tests.waiting import until
 
 MANY = 300
 

@@ -5,14 +5,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bakery import knead
 from redis.asyncio import Redis
-from working import worker_process, working
 
-from patience import until
 from stoker import Stoker
 from stoker.manifest import RateLimit
 from stoker.queue.keys import Keys
+from tests.stories.apps.bakery import knead
+from tests.stories.working import worker_process, working
+from tests.waiting import until
 
 
 async def test_a_worker_keeps_the_pace(app: Stoker) -> None:
@@ -49,7 +49,7 @@ async def test_a_rate_beyond_a_hundred_wakes_a_second_is_reached(app: Stoker) ->
 @pytest.mark.timeout(60)
 async def test_workers_share_the_limit_and_sleep_in_between(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     """Three processes, one limit: thirty tasks at ten a second, without a storm of questions."""
-    from bakery import app
+    from tests.stories.apps.bakery import app
 
     app.redis_url = redis_url
     flags = ("--rate-limit", "10", "--rate-burst", "1")

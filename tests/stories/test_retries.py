@@ -4,11 +4,11 @@ import asyncio
 import time
 
 import pytest
-from working import AT_ONCE, working
 
 from stoker import Context, Dead, Invalid, Retry, Snooze, Stoker, TaskFailed
 from stoker.rules.retry import Jitter
 from stoker.rules.states import TaskState
+from tests.stories.working import AT_ONCE, working
 
 QUICK = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.NONE)
 

@@ -8,13 +8,13 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from working import AT_ONCE, working
 
-from patience import until
 from stoker import Concurrency, Context, Invalid, Stoker
 from stoker.rules.history import Event, What
 from stoker.rules.states import TaskState
 from stoker.rules.why import Cause
+from tests.stories.working import AT_ONCE, working
+from tests.waiting import until
 
 
 async def test_a_task_says_why_it_waits(app: Stoker) -> None:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from working import AT_ONCE, working
 
-from patience import until
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
 from stoker.client.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
+from tests.stories.working import AT_ONCE, working
+from tests.waiting import until
 
 
 @dataclasses.dataclass

@@ -12,16 +12,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
-from test_outages import probe
-from working import working
 
-from patience import until
-from servers import free_port
 from stoker import Context, Dead, Retry, Stoker
 from stoker.client.call import TaskCall
 from stoker.rules.states import TaskState
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
 from stoker.telemetry.tracing import Tracing
+from tests.redis_servers import free_port
+from tests.stories.test_outages import probe
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def samples(port: int) -> dict[str, float]:

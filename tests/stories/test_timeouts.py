@@ -5,11 +5,11 @@ import threading
 import time
 
 import pytest
-from working import working
 
-from patience import until
 from stoker import Context, Invalid, Retry, SoftTimeout, Stoker, TaskFailed
 from stoker.rules.states import TaskState
+from tests.stories.working import working
+from tests.waiting import until
 
 
 async def test_a_soft_timeout_lets_the_task_tidy_up_and_return(app: Stoker) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vandal
-from working import worker_process
 
-from patience import until
 from stoker import Stoker, TaskFailed
 from stoker.rules.states import TaskState
+from tests.stories.apps import vandal
+from tests.stories.working import worker_process
+from tests.waiting import until
 
 FOUND_AGAIN = 20.0
 """Seconds within which a task must have run elsewhere, on a slow machine: the lease is one second."""

@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
-from bakery import bake, bake_once, knead, rise, watch
 from redis.asyncio import Redis
-from test_telemetry import samples
-from working import worker_process
 
-from patience import until
-from servers import free_port
 from stoker import Stoker
 from stoker.queue.records import QueueStats
 from stoker.rules.states import TaskState
+from tests.redis_servers import free_port
+from tests.stories.apps.bakery import bake, bake_once, knead, rise, watch
+from tests.stories.test_telemetry import samples
+from tests.stories.working import worker_process
+from tests.waiting import until
 
 LOST_AND_FOUND = 30.0
 """Seconds within which a task must be back after its worker's death, on a slow machine: the lease is one second."""
@@ -26,7 +26,7 @@ PROMISED = 1.0 + 2.0
 @pytest.fixture
 async def bakery(redis_url: str) -> Stoker:
     """The application that the processes run, seen from outside."""
-    from bakery import app
+    from tests.stories.apps.bakery import app
 
     app.redis_url = redis_url
     yield app
@@ -225,9 +225,9 @@ async def stoker(*arguments: str, folder: Path) -> tuple[int, str]:
     import os
     import sys
 
-    from working import HERE
+    from tests.stories.working import APPS
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")])}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stoker", *arguments),
         env=environment,

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bakery import app, basket, count, mill, oven, sell, shape
 from redis.asyncio import Redis
-from working import worker_process
 
-from servers import Kind
 from stoker import Stoker, chain, group
-from topologies import ClusterOf, running_cluster
+from tests.redis_servers import Kind
+from tests.redis_topologies import ClusterOf, running_cluster
+from tests.stories.apps.bakery import app, basket, count, mill, oven, sell, shape
+from tests.stories.working import worker_process
 
 KILLED = 6
 

@@ -11,15 +11,16 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from patience import until
 from stoker import Retry, Stoker
 from stoker.manifest import Lease
 from stoker.rules.retry import Jitter
 from stoker.rules.units import Duration
 from stoker.settings import WorkerSettings
 from stoker.worker.process.process import work
+from tests.waiting import until
 
-HERE = Path(__file__).parent
+APPS = Path(__file__).parent / "apps"
+"""On the workers' PYTHONPATH: `bakery:app` is apps/bakery.py."""
 ENDS_WITHIN = 30.0
 AT_ONCE = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.NONE)
 
@@ -48,7 +49,7 @@ class WorkerProcess:
         command = [sys.executable, "-m", "stoker", "worker", app, "--port", "0", "--lease", "1s", "--log-format", "json"]
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]),
             "STOKER_REDIS_URL": url,
             "STOKER_LOG_LEVEL": "debug",
         }

@@ -1,4 +1,4 @@
-"""An application with a task for a process of its own, which imports this module."""
+"""Application of test_kit.py: a task that runs in a child process, which imports this module."""
 
 import os
 

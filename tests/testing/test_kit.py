@@ -9,18 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-import oven
 import pytest
-
 from redis import Redis
+
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
 from stoker.client.call import TaskCall
 from stoker.manifest import Lease, RateLimit
 from stoker.queue import scripts
-from stoker.rules import states
 from stoker.rules.retry import Jitter
+from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from stoker.testing.kit import PACE
+from tests.testing import oven
 
 
 @pytest.fixture(scope="session")
@@ -217,7 +217,7 @@ async def test_what_is_enqueued_can_be_read_with_its_arguments(app: Stoker, kit:
     await bill.enqueue()
     first, second = kit.enqueued(ship)
     assert (first.arguments, first.priority, first.due_in) == ({"order": order}, 5, 0)
-    assert (second.arguments["to"], second.state) == ("a@example.org", states.State.SCHEDULED)
+    assert (second.arguments["to"], second.state) == ("a@example.org", TaskState.SCHEDULED)
     assert 59 < second.due_in <= 60
     assert [each.task for each in kit.enqueued()] == ["ship", "ship", "bill"]
     assert kit.enqueued("nobody") == []
@@ -268,7 +268,7 @@ async def test_tasks_that_never_end_are_named(app: Stoker, kit: testing.Kit) -> 
     await quick.enqueue()
     with pytest.raises(AssertionError, match=r"after 0.1 s these ran still.*\n  sleep\(seconds=3600.0\) attempt 1"):
         await kit.run_until_idle(within=0.1)
-    assert handle.id in {each.id for each in kit.enqueued() if each.state is states.State.RUNNING}
+    assert handle.id in {each.id for each in kit.enqueued() if each.state is TaskState.RUNNING}
 
 
 async def test_a_running_task_can_be_cancelled(app: Stoker, kit: testing.Kit) -> None:

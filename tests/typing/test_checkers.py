@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from checkers import CHECKERS, Complaint
-from typed_pages import PAGES, programs
+
+from tests.typing.checkers import CHECKERS, Complaint
+from tests.typing.typed_pages import PAGES, programs
 
 HERE = Path(__file__).parent
 ACCEPTED = sorted(path.name for path in (HERE / "accepted").glob("*.py"))

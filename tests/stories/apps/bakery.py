@@ -1,4 +1,4 @@
-"""The application of the stories that need a process: it bakes, and writes down what it did."""
+"""Application of the stories that need a worker process (test_workers, test_groups, ...): it notes in Redis what ran."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""An application whose tasks say what their worker process carries: for `test_a_small_worker.py`."""
+"""Application of test_a_small_worker.py: tasks that measure the memory and the modules of their worker."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The application of the stories about the lifespan of a worker process: it opens its pantry, or cannot."""
+"""Application of test_lifespan.py: a lifespan that opens, or fails as the variable PANTRY says."""
 
 import asyncio
 import os

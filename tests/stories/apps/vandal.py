@@ -1,4 +1,4 @@
-"""The application of the stories about what a worker survives: tasks that do what no task should."""
+"""Application of test_vandals.py: tasks that damage their own process, as no task should."""
 
 import asyncio
 import ctypes

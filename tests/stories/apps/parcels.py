@@ -1,4 +1,4 @@
-"""The application of the stories about arguments and results: all kinds of them, on the loop, in threads and in processes."""
+"""Application of test_arguments.py: arguments and results of all kinds, on the loop, in threads and in processes."""
 
 import dataclasses
 import enum

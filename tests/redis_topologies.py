@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
-from servers import PAUSE, Kind, Server, free_port
+
+from tests.redis_servers import PAUSE, Kind, Server, free_port
 
 SETTLES_WITHIN = 30.0
 SLOTS = 16384
