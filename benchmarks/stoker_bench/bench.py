@@ -25,11 +25,20 @@ class Plan(NamedTuple):
     largest: int
     samples: int
     depths: tuple[int, ...]
+    workers: tuple[int, ...]
     limit: float  # seconds after which a peer has failed
 
 
-QUICK = Plan(rounds=1, seconds=0.3, largest=3_000, samples=20, depths=(1_000, 10_000), limit=30.0)
-FULL = Plan(rounds=5, seconds=5.0, largest=200_000, samples=200, depths=(1_000, 10_000, 100_000, 1_000_000), limit=180.0)
+QUICK = Plan(rounds=1, seconds=0.3, largest=3_000, samples=20, depths=(1_000, 10_000), workers=(0, 1, 10), limit=30.0)
+FULL = Plan(
+    rounds=5,
+    seconds=5.0,
+    largest=200_000,
+    samples=200,
+    depths=(1_000, 10_000, 100_000, 1_000_000),
+    workers=(0, 1, 10, 50, 100, 200),
+    limit=180.0,
+)
 
 
 class Bench:
@@ -50,9 +59,11 @@ class Bench:
             yield started
 
     @contextmanager
-    def worker(self, concurrency: int = 0) -> Iterator[Worker]:
-        """The peer's worker; 0 leaves the concurrency to the peer."""
-        with processes.worker(self.peer, self.environment(concurrency), self._folder) as started:
+    def worker(self, concurrency: int = 0, number: int = 0) -> Iterator[Worker]:
+        """The peer's worker, of many the one with this number; a concurrency of 0 is the peer's own choice."""
+        folder = self._folder / f"worker-{number}"
+        folder.mkdir()
+        with processes.worker(self.peer, self.environment(concurrency), folder) as started:
             yield started
 
     def wait(self, worker: Worker, limit: float) -> None:

@@ -80,6 +80,9 @@ TABLES = {
         note="No-op tasks, preloaded, one worker process. Three nodes of a Redis Cluster, each held to a tenth of a core: two "
         "cores are too few for three servers at full speed, so this shows how their work spreads, not how fast a server can be.",
     ),
+    "workers": Table(
+        (), note="Workers of 16 slots, one process each, one queue, nothing to do; then one task at a time, 20 to 60 ms apart."
+    ),
     "floors": Table((), note="A stream and a consumer group, acknowledged: no results, fences, retries, heartbeat or metrics."),
 }
 
@@ -117,7 +120,9 @@ def _tables(name: str, data: Data) -> Iterator[str]:
         for way in table.ways or ("",):
             yield f"{server.capitalize()} {version}{', ' + way if way else ''}:\n"
             those = [row for row in rows if not way or row.get("way") == way or "failed" in row]
-            yield from {"depth": _depths, "partitions": _partitions, "floors": _floors}.get(name, _peers)(those, table)
+            yield from {"depth": _depths, "partitions": _partitions, "workers": _workers, "floors": _floors}.get(name, _peers)(
+                those, table
+            )
             yield ""
 
 
@@ -159,6 +164,14 @@ def _partitions(rows: list[Row], _table: Table) -> Iterator[str]:
         cells = [_cell(spread(mine, key), form) for key, form in keys]
         beside_one = _cell(Spread.of(beside), ".2f", "x") if beside else ""
         yield _line([str(count), _cell(spread(mine, "per_second"), ",.0f"), beside_one, *cells, shares, str(mine[-1]["repeated"])])
+
+
+def _workers(rows: list[Row], _table: Table) -> Iterator[str]:
+    yield from _head(["idle workers", "commands/s", "server CPU, ms/s", "start p50, us", "start p99, us"])
+    for count in dict.fromkeys(row["workers"] for row in rows if "workers" in row):
+        mine = chosen(rows, workers=count)
+        keys = (("commands_a_second", ",.0f"), ("server_cpu_ms_a_second", ".1f"), ("p50_us", ",.0f"), ("p99_us", ",.0f"))
+        yield _line([f"{count:,}", *(_cell(spread(mine, key), form) for key, form in keys)])
 
 
 def _floors(rows: list[Row], _table: Table) -> Iterator[str]:

@@ -44,6 +44,11 @@ class Server:
         stats = self._redis.info("stats")
         return int(stats["total_net_input_bytes"] + stats["total_net_output_bytes"])
 
+    @property
+    def commands(self) -> int:
+        """How many commands it has run."""
+        return int(self._redis.info("stats")["total_commands_processed"])
+
     def ask(self, *command: str | int) -> Any:
         """One command, one answer."""
         return self._redis.execute_command(*command)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stoker_bench.bench import Plan, Row
 from stoker_bench.peers import PEERS, STOKER
-from stoker_bench.suites import depth, drain, enqueue, floors, latency, memory, naps, partitions
+from stoker_bench.suites import depth, drain, enqueue, floors, latency, memory, naps, partitions, workers
 
 
 class Suite(NamedTuple):
@@ -26,5 +26,6 @@ SUITES = {
     "memory": Suite("How many bytes of the server does a waiting task take?", memory.measure),
     "depth": Suite("Does a task cost more when many wait?", depth.measure, (STOKER,), rounds=False),
     "partitions": Suite("Does a queue that is too much for one Redis run faster over two or three?", partitions.measure, (STOKER,)),
+    "workers": Suite("What does a queue cost its Redis while many workers wait on it?", workers.measure, (STOKER,), rounds=False),
     "floors": Suite("What would no guarantees cost?", floors.measure, (STOKER,)),
 }
