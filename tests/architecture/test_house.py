@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker.queue.scripts import REDIS_TIME
+from stoker.queue.keys import Keys
+from stoker.queue.scripts import REDIS_TIME, keys_of, load
 from stoker.rules.states import MOVES, TaskState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,29 @@ def test_a_script_states_its_contract(script: Path):
     assert "-- KEYS: " in comment
     assert "-- ARGV: " in comment
     assert "-- Returns " in comment
+
+
+KEYS = {name for name, value in vars(Keys).items() if isinstance(value, property)} - {"_base"}
+_BOUND = re.compile(r"\blocal (?!function)([\w, ]+)|\bfunction\b[^(\n]*\(([\w, ]*)|\bfor ([\w, ]+?) (?:in|=)")
+_WORDS = re.compile(r"--.*|'(?:\\.|[^'\\])*'")
+_FIELD = re.compile(r"\.[a-z_]\w*|(?<=[{,] )\w+ =(?!=)|(?<=^  )\w+ =(?!=)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_names_the_keys_that_it_uses(script: Path):
+    """Each is an attribute of Keys, and has no other name in it or in the shared functions that it calls."""
+    named = keys_of(script.read_text())
+    assert len(named) == len(set(named))
+    assert set(named) <= KEYS
+    code = _WORDS.sub("", load(script.stem).text.partition(" = unpack(KEYS)\n")[2])
+    bound = {name for found in _BOUND.findall(code) for name in re.findall(r"\w+", " ".join(found))}
+    assert not bound & KEYS, "a variable has the name of a key"
+    assert set(re.findall(r"\w+", _FIELD.sub("", code))) & KEYS == set(named)
+
+
+def test_no_script_counts_its_keys():
+    lua = {path.name: path.read_text() for path in (ROOT / "worker/src/stoker/queue/lua").glob("*.lua")}
+    assert not [name for name, text in lua.items() if re.search(r"\bKEYS\b(?!:)", text)]
 
 
 def test_scripts_read_the_clock_in_one_place():

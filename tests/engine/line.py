@@ -122,7 +122,7 @@ class Line:
         assert not places["ready"] & await self._fields(k.lost), "a task that was lost stands among the suspects"
         assert await self._fields(k.cancels) <= places["leases"]
         assert await self._fields(k.members) <= set(everywhere) - ended, "who has ended is a member of nothing"
-        for column in k.story:
+        for column in (k.history, k.progress, k.logs):
             assert await self._fields(column) <= set(everywhere), "a story is forgotten with its task"
         held = {digest: tuple(value.split(b" ", 1)) for digest, value in (await now(self.redis.hgetall(k.uniques))).items()}
         claims = {task_id: value[2:] for task_id, value in (await now(self.redis.hgetall(k.claims))).items()}

@@ -3,6 +3,7 @@
 import pytest
 
 from stoker.queue.broker import Entry
+from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
@@ -10,6 +11,10 @@ from stoker.rules.states import TaskState
 from tests.engine.line import DONE, FAILURE, Line, message, now
 
 ONE, TWO = Limit("customer:7", 1), Limit("customer:8", 2)
+
+
+def parking(keys: Keys) -> tuple[str, ...]:
+    return keys.limits, keys.running_by, keys.parked, keys.parked_by
 
 
 async def woken(line: Line) -> bool:
@@ -174,7 +179,7 @@ async def test_without_keys_nothing_is_kept(line: Line) -> None:
     await line.enqueue("a", "b")
     [delivery] = await line.fetch(1)
     await line.settle(delivery, Retry(0, FAILURE))
-    assert not await now(line.redis.exists(*line.keys.parking))
+    assert not await now(line.redis.exists(*parking(line.keys)))
 
 
 async def test_what_was_forgotten_leaves_no_key_behind(line: Line) -> None:
@@ -185,7 +190,7 @@ async def test_what_was_forgotten_leaves_no_key_behind(line: Line) -> None:
     await line.inspector.discard("emails", ["a"])
     await line.pass_time(2 * 86400)
     await line.broker.sweep()
-    assert not await now(line.redis.exists(*line.keys.parking))
+    assert not await now(line.redis.exists(*parking(line.keys)))
 
 
 OUT_OF_STEP = "concurrency out of step"

@@ -2,7 +2,7 @@
 
 import json
 
-from stoker.queue.reaping import Reaped, lost_too_often, reclaim_keys
+from stoker.queue.reaping import Reaped, lost_too_often
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import ScriptCall, run
 from stoker.rules.states import TaskState
@@ -73,7 +73,7 @@ async def test_what_has_moved_on_meanwhile_is_left_alone(line: Line) -> None:
     await line.inspector.reap_worker(QUEUE, "pod", 3)
     await line.fetch(1, process("other"))
     arguments = [3, lost_too_often(3), 1, process("pod"), ended.id, ended.fence, moved.id, moved.fence]
-    [reply] = await run(line.redis, ScriptCall("reap_worker", reclaim_keys(line.keys), arguments))
+    [reply] = await run(line.redis, ScriptCall("reap_worker", line.keys, arguments))
     assert reply == [0, 0, 0]
     assert (await line.status("b")).worker == process("other")
 

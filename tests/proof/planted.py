@@ -67,26 +67,26 @@ BUGS = (
     Bug(
         "the reaper does not count losses",
         "lua/_reclaim.lua",
-        "local losses = redis.call('HINCRBY', k.lost, id, 1)",
-        "local losses = tonumber(redis.call('HGET', k.lost, id) or 0) + 1",
+        "local losses = redis.call('HINCRBY', lost, id, 1)",
+        "local losses = tonumber(redis.call('HGET', lost, id) or 0) + 1",
     ),
     Bug(
         "the reaper comes before the lease has ended",
         "lua/reap.lua",
-        "'ZRANGEBYSCORE', k.leases, '-inf', now,",
-        "'ZRANGEBYSCORE', k.leases, '-inf', now + 1000,",
+        "'ZRANGEBYSCORE', leases, '-inf', now,",
+        "'ZRANGEBYSCORE', leases, '-inf', now + 1000,",
     ),
     Bug(
         "the reaper lets a cancelled task keep its failures",
         "lua/_reclaim.lua",
-        "for _, column in ipairs({k.attempts, k.lost, k.errors}) do redis.call('HDEL', column, id) end",
-        "redis.call('HDEL', k.lost, id)",
+        "for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end",
+        "redis.call('HDEL', lost, id)",
     ),
     Bug(
         "a repeated enqueue makes another task",
         "lua/_admit.lua",
-        "if redis.call('HSETNX', q.tasks, id, envelope) == 0 then",
-        "if redis.call('HSET', q.tasks, id, envelope) < 0 then",
+        "if redis.call('HSETNX', tasks, id, envelope) == 0 then",
+        "if redis.call('HSET', tasks, id, envelope) < 0 then",
     ),
     Bug(
         "a repeated enqueue of many makes other tasks",
@@ -127,8 +127,8 @@ BUGS = (
     Bug(
         "a released task forgets its place in line",
         "lua/settle.lua",
-        "elseif verb == 'release' then\n      push(waiting, place, id)",
-        "elseif verb == 'release' then\n      push(waiting, place_at(level, now), id)",
+        "elseif verb == 'release' then\n      push(back, place, id)",
+        "elseif verb == 'release' then\n      push(back, place_at(level, now), id)",
     ),
     Bug(
         "a wish to cancel is forgotten when its task fails",
@@ -157,7 +157,7 @@ BUGS = (
     Bug(
         "an enqueue wakes nobody",
         "lua/enqueue.lua",
-        "if tick > first then wake_one(wake) end",
+        "if tick > first then wake_one() end",
         "",
     ),
     Bug(
@@ -169,7 +169,7 @@ BUGS = (
     Bug(
         "a claim outlives the task that held it",
         "lua/settle.lua",
-        "free_claims(uniques, claims, finished)",
+        "free_claims(finished)",
         "",
     ),
     Bug(
@@ -187,7 +187,7 @@ BUGS = (
     Bug(
         "a task that is given back is not told",
         "lua/_reclaim.lua",
-        "tell(k.events, 'reclaimed', id, 'worker', worker)",
+        "tell('reclaimed', id, 'worker', worker)",
         "",
     ),
     Bug(
@@ -217,14 +217,14 @@ BUGS = (
     Bug(
         "a loss is not remembered",
         "lua/_reclaim.lua",
-        "remember(k.history, id, {",
+        "remember(id, {",
         "local _ = ({",
     ),
     Bug(
         "a purge leaves the past of its tasks",
         "lua/purge.lua",
-        "FIRST_COLUMN, LAST_COLUMN = 9, 17",
-        "FIRST_COLUMN, LAST_COLUMN = 9, 14",
+        ", results, history, progress, logs}",
+        ", results}",
     ),
     Bug(
         "arrivals within a tick are not told apart",
@@ -247,8 +247,8 @@ BUGS = (
     Bug(
         "a purge leaves the envelopes",
         "lua/purge.lua",
-        "for at = FIRST_COLUMN, LAST_COLUMN do",
-        "for at = FIRST_COLUMN + 1, LAST_COLUMN do",
+        "COLUMNS = {tasks, attempts,",
+        "COLUMNS = {attempts,",
     ),
     Bug(
         "children come before the fence is checked",
@@ -271,20 +271,20 @@ BUGS = (
     Bug(
         "an entry of the outbox is lost",
         "lua/_items.lua",
-        "redis.call('XADD', q.outbox, '*', 'body', body)",
+        "redis.call('XADD', outbox, '*', 'body', body)",
         "",
     ),
     Bug(
         "what was relayed is relayed again",
         "lua/_items.lua",
-        "local known = key ~= '' and redis.call('ZSCORE', q.relayed, key)",
+        "local known = key ~= '' and redis.call('ZSCORE', relayed, key)",
         "local known = false",
     ),
     Bug(
         "a member that is told twice counts twice",
         "lua/_items.lua",
-        "if redis.call('HSETNX', q.arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end",
-        "redis.call('HSET', q.arrivals, id .. US .. at, bytes <= most and value or '')",
+        "if redis.call('HSETNX', arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end",
+        "redis.call('HSET', arrivals, id .. US .. at, bytes <= most and value or '')",
     ),
     Bug(
         "a join does not wait for its last member",
@@ -295,31 +295,31 @@ BUGS = (
     Bug(
         "a join that has come leaves its count",
         "lua/_items.lua",
-        "redis.call('HDEL', q.waiting, id)\n  each_batch",
+        "redis.call('HDEL', waiting, id)\n  each_batch",
         "each_batch",
     ),
     Bug(
         "a broken group runs when its other members arrive",
         "lua/_items.lua",
-        "local _, _, member, level, standin = close_join(q, id, row)",
+        "local _, _, member, level, standin = close_join(id, row)",
         "local _, _, member, level, standin = parts(row, 6)",
     ),
     Bug(
         "a join within a group forgets whose member it is",
         "lua/_items.lua",
-        "if member ~= '' then redis.call('HSET', q.members, id, member) end\n    q.added",
-        "q.added",
+        "if member ~= '' then redis.call('HSET', members, id, member) end\n    items_added",
+        "items_added",
     ),
     Bug(
         "the join of a cancelled member waits for ever",
         "lua/cancel.lua",
-        "part_with(members, outbox, stopped, 'cancelled')",
+        "part_with(stopped, 'cancelled')",
         "call_with('HDEL', members, stopped)",
     ),
     Bug(
         "the join of a member that died with its worker and a wish to cancel waits for ever",
         "lua/_reclaim.lua",
-        "part_with(k.members, k.outbox, stopped, 'cancelled')",
+        "part_with(stopped, 'cancelled')",
         "",
     ),
     Bug(
@@ -349,7 +349,7 @@ BUGS = (
     Bug(
         "a launch that is said twice begins twice",
         "lua/_items.lua",
-        "call_with('ZADD', q.relayed, keep)",
+        "call_with('ZADD', relayed, keep)",
         "",
     ),
     Bug(

@@ -13,7 +13,7 @@ from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.progress import Note, tell
-from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often, reclaim_keys
+from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often
 from stoker.queue.records import Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import Argument, ScriptCall, chunks
 from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, portions, settle_call
@@ -75,8 +75,6 @@ class Broker:
         self._retention = retention
         self._pace = (rate_limit.per_second, rate_limit.burst) if rate_limit else (0, 0)
         self._nothing_ended = settle_call(keys, [], 0)
-        # Made once: names of keys cost more than most of what is done with them.
-        self._enqueue_keys, self._fetch_keys = _enqueue_keys(keys), _fetch_keys(keys)
 
     async def register(self) -> None:
         """Make this place of a queue known to those who list queues."""
@@ -131,7 +129,7 @@ class Broker:
 
     async def rest(self, worker: str) -> None:
         """This worker takes no more, whatever it has sent behind a wait for work."""
-        await scripts.run(self._redis, ScriptCall("rest", (self.keys.meta,), [worker]))
+        await scripts.run(self._redis, ScriptCall("rest", self.keys, [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
         """Block until something may be ready. Returns False after `timeout` seconds."""
@@ -139,10 +137,8 @@ class Broker:
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> ScriptCall:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
-        k = self.keys
         pairs = [part for pair in held.items() for part in pair]
-        keys = (k.leases, k.owners, k.cancels, k.workers, k.beats, k.meta)
-        return ScriptCall("heartbeat", keys, [worker, info, _ms(self._lease.duration), *pairs])
+        return ScriptCall("heartbeat", self.keys, [worker, info, _ms(self._lease.duration), *pairs])
 
     async def tell(self, notes: Sequence[Note]) -> list[bool]:
         """What running tasks say of themselves. False where a delivery has lost its lease."""
@@ -150,35 +146,28 @@ class Broker:
 
     async def pass_on(self) -> None:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
-        k = self.keys
-        await scripts.run(self._redis, ScriptCall("pass_on", (k.ready, k.suspects, k.meta, k.wake), []))
+        await scripts.run(self._redis, ScriptCall("pass_on", self.keys, []))
 
     async def leave(self, worker: str) -> None:
         """A worker that is done is forgotten at once, not after its lease."""
-        k = self.keys
-        await scripts.run(self._redis, ScriptCall("leave", (k.workers, k.beats, k.meta), [worker]))
+        await scripts.run(self._redis, ScriptCall("leave", self.keys, [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
-        k = self.keys
-        call = ScriptCall("promote", (k.scheduled, k.levels, k.ready, k.suspects, k.lost, k.meta, k.wake, k.events), [limit])
-        [(moved, due, now)] = await scripts.run(self._redis, call)
+        [(moved, due, now)] = await scripts.run(self._redis, ScriptCall("promote", self.keys, [limit]))
         return moved, max(0, due - now) / 1000 if due >= 0 else None
 
     async def reap(self) -> Reaped:
         """Give back what workers held that have been silent for longer than their lease."""
         arguments: list[Argument] = [REAPED_AT_ONCE, self._lease.max_lost, lost_too_often(self._lease.max_lost)]
-        [reply] = await scripts.run(self._redis, ScriptCall("reap", reclaim_keys(self.keys), arguments))
+        [reply] = await scripts.run(self._redis, ScriptCall("reap", self.keys, arguments))
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
         """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
-        k, keep = self.keys, self._retention
-        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results)
-        keys = (k.done, k.cancelled, k.dead, *columns, k.meta, k.limits)
-        call_keys = (*keys, *k.story, k.events, k.members, k.outbox, k.relayed)
+        keep = self._retention
         bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
-        call = ScriptCall("sweep", call_keys, [SETTLED_AT_ONCE, *bounds])
+        call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
@@ -193,7 +182,7 @@ class Broker:
         return [reply for part in parts for reply in part]
 
     def _enqueue_call(self, entries: Sequence[Entry]) -> ScriptCall:
-        return ScriptCall("enqueue", self._enqueue_keys, _entry_fields(entries))
+        return ScriptCall("enqueue", self.keys, _entry_fields(entries))
 
     async def _durably(self, calls: Sequence[ScriptCall], ids: Sequence[str], durability: Durability) -> list[Any]:
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
@@ -205,7 +194,7 @@ class Broker:
 
     def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> ScriptCall:
         arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
-        return ScriptCall("fetch", self._fetch_keys, arguments, before=self._nothing_ended)
+        return ScriptCall("fetch", self.keys, arguments, before=self._nothing_ended)
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
@@ -268,18 +257,6 @@ def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce:
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
             yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
-
-
-def _enqueue_keys(k: Keys) -> tuple[str, ...]:
-    return (k.tasks, k.ready, k.scheduled, k.levels, k.meta, k.stats, k.wake, k.uniques, k.claims, k.limits, k.events)
-
-
-def _fetch_keys(k: Keys) -> tuple[str, ...]:
-    return (
-        *(k.ready, k.suspects, k.leases, k.owners, k.tasks, k.attempts, k.lost),
-        *(k.levels, k.scheduled, k.meta, k.stats, k.wake, k.uniques, k.claims, k.events, k.beats),
-        *k.parking,
-    )
 
 
 def _nonce() -> str:

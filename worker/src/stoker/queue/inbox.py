@@ -58,19 +58,14 @@ class Inbox:
         return TakenIn(len(found), added, [arrivals[entry].message.id for entry, answer in answers.items() if answer == b"dead"])
 
     async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
-        [answers] = await scripts.run(self._redis, intake_call(self._keys, self._keys.inbox, arrivals))
+        [answers] = await scripts.run(self._redis, intake_call(self._keys, arrivals))
         return dict(zip(arrivals, answers, strict=True))
 
 
-def intake_call(k: Keys, stream: str, arrivals: Mapping[str, tuple[str, Arrival]]) -> ScriptCall:
-    """Take entries out of a stream; each becomes a task or a dead letter, as its verb (see `intake.lua`) says."""
-    keys = (
-        *(stream, k.tasks, k.ready, k.scheduled, k.dead, k.levels, k.errors, k.meta, k.stats, k.wake, k.events),
-        *(k.uniques, k.claims, k.limits),
-    )
-    return ScriptCall(
-        "intake", keys, [field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival)]
-    )
+def intake_call(keys: Keys, arrivals: Mapping[str, tuple[str, Arrival]], stream: str = "inbox") -> ScriptCall:
+    """Take entries out of a stream ("inbox", "outbox"); each becomes a task or dead, as its verb (see `intake.lua`) says."""
+    fields = (field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival))
+    return ScriptCall("intake", keys, [stream, *fields])
 
 
 def _verb(arrival: Arrival) -> str:

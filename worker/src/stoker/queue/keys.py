@@ -128,11 +128,6 @@ class Keys:
         return f"{self._base}:relayed"
 
     @property
-    def parking(self) -> tuple[str, str, str, str]:
-        """What the scripts that know concurrency keys get last."""
-        return self.limits, self.running_by, self.parked, self.parked_by
-
-    @property
     def history(self) -> str:  # HASH id -> its last failures in short (JSON), a line each, newest last
         return f"{self._base}:history"
 
@@ -143,11 +138,6 @@ class Keys:
     @property
     def logs(self) -> str:  # HASH id -> the last lines that it logged
         return f"{self._base}:logs"
-
-    @property
-    def story(self) -> tuple[str, str, str]:
-        """What is kept of a task's past until it is forgotten."""
-        return self.history, self.progress, self.logs
 
     @property
     def events(self) -> str:  # STREAM of what happens to tasks, while somebody watches

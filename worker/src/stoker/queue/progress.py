@@ -23,13 +23,13 @@ class Note(NamedTuple):
     lines: Sequence[bytes]
 
 
-async def tell(redis: RedisClient, k: Keys, notes: Sequence[Note]) -> list[bool]:
+async def tell(redis: RedisClient, keys: Keys, notes: Sequence[Note]) -> list[bool]:
     """True for each that was kept; False where its delivery has lost its lease. Telling the same twice does no harm."""
     accepted: list[bool] = []
     for at in range(0, len(notes), TOLD_AT_ONCE):
         arguments: list[Argument] = [MOST_LINES, MOST_BYTES]
         for note in notes[at : at + TOLD_AT_ONCE]:
             arguments += (note.id, note.fence, note.progress, note.first, len(note.lines), *note.lines)
-        [reply] = await scripts.run(redis, ScriptCall("progress", (k.owners, k.progress, k.logs, k.stats), arguments))
+        [reply] = await scripts.run(redis, ScriptCall("progress", keys, arguments))
         accepted += [bool(flag) for flag in reply]
     return accepted

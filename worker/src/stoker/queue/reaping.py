@@ -38,7 +38,7 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
     for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
         pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]
         arguments = [max_lost, lost_too_often(max_lost), len(gone), *gone, *pairs]
-        [reply] = await scripts.run(redis, ScriptCall("reap_worker", reclaim_keys(keys), arguments))
+        [reply] = await scripts.run(redis, ScriptCall("reap_worker", keys, arguments))
         total = added(total, Reaped(*reply))
     return total
 
@@ -46,13 +46,6 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
 def added(a: Reaped, b: Reaped) -> Reaped:
     """Both together."""
     return Reaped(a.given_back + b.given_back, a.buried + b.buried, max(a.forgotten, b.forgotten))
-
-
-def reclaim_keys(k: Keys) -> tuple[str, ...]:
-    """What the scripts get that take back what dead workers held."""
-    places = (k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels, k.errors)
-    rest = (k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events, k.members, k.outbox, k.workers, k.beats)
-    return (*places, *rest, *k.parking)
 
 
 def lost_too_often(max_lost: int) -> bytes:

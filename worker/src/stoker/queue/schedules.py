@@ -99,10 +99,7 @@ class Schedules:
         for definition, text in zip(definitions, texts, strict=True):
             planned = _first(definition, now)
             fields += [definition.name, text, _timing(definition), planned.moment, planned.due]
-        k = self._keys
-        [[heard, *taken]] = await scripts.run(
-            self._redis, ScriptCall("schedules", (k.schedules, k.upcoming, k.runs, k.meta), fields)
-        )
+        [[heard, *taken]] = await scripts.run(self._redis, ScriptCall("schedules", self._keys, fields))
         return Registered(bool(heard), [name.decode() for name in taken])
 
     async def look(self) -> Look:
@@ -165,24 +162,17 @@ class Schedules:
         return text, definition
 
     async def _set(self, name: str, verb: str, planned: Planned) -> bool:
-        k = self._keys
-        call = ScriptCall("set_schedule", (k.schedules, k.upcoming, k.runs, k.meta), [name, verb, *planned])
-        [answer] = await scripts.run(self._redis, call)
+        [answer] = await scripts.run(self._redis, ScriptCall("set_schedule", self._keys, [name, verb, *planned]))
         if answer < 0:
             raise self._unknown(name)
         return bool(answer)
 
     async def _timetable(self, limit: int) -> Sequence[Any]:
-        k = self._keys
-        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.dead, k.done, k.cancelled, k.meta)
-        [reply] = await scripts.run(self._redis, ScriptCall("timetable", keys, [limit]))
+        [reply] = await scripts.run(self._redis, ScriptCall("timetable", self._keys, [limit]))
         return cast(Sequence[Any], reply)
 
     async def _start(self, entries: Sequence[Argument]) -> list[str]:
-        k = self._keys
-        ends = (k.dead, k.done, k.cancelled)
-        keys = (k.schedules, k.upcoming, k.runs, k.tasks, k.ready, *ends, k.limits, k.meta, k.stats, k.wake, k.events)
-        [answers] = await scripts.run(self._redis, ScriptCall("start_runs", keys, entries))
+        [answers] = await scripts.run(self._redis, ScriptCall("start_runs", self._keys, entries))
         return [answer.decode() for answer in answers]
 
     def _run(

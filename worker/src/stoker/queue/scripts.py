@@ -1,17 +1,19 @@
-"""The Lua scripts as callables. Each .lua file says its KEYS, ARGV and returns; the shared prelude is put in front.
+"""The Lua scripts of `lua/` as callables: composed, hashed, sent.
 
-Called by the broker and the inspector only. EVALSHA with a fallback to EVAL, so that a restarted or
-flushed server needs no ceremony; never FUNCTION LOAD, where one old pod would downgrade all others.
+A script's header is the one statement of its keys: `-- KEYS: tasks ready` names attributes of `Keys`. A call passes those keys, and
+the script begins with `local tasks, ready = ...`, which the shared prelude sees as well. EVALSHA with a fallback to EVAL, so a
+restarted or flushed server needs nothing; never FUNCTION LOAD, where one old pod would downgrade all others.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from stoker.errors import RedisUnavailable
+from stoker.queue.keys import Keys
 from stoker.redis.client import RedisClient, Routed
 from stoker.redis.connect import ThreadClient
 from stoker.redis.durability import PATIENCE
@@ -30,60 +32,80 @@ _time = REDIS_TIME
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
-_COMMENT, _DEFINITION, _WORD = re.compile(r"--.*"), re.compile(r"^(?=local )", re.MULTILINE), re.compile(r"\w+")
+_HEADER = re.compile(r"^-- KEYS:((?: .*\n--)*?) ARGV:", re.MULTILINE)
+_COMMENT, _WORD = re.compile(r"--.*"), re.compile(r"\w+")
+_DEFINITION = re.compile(r"^(?=local |function )", re.MULTILINE)
+_DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
 PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_items")
 """What stands before every script, in this order."""
 
 
 class Script(NamedTuple):
-    """One script: its whole text and the SHA-1 that EVALSHA wants."""
+    """One script: its whole text, the SHA-1 that EVALSHA wants, and the attributes of `Keys` that it takes as KEYS, in order."""
 
     text: str
     sha: str
+    keys: tuple[str, ...]
 
 
 class ScriptCall(NamedTuple):
-    """One call of a script by name. All its keys lie in one slot.
+    """One call of a script by name, on the keys of one partition of a queue.
 
     `before` is a call that does nothing, of a script that is to be known wherever this one is: of two in one round trip, the
     second must not run alone because the first one was forgotten.
     """
 
     script: str
-    keys: Sequence[str]
+    keys: Keys
     arguments: Sequence[Argument]
     before: "ScriptCall | None" = None
 
-    def by_hash(self, *, old: bool = False) -> tuple[Argument, ...]:
+    def by_hash(self, *, old: bool = False) -> Routed:
         """The command that runs it where the server knows it."""
-        return ("EVALSHA", load(self.script, old=old).sha, len(self.keys), *self.keys, *self.arguments)
+        names = key_names(self.script, self.keys)
+        return Routed(names[0], ("EVALSHA", load(self.script, old=old).sha, len(names), *names, *self.arguments))
 
-    def by_text(self, *, old: bool = False) -> tuple[Argument, ...]:
+    def by_text(self, *, old: bool = False) -> Routed:
         """The command that runs it anywhere."""
-        return ("EVAL", load(self.script, old=old).text, len(self.keys), *self.keys, *self.arguments)
+        names = key_names(self.script, self.keys)
+        return Routed(names[0], ("EVAL", load(self.script, old=old).text, len(names), *names, *self.arguments))
+
+
+@lru_cache(1024)  # of names: making them takes longer than most of what is done with them
+def key_names(script: str, keys: Keys) -> tuple[str, ...]:
+    """The names of the keys that a script takes."""
+    return tuple(getattr(keys, name) for name in load(script).keys)
 
 
 @cache
 def load(name: str, *, old: bool = False) -> Script:
-    """The script `lua/<name>.lua` behind the prelude. A `#!lua` line must stay the first; `old` servers get none."""
+    """The script `lua/<name>.lua` behind its keys and the prelude. A `#!lua` line must stay the first; `old` servers get none."""
     body = (_FOLDER / f"{name}.lua").read_text()
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
     prelude = "".join((_FOLDER / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
-    text = flags + newline + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    keys = keys_of(rest)
+    named = f"local {', '.join(keys)} = unpack(KEYS)\n"
+    text = flags + newline + named + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
+
+
+def keys_of(script: str) -> tuple[str, ...]:
+    """The keys that a script's header names."""
+    [header] = _HEADER.findall(script)
+    return tuple(_WORD.findall(header))
 
 
 def _wanted(prelude: str, script: str) -> str:
-    """The prelude's definitions that a script uses, itself or through others: Lua makes all that are there anew at every call."""
-    words, kept = _words(script), []
-    for definition in reversed(_DEFINITION.split(_COMMENT.sub("", prelude))):
-        if words & _words(definition.partition("=")[0].partition("(")[0]) - {"local", "function"}:
-            words |= _words(definition)
-            kept.append(definition)
-    return "".join(reversed(kept))
+    """The prelude's definitions that a script uses, itself or through others: Lua makes each of them at every call."""
+    definitions = [(text, _words("".join(_DEFINED.findall(text)))) for text in _DEFINITION.split(_COMMENT.sub("", prelude))]
+    words, kept = _words(_COMMENT.sub("", script)), set[str]()
+    while more := {text for text, names in definitions if text not in kept and words & names}:
+        kept |= more
+        words |= _words("".join(more))
+    return "".join(text for text, _ in definitions if text in kept)
 
 
 def _words(lua: str) -> set[str]:
@@ -107,7 +129,7 @@ async def run(redis: RedisClient, *calls: ScriptCall) -> list[Any]:
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
     try:  # as errors_mapped() does, which costs as much as the rest of this
-        replies = await redis.round_trip([_by_hash(redis, call) for call in calls])
+        replies = await redis.round_trip([call.by_hash(old=redis.old) for call in calls])
         return await _heard(redis, calls, replies) if any(map(_failed, replies)) else replies
     except (ErrorReply, OSError) as error:
         raise mapped(error) from error
@@ -120,7 +142,8 @@ async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: S
     nothing behind that runs later, unless it runs already.
     """
     with errors_mapped():
-        ended, reply = await redis.alone([Routed(call.keys[0], blocking), _by_hash(redis, call)], blocks=blocks)
+        fetch = call.by_hash(old=redis.old)
+        ended, reply = await redis.alone([Routed(fetch.key, blocking), fetch], blocks=blocks)
     if isinstance(ended, Exception):
         raise mapped(ended) from ended
     if _not_run(reply):
@@ -137,7 +160,7 @@ async def run_as_made(redis: RedisClient, calls: Iterable[ScriptCall]) -> list[A
     def commands() -> Iterator[Routed]:
         for call in calls:
             made.append(call)
-            yield _by_hash(redis, call)
+            yield call.by_hash(old=redis.old)
 
     with errors_mapped():
         return await _heard(redis, made, await redis.stream(commands()))
@@ -160,13 +183,13 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[ScriptCall], question:
     their texts, with the question: it is about the writes of its own connection, and knows nothing of those of another.
     """
     with errors_mapped():
-        *replies, answer = await _asked(redis, [_by_hash(redis, call) for call in calls], question)
+        *replies, answer = await _asked(redis, [call.by_hash(old=redis.old) for call in calls], question)
         for _ in range(2):
             if not any(map(_not_run, replies)):
                 break
             if any(map(_unreadable, replies)):
                 redis.old = True
-            *again, answer = await _asked(redis, [_by_text(redis, call) for call in calls], question)
+            *again, answer = await _asked(redis, [call.by_text(old=redis.old) for call in calls], question)
             replies = [new if _not_run(was) else was for was, new in zip(replies, again, strict=True)]
     for reply in replies:
         if isinstance(reply, Exception):
@@ -176,14 +199,6 @@ async def run_and_ask(redis: RedisClient, calls: Sequence[ScriptCall], question:
 
 async def _asked(redis: RedisClient, commands: Sequence[Routed], question: tuple[Argument, ...]) -> list[Any]:
     return await redis.alone([*commands, Routed(commands[0].key, question)], blocks=PATIENCE)
-
-
-def _by_hash(redis: RedisClient, call: ScriptCall) -> Routed:
-    return Routed(call.keys[0], call.by_hash(old=redis.old))
-
-
-def _by_text(redis: RedisClient, call: ScriptCall) -> Routed:
-    return Routed(call.keys[0], call.by_text(old=redis.old))
 
 
 def _failed(reply: Any) -> bool:
@@ -203,10 +218,10 @@ async def _teach(redis: RedisClient, call: ScriptCall) -> Any:
     """Run a script that the server does not know yet, by its text."""
     if call.before:
         await _teach(redis, call.before)
-    [reply] = await redis.round_trip([_by_text(redis, call)])
+    [reply] = await redis.round_trip([call.by_text(old=redis.old)])
     if _unreadable(reply):
         redis.old = True
-        [reply] = await redis.round_trip([_by_text(redis, call)])
+        [reply] = await redis.round_trip([call.by_text(old=redis.old)])
     if isinstance(reply, Exception):
         raise reply
     return reply

@@ -1,7 +1,6 @@
 """The ends of deliveries, as `settle.lua` takes them: many in one call, and with each what follows from it."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import assert_never
 
 import msgspec
@@ -50,7 +49,7 @@ def fills_outbox(settlements: Sequence[Settlement]) -> bool:
     return any(isinstance(item, Send | Arrive) for settlement in settlements for item in settlement.items)
 
 
-def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
+def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
     """End these deliveries. `keep` is seconds for which a result is kept."""
     arguments: list[Argument] = [_ms(keep), len(settlements)]
     for settlement in settlements:
@@ -58,16 +57,7 @@ def settle_call(k: Keys, settlements: Sequence[Settlement], keep: float) -> Scri
     for number, settlement in enumerate(settlements, 1):
         for item in settlement.items:
             arguments += (number, pack(item))
-    return ScriptCall("settle", _settle_keys(k), arguments)
-
-
-@lru_cache(256)
-def _settle_keys(k: Keys) -> tuple[str, ...]:
-    return (
-        *(k.leases, k.owners, k.ready, k.suspects, k.scheduled, k.dead, k.done, k.cancelled, k.cancels),
-        *(k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, k.meta, k.stats, k.wake, k.uniques, k.claims),
-        *(k.events, *k.story, k.members, k.outbox, k.joins, k.waiting, k.arrivals, *k.parking),
-    )
+    return ScriptCall("settle", keys, arguments)
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:

@@ -1,29 +1,29 @@
--- How a task comes into a queue. `q` holds the keys by name: tasks ready scheduled levels uniques claims limits events.
+-- How a task comes into a queue.
 
 -- Who holds a claim, while its time lasts and it has not ended; else it is free, and a stale holder forgets it.
-local function holder_of(q, digest, now)
-  local held = redis.call('HGET', q.uniques, digest)
+local function holder_of(digest, now)
+  local held = redis.call('HGET', uniques, digest)
   local expires, holder = string.match(held or '', '^(%d+) (.+)$')
   if not holder then return end
-  if tonumber(expires) > now and redis.call('HEXISTS', q.tasks, holder) + redis.call('HEXISTS', q.claims, holder) == 2 then
+  if tonumber(expires) > now and redis.call('HEXISTS', tasks, holder) + redis.call('HEXISTS', claims, holder) == 2 then
     return holder
   end
-  redis.call('HDEL', q.claims, holder)
+  redis.call('HDEL', claims, holder)
 end
 
 -- Add a task; `claim` is {mode, digest, ttl} or nothing, `limit` the value of its column or nothing.
 -- Returns its state | the envelope that has its id already | {the id that holds its claim}, then the last tick.
-local function admit(q, now, tick, id, envelope, level, due, claim, limit)
+local function admit(now, tick, id, envelope, level, due, claim, limit)
   -- The same id again is a repeated call, whoever holds the claim.
-  local holder = claim and redis.call('HEXISTS', q.tasks, id) == 0 and holder_of(q, claim.digest, now)
+  local holder = claim and redis.call('HEXISTS', tasks, id) == 0 and holder_of(claim.digest, now)
   if holder then return {holder}, tick end
-  if redis.call('HSETNX', q.tasks, id, envelope) == 0 then return redis.call('HGET', q.tasks, id), tick end
+  if redis.call('HSETNX', tasks, id, envelope) == 0 then return redis.call('HGET', tasks, id), tick end
   if claim then
-    redis.call('HSET', q.uniques, claim.digest, string.format('%.0f ', math.max(due, now) + claim.ttl) .. id)
-    redis.call('HSET', q.claims, id, claim.mode .. ' ' .. claim.digest)
+    redis.call('HSET', uniques, claim.digest, string.format('%.0f ', math.max(due, now) + claim.ttl) .. id)
+    redis.call('HSET', claims, id, claim.mode .. ' ' .. claim.digest)
   end
-  if limit then redis.call('HSET', q.limits, id, limit) end
-  local state, last = take_place(q.ready, q.scheduled, q.levels, id, level, due, now, tick)
-  tell(q.events, 'enqueued', id, 'detail', state)
+  if limit then redis.call('HSET', limits, id, limit) end
+  local state, last = take_place(id, level, due, now, tick)
+  tell('enqueued', id, 'detail', state)
   return state, last
 end

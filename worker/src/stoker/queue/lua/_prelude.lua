@@ -1,4 +1,5 @@
--- Shared by every script: put in front of each by scripts.py.
+-- Shared functions. scripts.py puts those that a script uses between its keys and its body: they see the keys by the names in the
+-- script's header, so a script that calls one lists the function's keys too.
 
 -- A place in line is one exact double below 2^53: level * 2^46 + tick. The level is the negated
 -- priority (higher priority first), a tick 1/64 ms since 2024-01-01 (room until 2058).
@@ -16,7 +17,7 @@ local watched, paused, arrival = false, false, 0
 -- Redis' clock made monotone, in ms. After a backward step it goes on from the highest value seen,
 -- at half speed until real time has caught up: it never goes back and no lease freezes. The mark keeps
 -- its halves: rounded up on every call, a busy queue's clock would run at full speed and never be caught up with.
-local function now_ms(meta)
+local function now_ms()
   local time = redis.call('TIME')
   local real = time[1] * 1000 + math.floor(time[2] / 1000)
   local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival')
@@ -38,7 +39,7 @@ end
 local function last_tick(now) return math.max((now - EPOCH_MS) * TICKS_PER_MS, arrival) end
 
 -- A new task takes its first place. Returns its state, and the tick that is now the last.
-local function take_place(ready, scheduled, levels, id, level, due, now, tick)
+local function take_place(id, level, due, now, tick)
   if due > now then
     redis.call('ZADD', scheduled, due, id)
     if level ~= 0 then redis.call('HSET', levels, id, level) end
@@ -49,7 +50,7 @@ local function take_place(ready, scheduled, levels, id, level, due, now, tick)
 end
 
 -- At most one token, so that one enqueue wakes one worker and idle queues collect nothing.
-local function wake_one(wake)
+local function wake_one()
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, 1) end
 end
 
@@ -70,20 +71,20 @@ end
 
 -- Completions a second as an exponentially decaying sum: one field, kept and read in O(1).
 local RATE_WINDOW_MS = 5000
-local function decayed_rate(stats, now)
+local function decayed_rate(now)
   local was = redis.call('HMGET', stats, 'rate', 'rate_at')
   return tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
 end
 
--- Put waiting tasks {place, id, ...} in line. One that was lost with its worker is a suspect and stands
+-- Put tasks {place, id, ...} in line. One that was lost with its worker is a suspect and stands
 -- in a line of its own, so that no worker ever holds two of them.
-local function line_up(ready, suspects, lost, waiting)
+local function line_up(rows)
   local ids = {}
-  for at = 2, #waiting, 2 do ids[#ids + 1] = waiting[at] end
+  for at = 2, #rows, 2 do ids[#ids + 1] = rows[at] end
   local losses, innocent, suspected = columns(lost, ids), {}, {}
   for index, id in ipairs(ids) do
     local line = losses[index] and suspected or innocent
-    line[#line + 1], line[#line + 2] = waiting[index * 2 - 1], id
+    line[#line + 1], line[#line + 2] = rows[index * 2 - 1], id
   end
   call_with('ZADD', ready, innocent)
   call_with('ZADD', suspects, suspected)
@@ -91,7 +92,7 @@ end
 
 -- Tasks that ended give up their claims to be the only one of their kind; only those of one mode where one is given.
 -- Where nobody claims anything this is one EXISTS.
-local function free_claims(uniques, claims, ids, mode)
+local function free_claims(ids, mode)
   if #ids == 0 or redis.call('EXISTS', claims) == 0 then return end
   local freed = {}
   for index, claim in ipairs(columns(claims, ids)) do
@@ -113,7 +114,7 @@ local function owned_place(owner, fence)
 end
 
 -- Members of groups that are gone for good: their joins are told through the outbox. Where nobody is in a group, one EXISTS.
-local function part_with(members, outbox, ids, why)
+local function part_with(ids, why)
   if #ids == 0 or redis.call('EXISTS', members) == 0 then return end
   for index, member in ipairs(columns(members, ids)) do
     if member then

@@ -1,5 +1,5 @@
 -- Move due tasks in line, each at the place its due time earns. Returns how many.
-local function promote(scheduled, levels, ready, suspects, lost, events, now, limit)
+local function promote(now, limit)
   local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
   if #due == 0 then return 0 end
 
@@ -11,7 +11,7 @@ local function promote(scheduled, levels, ready, suspects, lost, events, now, li
   end
   call_with('ZREM', scheduled, ids)
   call_with('HDEL', levels, ids)
-  line_up(ready, suspects, lost, places)
-  tell_all(events, 'promoted', ids)
+  line_up(places)
+  tell_all('promoted', ids)
   return #ids
 end

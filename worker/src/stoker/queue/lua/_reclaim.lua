@@ -1,54 +1,44 @@
--- Take back what a dead worker held. The scripts that need it get these KEYS first: leases owners suspects dead cancelled cancels
--- attempts lost levels errors meta stats wake uniques claims ready history events members outbox; and those of concurrency keys last.
-local RECLAIM_KEYS = 20
-
-local function reclaiming(keys)
-  local k = {}
-  k.leases, k.owners, k.suspects, k.dead, k.cancelled, k.cancels, k.attempts, k.lost, k.levels = unpack(keys, 1, 9)
-  k.errors, k.meta, k.stats, k.wake, k.uniques, k.claims, k.ready, k.history, k.events = unpack(keys, 10, 18)
-  k.members, k.outbox = keys[19], keys[20]
-  return k
-end
+-- Take back what a dead worker held.
 
 -- `owner` are the values of :owners for these ids, `how` says in words how each was lost. A task lost too often is buried with
 -- `failure`: it may be what kills its workers. Returns how many were given back, and how many buried.
-local function reclaim(k, p, ids, owner, now, max_lost, failure, how)
-  local cancel_asked, waiting, over, stopped, buried = columns(k.cancels, ids), {}, {}, {}, 0
+local function reclaim(ids, owner, now, max_lost, failure, how)
+  local cancel_asked, back, over, stopped, buried = columns(cancels, ids), {}, {}, {}, 0
   for index, id in ipairs(ids) do
     local place = tonumber(string.match(owner[index] or '', ' (%S+)$') or place_at(0, now))
     local worker = worker_of(owner[index] or '')
     if cancel_asked[index] then
-      redis.call('HINCRBY', k.stats, 'stopped', 1)
-      redis.call('ZADD', k.cancelled, now, id)
-      for _, column in ipairs({k.attempts, k.lost, k.errors}) do redis.call('HDEL', column, id) end
+      redis.call('HINCRBY', stats, 'stopped', 1)
+      redis.call('ZADD', cancelled, now, id)
+      for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end
       over[#over + 1], stopped[#stopped + 1] = id, id
-      tell(k.events, 'cancelled', id, 'worker', worker)
+      tell('cancelled', id, 'worker', worker)
     else
-      local losses = redis.call('HINCRBY', k.lost, id, 1)
-      local attempt = losses + (redis.call('HGET', k.attempts, id) or 0)
-      remember(k.history, id, {at = now, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
+      local losses = redis.call('HINCRBY', lost, id, 1)
+      local attempt = losses + (redis.call('HGET', attempts, id) or 0)
+      remember(id, {at = now, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
       if losses >= max_lost then
-        redis.call('ZADD', k.dead, now, id)
-        redis.call('HSET', k.errors, id, failure)
-        if level_of(place) ~= 0 then redis.call('HSET', k.levels, id, level_of(place)) end
+        redis.call('ZADD', dead, now, id)
+        redis.call('HSET', errors, id, failure)
+        if level_of(place) ~= 0 then redis.call('HSET', levels, id, level_of(place)) end
         buried, over[#over + 1] = buried + 1, id
-        tell(k.events, 'buried', id, 'worker', worker)
+        tell('buried', id, 'worker', worker)
       else
-        waiting[#waiting + 1], waiting[#waiting + 2] = place, id
-        tell(k.events, 'reclaimed', id, 'worker', worker)
+        back[#back + 1], back[#back + 2] = place, id
+        tell('reclaimed', id, 'worker', worker)
       end
     end
   end
-  call_with('ZREM', k.leases, ids)
-  call_with('HDEL', k.owners, ids)
-  call_with('HDEL', k.cancels, ids)
-  call_with('ZADD', k.suspects, waiting)
-  local unparked = make_way(p, limits_of(p, ids), ids, k.ready, k.suspects, k.lost)
-  call_with('HDEL', p.limits, stopped)
-  free_claims(k.uniques, k.claims, over)
-  part_with(k.members, k.outbox, stopped, 'cancelled')
-  if #ids > 0 then redis.call('HINCRBY', k.stats, 'lost', #ids) end
-  if buried > 0 then redis.call('HINCRBY', k.stats, 'buried', buried) end
-  if #waiting + unparked > 0 then wake_one(k.wake) end
-  return #waiting / 2, buried
+  call_with('ZREM', leases, ids)
+  call_with('HDEL', owners, ids)
+  call_with('HDEL', cancels, ids)
+  call_with('ZADD', suspects, back)
+  local unparked = make_way(limits_of(ids), ids)
+  call_with('HDEL', limits, stopped)
+  free_claims(over)
+  part_with(stopped, 'cancelled')
+  if #ids > 0 then redis.call('HINCRBY', stats, 'lost', #ids) end
+  if buried > 0 then redis.call('HINCRBY', stats, 'buried', buried) end
+  if #back + unparked > 0 then wake_one() end
+  return #back / 2, buried
 end

@@ -1,14 +1,14 @@
 -- Schedules: one hash of columns, `column name`, and the zset of those that wait for their next run.
 local SCHEDULE_COLUMNS = {'definition', 'owner', 'timing', 'moment', 'paused', 'last', 'ended', 'started', 'skipped', 'missed'}
 
-local function forget_schedule(schedules, upcoming, runs, name)
+local function forget_schedule(name)
   for _, column in ipairs(SCHEDULE_COLUMNS) do redis.call('HDEL', schedules, column .. ' ' .. name) end
   redis.call('ZREM', upcoming, name)
   redis.call('HDEL', runs, name)
 end
 
 -- How a run has ended, or nothing while it waits or runs.
-local function end_of_run(tasks, dead, done, cancelled, id)
+local function end_of_run(id)
   if redis.call('ZSCORE', done, id) then return 'succeeded' end
   if redis.call('ZSCORE', dead, id) then return 'dead' end
   if redis.call('ZSCORE', cancelled, id) then return 'cancelled' end

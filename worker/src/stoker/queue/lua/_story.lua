@@ -10,7 +10,7 @@ local function in_short(text)
   return (string.gsub(string.sub(text, 1, WORDS_KEPT), '[\192-\255][\128-\191]*$', '')) .. '...'
 end
 
-local function remember(history, id, failure)
+local function remember(id, failure)
   local lines = redis.call('HGET', history, id)
   lines = (lines and lines .. '\n' or '') .. cjson.encode(failure)
   local _, breaks = string.gsub(lines, '\n', '')
@@ -26,7 +26,7 @@ local function failure_of(body)
 end
 
 -- Where nobody's past is kept this is one EXISTS.
-local function forget_story(history, progress, logs, ids)
+local function forget_story(ids)
   if #ids == 0 or redis.call('EXISTS', history, progress, logs) == 0 then return end
   for _, column in ipairs({history, progress, logs}) do call_with('HDEL', column, ids) end
 end

@@ -4,9 +4,8 @@
 -- KEYS: meta events
 -- ARGV: audience_ms keep_ms
 -- Returns the number of the newest entry; '0-0' where there is none
-local meta, events = unpack(KEYS)
 
-local now = now_ms(meta)
+local now = now_ms()
 local before = tonumber(redis.call('HGET', meta, 'audience_until') or 0)
 redis.call('HSET', meta, 'audience_until', math.max(before, now + ARGV[1]))
 redis.call('PEXPIRE', events, ARGV[2])

@@ -5,15 +5,11 @@
 --       then for each task: id envelope priority delay_ms due_ms
 --       (delay_ms counts from Redis' now; due_ms is absolute; both 0 = ready at once)
 -- Returns for each task: 'ready' | 'scheduled' | the envelope that has the id already | {the id that holds its claim}
-local tasks, ready, scheduled, levels, meta, stats, wake, uniques, claims, limits, events = unpack(KEYS)
-local q = {
-  tasks = tasks, ready = ready, scheduled = scheduled, levels = levels, uniques = uniques, claims = claims, limits = limits, events = events,
-}
 local FIELDS, CLAIM_FIELDS, LIMIT_FIELDS = 5, 4, 3
 local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
 local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
 
-local now = now_ms(meta)
+local now = now_ms()
 local first = last_tick(now)
 local tick = first
 local reply, added, held_back, claim_of, limit_of = {}, 0, 0, {}, {}
@@ -42,7 +38,7 @@ local function take_all()
   call_with('ZADD', ready, places)
   added, tick = count, tick + count
   if watched then
-    for _, id in ipairs(ids) do tell(events, 'enqueued', id, 'detail', 'ready') end
+    for _, id in ipairs(ids) do tell('enqueued', id, 'detail', 'ready') end
   end
   return true
 end
@@ -53,7 +49,7 @@ local function take_each()
     local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
     local delay, due, state = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), nil
     if delay > 0 then due = now + delay end
-    state, tick = admit(q, now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
+    state, tick = admit(now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
     reply[#reply + 1] = state
     if state == 'ready' or state == 'scheduled' then
       added = added + 1
@@ -70,5 +66,5 @@ if added > 0 then
   redis.call('HINCRBY', stats, 'enqueued', added)
 end
 if held_back > 0 then redis.call('HINCRBY', stats, 'deduplicated', held_back) end
-if tick > first then wake_one(wake) end
+if tick > first then wake_one() end
 return reply

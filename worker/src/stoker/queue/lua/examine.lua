@@ -7,20 +7,19 @@
 --       | 'lease without owner' | 'in the wrong line' (suspects were lost with a worker, the others were not) | 'stray claim'
 --       | 'stray column' (something is kept of it that only tasks in other places have)
 --       | 'concurrency out of step' (running or parked, and its key does not know it, or the other way round)
-local PLACES = {2, 3, 4, 5, 6, 7, 8, 28}
-local COLUMNS, TROUBLES_AT_ONCE = {1, 9, 10, 11, 12, 13, 14, 15, 21, 22, 23, 26}, 4
-local tasks, ready, suspects, scheduled, leases, dead, done, cancelled = unpack(KEYS, 1, 8)
-local owners, attempts, lost, levels, errors, results, cancels, meta, stats, wake = unpack(KEYS, 9, 18)
-local uniques, claims, members, outbox = KEYS[19], KEYS[20], KEYS[24], KEYS[25]
-local p, ENDED, OVER = parking(KEYS), {[dead] = true, [done] = true, [cancelled] = true}, {[done] = true, [cancelled] = true}
+local TROUBLES_AT_ONCE = 4
+-- The liveliest first.
+local PLACES = {ready, suspects, scheduled, leases, dead, done, cancelled, parked}
+local COLUMNS = {tasks, owners, attempts, lost, levels, errors, results, cancels, history, progress, logs, limits}
+local ENDED, OVER = {[dead] = true, [done] = true, [cancelled] = true}, {[done] = true, [cancelled] = true}
 
 -- Into the line where it belongs, behind those of its priority.
 local function stand_in_line(id)
   local level, readable, task = redis.call('HGET', levels, id), pcall(cjson.decode, redis.call('HGET', tasks, id))
   level = tonumber(level or readable and type(task) == 'table' and -(tonumber(task.priority) or 0) or 0)
-  line_up(ready, suspects, lost, {place_at(level, now_ms(meta)), id})
+  line_up({place_at(level, now_ms()), id})
   redis.call('HDEL', levels, id)
-  wake_one(wake)
+  wake_one()
 end
 
 -- A claim is held by a task that has not ended, and the other way round.
@@ -40,49 +39,49 @@ local function stray_columns(id, place)
   never(cancels, place == leases)
   never(results, place == done)
   never(levels, place == scheduled or place == dead)
-  for _, column in ipairs({attempts, lost, errors, p.limits, members}) do never(column, not OVER[place]) end
+  for _, column in ipairs({attempts, lost, errors, limits, members}) do never(column, not OVER[place]) end
   return found
 end
 
 -- A key knows exactly those of its tasks that run and those that are parked.
 local function out_of_step(id, limit, leased)
-  local place = redis.call('ZSCORE', p.places, id)
+  local place = redis.call('ZSCORE', parked, id)
   if not limit then return place and true or false end
-  local slot, turn = redis.call('ZSCORE', p.running, slot_of(limit, id)), place and redis.call('ZSCORE', p.line, turn_of(limit, tonumber(place), id))
+  local slot, turn = redis.call('ZSCORE', running_by, slot_of(limit, id)), place and redis.call('ZSCORE', parked_by, turn_of(limit, tonumber(place), id))
   return (slot and true or false) ~= (leased and true or false) or (place and not turn)
 end
 
 -- Parked ones stand in line again, which is never wrong: fetching decides anew.
 local function set_right(id, limit, leased)
-  local place = redis.call('ZSCORE', p.places, id)
+  local place = redis.call('ZSCORE', parked, id)
   if place then
-    if limit then leave_parking(p, limit, tonumber(place), id) else redis.call('ZREM', p.places, id) end
-    line_up(ready, suspects, lost, {place, id})
-    wake_one(wake)
+    if limit then leave_parking(limit, tonumber(place), id) else redis.call('ZREM', parked, id) end
+    line_up({place, id})
+    wake_one()
   end
   if not limit then return end
   if leased then
-    redis.call('ZADD', p.running, 0, slot_of(limit, id))
-  elseif make_way(p, {[id] = limit}, {id}, ready, suspects, lost) > 0 then
-    wake_one(wake)
+    redis.call('ZADD', running_by, 0, slot_of(limit, id))
+  elseif make_way({[id] = limit}, {id}) > 0 then
+    wake_one()
   end
 end
 
 -- What is wrong with it first, and what mends that.
 local function examined(id)
-  local found, limit = {}, limits_of(p, {id})[id]
+  local found, limit = {}, limits_of({id})[id]
   for _, place in ipairs(PLACES) do
-    if redis.call('ZSCORE', KEYS[place], id) then found[#found + 1] = KEYS[place] end
+    if redis.call('ZSCORE', place, id) then found[#found + 1] = place end
   end
   local place, owned, leased = found[1], redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
 
   if redis.call('HEXISTS', tasks, id) == 0 then
     return 'without envelope', function()
-      free_claims(uniques, claims, {id})
-      part_with(members, outbox, {id}, 'purged')
+      free_claims({id})
+      part_with({id}, 'purged')
       for _, at in ipairs(found) do redis.call('ZREM', at, id) end
-      for _, column in ipairs(COLUMNS) do redis.call('HDEL', KEYS[column], id) end
-      if limit and make_way(p, {[id] = limit}, {id}, ready, suspects, lost) > 0 then wake_one(wake) end
+      for _, column in ipairs(COLUMNS) do redis.call('HDEL', column, id) end
+      if limit and make_way({[id] = limit}, {id}) > 0 then wake_one() end
     end
   elseif #found == 0 then
     return 'nowhere', function()
@@ -90,7 +89,7 @@ local function examined(id)
       stand_in_line(id)
     end
   elseif #found > 1 then
-    -- Running twice is allowed, losing is not: the first of the places in the order of KEYS is the liveliest.
+    -- Running twice is allowed, losing is not: the liveliest place wins.
     return 'in two places', function()
       local keep = leased and owned and leases or place
       for _, at in ipairs(found) do
@@ -109,18 +108,18 @@ local function examined(id)
     return 'in the wrong line', function()
       local at = redis.call('ZSCORE', place, id)
       redis.call('ZREM', place, id)
-      line_up(ready, suspects, lost, {at, id})
-      wake_one(wake)
+      line_up({at, id})
+      wake_one()
     end
   elseif stray_claim(id, place) then
-    return 'stray claim', function() free_claims(uniques, claims, {id}) end
+    return 'stray claim', function() free_claims({id}) end
   elseif out_of_step(id, limit, leased) then
     return 'concurrency out of step', function() set_right(id, limit, leased) end
   end
   local columns_of_others = stray_columns(id, place)
   if #columns_of_others > 0 then
     return 'stray column', function()
-      if place == cancelled then part_with(members, outbox, {id}, 'cancelled') end
+      if place == cancelled then part_with({id}, 'cancelled') end
       for _, column in ipairs(columns_of_others) do redis.call('HDEL', column, id) end
     end
   end

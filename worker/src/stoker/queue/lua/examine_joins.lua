@@ -1,18 +1,17 @@
 #!lua flags=allow-oom
 -- Hold joins to their count: what follows is known, and as many are missing as have not arrived. Whether the missing ones can still
 -- come is for those to say who see all queues.
--- KEYS: tasks ready scheduled levels dead cancelled errors meta stats wake uniques claims limits outbox members joins waiting arrivals relayed events
+-- KEYS: tasks ready scheduled levels dead cancelled errors meta stats wake uniques claims limits outbox members joins waiting arrivals events
 -- ARGV: mend (0|1), then ids of joins, so many that their members are at most some thousands
 -- Returns for each: '' (sound, or over) | 'join that has come already' | 'join without what follows' | 'join out of count'
 local mend, reply, items, mended = ARGV[1] == '1', {}, {}, 0
-local q = named_keys()
-local now = now_ms(q.meta)
+local now = now_ms()
 
 -- How many have arrived, and with how many bytes.
 local function arrived(id, total)
   local count, bytes = 0, 0
   each_batch(id, total, function(names)
-    for _, value in ipairs(columns(q.arrivals, names)) do
+    for _, value in ipairs(columns(arrivals, names)) do
       if value then count, bytes = count + 1, bytes + #value + 1 end
     end
   end)
@@ -20,16 +19,16 @@ local function arrived(id, total)
 end
 
 local function examined(id)
-  local row, waits = redis.call('HGET', q.joins, id), redis.call('HGET', q.waiting, id)
+  local row, waits = redis.call('HGET', joins, id), redis.call('HGET', waiting, id)
   if not row and not waits then return '' end
   if not row then
     return 'join without what follows', function()
-      redis.call('HDEL', q.waiting, id)
-      each_batch(id, tonumber(string.match(waits, '%d+$')) or 0, function(names) call_with('HDEL', q.arrivals, names) end)
+      redis.call('HDEL', waiting, id)
+      each_batch(id, tonumber(string.match(waits, '%d+$')) or 0, function(names) call_with('HDEL', arrivals, names) end)
     end
   end
-  if redis.call('HEXISTS', q.tasks, id) == 1 then
-    return 'join that has come already', function() close_join(q, id, row) end
+  if redis.call('HEXISTS', tasks, id) == 1 then
+    return 'join that has come already', function() close_join(id, row) end
   end
   local total, most = parts(row, 3)
   local here, bytes = arrived(id, tonumber(total))
@@ -37,7 +36,7 @@ local function examined(id)
   if tonumber(missing) == total - here and total - here > 0 then return '' end
   return 'join out of count', function()
     local limit = string.find(row, HOLE, 1, true) and most or '-1'
-    redis.call('HSET', q.waiting, id, string.format('%.0f %.0f %s %s', total - here, math.max(bytes, tonumber(said or 0)), limit, total))
+    redis.call('HSET', waiting, id, string.format('%.0f %.0f %s %s', total - here, math.max(bytes, tonumber(said or 0)), limit, total))
     if tonumber(total) == here then items[#items + 1] = {id, math.max(bytes, tonumber(said or 0))} end
   end
 end
@@ -51,9 +50,9 @@ for at = 2, #ARGV do
   reply[#reply + 1] = trouble
 end
 -- All are there: what was to follow follows.
-performing(q, now, function(tick)
-  for _, due in ipairs(items) do tick = complete(q, now, tick, due[1], due[2]) end
+performing(now, function(tick)
+  for _, due in ipairs(items) do tick = complete(now, tick, due[1], due[2]) end
   return tick
 end)
-if mended > 0 then redis.call('HINCRBY', q.stats, 'mended', mended) end
+if mended > 0 then redis.call('HINCRBY', stats, 'mended', mended) end
 return reply

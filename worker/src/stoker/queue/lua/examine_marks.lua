@@ -7,51 +7,49 @@
 --       unique   a digest that is claimed              arrival  id of a join US number of a member
 --       worker   its name                              relayed  key of an item
 -- Returns for each: '' (sound, or gone) | what is wrong
-local tasks, leases, ready, suspects, lost, claims, uniques, workers, beats, joins, waiting, arrivals = unpack(KEYS, 1, 12)
-local meta, stats, wake, relayed = unpack(KEYS, 13, 16)
-local p, memory, AHEAD_AT_MOST = parking(KEYS), tonumber(ARGV[2]), 500
+local memory, AHEAD_AT_MOST = tonumber(ARGV[2]), 500
 local judges = {}
 
 function judges.slot(slot)
   local key, id = string.match(slot, '^(.*)' .. US .. '(.*)$')
-  local limit = key and limits_of(p, {id})[id]
-  if limit and limit.key == key and redis.call('ZSCORE', leases, id) or not redis.call('ZSCORE', p.running, slot) then return '' end
+  local limit = key and limits_of({id})[id]
+  if limit and limit.key == key and redis.call('ZSCORE', leases, id) or not redis.call('ZSCORE', running_by, slot) then return '' end
   return 'counts as running with its concurrency key, and does not run', function()
-    redis.call('ZREM', p.running, slot)
-    if key and make_way(p, {[id] = {key = key, most = 0}}, {id}, ready, suspects, lost) > 0 then wake_one(wake) end
+    redis.call('ZREM', running_by, slot)
+    if key and make_way({[id] = {key = key, most = 0}}, {id}) > 0 then wake_one() end
   end
 end
 
 function judges.turn(turn)
   local key, _, id = string.match(turn, '^(.*)' .. US .. '(.*)' .. US .. '(.*)$')
-  local limit, place = key and limits_of(p, {id})[id], key and redis.call('ZSCORE', p.places, id)
-  if limit and place and turn_of(limit, tonumber(place), id) == turn or not redis.call('ZSCORE', p.line, turn) then return '' end
-  return 'stands in the line of its concurrency key, and is not parked there', function() redis.call('ZREM', p.line, turn) end
+  local limit, place = key and limits_of({id})[id], key and redis.call('ZSCORE', parked, id)
+  if limit and place and turn_of(limit, tonumber(place), id) == turn or not redis.call('ZSCORE', parked_by, turn) then return '' end
+  return 'stands in the line of its concurrency key, and is not parked there', function() redis.call('ZREM', parked_by, turn) end
 end
 
 -- When a task of a key ends, the first parked one stands in line again where it stood. So for each free room of a key somebody stands
 -- in line before all who are parked. Those before them that are of other keys go first anyway: beyond some hundreds nobody looks.
 function judges.key(key)
   local from, to = members_of(key)
-  local first = redis.call('ZRANGEBYLEX', p.line, from, to, 'LIMIT', 0, 1)[1]
+  local first = redis.call('ZRANGEBYLEX', parked_by, from, to, 'LIMIT', 0, 1)[1]
   local id = first and string.match(first, '[^' .. US .. ']+$')
-  local limit, place = first and limits_of(p, {id})[id], first and redis.call('ZSCORE', p.places, id)
+  local limit, place = first and limits_of({id})[id], first and redis.call('ZSCORE', parked, id)
   if not limit or not place then return '' end
-  local room = limit.most - redis.call('ZLEXCOUNT', p.running, from, to)
+  local room = limit.most - redis.call('ZLEXCOUNT', running_by, from, to)
   for _, line in ipairs({ready, suspects}) do
     if room <= 0 then return '' end
     local ahead = redis.call('ZRANGEBYSCORE', line, '-inf', '(' .. place, 'LIMIT', 0, AHEAD_AT_MOST)
     if #ahead == AHEAD_AT_MOST then return '' end
-    for _, other in pairs(limits_of(p, ahead)) do
+    for _, other in pairs(limits_of(ahead)) do
       if other.key == key then room = room - 1 end
     end
   end
   if room <= 0 then return '' end
   return 'is parked, and its concurrency key has room', function()
     for _ = 1, math.min(room, AHEAD_AT_MOST) do
-      if make_way(p, {[id] = limit}, {id}, ready, suspects, lost) == 0 then break end
+      if make_way({[id] = limit}, {id}) == 0 then break end
     end
-    wake_one(wake)
+    wake_one()
   end
 end
 
@@ -74,7 +72,7 @@ function judges.worker(name)
 end
 
 function judges.relayed(key)
-  local till, now = redis.call('ZSCORE', relayed, key), now_ms(meta)
+  local till, now = redis.call('ZSCORE', relayed, key), now_ms()
   if not till or tonumber(till) <= now + memory then return '' end
   return 'was relayed, and would be remembered for too long', function() redis.call('ZADD', relayed, now + memory, key) end
 end

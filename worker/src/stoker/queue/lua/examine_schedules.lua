@@ -5,7 +5,6 @@
 --       verb moment_ms due_ms
 --       verb: wait (for this moment) | hold (wait for none) | forget
 -- Returns for each: 1 it is so (and mended, if asked to) | 0 it has changed meanwhile
-local schedules, upcoming, runs, stats = unpack(KEYS)
 local FIRST, FIELDS = 2, 8
 
 local reply, mended = {}, 0
@@ -23,7 +22,7 @@ for at = FIRST, #ARGV, FIELDS do
     elseif verb == 'hold' then
       redis.call('ZREM', upcoming, name)
     else
-      forget_schedule(schedules, upcoming, runs, name)
+      forget_schedule(name)
     end
   end
 end

@@ -8,17 +8,14 @@
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
 --         nil where a worker has waited that rests by now, or was silent for longer than its lease: another is woken
-local ready, suspects, leases, owners, tasks, attempts, lost, levels, scheduled, meta, stats, wake, uniques, claims = unpack(KEYS, 1, 14)
-local events, beats = KEYS[15], KEYS[16]
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
-local p = parking(KEYS)
 
-local now = now_ms(meta)
+local now = now_ms()
 if paused then return {now, -1, 1, 0} end
 if ARGV[8] == '1' and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
-  if redis.call('EXISTS', ready, suspects) > 0 then wake_one(wake) end
+  if redis.call('EXISTS', ready, suspects) > 0 then wake_one() end
   return false
 end
 
@@ -26,13 +23,13 @@ local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 
 
 local due = next_due()
 if due >= 0 and due <= now then
-  promote(scheduled, levels, ready, suspects, lost, events, now, PROMOTED_AT_ONCE)
+  promote(now, PROMOTED_AT_ONCE)
   due = next_due()
 end
 local reply = {now, due, 0, 0}
 
 -- What most queues have nothing of. One call says so, instead of one for each.
-local special = redis.call('EXISTS', suspects, attempts, lost, claims, p.limits) > 0
+local special = redis.call('EXISTS', suspects, attempts, lost, claims, limits) > 0
 
 -- What the rate limit lets go, as rules/ratelimit.py has it: `debt` is in thousandths of a task, so all of it is exact.
 local allowed, debt = room, 0
@@ -77,31 +74,31 @@ local function next_in_line(most, takes_suspect)
   return line
 end
 
-local ids, places, parked, suspected = {}, {}, 0, false
+local ids, places, parked_now, suspected = {}, {}, 0, false
 repeat
   local line, found = next_in_line(allowed - #ids, not holds_suspect and not suspected), {}
   for at = 1, #line / 2 do found[at] = line[at * 2 - 1] end
-  local limits = special and limits_of(p, found) or {}
-  local keyed = next(limits) ~= nil
+  local limit_of = special and limits_of(found) or {}
+  local keyed = next(limit_of) ~= nil
   local suspicious = keyed and columns(lost, found) or {}
   local count = #ids
   for index, id in ipairs(found) do
-    local limit, place = keyed and limits[id], line[index * 2]
-    if limit and not is_free(p, limit) then
-      park(p, limit, tonumber(place), id)
-      tell(events, 'parked', id, 'detail', limit.key)
-      parked = parked + 1
+    local limit, place = keyed and limit_of[id], line[index * 2]
+    if limit and not is_free(limit) then
+      park(limit, tonumber(place), id)
+      tell('parked', id, 'detail', limit.key)
+      parked_now = parked_now + 1
     else
-      if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', p.running, 0, slot_of(limit, id)) end
+      if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', running_by, 0, slot_of(limit, id)) end
       count = count + 1
       ids[count], places[count] = id, place
       suspected = suspected or suspicious[index]
     end
   end
 -- Parked ones leave room for others.
-until not keyed or #ids == allowed or #found == 0 or parked >= PARKED_AT_ONCE
+until not keyed or #ids == allowed or #found == 0 or parked_now >= PARKED_AT_ONCE
 if #ids == 0 then
-  if parked >= PARKED_AT_ONCE then wake_one(wake) end
+  if parked_now >= PARKED_AT_ONCE then wake_one() end
   return reply
 end
 
@@ -116,7 +113,7 @@ for at, id in ipairs(ids) do
     leased[given + 1], leased[given + 2] = expiry, id
     owned[given + 1], owned[given + 2] = id, string.format('%016d:%s:%s %s', reply[FIRST] + at - 1, worker, nonce, places[at])
     given = given + 2
-    if watched then tell(events, 'started', id, 'worker', worker) end
+    if watched then tell('started', id, 'worker', worker) end
   else
     -- An id without an envelope cannot run; it is counted, never hidden.
     redis.call('HINCRBY', stats, 'invariant_violations', 1)
@@ -128,7 +125,7 @@ for at, id in ipairs(ids) do
 end
 call_with('ZADD', leases, leased)
 call_with('HSET', owners, owned)
-if special then free_claims(uniques, claims, ids, 's') end
+if special then free_claims(ids, 's') end
 
 if per_second > 0 then
   debt = debt + #ids * 1000
@@ -138,5 +135,5 @@ if per_second > 0 then
 end
 
 -- There is more than this worker may hold: wake the next one.
-if redis.call('EXISTS', ready) == 1 or (took_suspect and redis.call('EXISTS', suspects) == 1) then wake_one(wake) end
+if redis.call('EXISTS', ready) == 1 or (took_suspect and redis.call('EXISTS', suspects) == 1) then wake_one() end
 return reply

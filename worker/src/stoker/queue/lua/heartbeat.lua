@@ -3,23 +3,22 @@
 -- KEYS: leases owners cancels workers beats meta
 -- ARGV: worker info lease_ms, then for each held delivery: fence id
 -- Returns {paused 0|1, {fences of lost deliveries}, {fences of deliveries to be cancelled}}
-local leases, owners, cancels, workers, beats, meta = unpack(KEYS)
 local worker, info, lease, FIRST = ARGV[1], ARGV[2], tonumber(ARGV[3]), 4
 
-local now, ids, renewed = now_ms(meta), {}, {}
+local now, ids, renewed = now_ms(), {}, {}
 for at = FIRST + 1, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
-local owner, cancel_asked, lost, cancelled = columns(owners, ids), columns(cancels, ids), {}, {}
+local owner, cancel_asked, gone, to_cancel = columns(owners, ids), columns(cancels, ids), {}, {}
 
 for index, id in ipairs(ids) do
   local fence = ARGV[FIRST + index * 2 - 2]
   if owned_place(owner[index], fence) then
     renewed[#renewed + 1], renewed[#renewed + 2] = now + lease, id
-    if cancel_asked[index] then cancelled[#cancelled + 1] = fence end
+    if cancel_asked[index] then to_cancel[#to_cancel + 1] = fence end
   else
-    lost[#lost + 1] = fence
+    gone[#gone + 1] = fence
   end
 end
 call_with('ZADD', leases, renewed)
 redis.call('HSET', workers, worker, info)
 redis.call('ZADD', beats, now + lease, worker)
-return {redis.call('HEXISTS', meta, 'paused'), lost, cancelled}
+return {redis.call('HEXISTS', meta, 'paused'), gone, to_cancel}

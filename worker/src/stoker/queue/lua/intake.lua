@@ -1,28 +1,24 @@
 -- Move entries of the inbox into the queue, each exactly once: whoever takes an entry away puts its task in its place.
--- KEYS: inbox tasks ready scheduled dead levels errors meta stats wake events uniques claims limits
--- ARGV: for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit
+-- KEYS: inbox outbox tasks ready scheduled dead levels errors meta stats wake events uniques claims limits
+-- ARGV: stream (inbox|outbox), then for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit
 --       verb: add | bury (failure = why it is no task) | drop (its task is there already)
 --       claim_mode: s until started, d until done, '' no claim; limit: how many and the concurrency key, '' none
 -- Returns for each entry: 'ready' | 'scheduled' | 'dead' | 'dropped' (or another holds its claim) | 'gone' (another took it)
 --         | the envelope that has the id already: then the entry stays, and the caller says what it is
-local inbox, tasks, ready, scheduled, dead, levels, errors, meta, stats, wake, events, uniques, claims, limits = unpack(KEYS)
-local q = {
-  tasks = tasks, ready = ready, scheduled = scheduled, levels = levels, uniques = uniques, claims = claims, limits = limits, events = events,
-}
-local FIELDS = 12
+local stream, FIRST, FIELDS = ARGV[1] == 'outbox' and outbox or inbox, 2, 12
 
-local now = now_ms(meta)
+local now = now_ms()
 local first = last_tick(now)
 local reply, tick, buried, added, held_back = {}, first, 0, 0, 0
 
-for at = 1, #ARGV, FIELDS do
+for at = FIRST, #ARGV, FIELDS do
   local entry, verb, id, envelope = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local level, delay, due, state = -tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), nil
   local there = verb ~= 'drop' and redis.call('HGET', tasks, id)
 
   if there then
     state = there
-  elseif redis.call('XDEL', inbox, entry) == 0 then
+  elseif redis.call('XDEL', stream, entry) == 0 then
     state = 'gone'
   elseif verb == 'drop' then
     state = 'dropped'
@@ -32,12 +28,12 @@ for at = 1, #ARGV, FIELDS do
     redis.call('HSET', errors, id, ARGV[at + 7])
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     state, buried = 'dead', buried + 1
-    tell(events, 'buried', id, 'detail', 'inbox')
+    tell('buried', id, 'detail', 'inbox')
   else
     local claim = ARGV[at + 8] ~= '' and {mode = ARGV[at + 8], digest = ARGV[at + 9], ttl = tonumber(ARGV[at + 10])} or nil
     local limit = ARGV[at + 11] ~= '' and ARGV[at + 11] or nil
     if delay > 0 then due = now + delay end
-    state, tick = admit(q, now, tick, id, envelope, level, due, claim, limit)
+    state, tick = admit(now, tick, id, envelope, level, due, claim, limit)
     if type(state) == 'table' then
       state, held_back = 'dropped', held_back + 1
     else
@@ -53,5 +49,5 @@ if added > 0 then
 end
 if held_back > 0 then redis.call('HINCRBY', stats, 'deduplicated', held_back) end
 if buried > 0 then redis.call('HINCRBY', stats, 'buried', buried) end
-if tick > first then wake_one(wake) end
+if tick > first then wake_one() end
 return reply

@@ -3,7 +3,6 @@
 -- KEYS: workers beats meta
 -- ARGV: worker
 -- Returns 1 when it was known, else 0
-local workers, beats, meta = unpack(KEYS)
 
 redis.call('HDEL', meta, resting_field(ARGV[1]))
 redis.call('ZREM', beats, ARGV[1])

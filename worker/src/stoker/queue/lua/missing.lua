@@ -3,7 +3,6 @@
 -- KEYS: waiting arrivals
 -- ARGV: id of the join, how many members to name at most
 -- Returns {} where no such join waits | {total, missing, then numbers of missing members}
-local waiting, arrivals = unpack(KEYS)
 local id, most = ARGV[1], tonumber(ARGV[2])
 
 local missing, total = string.match(redis.call('HGET', waiting, id) or '', '^(%d+) %d+ %S+ (%d+)$')

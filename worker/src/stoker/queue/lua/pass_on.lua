@@ -3,9 +3,8 @@
 -- KEYS: ready suspects meta wake
 -- ARGV: none
 -- Returns 0 when there was no work
-local ready, suspects, meta, wake = unpack(KEYS)
 
 redis.call('HDEL', meta, 'watcher', 'watch_until')
-local waiting = redis.call('EXISTS', ready, suspects)
-if waiting > 0 then wake_one(wake) end
-return waiting
+local there = redis.call('EXISTS', ready, suspects)
+if there > 0 then wake_one() end
+return there

@@ -3,14 +3,13 @@
 -- KEYS: meta ready suspects scheduled wake events
 -- ARGV: paused (0|1)
 -- Returns whether it was paused before: 0|1
-local meta, ready, suspects, scheduled, wake, events = unpack(KEYS)
 
-local now, before = now_ms(meta), redis.call('HEXISTS', meta, 'paused')
-tell(events, ARGV[1] == '1' and 'paused' or 'resumed', '')
+local now, before = now_ms(), redis.call('HEXISTS', meta, 'paused')
+tell(ARGV[1] == '1' and 'paused' or 'resumed', '')
 if ARGV[1] == '1' then
   redis.call('HSET', meta, 'paused', now)
 else
   redis.call('HDEL', meta, 'paused')
-  if redis.call('EXISTS', ready, suspects, scheduled) > 0 then wake_one(wake) end
+  if redis.call('EXISTS', ready, suspects, scheduled) > 0 then wake_one() end
 end
 return before

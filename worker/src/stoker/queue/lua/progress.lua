@@ -5,7 +5,6 @@
 -- ARGV: most_lines most_bytes, then for each delivery: id fence progress (JSON, '' = no news) first (number of its first new line)
 --       how many lines, the lines (JSON)
 -- Returns for each delivery: 1 kept | 0 refused
-local owners, progress, logs, stats = unpack(KEYS)
 local most_lines, most_bytes, at = tonumber(ARGV[1]), tonumber(ARGV[2]), 3
 local reply, stale = {}, 0
 

@@ -3,10 +3,9 @@
 -- KEYS: scheduled levels ready suspects lost meta wake events
 -- ARGV: limit
 -- Returns {moved, next_due_ms (-1 none), now_ms}
-local scheduled, levels, ready, suspects, lost, meta, wake, events = unpack(KEYS)
 
-local now = now_ms(meta)
-local moved = promote(scheduled, levels, ready, suspects, lost, events, now, tonumber(ARGV[1]))
-if moved > 0 then wake_one(wake) end
+local now = now_ms()
+local moved = promote(now, tonumber(ARGV[1]))
+if moved > 0 then wake_one() end
 local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 return {moved, next_due and tonumber(next_due) or -1, now}

@@ -1,24 +1,26 @@
 #!lua flags=allow-oom
 -- Remove tasks that are not running, for good: the first `limit` of one place.
--- KEYS: place ready suspects wake uniques claims meta events tasks attempts lost levels errors results history progress logs
---       members outbox limits running_by parked parked_by
--- ARGV: limit
+-- KEYS: ready suspects parked scheduled dead done cancelled wake uniques claims meta events tasks attempts lost levels errors results
+--       history progress logs members outbox limits running_by parked_by
+-- ARGV: place (which of the first seven keys) limit
 -- Returns how many went
-local place, ready, suspects, wake, uniques, claims, meta, events = unpack(KEYS, 1, 8)
-local FIRST_COLUMN, LAST_COLUMN = 9, 17
-local p, lost, members, outbox = parking(KEYS), KEYS[11], KEYS[18], KEYS[19]
+local COLUMNS = {tasks, attempts, lost, levels, errors, results, history, progress, logs}
+local PLACES = {
+  ready = ready, suspects = suspects, parked = parked, scheduled = scheduled, dead = dead, done = done, cancelled = cancelled,
+}
+local place, limit = PLACES[ARGV[1]], tonumber(ARGV[2])
 
-now_ms(meta)
-local ids = redis.call('ZRANGE', place, 0, tonumber(ARGV[1]) - 1)
-local limits = limits_of(p, ids)
-free_claims(uniques, claims, ids)
-if place == p.places then
-  for id, limit in pairs(limits) do leave_parking(p, limit, tonumber(redis.call('ZSCORE', place, id)), id) end
+now_ms()
+local ids = redis.call('ZRANGE', place, 0, limit - 1)
+local limit_of = limits_of(ids)
+free_claims(ids)
+if place == parked then
+  for id, of in pairs(limit_of) do leave_parking(of, tonumber(redis.call('ZSCORE', place, id)), id) end
 end
 call_with('ZREM', place, ids)
-if place ~= p.places and make_way(p, limits, ids, ready, suspects, lost) > 0 then wake_one(wake) end
-part_with(members, outbox, ids, 'purged')
-for at = FIRST_COLUMN, LAST_COLUMN do call_with('HDEL', KEYS[at], ids) end
-call_with('HDEL', p.limits, ids)
-tell_all(events, 'purged', ids)
+if place ~= parked and make_way(limit_of, ids) > 0 then wake_one() end
+part_with(ids, 'purged')
+for _, column in ipairs(COLUMNS) do call_with('HDEL', column, ids) end
+call_with('HDEL', limits, ids)
+tell_all('purged', ids)
 return #ids

@@ -5,17 +5,16 @@
 --       members outbox workers beats limits running_by parked parked_by
 -- ARGV: max_lost failure (JSON, kept for a buried task) how many workers, their names, then for each delivery: id fence
 -- Returns {given back, buried, forgotten workers}
-local k, p, workers, beats = reclaiming(KEYS), parking(KEYS), KEYS[RECLAIM_KEYS + 1], KEYS[RECLAIM_KEYS + 2]
 local max_lost, failure, FIRST_WORKER, FIRST = tonumber(ARGV[1]), ARGV[2], 4, 4 + ARGV[3]
 
-local now, found, ids, owner, gone = now_ms(k.meta), {}, {}, {}, {}
+local now, found, ids, owner, gone = now_ms(), {}, {}, {}, {}
 for at = FIRST, #ARGV, 2 do found[#found + 1] = ARGV[at] end
-for index, value in ipairs(columns(k.owners, found)) do
+for index, value in ipairs(columns(owners, found)) do
   if owned_place(value, ARGV[FIRST + index * 2 - 1]) then
     ids[#ids + 1], owner[#owner + 1] = found[index], value
   end
 end
-local given_back, buried = reclaim(k, p, ids, owner, now, max_lost, failure, 'its worker was seen to end')
+local given_back, buried = reclaim(ids, owner, now, max_lost, failure, 'its worker was seen to end')
 
 for at = FIRST_WORKER, FIRST - 1 do gone[#gone + 1] = ARGV[at] end
 call_with('ZREM', beats, gone)

@@ -3,9 +3,8 @@
 -- KEYS: dead ready attempts lost levels meta stats wake events
 -- ARGV: ids
 -- Returns the ids that were dead
-local dead, ready, attempts, lost, levels, meta, stats, wake, events = unpack(KEYS)
 
-local now, found = now_ms(meta), {}
+local now, found = now_ms(), {}
 for _, id in ipairs(ARGV) do
   if redis.call('ZREM', dead, id) == 1 then
     local level = tonumber(redis.call('HGET', levels, id) or 0)
@@ -16,7 +15,7 @@ end
 for _, column in ipairs({attempts, lost, levels}) do call_with('HDEL', column, found) end
 if #found > 0 then
   redis.call('HINCRBY', stats, 'redriven', #found)
-  wake_one(wake)
-  tell_all(events, 'redriven', found)
+  wake_one()
+  tell_all('redriven', found)
 end
 return found

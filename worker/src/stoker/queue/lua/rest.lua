@@ -3,5 +3,5 @@
 -- KEYS: meta
 -- ARGV: worker
 -- Returns 1
-redis.call('HSET', KEYS[1], resting_field(ARGV[1]), 1)
+redis.call('HSET', meta, resting_field(ARGV[1]), 1)
 return 1

@@ -6,11 +6,10 @@
 -- ARGV: source version list (a digest of what follows) hold_ms (how long it is renewed for) rules (0|1: takes a name from another source),
 --       then for each schedule: name definition timing moment_ms due_ms (-1: suspended)
 -- Returns {1 heard | 0 not, then the names that another source has}
-local schedules, upcoming, runs, meta = unpack(KEYS)
 local source, version, list, hold, rules = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local FIRST, FIELDS = 6, 5
 
-local now = now_ms(meta)
+local now = now_ms()
 local heard, of, until_ms = string.match(redis.call('HGET', schedules, 'source ' .. source) or '', '^(%d+) (%S+) (%d+)$')
 if not heard and #ARGV < FIRST then return {1} end
 if heard and of ~= list and tonumber(heard) > version and tonumber(until_ms) > now then return {0} end
@@ -22,7 +21,7 @@ for at = FIRST, #ARGV, FIELDS do listed[ARGV[at]] = true end
 for at, text in ipairs(redis.call('HGETALL', schedules)) do
   local name = at % 2 == 1 and string.match(text, '^owner (.+)$')
   if name and not listed[name] and redis.call('HGET', schedules, text) == source then
-    forget_schedule(schedules, upcoming, runs, name)
+    forget_schedule(name)
   end
 end
 

@@ -4,16 +4,15 @@
 -- ARGV: name verb moment_ms due_ms (of the next run; -1: suspended by its definition)
 --       verb: pause | resume | remove
 -- Returns -1 unknown | 0 it was so before | 1 done
-local schedules, upcoming, runs, meta = unpack(KEYS)
 local name, verb, moment, due = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 if redis.call('HEXISTS', schedules, 'definition ' .. name) == 0 then return -1 end
 if verb == 'remove' then
-  forget_schedule(schedules, upcoming, runs, name)
+  forget_schedule(name)
   return 1
 end
 if verb == 'pause' then
-  local news = redis.call('HSETNX', schedules, 'paused ' .. name, now_ms(meta))
+  local news = redis.call('HSETNX', schedules, 'paused ' .. name, now_ms())
   redis.call('ZREM', upcoming, name)
   return news
 end

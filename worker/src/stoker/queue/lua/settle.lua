@@ -8,21 +8,17 @@
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
-local leases, owners, ready, suspects, scheduled, dead, done, cancelled, cancels = unpack(KEYS, 1, 9)
-local tasks, attempts, lost, levels, errors, results, meta, stats, wake, uniques, claims = unpack(KEYS, 10, 20)
-local events, history, progress, logs, members, outbox, joins, waiting_for, arrivals = unpack(KEYS, 21, 29)
-local p = parking(KEYS)
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
 local ITEMS = FIRST + ARGV[2] * FIELDS
 
-local now, ids = now_ms(meta), {}
+local now, ids = now_ms(), {}
 for at = FIRST, ITEMS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
 -- What most queues have nothing of. One call says so, instead of one for each.
-local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, claims, members, p.limits) > 0
+local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, claims, members, limits) > 0
 local owner, cancel_asked = columns(owners, ids), special and columns(cancels, ids) or {}
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local waiting, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
+local back, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
 local TOLD = watched and {
   succeed = 'succeeded', retry = 'retried', bury = 'buried', snooze = 'postponed', release = 'released', cancel = 'cancelled',
 }
@@ -45,7 +41,7 @@ for index, id in ipairs(ids) do
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
     local level = level_of(place)
-    if TOLD then tell(events, TOLD[verb], id, 'worker', worker_of(fence)) end
+    if TOLD then tell(TOLD[verb], id, 'worker', worker_of(fence)) end
     if verb == 'succeed' then
       finished[#finished + 1] = id
       if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
@@ -53,7 +49,7 @@ for index, id in ipairs(ids) do
       finished[#finished + 1] = id
       push(stopped, now, id) given_up[#given_up + 1] = id
     elseif verb == 'release' then
-      push(waiting, place, id)
+      push(back, place, id)
     else
       if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
       if verb ~= 'snooze' then
@@ -61,11 +57,11 @@ for index, id in ipairs(ids) do
         local failure = failure_of(body)
         failure.at, failure.worker = now, worker_of(fence)
         failure.attempt = redis.call('HINCRBY', attempts, id, 1) + (redis.call('HGET', lost, id) or 0)
-        remember(history, id, failure)
+        remember(id, failure)
       end
       if verb == 'bury' then push(buried, now, id) hopeless[#hopeless + 1] = id
       elseif delay > 0 then push(later, now + delay, id)
-      else push(waiting, place_at(level, now), id) end
+      else push(back, place_at(level, now), id) end
     end
   end
 end
@@ -77,28 +73,28 @@ end
 call_with('ZREM', leases, ended)
 call_with('HDEL', owners, ended)
 call_with('HDEL', tasks, dropped)
-forget_story(history, progress, logs, dropped)
+forget_story(dropped)
 local unparked = 0
 if special then
   for _, column in ipairs({cancels, progress}) do call_with('HDEL', column, ended) end
   for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
-  free_claims(uniques, claims, finished)
-  free_claims(uniques, claims, hopeless)
-  part_with(members, outbox, given_up, 'cancelled')
+  free_claims(finished)
+  free_claims(hopeless)
+  part_with(given_up, 'cancelled')
   call_with('HDEL', members, finished)
-  local limits = limits_of(p, ended)
-  unparked = make_way(p, limits, ended, ready, suspects, lost)
-  if next(limits) ~= nil then call_with('HDEL', p.limits, finished) end
+  local limit_of = limits_of(ended)
+  unparked = make_way(limit_of, ended)
+  if next(limit_of) ~= nil then call_with('HDEL', limits, finished) end
 end
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
-line_up(ready, suspects, lost, waiting)
+line_up(back)
 call_with('ZADD', cancelled, stopped)
 call_with('ZADD', scheduled, later)
 call_with('ZADD', dead, buried)
 call_with('HSET', errors, failed)
 call_with('HSET', levels, level_set)
-if #waiting + unparked > 0 then wake_one(wake) end
+if #back + unparked > 0 then wake_one() end
 
 -- What follows: only from those whose fence was good, after they have given up their claims.
 if ITEMS <= #ARGV then
@@ -107,11 +103,7 @@ if ITEMS <= #ARGV then
     local index = tonumber(ARGV[at])
     if reply[index] == 1 and ARGV[FIRST + (index - 1) * FIELDS + 2] == 'succeed' then items[#items + 1] = ARGV[at + 1] end
   end
-  perform_all({
-    tasks = tasks, ready = ready, scheduled = scheduled, levels = levels, dead = dead, cancelled = cancelled, errors = errors, meta = meta,
-    stats = stats, wake = wake, uniques = uniques, claims = claims, limits = p.limits, outbox = outbox, members = members, joins = joins,
-    waiting = waiting_for, arrivals = arrivals, events = events,
-  }, now, items)
+  perform_all(now, items)
 end
 
 local function tally(field, by)
@@ -128,7 +120,7 @@ tally('busy_ms', busy)
 tally('stale_settles', #ids - #ended)
 
 if count.succeed > 0 then
-  local rate = decayed_rate(stats, now) + count.succeed * 1000 / RATE_WINDOW_MS
+  local rate = decayed_rate(now) + count.succeed * 1000 / RATE_WINDOW_MS
   redis.call('HSET', stats, 'rate', rate, 'rate_at', now)
 end
 return reply

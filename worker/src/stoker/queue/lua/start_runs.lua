@@ -1,24 +1,23 @@
 -- Start the runs that are due, and let their schedules wait for the next, in one step: each moment comes once, whoever looks and how often.
 -- A person may start a run as well, which changes nothing of what the schedule waits for.
--- KEYS: schedules upcoming runs tasks ready dead done cancelled limits meta stats wake events
+-- KEYS: schedules upcoming runs tasks ready scheduled levels dead done cancelled limits meta stats wake events
 -- ARGV: for each: name definition (SHA-1 of what was read) moment_ms verb overlap (0|1) missed id envelope priority limit
 --       next_moment_ms next_due_ms
 --       verb: run | pass (its moment was missed) | now (a person's word)
 --       limit: how many with its concurrency key may run at a time, a blank, the key; or ''
 -- Returns for each: 'started' | 'skipped' (the last run still waits or runs) | 'passed' | 'there already' (the id is taken)
 --         | 'stale' (somebody else was first, or the schedule was changed, paused or removed)
-local schedules, upcoming, runs, tasks, ready, dead, done, cancelled, limits, meta, stats, wake, events = unpack(KEYS)
 local FIELDS = 12
 
-local now = now_ms(meta)
+local now = now_ms()
 local first = last_tick(now)
 local reply, tick, state = {}, first, nil
 
 local function start(id, envelope, priority, limit)
   if redis.call('HSETNX', tasks, id, envelope) == 0 then return 'there already' end
   if limit ~= '' then redis.call('HSET', limits, id, limit) end
-  state, tick = take_place(ready, nil, nil, id, -tonumber(priority), 0, now, tick)
-  tell(events, 'enqueued', id, 'detail', state)
+  state, tick = take_place(id, -tonumber(priority), 0, now, tick)
+  tell('enqueued', id, 'detail', state)
   return 'started'
 end
 
@@ -32,7 +31,7 @@ for at = 1, #ARGV, FIELDS do
   local was = redis.call('HMGET', schedules, 'definition ' .. name, 'moment ' .. name)
   local waits = was[2] == moment and redis.call('ZSCORE', upcoming, name)
   local open = redis.call('HGET', runs, name)
-  open = open and not end_of_run(tasks, dead, done, cancelled, open)
+  open = open and not end_of_run(open)
   local answer
 
   if not was[1] or redis.sha1hex(was[1]) ~= sha or (verb ~= 'now' and not waits) then
@@ -61,6 +60,6 @@ end
 if tick > first then
   redis.call('HSET', meta, 'arrival', tick)
   redis.call('HINCRBY', stats, 'enqueued', (tick - first))
-  wake_one(wake)
+  wake_one()
 end
 return reply

@@ -7,10 +7,9 @@
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
 --          schedules, next_run_ms (from now; '' none), rate * 1000, now_ms,
 --          then the counters: name value ...}
-local ready, suspects, leases, scheduled, dead, done, cancelled, stats, beats, meta, inbox, parked, upcoming, outbox = unpack(KEYS)
 local THROTTLED_FOR_MS = 1000
 
-local now = now_ms(meta)
+local now = now_ms()
 local oldest = now
 for _, line in ipairs({ready, suspects}) do
   local head = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
@@ -42,7 +41,7 @@ local reply = {
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), due,
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
   redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked),
-  next_run and redis.call('ZCARD', upcoming) or 0, next_run and tonumber(next_run) - now or '', math.floor(decayed_rate(stats, now) * 1000), now,
+  next_run and redis.call('ZCARD', upcoming) or 0, next_run and tonumber(next_run) - now or '', math.floor(decayed_rate(now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply

@@ -3,8 +3,6 @@
 -- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events members outbox relayed
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count
 -- Returns {finished and cancelled forgotten, dead forgotten}
-local done, cancelled, dead, tasks, attempts, lost, levels, errors, results, meta, limits = unpack(KEYS, 1, 11)
-local history, progress, logs, events, members, outbox, relayed = unpack(KEYS, 12, 18)
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -14,15 +12,15 @@ local function past(key, before, count)
   return redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, limit)
 end
 
-local now = now_ms(meta)
+local now = now_ms()
 local old, stopped = past(done, now, done_count), past(cancelled, now - done_age, done_count)
 local hopeless = past(dead, now - dead_age, dead_count)
 for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) do
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results, limits}) do call_with('HDEL', column, ids) end
-  forget_story(history, progress, logs, ids)
-  tell_all(events, 'forgotten', ids)
+  forget_story(ids)
+  tell_all('forgotten', ids)
 end
-part_with(members, outbox, hopeless, 'forgotten')
+part_with(hopeless, 'forgotten')
 call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
 return {#old + #stopped, #hopeless}

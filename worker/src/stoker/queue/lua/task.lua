@@ -1,14 +1,11 @@
 #!lua flags=allow-oom
 -- All that is known of one task.
 -- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results history progress logs
---       limits running_by parked parked_by
+--       limits parked
 -- ARGV: id with_logs (0|1)
 -- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or '',
 --                earlier failures (JSON, a line each) or '', how far this run is (JSON) or '', log lines (JSON, a line each) or ''}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
-local tasks, ready, suspects, leases, scheduled, dead, done, cancelled = unpack(KEYS, 1, 8)
-local owners, attempts, lost, errors, results, history, progress, logs = unpack(KEYS, 9, 16)
-local p = parking(KEYS)
 local id = ARGV[1]
 
 local envelope = redis.call('HGET', tasks, id)
@@ -20,8 +17,8 @@ for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, su
   if score then state, at = name, tonumber(score) end
 end
 if redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id) then state = 'ready' end
-local parked = redis.call('ZSCORE', p.places, id) and limits_of(p, {id})[id]
-if parked then state = 'ready' end
+local limit = redis.call('ZSCORE', parked, id) and limits_of({id})[id]
+if limit then state = 'ready' end
 local owner = redis.call('HGET', owners, id)
 -- What an earlier delivery has told of its progress says nothing of this one.
 local whose, told = string.match(redis.call('HGET', progress, id) or '', '^(%S+) (.*)$')
@@ -30,6 +27,6 @@ return {
   envelope, state, at, owner and string.match(owner, '^(%S+)') or '',
   redis.call('HGET', attempts, id) or 0, redis.call('HGET', lost, id) or 0,
   redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
-  parked and parked.key or '', redis.call('HGET', history, id) or '',
+  limit and limit.key or '', redis.call('HGET', history, id) or '',
   told or '', ARGV[2] == '1' and string.match(redis.call('HGET', logs, id) or '', '\n(.*)$') or '',
 }

@@ -3,12 +3,11 @@
 -- KEYS: schedules upcoming runs tasks dead done cancelled meta
 -- ARGV: limit
 -- Returns {now_ms, next_due_ms (-1 none), then for each that is due: name definition moment_ms}
-local schedules, upcoming, runs, tasks, dead, done, cancelled, meta = unpack(KEYS)
 
-local now = now_ms(meta)
+local now = now_ms()
 local open = redis.call('HGETALL', runs)
 for at = 1, #open, 2 do
-  local how = end_of_run(tasks, dead, done, cancelled, open[at + 1])
+  local how = end_of_run(open[at + 1])
   if how then
     redis.call('HSET', schedules, 'ended ' .. open[at], string.format('%s %.0f', how, now))
     redis.call('HDEL', runs, open[at])

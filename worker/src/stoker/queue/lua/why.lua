@@ -5,18 +5,17 @@
 -- Returns {now_ms, paused 0|1, come_back_ms (when the rate limit lets the next go; 0 none is held back), tasks before it (-1: not in line),
 --          suspect 0|1, overdue tasks, wish to cancel it (ms, 0 none), rate * 1000, {what live workers say of themselves}, live workers,
 --          concurrency key or '', how many of it may run, {ids that run with it}}
-local meta, ready, suspects, scheduled, cancels, lost, stats, workers, beats = unpack(KEYS, 1, 9)
-local p, id, most_workers, most_holders = parking(KEYS), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local id, most_workers, most_holders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local now = now_ms(meta)
+local now = now_ms()
 local held = redis.call('HMGET', meta, 'paused', 'watch_until')
-local limit = limits_of(p, {id})[id]
+local limit = limits_of({id})[id]
 
 local before = -1
-local parked = limit and redis.call('ZSCORE', p.places, id)
+local parked_at = limit and redis.call('ZSCORE', parked, id)
 local place = redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id)
-if parked then
-  before = redis.call('ZLEXCOUNT', p.line, members_of(limit.key), '(' .. turn_of(limit, tonumber(parked), id))
+if parked_at then
+  before = redis.call('ZLEXCOUNT', parked_by, members_of(limit.key), '(' .. turn_of(limit, tonumber(parked_at), id))
 elseif place then
   before = redis.call('ZCOUNT', ready, '-inf', '(' .. place) + redis.call('ZCOUNT', suspects, '-inf', '(' .. place)
 end
@@ -25,13 +24,13 @@ local alive = redis.call('ZRANGEBYSCORE', beats, now, '+inf', 'LIMIT', 0, most_w
 local holders = {}
 if limit then
   local from, to = members_of(limit.key)
-  for _, slot in ipairs(redis.call('ZRANGEBYLEX', p.running, from, to, 'LIMIT', 0, most_holders)) do
+  for _, slot in ipairs(redis.call('ZRANGEBYLEX', running_by, from, to, 'LIMIT', 0, most_holders)) do
     holders[#holders + 1] = string.sub(slot, #limit.key + 2)
   end
 end
 return {
   now, held[1] and 1 or 0, held[2] and tonumber(held[2]) > now and tonumber(held[2]) or 0, before,
   redis.call('HEXISTS', lost, id), redis.call('ZCOUNT', scheduled, '-inf', now),
-  tonumber(redis.call('HGET', cancels, id) or 0), math.floor(decayed_rate(stats, now) * 1000),
+  tonumber(redis.call('HGET', cancels, id) or 0), math.floor(decayed_rate(now) * 1000),
   columns(workers, alive), redis.call('ZCOUNT', beats, now, '+inf'), limit and limit.key or '', limit and limit.most or 0, holders,
 }

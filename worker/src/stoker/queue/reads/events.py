@@ -67,7 +67,7 @@ async def follow(redis: RedisClient, keys: Keys, after: str | None = None) -> As
 
 async def attend(redis: RedisClient, keys: Keys) -> str:
     """Have events written for the next AUDIENCE seconds. Returns the position of the newest."""
-    call = ScriptCall("attend", (keys.meta, keys.events), [round(AUDIENCE * 1000), round(KEPT * 1000)])
+    call = ScriptCall("attend", keys, [round(AUDIENCE * 1000), round(KEPT * 1000)])
     [newest] = await scripts.run(redis, call)
     return str(newest.decode())
 

@@ -1,17 +1,16 @@
 """Every read of a queue, and what a person may do to it. Shared by gateway, command line and operator."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor import examine
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.events import follow_all, latest
-from stoker.queue.reads.reader import PAGE, Reader
+from stoker.queue.reads.reader import PAGE, SETS, Reader
 from stoker.queue.reaping import Reaped, added, reap_host
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall
@@ -36,11 +35,7 @@ class Inspector(Reader):
 
     async def redrive(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Give dead tasks another life. Returns those that were dead."""
-
-        def keys(k: Keys) -> Sequence[str]:
-            return (k.dead, k.ready, k.attempts, k.lost, k.levels, k.meta, k.stats, k.wake, k.events)
-
-        return await self._dead_call("redrive", queue, keys, ids)
+        return await self._dead_call("redrive", queue, ids)
 
     async def redrive_all(
         self, queue: str, *, task: str = "", failure: str = "", per_second: float = 0.0, limit: int | None = None
@@ -70,20 +65,14 @@ class Inspector(Reader):
 
     async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Remove dead tasks for good. Returns those that were dead."""
-
-        def keys(k: Keys) -> Sequence[str]:
-            columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.limits, *k.story)
-            return (k.dead, *columns, k.meta, k.events, k.members, k.outbox)
-
-        return await self._dead_call("discard", queue, keys, ids)
+        return await self._dead_call("discard", queue, ids)
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: waiting ones at once, running ones when their worker hears of it with its next heartbeat."""
         pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
         answers = [Cancellation.UNKNOWN] * len(ids)
         for place in await self.partitions.places(queue) if ids else []:
-            keys = self._cancel_keys(place)
-            replies = await scripts.run(self._redis, *(ScriptCall("cancel", keys, page) for page in pages))
+            replies = await scripts.run(self._redis, *(ScriptCall("cancel", self._keys(place), page) for page in pages))
             words = [Cancellation(word.decode()) for reply in replies for word in reply]
             answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
         return answers
@@ -114,12 +103,8 @@ class Inspector(Reader):
         if state is TaskState.RUNNING:
             raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
         for partition in await self.partitions.places(queue):
-            k = self._keys(partition)
-            for place in reversed(self._places(partition, state)):  # parked ones first, or they would come back in line
-                line = (k.ready, k.suspects, k.wake)
-                columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.results, *k.story)
-                keys = (place, *line, k.uniques, k.claims, k.meta, k.events, *columns, k.members, k.outbox, *k.parking)
-                call = ScriptCall("purge", keys, [PURGED_AT_ONCE])
+            for place in reversed(SETS[state]):  # parked ones first, or they would come back in line
+                call = ScriptCall("purge", self._keys(partition), [place, PURGED_AT_ONCE])
                 while gone := (await scripts.run(self._redis, call))[0]:
                     yield gone
 
@@ -148,15 +133,9 @@ class Inspector(Reader):
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
         places = [self._keys(place) for place in await self.partitions.places(queue)]
-        calls = [ScriptCall("pause", (k.meta, k.ready, k.suspects, k.scheduled, k.wake, k.events), [int(paused)]) for k in places]
+        calls = [ScriptCall("pause", keys, [int(paused)]) for keys in places]
         before = await scripts.run(self._redis, *calls)
         return all(before) if paused else any(before)
-
-    def _cancel_keys(self, place: str) -> tuple[str, ...]:
-        k = self._keys(place)
-        places = (k.ready, k.suspects, k.scheduled, k.leases, k.cancelled, k.cancels)
-        columns = (k.tasks, k.attempts, k.lost, k.levels, k.errors, k.meta, k.stats, k.uniques, k.claims)
-        return (*places, *columns, k.wake, k.events, k.members, k.outbox, *k.parking)
 
     async def _dead_matching(self, place: str, task: str, failure: str) -> list[str]:
         names = [task_id.decode() for task_id in await ask(self._redis, "ZRANGE", self._keys(place).dead, 0, -1)]
@@ -170,9 +149,9 @@ class Inspector(Reader):
                     found.append(status.id)
         return found
 
-    async def _dead_call(self, script: str, queue: str, keys: Callable[[Keys], Sequence[str]], ids: Sequence[str]) -> list[str]:
+    async def _dead_call(self, script: str, queue: str, ids: Sequence[str]) -> list[str]:
         places = await self.partitions.places(queue) if ids else []
         pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
-        calls = [ScriptCall(script, keys(self._keys(place)), page) for place in places for page in pages]
+        calls = [ScriptCall(script, self._keys(place), page) for place in places for page in pages]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [task_id.decode() for reply in replies for task_id in reply]

@@ -1,6 +1,6 @@
 """Every read of a queue. `Inspector` adds what a person may do to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -23,6 +23,15 @@ from stoker.rules.why import Explanation, Facts, explain
 PAGE = 50
 UNREADABLE = "(unreadable envelope)"
 
+SETS: Mapping[TaskState, tuple[str, ...]] = {
+    TaskState.READY: ("suspects", "ready", "parked"),
+    TaskState.RUNNING: ("leases",),
+    TaskState.SCHEDULED: ("scheduled",),
+    TaskState.DEAD: ("dead",),
+    TaskState.SUCCEEDED: ("done",),
+    TaskState.CANCELLED: ("cancelled",),
+}
+"""The sorted sets of `Keys` whose members are in a state."""
 
 _STATES = {
     "scheduled": TaskState.SCHEDULED,
@@ -68,7 +77,7 @@ class Reader:
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
         """All of these queues in one round trip; `due` looks `horizon` seconds ahead."""
-        calls = [ScriptCall("stats", self._stats_keys(queue), [round(horizon * 1000)]) for queue in queues]
+        calls = [ScriptCall("stats", self._keys(queue), [round(horizon * 1000)]) for queue in queues]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
@@ -94,9 +103,7 @@ class Reader:
     async def explain(self, queue: str, task_id: str) -> Explanation:
         """Why this task is where it is, and when it will have ended. Raises NotFound."""
         places = await self.partitions.places(queue)
-        calls = [
-            [ScriptCall("task", self._task_keys(place), [task_id, 1]), why_call(self._keys(place), task_id)] for place in places
-        ]
+        calls = [[ScriptCall("task", self._keys(place), [task_id, 1]), why_call(self._keys(place), task_id)] for place in places]
         replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
         for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
             if found:
@@ -107,49 +114,28 @@ class Reader:
         """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
         ids: list[bytes] = []
         first = cursor
-        for place in self._places(queue, state):
+        for place in SETS[state]:
+            key = getattr(self._keys(queue), place)
             last = first + limit - len(ids) - 1
             command = "ZREVRANGE" if state.final else "ZRANGE"
-            found = await ask(self._redis, command, place, first, last) if last >= first else []
-            first = max(0, first - await ask(self._redis, "ZCARD", place))
+            found = await ask(self._redis, command, key, first, last) if last >= first else []
+            first = max(0, first - await ask(self._redis, "ZCARD", key))
             ids += found
         found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
 
     async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
-        calls = [ScriptCall("task", self._task_keys(place), [task_id, 1]) for place in places]
+        calls = [ScriptCall("task", self._keys(place), [task_id, 1]) for place in places]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
-        calls = [ScriptCall("task", self._task_keys(queue), [task_id, 0]) for task_id in ids]
+        calls = [ScriptCall("task", self._keys(queue), [task_id, 0]) for task_id in ids]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_status(queue, task_id, reply) for task_id, reply in zip(ids, replies, strict=True) if reply]
 
-    def _places(self, queue: str, state: TaskState) -> tuple[str, ...]:
-        """The sorted sets whose members are in this state."""
-        k = self._keys(queue)
-        return {
-            TaskState.READY: (k.suspects, k.ready, k.parked),
-            TaskState.RUNNING: (k.leases,),
-            TaskState.SCHEDULED: (k.scheduled,),
-            TaskState.DEAD: (k.dead,),
-            TaskState.SUCCEEDED: (k.done,),
-            TaskState.CANCELLED: (k.cancelled,),
-        }[state]
-
     def _keys(self, queue: str) -> Keys:
         return Keys(self._namespace, queue)
-
-    def _stats_keys(self, queue: str) -> tuple[str, ...]:
-        k = self._keys(queue)
-        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (*places, k.stats, k.beats, k.meta, k.inbox, k.parked, k.upcoming, k.outbox)
-
-    def _task_keys(self, queue: str) -> tuple[str, ...]:
-        k = self._keys(queue)
-        places = (k.ready, k.suspects, k.leases, k.scheduled, k.dead, k.done, k.cancelled)
-        return (k.tasks, *places, k.owners, k.attempts, k.lost, k.errors, k.results, *k.story, *k.parking)
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:

@@ -14,9 +14,8 @@ HOLDERS = 20
 _hand = msgspec.json.Decoder(WorkerInfo)
 
 
-def why_call(k: Keys, task_id: str) -> ScriptCall:
+def why_call(keys: Keys, task_id: str) -> ScriptCall:
     """Ask what holds a task where it is."""
-    keys = (k.meta, k.ready, k.suspects, k.scheduled, k.cancels, k.lost, k.stats, k.workers, k.beats, *k.parking)
     return ScriptCall("why", keys, [task_id, HANDS, HOLDERS])
 
 

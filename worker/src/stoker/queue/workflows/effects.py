@@ -54,22 +54,14 @@ def entomb(message: Message) -> bytes:
     return _join(b"entomb", message.id, encode(message))
 
 
-def items_keys(k: Keys) -> tuple[str, ...]:
-    """The keys of the scripts that perform items."""
-    return (
-        *(k.tasks, k.ready, k.scheduled, k.levels, k.dead, k.cancelled, k.errors, k.meta, k.stats, k.wake, k.uniques, k.claims),
-        *(k.limits, k.outbox, k.members, k.joins, k.waiting, k.arrivals, k.relayed, k.events),
-    )
-
-
 def relay_call(k: Keys, items: Sequence[Keyed]) -> ScriptCall:
     """Perform what an outbox had for this queue."""
-    return ScriptCall("relay", items_keys(k), _arguments(items))
+    return ScriptCall("relay", k, _arguments(items))
 
 
 def launch_call(k: Keys, items: Sequence[Keyed]) -> ScriptCall:
     """Perform what begins a workflow."""
-    return ScriptCall("launch", items_keys(k), _arguments(items))
+    return ScriptCall("launch", k, _arguments(items))
 
 
 def _arguments(items: Sequence[Keyed]) -> list[Argument]:

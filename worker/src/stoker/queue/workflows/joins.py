@@ -32,7 +32,7 @@ class Joins:
     async def waits(self, queue: str, join: str, most: int) -> Waits | None:
         """What this join waits for, naming `most` members; None where it does not wait."""
         keys = [Keys(self._namespace, place) for place in await self._partitions.places(queue)]
-        replies = await scripts.run(self._redis, *(ScriptCall("missing", (k.waiting, k.arrivals), [join, most]) for k in keys))
+        replies = await scripts.run(self._redis, *(ScriptCall("missing", k, [join, most]) for k in keys))
         return next((Waits(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
 
     async def entomb(self, queue: str, graves: Sequence[tuple[Kind, Message]]) -> None:

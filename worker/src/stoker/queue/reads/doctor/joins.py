@@ -10,7 +10,7 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.reads.doctor.finding import Finding, count
 from stoker.queue.reads.doctor.steps import STEP
 from stoker.queue.scripts import ScriptCall
-from stoker.queue.workflows.effects import US, Keyed, items_keys, part, relay_call
+from stoker.queue.workflows.effects import US, Keyed, part, relay_call
 from stoker.queue.workflows.outbox import Waiting, entries_of
 from stoker.redis.client import RedisClient, ask, scan
 from stoker.rules.plan import MAX_MEMBERS, Chain, Group, read_entry
@@ -34,7 +34,7 @@ async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
     """A join that is counted wrong is counted anew; one whose members are gone is broken as if they had been purged."""
     sizes = await _sizes(redis, keys)
     for batch in _batches(sizes):
-        call = ScriptCall("examine_joins", items_keys(keys), [int(mend), *batch])
+        call = ScriptCall("examine_joins", keys, [int(mend), *batch])
         [troubles] = await scripts.run(redis, call)
         for join, trouble in zip(batch, troubles, strict=True):
             if trouble:
@@ -94,7 +94,7 @@ async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, s
     found: dict[str, set[int]] = {}
     for at in range(0, len(names), STEP):
         some = names[at : at + STEP]
-        replies = await scripts.run(redis, *(ScriptCall("missing", (k.waiting, k.arrivals), [join, MAX_MEMBERS]) for join in some))
+        replies = await scripts.run(redis, *(ScriptCall("missing", k, [join, MAX_MEMBERS]) for join in some))
         found |= {join: set(reply[2:]) for join, reply in zip(some, replies, strict=True)}
     return found
 

@@ -41,12 +41,8 @@ async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes,
 
 
 async def _judge(redis: RedisClient, k: Keys, batch: list[tuple[str, bytes, bytes]], *, mend: bool) -> list[Finding]:
-    keys = (
-        *(k.tasks, k.leases, k.ready, k.suspects, k.lost, k.claims, k.uniques, k.workers, k.beats, k.joins, k.waiting, k.arrivals),
-        *(k.meta, k.stats, k.wake, k.relayed, *k.parking),
-    )
     arguments = [int(mend), round(MEMORY * 1000), *(part for kind, mark, _ in batch for part in (kind, mark))]
-    [troubles] = await scripts.run(redis, ScriptCall("examine_marks", keys, arguments))
+    [troubles] = await scripts.run(redis, ScriptCall("examine_marks", k, arguments))
     found = zip(batch, troubles, strict=True)
     return [Finding(name.decode(errors="replace"), trouble.decode(), mend) for (_, _, name), trouble in found if trouble]
 

@@ -44,7 +44,7 @@ def name_of(entry: Waiting) -> str:
 async def _bury(redis: RedisClient, k: Keys, entry: Waiting, error: Invalid) -> bool:
     """Make it a dead letter, unless another has taken it away meanwhile."""
     letter = dead_letter(name_of(entry), UNREADABLE, entry.fields, k.queue, milliseconds(system), str(error))
-    [[answer]] = await scripts.run(redis, intake_call(k, k.outbox, {entry.number: ("bury", letter)}))
+    [[answer]] = await scripts.run(redis, intake_call(k, {entry.number: ("bury", letter)}, "outbox"))
     if answer == b"dead":
         await count(redis, k)
     return bool(answer == b"dead")

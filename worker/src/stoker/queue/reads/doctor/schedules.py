@@ -46,7 +46,7 @@ async def schedules(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncItera
     for name, remedy in wrong.items():
         definition, paused, moment, due = states[name]
         arguments += [name, definition, int(paused), moment, due, remedy.verb, *remedy.planned]
-    call = ScriptCall("examine_schedules", (keys.schedules, keys.upcoming, keys.runs, keys.stats), arguments)
+    call = ScriptCall("examine_schedules", keys, arguments)
     [true] = await scripts.run(redis, call)
     for (name, remedy), is_so in zip(wrong.items(), true, strict=True):
         if is_so:

@@ -30,7 +30,9 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
         k.claims,
         k.limits,
         k.members,
-        *k.story,
+        k.history,
+        k.progress,
+        k.logs,
     )
     for key in columns:
         async for task_id, _ in scan(redis, "HSCAN", key, STEP):
@@ -41,8 +43,5 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
 
 
 async def _judge(redis: RedisClient, k: Keys, ids: Sequence[bytes], *, mend: bool) -> list[Finding]:
-    places = (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled)
-    columns = (k.owners, k.attempts, k.lost, k.levels, k.errors, k.results, k.cancels)
-    keys = (k.tasks, *places, *columns, k.meta, k.stats, k.wake, k.uniques, k.claims, *k.story, k.members, k.outbox, *k.parking)
-    [troubles] = await scripts.run(redis, ScriptCall("examine", keys, [int(mend), *ids]))
+    [troubles] = await scripts.run(redis, ScriptCall("examine", k, [int(mend), *ids]))
     return [Finding(task_id.decode(), trouble.decode(), mend) for task_id, trouble in zip(ids, troubles, strict=True) if trouble]

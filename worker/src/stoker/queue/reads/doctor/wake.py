@@ -31,5 +31,5 @@ async def look(redis: RedisClient, k: Keys, *, mend: bool = False, fence: int | 
     """The queue's time in ms, and the fence counter where nobody is awake; -1 where somebody is."""
     arguments = [int(mend), "" if fence is None else fence, round(SLACK * 1000)]
     reply: list[Any]
-    [reply] = await scripts.run(redis, ScriptCall("examine_wake", (k.ready, k.meta, k.wake, k.stats), arguments))
+    [reply] = await scripts.run(redis, ScriptCall("examine_wake", k, arguments))
     return reply[0], reply[1]
