@@ -9,7 +9,7 @@ from redis import ResponseError
 from redis.asyncio import Redis
 
 from stoker.manifest import Keep, Lease, RateLimit, Retention
-from stoker.queue.broker import Broker, Entry, pulse
+from stoker.queue.broker import Broker, pulse
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.inspector import Inspector
@@ -19,6 +19,7 @@ from stoker.queue.settlements import Settlement
 from stoker.redis.client import RedisClient, Routed
 from stoker.redis.connect import connect
 from stoker.redis.replies import ErrorReply
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Succeed, Transition
@@ -65,7 +66,7 @@ class Line:
     async def enqueue(
         self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0, limit: Limit | None = None
     ) -> list[Receipt]:
-        return await self.broker.enqueue([Entry(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids])
+        return await self.broker.enqueue([Admission(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids])
 
     async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
         return (await self.look(room, worker, holds_suspect=holds_suspect)).deliveries

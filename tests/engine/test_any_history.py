@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from stoker.queue.broker import Entry
 from stoker.queue.inbox import Inbox
 from stoker.queue.records import Delivery
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.unique import Claim, Until
@@ -73,7 +73,7 @@ class AnyHistory(RuleBasedStateMachine):
         ids = [f"{(self.number + offset) * 37 % 1000:03}" for offset in range(count)]
         self.number += count
         new = [task_id for task_id in ids if task_id not in self.places]
-        self.run(self.line.broker.enqueue([Entry(message(task_id, priority), delay, limit=limit) for task_id in ids]))
+        self.run(self.line.broker.enqueue([Admission(message(task_id, priority), delay, limit=limit) for task_id in ids]))
         for task_id in new:
             self.places[task_id] = "scheduled" if delay else "ready"
             self.priority[task_id] = priority
@@ -86,7 +86,7 @@ class AnyHistory(RuleBasedStateMachine):
     def enqueue_the_only_one_of_its_kind(self, kind: str, until: Until, delay: float) -> None:
         task_id, holder = f"{self.number * 37 % 1000:03}", self.claims.get(kind)
         self.number += 1
-        [receipt] = self.run(self.line.broker.enqueue([Entry(message(task_id), delay, claim=Claim(kind, until, FOR_EVER))]))
+        [receipt] = self.run(self.line.broker.enqueue([Admission(message(task_id), delay, claim=Claim(kind, until, FOR_EVER))]))
         assert (receipt.id, receipt.duplicate) == (holder or task_id, holder is not None)
         if holder:
             return

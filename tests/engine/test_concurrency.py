@@ -2,9 +2,9 @@
 
 import pytest
 
-from stoker.queue.broker import Entry
 from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Cancellation
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.states import TaskState
@@ -155,7 +155,7 @@ async def test_purging_leaves_no_traces(line: Line, state: TaskState) -> None:
 
 async def test_parking_many_leaves_room_for_others(line: Line) -> None:
     """A long line of one key does not keep the workers from what stands behind it."""
-    await line.broker.enqueue([Entry(message(f"{number:04}"), limit=ONE) for number in range(450)])
+    await line.broker.enqueue([Admission(message(f"{number:04}"), limit=ONE) for number in range(450)])
     await line.enqueue("other")
     found, looks = await line.order(4), 1
     while "other" not in found:

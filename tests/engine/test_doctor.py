@@ -7,13 +7,14 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from stoker.queue.broker import Broker, Entry
+from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.effects import Keyed, pack, relay_call
 from stoker.queue.workflows.outbox import Outbox
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.items import Arrive, Item, Join, Send, begin
 from stoker.rules.message import decode
@@ -96,7 +97,7 @@ async def test_who_was_nowhere_keeps_its_priority(line: Line) -> None:
 
 
 async def with_a_key(line: Line, *ids: str) -> None:
-    await line.broker.enqueue([Entry(message(task_id), limit=PRINTER) for task_id in ids])
+    await line.broker.enqueue([Admission(message(task_id), limit=PRINTER) for task_id in ids])
 
 
 async def test_a_task_that_is_gone_holds_no_room_of_its_key(line: Line) -> None:
@@ -120,7 +121,7 @@ async def test_a_turn_of_nobody_is_taken_out_of_the_line(line: Line) -> None:
 async def test_parked_ones_whose_key_has_room_stand_in_line_again(line: Line) -> None:
     """Its worker has settled it, and what should have made way did not."""
     pool = Limit("pool", 3)
-    await line.broker.enqueue([Entry(message(f"t{number}"), limit=pool) for number in range(8)])
+    await line.broker.enqueue([Admission(message(f"t{number}"), limit=pool) for number in range(8)])
     running = await line.fetch()
     assert len(running) == 3
     await line.enqueue("other")
@@ -148,10 +149,10 @@ async def test_one_that_waits_for_its_turn_in_line_is_no_damage(line: Line) -> N
 
 async def test_a_claim_of_nobody_is_free_again(line: Line) -> None:
     claim = Claim("kind", "done", 1e6)
-    await line.broker.enqueue([Entry(message("holder"), claim=claim)])
+    await line.broker.enqueue([Admission(message("holder"), claim=claim)])
     await now(line.redis.hdel(line.keys.claims, "holder"))
     await is_found_and_mended(line, ("holder", "is said to claim to be the only one, and does not"))
-    [receipt] = await line.broker.enqueue([Entry(message("another"), claim=claim)])
+    [receipt] = await line.broker.enqueue([Admission(message("another"), claim=claim)])
     assert not receipt.duplicate
 
 

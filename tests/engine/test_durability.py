@@ -7,8 +7,8 @@ import pytest
 from stoker import Invalid, NotDurable, RedisRefused, Stoker
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
-from stoker.queue.broker import Entry
 from stoker.redis import durability
+from stoker.rules.admission import Admission
 from stoker.rules.durability import Durability
 from tests.engine.line import message, open_line
 from tests.redis_servers import Kind, running_valkey
@@ -25,8 +25,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durability, "PATIENCE", 0.5)
 
 
-def entries(*ids: str) -> list[Entry]:
-    return [Entry(message(task_id)) for task_id in ids]
+def entries(*ids: str) -> list[Admission]:
+    return [Admission(message(task_id)) for task_id in ids]
 
 
 @KINDS

@@ -9,9 +9,9 @@ import pytest
 
 from stoker.errors import RedisFull
 from stoker.manifest import Lease, Retention
-from stoker.queue.broker import Entry
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox, TakenIn
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.inbox_entry import KEPT_BYTES, MALFORMED
 from stoker.rules.message import MAX_PAYLOAD_BYTES, decode, id_of_key
 from stoker.rules.retry import Backoff, Jitter
@@ -170,7 +170,7 @@ async def test_taken_in_again_after_it_ran_it_does_not_run_again(line: Line) -> 
 
 
 async def test_the_same_task_under_its_id_is_enqueued_once(line: Line) -> None:
-    await line.broker.enqueue([Entry(message("mine", a=1))])
+    await line.broker.enqueue([Admission(message("mine", a=1))])
     for payload in ('{"a":1}', '{ "a" : 1 }'):
         await leave(line, task="add", id="mine", payload=payload)
     assert await inbox(line).take_in() == TakenIn(2, 0, [])

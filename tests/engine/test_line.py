@@ -6,8 +6,9 @@ import time
 import pytest
 
 from stoker.errors import Conflict
-from stoker.queue.broker import ENQUEUED_AT_ONCE, Entry
+from stoker.queue.broker import ENQUEUED_AT_ONCE
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.states import TaskState
 from tests.engine.line import DONE, Line, message, now
 
@@ -98,7 +99,7 @@ async def test_an_id_stays_taken_while_its_task_runs_and_while_its_result_is_kep
 
 async def test_another_task_under_the_same_id_is_a_conflict_and_the_others_go_in(line: Line) -> None:
     await line.enqueue("b")
-    entries = [Entry(message("a")), Entry(message("b", x=1)), Entry(message("c"))]
+    entries = [Admission(message("a")), Admission(message("b", x=1)), Admission(message("c"))]
     with pytest.raises(Conflict, match="'b'"):
         await line.broker.enqueue(entries)
     assert await line.order() == ["b", "a", "c"]
@@ -106,7 +107,9 @@ async def test_another_task_under_the_same_id_is_a_conflict_and_the_others_go_in
 
 async def test_an_offer_says_of_every_entry_what_became_of_it(line: Line) -> None:
     await line.enqueue("b")
-    taken, conflict, delayed = await line.broker.offer([Entry(message("a")), Entry(message("b", x=1)), Entry(message("c"), 5)])
+    taken, conflict, delayed = await line.broker.offer(
+        [Admission(message("a")), Admission(message("b", x=1)), Admission(message("c"), 5)]
+    )
     assert isinstance(conflict, Conflict)
     assert not isinstance(taken, Conflict)
     assert not isinstance(delayed, Conflict)
@@ -212,11 +215,12 @@ async def test_an_enqueue_wakes_a_worker_that_blocks(line: Line) -> None:
 async def test_two_queues_do_not_meet(line: Line, redis_url: str) -> None:
     from stoker.queue.broker import Broker
     from stoker.queue.keys import Keys
+    from stoker.rules.admission import Admission
 
     await line.enqueue("a")
     redis = connect(redis_url)
     other = Broker(redis, Keys("test", "sms"))
-    await other.enqueue([Entry(message("a", x=1))])
+    await other.enqueue([Admission(message("a", x=1))])
     await other.register()
     await line.broker.register()
     await redis.aclose()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.manifest import RateLimit
-from stoker.queue.broker import Entry
+from stoker.rules.admission import Admission
 from stoker.rules.ratelimit import Meter, allowed, let_go
 from tests.engine.line import DONE, Line, message, now, open_line
 from tests.redis_servers import Valkey
@@ -162,7 +162,7 @@ async def meter(line: Line) -> Meter:
 def test_the_script_does_the_arithmetic(shared_valkey: Valkey, per_second: int, burst: int, visits: list[tuple[int, int]]) -> None:
     async def story() -> None:
         async with limited(shared_valkey.url, RateLimit(per_second, burst)) as line:
-            await line.broker.enqueue([Entry(message(f"{number:03}")) for number in range(200)])
+            await line.broker.enqueue([Admission(message(f"{number:03}")) for number in range(200)])
             told: list[tuple[int, int]] = []
             for pause, room in visits:
                 await line.pass_time(pause / 1000)

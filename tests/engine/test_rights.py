@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
-from stoker.queue.broker import Broker, Entry
+from stoker.queue.broker import Broker
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
@@ -25,6 +25,7 @@ from stoker.queue.scripts import PRELUDE, run
 from stoker.queue.workflows.effects import Keyed, pack, relay_call
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.items import AT_ONCE, begin
 from stoker.rules.message import Message
@@ -315,7 +316,7 @@ def redis_server() -> Iterator[Server]:
 async def test_another_namespace_is_out_of_reach(server: Server):
     async with let_in(server, "worker") as line:
         stranger = Broker(line.redis, Keys("elsewhere", QUEUE))
-        for call in (stranger.register(), stranger.enqueue([Entry(message("a"))])):
+        for call in (stranger.register(), stranger.enqueue([Admission(message("a"))])):
             with pytest.raises(RedisRefused, match="lacks a right"):
                 await call
 

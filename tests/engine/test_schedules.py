@@ -7,8 +7,8 @@ import pytest
 from msgspec import Raw
 
 from stoker.errors import Invalid, NotFound
-from stoker.queue.broker import Entry
 from stoker.queue.schedules import HOLD, MOST, TASKQUEUE, Schedules, ScheduleStatus
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import decode
 from stoker.rules.schedule import Definition, Timing, cron, every, run_id
@@ -332,7 +332,7 @@ async def test_an_id_that_is_taken_does_not_stop_the_clock(line: Line, schedules
 
 
 async def test_concurrency_keys_hold_for_runs(line: Line, schedules: Schedules) -> None:
-    await line.broker.enqueue([Entry(message("x"), limit=Limit("printer", 1))])
+    await line.broker.enqueue([Admission(message("x"), limit=Limit("printer", 1))])
     await line.fetch()
     await declare(schedules, definition(limit=Limit("printer", 1)))
     await at_next(line, schedules)

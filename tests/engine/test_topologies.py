@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from stoker.errors import RedisRefused, RedisUnavailable
-from stoker.queue.broker import Broker, Entry, pulse
+from stoker.queue.broker import Broker, pulse
 from stoker.queue.health import check_server
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import run_blocking
 from stoker.redis.connect import ThreadClient, connect
+from stoker.rules.admission import Admission
 from stoker.rules.states import TaskState
 from tests.engine.line import DONE, Line, message, open_line
 from tests.redis_servers import Kind, Valkey, running_valkey
@@ -107,7 +108,7 @@ async def test_queues_on_all_nodes_are_read_at_once(cluster: ClusterOf):
     redis = connect(cluster.url)
     async with open_line(cluster.url) as line:
         for size, queue in enumerate(QUEUES, 1):
-            await Broker(redis, Keys("test", queue)).enqueue([Entry(message(f"t{number}")) for number in range(size)])
+            await Broker(redis, Keys("test", queue)).enqueue([Admission(message(f"t{number}")) for number in range(size)])
         assert len({cluster.owner(Keys("test", queue).ready).port for queue in QUEUES}) == 3
         found = await line.inspector.stats(QUEUES)
         assert [(stats.queue, stats.ready) for stats in found] == list(zip(QUEUES, range(1, 10), strict=True))

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from stoker.errors import Invalid, RedisFull, RedisUnavailable
-from stoker.queue.broker import Entry
 from stoker.queue.scripts import load
 from stoker.queue.settlements import Settlement
 from stoker.redis.connect import connect
 from stoker.redis.url import without_password
+from stoker.rules.admission import Admission
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import TaskState
 from tests.engine.line import DONE, FAILURE, Line, message, now, open_line
@@ -73,7 +73,7 @@ async def test_one_unreadable_envelope_does_not_hide_the_others(line: Line) -> N
 async def test_an_id_taken_by_an_unreadable_envelope_is_a_conflict(line: Line) -> None:
     await line.enqueue("a")
     await now(line.redis.hset(line.keys.tasks, "a", b"not JSON"))
-    [outcome] = await line.broker.offer([Entry(message("a"))])
+    [outcome] = await line.broker.offer([Admission(message("a"))])
     assert isinstance(outcome, Exception)
 
 

@@ -6,8 +6,8 @@ import itertools
 import pytest
 
 from stoker.errors import Conflict
-from stoker.queue.broker import Entry
 from stoker.queue.records import Receipt
+from stoker.rules.admission import Admission
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
@@ -26,7 +26,7 @@ def verb(transition: Transition) -> str:
 
 
 async def enqueue(line: Line, task_id: str, until: Until = "done", delay: float = 0.0, kind: str = "kind") -> Receipt:
-    [receipt] = await line.broker.enqueue([Entry(message(task_id), delay, claim=Claim(kind, until, TTL))])
+    [receipt] = await line.broker.enqueue([Admission(message(task_id), delay, claim=Claim(kind, until, TTL))])
     return receipt
 
 
@@ -57,7 +57,7 @@ async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:
     await enqueue(line, "a")
     assert await enqueue(line, "a") == Receipt("a", None, duplicate=True)
     with pytest.raises(Conflict):
-        await line.broker.enqueue([Entry(message("a", other=1), claim=Claim("kind", "done", TTL))])
+        await line.broker.enqueue([Admission(message("a", other=1), claim=Claim("kind", "done", TTL))])
     assert await kept_out_by(line, "a")
     [first] = await line.fetch()
     await line.settle(first, DONE)
@@ -67,7 +67,7 @@ async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:
 
 async def test_within_one_batch_the_first_wins(line: Line) -> None:
     claim = Claim("kind", "done", TTL)
-    receipts = await line.broker.enqueue([Entry(message(f"t{n}"), claim=claim if n % 2 else None) for n in range(6)])
+    receipts = await line.broker.enqueue([Admission(message(f"t{n}"), claim=claim if n % 2 else None) for n in range(6)])
     assert [receipt.id for receipt in receipts] == ["t0", "t1", "t2", "t1", "t4", "t1"]
     assert await line.order() == ["t0", "t1", "t2", "t4"]
 

@@ -8,13 +8,13 @@ import pytest
 
 from stoker.errors import RedisUnavailable
 from stoker.queue.batching import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Batching, Outcomes
-from stoker.queue.broker import Entry
 from stoker.queue.records import Receipt
+from stoker.rules.admission import Admission
 from tests.waiting import until
 
 
-def entries(*names: str) -> list[Entry]:
-    return cast(list[Entry], list(names))
+def entries(*names: str) -> list[Admission]:
+    return cast(list[Admission], list(names))
 
 
 class Road:
@@ -29,7 +29,7 @@ class Road:
         """As many are on their way as may be at once, and everyone else has asked."""
         await until(lambda: len(self.trips) == UNDER_WAY_AT_ONCE)
 
-    async def offer(self, party: Sequence[Entry]) -> Outcomes:
+    async def offer(self, party: Sequence[Admission]) -> Outcomes:
         names = [str(entry) for entry in cast(list[str], party)]
         self.trips.append(names)
         await self.open.wait()

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 
-from stoker.queue.broker import Broker, Entry
+from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.settlements import Settlement
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.message import IdFactory, Message, encode_payload
 from stoker.rules.settle import Succeed
 from tests.operator.apiserver import ApiServer, process
@@ -188,7 +189,7 @@ class Queue:
         now = int(time.time() * 1000)
         payload = encode_payload({})
         messages = [Message(self._ids(), "noop", payload, self.queue, now) for _ in range(count)]
-        await self.broker.enqueue([Entry(message) for message in messages])
+        await self.broker.enqueue([Admission(message) for message in messages])
 
     async def drain(self) -> int:
         """Run everything, as a worker would. Returns how many tasks there were."""

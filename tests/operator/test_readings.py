@@ -1,8 +1,9 @@
 """The operator looks into Redis: what it cannot read of one queue does not blind it for the others."""
 
-from stoker.queue.broker import Broker, Entry
+from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.message import Message, encode_payload
 from stoker_operator.readings import Readings
 from stoker_operator.roster import Reading
@@ -18,7 +19,7 @@ async def test_a_cluster_that_has_lost_a_node_is_read_as_far_as_it_goes() -> Non
         queues = {cluster.owner(Keys("stoker", name).ready).port: name for name in map("queue-{}".format, range(40))}
         redis = connect(cluster.url)
         for name in queues.values():
-            await Broker(redis, Keys("stoker", name)).enqueue([Entry(Message("a", "t", encode_payload({}), name, 0))])
+            await Broker(redis, Keys("stoker", name)).enqueue([Admission(Message("a", "t", encode_payload({}), name, 0))])
         await redis.aclose()
         lost, *left = cluster.masters
         readings = Readings("stoker", 2.0)

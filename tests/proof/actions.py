@@ -6,13 +6,14 @@ from itertools import count
 from msgspec import UNSET, Raw
 
 from stoker.errors import Conflict
-from stoker.queue.broker import Entry, pulse
+from stoker.queue.broker import pulse
 from stoker.queue.progress import Note
 from stoker.queue.records import Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.effects import Keyed, launch_call, pack
 from stoker.queue.workflows.outbox import Homed, Waiting
+from stoker.rules.admission import Admission
 from stoker.rules.items import Arrive, Item, Join, Send, Start, begin, follow
 from stoker.rules.message import decode, digest, encode
 from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, read_entry, read_onward
@@ -35,7 +36,7 @@ def answers(found: object, expected: object) -> None:
     hold("the answer is the model's", found == expected, f"{found}, must be {expected}")
 
 
-def offer(world: World, entries: Sequence[Entry]) -> None:
+def offer(world: World, entries: Sequence[Admission]) -> None:
     found = world.call(world.line.broker.offer(entries))
     wishes = [as_wish(entry) for entry in entries]
     expected = world.model.enqueue(wishes, world.now)
@@ -47,7 +48,7 @@ def offer(world: World, entries: Sequence[Entry]) -> None:
     answers([_answer(entry.message.id, got) for entry, got in zip(entries, found, strict=True)], expected)
 
 
-def as_wish(entry: Entry) -> Wish:
+def as_wish(entry: Admission) -> Wish:
     claim = (entry.claim.until[0], entry.claim.digest, round(entry.claim.ttl * 1000)) if entry.claim else None
     task = entry.message
     return Wish(task.id, encode(task), task.priority, round(entry.delay * 1000), round(entry.run_at * 1000), claim)

@@ -49,8 +49,8 @@ BUGS = (
     Bug(
         "a delay is counted by the client's clock",
         "broker.py",
-        "_ms(entry.delay), _ms(entry.run_at))",
-        '0, _ms(__import__("time").time() + entry.delay if entry.delay else entry.run_at))',
+        "to_ms(admission.delay), to_ms(admission.run_at))",
+        '0, to_ms(__import__("time").time() + admission.delay if admission.delay else admission.run_at))',
     ),
     Bug(
         "time goes back with the server's clock",

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from stoker.queue.broker import Entry
 from stoker.queue.records import Delivery
+from stoker.rules.admission import Admission
 from tests.engine.line import message
 from tests.proof.actions import beat_with, cancel_one, ended, offer, reap_all, take_turn
 from tests.proof.histories import Found
@@ -82,7 +82,7 @@ def moves(world: World, used: Used) -> Iterator[tuple[str, Act, Used]]:
     for task_id in TASKS:
         if task_id not in used.enqueued:
             delay = 10.0 if task_id == "b" else 0.0
-            entry = Entry(message(task_id), delay)
+            entry = Admission(message(task_id), delay)
             yield f"enqueue {task_id}", partial(offer, entries=[entry]), used._replace(enqueued=used.enqueued | {task_id})
     for at in WORKERS:
         name = world.workers[at].name

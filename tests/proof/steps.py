@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from stoker.errors import StokerError
-from stoker.queue.broker import Entry
 from stoker.queue.reads.events import attend
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.workflows.outbox import Outbox
+from stoker.rules.admission import Admission
 from stoker.rules.items import Send, Start
 from stoker.rules.plan import Entry as OutboxEntry
 from stoker.rules.plan import Link, Origin
@@ -91,23 +91,23 @@ def names() -> Iterator[str]:
 def enqueue(world: World, pick: Pick) -> None:
     """One to three tasks in a call; new ones mostly, and such as are there already, with the same or another payload."""
     known, priority = sorted(world.model.items), pick(PRIORITIES)
-    entries = [Entry(message(f"{next(world.numbers) * 37 % 1000:03}", priority), delay=pick(DELAYS) / 1000)]
+    entries = [Admission(message(f"{next(world.numbers) * 37 % 1000:03}", priority), delay=pick(DELAYS) / 1000)]
     match pick(("one", "two", "then", "again", "other", "reused", "the only", "the only")):
         case "two":
-            entries.append(Entry(message(f"{next(world.numbers) * 37 % 1000:03}", pick(PRIORITIES))))
+            entries.append(Admission(message(f"{next(world.numbers) * 37 % 1000:03}", pick(PRIORITIES))))
         case "then":
             moment = (world.clock.now + pick((5 * SECOND, -5 * SECOND, 1, 0))) / 1000
-            entries[0] = Entry(entries[0].message, run_at=moment)
+            entries[0] = Admission(entries[0].message, run_at=moment)
         case "the only":
             claim = Claim(pick(("a", "b")), pick(UNTIL), pick((1e6, 1e6, 12.0)))
             entries[0] = replace(entries[0], claim=claim)
         case "again" if known:
             same = world.model.items[pick(known)]
-            entries.append(Entry(message(same.id, same.priority), delay=pick(DELAYS) / 1000))
+            entries.append(Admission(message(same.id, same.priority), delay=pick(DELAYS) / 1000))
         case "other" if known:
-            entries.append(Entry(message(pick(known), other=True)))
+            entries.append(Admission(message(pick(known), other=True)))
         case "reused" if world.gone:
-            entries.append(Entry(message(pick(world.gone))))
+            entries.append(Admission(message(pick(world.gone))))
     offer(world, entries)
 
 

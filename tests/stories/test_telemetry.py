@@ -183,9 +183,10 @@ async def test_a_batch_is_one_span(app: Stoker, spans: InMemorySpanExporter) -> 
 
 
 async def test_a_traceparent_from_outside_that_is_none_does_no_harm(app: Stoker, spans: InMemorySpanExporter) -> None:
-    from stoker.queue.broker import Broker, Entry
+    from stoker.queue.broker import Broker
     from stoker.queue.keys import Keys
     from stoker.redis.connect import connect
+    from stoker.rules.admission import Admission
     from stoker.rules.message import Message, check_payload
 
     @app.task()
@@ -193,7 +194,7 @@ async def test_a_traceparent_from_outside_that_is_none_does_no_harm(app: Stoker,
 
     message = Message("x", "ship", check_payload(b"{}"), "default", 1, trace={"traceparent": "nonsense"})
     redis = connect(app.redis_url)
-    await Broker(redis, Keys(app.namespace, "default")).enqueue([Entry(message)])
+    await Broker(redis, Keys(app.namespace, "default")).enqueue([Admission(message)])
     await redis.aclose()
     async with working(app):
         await until(lambda: is_done(app, "x"))

@@ -16,7 +16,7 @@ from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, StokerError, TaskFailed
 from stoker.queue import scripts
 from stoker.queue.batching import Batching
-from stoker.queue.broker import ENQUEUED_AT_ONCE, Broker, Entry, taken
+from stoker.queue.broker import ENQUEUED_AT_ONCE, Broker, taken
 from stoker.queue.health import check_layout
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import located
@@ -27,6 +27,7 @@ from stoker.queue.workflows.joins import Joins
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
 from stoker.rules.durability import Durability
 from stoker.rules.items import Send, follow, size_of
 from stoker.rules.message import IdFactory
@@ -184,18 +185,20 @@ class Client:
         now = self._clock()
         return [_seen_by(*each, tries, now) for each in zip(calls, entries, outcomes, strict=True)]
 
-    def _offered(self, queue: str, entries: Sequence[Entry], durability: Durability) -> Awaitable[list[Receipt | Conflict]]:
+    def _offered(self, queue: str, entries: Sequence[Admission], durability: Durability) -> Awaitable[list[Receipt | Conflict]]:
         places, door = self._partitions.remembered(queue), self._doors.get((queue, durability))
         # Of a thousand that wait for the same answer, each awaits the door itself: a coroutine between is one more object.
         return door.offer(entries) if door and places == [queue] else self._offered_where(queue, entries, durability)
 
-    async def _offered_where(self, queue: str, entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+    async def _offered_where(self, queue: str, entries: Sequence[Admission], durability: Durability) -> list[Receipt | Conflict]:
         places = await self._partitions.places(queue)
         if len(places) > 1:
             return await self._spread(places, entries, durability)
         return await (await self._door(queue, durability)).offer(entries)
 
-    async def _spread(self, places: Sequence[str], entries: Sequence[Entry], durability: Durability) -> list[Receipt | Conflict]:
+    async def _spread(
+        self, places: Sequence[str], entries: Sequence[Admission], durability: Durability
+    ) -> list[Receipt | Conflict]:
         """Each to its partition, in order there."""
         parts: dict[str, list[int]] = {}
         for at, entry in enumerate(entries):
@@ -215,21 +218,21 @@ class Client:
         await broker.register()
         return self._doors.setdefault((place, durability), Batching(partial(broker.offer, durability=durability)))
 
-    def _entries(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Entry]:
+    def _entries(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Admission]:
         """What is sent for them. Of many, Redis has the first before the last is made."""
         make = partial(self._entry, milliseconds(self._clock), trace)
         return Lazy(make, calls) if len(calls) > ENQUEUED_AT_ONCE else list(map(make, calls))
 
-    def _entry(self, now: int, trace: dict[str, str], call: TaskCall) -> Entry:
+    def _entry(self, now: int, trace: dict[str, str], call: TaskCall) -> Admission:
         message = call.message(call.own_id or self._new_id(), call.created or now, trace)
-        return Entry(message, call.delay, call.run_at, call.claim, call.limit)
+        return Admission(message, call.delay, call.run_at, call.claim, call.limit)
 
 
 def _is_new(outcome: Receipt | Conflict) -> bool:
     return type(outcome) is Receipt and not outcome.duplicate
 
 
-def _seen_by(call: TaskCall, entry: Entry, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
+def _seen_by(call: TaskCall, entry: Admission, outcome: Receipt | Conflict, tries: int, now: float) -> Receipt | Conflict:
     """What the caller is to know: nothing of ids that it did not choose."""
     if isinstance(outcome, Conflict):
         if call.idempotency_key is None:

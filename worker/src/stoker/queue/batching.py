@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from stoker.errors import Conflict
-from stoker.queue.broker import Entry
 from stoker.queue.records import Receipt
 from stoker.redis.spin_wait import SpinWait
+from stoker.rules.admission import Admission
 
 Outcomes = list[Receipt | Conflict]
 UNDER_WAY_AT_ONCE = 2
@@ -19,14 +19,14 @@ GATHERED_AT_ONCE = 500
 
 
 class _Waiting(NamedTuple):
-    entries: Sequence[Entry]
+    entries: Sequence[Admission]
     outcomes: "asyncio.Future[Outcomes]"
 
 
 class Batching:
     """Belongs to one event loop. `offer` is the real thing; what it raises reaches everyone who shared the trip."""
 
-    def __init__(self, offer: Callable[[Sequence[Entry]], Awaitable[Outcomes]]) -> None:
+    def __init__(self, offer: Callable[[Sequence[Admission]], Awaitable[Outcomes]]) -> None:
         self._offer = offer
         self._loop = asyncio.get_running_loop()
         self._vigil = SpinWait()
@@ -34,7 +34,7 @@ class Batching:
         self._waiting: list[_Waiting] = []
         self._trips: set[asyncio.Task[None]] = set()
 
-    def offer(self, entries: Sequence[Entry]) -> Awaitable[Outcomes]:
+    def offer(self, entries: Sequence[Admission]) -> Awaitable[Outcomes]:
         """The outcomes of these entries, in order. To be awaited at once."""
         if not self._under_way and len(entries) == 1:
             return self._go_alone(entries)
@@ -45,11 +45,11 @@ class Batching:
         self._waiting.append(waiting)
         return waiting.outcomes
 
-    async def _go_alone(self, entries: Sequence[Entry]) -> Outcomes:
+    async def _go_alone(self, entries: Sequence[Admission]) -> Outcomes:
         with self._vigil:
             return await self._go(entries)
 
-    async def _go(self, entries: Sequence[Entry]) -> Outcomes:
+    async def _go(self, entries: Sequence[Admission]) -> Outcomes:
         self._under_way += 1
         try:
             return await self._offer(entries)

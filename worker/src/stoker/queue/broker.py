@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.manifest import Lease, RateLimit, Retention
@@ -20,41 +19,19 @@ from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, 
 from stoker.redis.client import RedisClient, ask, ask_alone
 from stoker.redis.durability import question, shortfall
 from stoker.redis.failures import mapped
-from stoker.rules.concurrency import Limit
+from stoker.rules.admission import Admission, marks
 from stoker.rules.durability import Durability
 from stoker.rules.message import Message, decode, encode, same_task
-from stoker.rules.partitions import Kind
 from stoker.rules.states import TaskState
-from stoker.rules.unique import Claim
+from stoker.rules.units import to_ms
 
 T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 PROMOTED_AT_ONCE = 100
-CLAIM_FIELDS, LIMIT_FIELDS = 4, 3
-"""So many words enqueue.lua is told of a claim, and of a limit."""
-
 
 _json = msgspec.json.Encoder().encode
 _TAKEN = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """A message to enqueue, and when: after `delay` seconds of Redis' clock, or at `run_at` (epoch seconds).
-
-    With a `claim` only where no other task holds the same one. With a `limit` it runs only beside so many of its key.
-    """
-
-    message: Message
-    delay: float = 0.0
-    run_at: float = 0.0
-    claim: Claim | None = None
-    limit: Limit | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """What decides in which partition it lies."""
-        return Kind(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
 class Broker:
@@ -80,18 +57,18 @@ class Broker:
         """Make this place of a queue known to those who list queues."""
         await ask(self._redis, "SADD", catalogue(self.keys.namespace), self.keys.queue)
 
-    async def enqueue(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt]:
+    async def enqueue(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Receipt]:
         """Add tasks in order. Safe to repeat: an id that is there already is left alone.
 
         Raises Conflict where an id is taken by another task; the other entries have been added. Raises NotDurable where
         all have been added, but Redis does not confirm the durability in time.
         """
-        return taken(await self.offer(entries, durability))
+        return taken(await self.offer(admissions, durability))
 
-    async def offer(self, entries: Sequence[Entry], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
+    async def offer(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
         """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        replies = await self._offered(entries, durability) if entries else []
-        return [_receipt(entry.message, reply) for entry, reply in zip(entries, replies, strict=True)]
+        replies = await self._offered(admissions, durability) if admissions else []
+        return [_receipt(admission.message, reply) for admission, reply in zip(admissions, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
         """Settle what has ended and take up to `room` new tasks, in one round trip.
@@ -138,7 +115,7 @@ class Broker:
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> ScriptCall:
         """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
         pairs = [part for pair in held.items() for part in pair]
-        return ScriptCall("heartbeat", self.keys, [worker, info, _ms(self._lease.duration), *pairs])
+        return ScriptCall("heartbeat", self.keys, [worker, info, to_ms(self._lease.duration), *pairs])
 
     async def tell(self, notes: Sequence[Note]) -> list[bool]:
         """What running tasks say of themselves. False where a delivery has lost its lease."""
@@ -166,23 +143,23 @@ class Broker:
     async def sweep(self) -> tuple[int, int]:
         """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
         keep = self._retention
-        bounds = [_ms(keep.succeeded.age), keep.succeeded.count, _ms(keep.dead.age), keep.dead.count]
+        bounds = [to_ms(keep.succeeded.age), keep.succeeded.count, to_ms(keep.dead.age), keep.dead.count]
         call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
-    async def _offered(self, entries: Sequence[Entry], durability: Durability) -> list[Any]:
-        calls = map(self._enqueue_call, chunks(entries, ENQUEUED_AT_ONCE))
+    async def _offered(self, admissions: Sequence[Admission], durability: Durability) -> list[Any]:
+        calls = map(self._enqueue_call, chunks(admissions, ENQUEUED_AT_ONCE))
         if durability is not Durability.MEMORY:
-            parts = await self._durably(list(calls), [entry.message.id for entry in entries], durability)
-        elif len(entries) > ENQUEUED_AT_ONCE:
+            parts = await self._durably(list(calls), [admission.message.id for admission in admissions], durability)
+        elif len(admissions) > ENQUEUED_AT_ONCE:
             parts = await scripts.run_as_made(self._redis, calls)
         else:
             parts = await scripts.run(self._redis, *calls)
         return [reply for part in parts for reply in part]
 
-    def _enqueue_call(self, entries: Sequence[Entry]) -> ScriptCall:
-        return ScriptCall("enqueue", self.keys, _entry_fields(entries))
+    def _enqueue_call(self, admissions: Sequence[Admission]) -> ScriptCall:
+        return ScriptCall("enqueue", self.keys, _enqueue_fields(admissions))
 
     async def _durably(self, calls: Sequence[ScriptCall], ids: Sequence[str], durability: Durability) -> list[Any]:
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
@@ -193,7 +170,7 @@ class Broker:
         return parts
 
     def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> ScriptCall:
-        arguments: list[Argument] = [worker, nonce, room, _ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
+        arguments: list[Argument] = [worker, nonce, room, to_ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
         return ScriptCall("fetch", self.keys, arguments, before=self._nothing_ended)
 
 
@@ -203,18 +180,17 @@ def pulse(reply: Sequence[Any]) -> Pulse:
     return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled])
 
 
-def _entry_fields(entries: Sequence[Entry]) -> list[Argument]:
-    claims: list[Argument] = []
-    limits: list[Argument] = []
+def _enqueue_fields(admissions: Sequence[Admission]) -> list[Argument]:
+    marked = 0
+    marked_fields: list[Argument] = []
     tasks: list[Argument] = []
-    for entry in entries:
-        message = entry.message
-        tasks += (message.id, encode(message), message.priority, _ms(entry.delay), _ms(entry.run_at))
-        if claim := entry.claim:
-            claims += (message.id, claim.until[0], claim.digest, _ms(claim.ttl))
-        if limit := entry.limit:
-            limits += (message.id, limit.most, limit.key)
-    return [len(claims) // CLAIM_FIELDS, *claims, len(limits) // LIMIT_FIELDS, *limits, *tasks]
+    for admission in admissions:
+        message = admission.message
+        tasks += (message.id, encode(message), message.priority, to_ms(admission.delay), to_ms(admission.run_at))
+        if admission.claim or admission.limit:
+            marked += 1
+            marked_fields += (message.id, *marks(admission.claim, admission.limit))
+    return [marked, *marked_fields, *tasks]
 
 
 def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
@@ -262,7 +238,3 @@ def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce:
 def _nonce() -> str:
     """What makes fences differ that a failover has counted twice."""
     return os.urandom(4).hex()
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000) if seconds else 0

@@ -17,9 +17,11 @@ from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
 from stoker.redis.client import RedisClient, ask
 from stoker.redis.replies import entries
+from stoker.rules.admission import Admission, marks
 from stoker.rules.inbox_entry import Arrival, id_of_entry, read_entry
 from stoker.rules.message import encode
 from stoker.rules.settle import Failure
+from stoker.rules.units import to_ms
 
 TAKEN_IN_AT_ONCE = 50
 _WORDS = frozenset({b"ready", b"scheduled", b"dead", b"dropped", b"gone"})
@@ -55,7 +57,7 @@ class Inbox:
             arrivals |= {entry: arrival for entry, (_, arrival) in again.items()}
             answers |= await self._move(again)
         added = sum(answer in (b"ready", b"scheduled") for answer in answers.values())
-        return TakenIn(len(found), added, [arrivals[entry].message.id for entry, answer in answers.items() if answer == b"dead"])
+        return TakenIn(len(found), added, [arrivals[entry].id for entry, answer in answers.items() if answer == b"dead"])
 
     async def _move(self, arrivals: dict[str, tuple[str, Arrival]]) -> dict[str, bytes]:
         [answers] = await scripts.run(self._redis, intake_call(self._keys, arrivals))
@@ -74,18 +76,16 @@ def _verb(arrival: Arrival) -> str:
 
 def _second_thought(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str, Arrival]:
     """Its id was there already: the same task is enqueued once, another one must not be lost."""
-    message = arrival.message
+    message = arrival.admission.message
     if not arrival.failure and same_as(message, envelope):
         return "drop", arrival
     spare = msgspec.structs.replace(message, id=f"{id_of_entry(entry)}-{os.urandom(4).hex()}")
     words = f"task id {message.id!r} was taken by another task when this one came through the inbox"
-    return "bury", Arrival(spare, failure=arrival.failure or Failure("Conflict", words))
+    return "bury", Arrival(Admission(spare), arrival.failure or Failure("Conflict", words))
 
 
 def _fields(entry: str, verb: str, arrival: Arrival) -> tuple[Argument, ...]:
-    message, claim, limit = arrival.message, arrival.claim, arrival.limit
-    times = (round(arrival.delay * 1000), round(arrival.run_at * 1000))
+    admission, message = arrival.admission, arrival.admission.message
+    when = (to_ms(admission.delay), to_ms(admission.run_at))
     why = msgspec.json.encode(arrival.failure) if arrival.failure else b""
-    held = (claim.until[0], claim.digest, round(claim.ttl * 1000)) if claim else ("", "", "")
-    most = f"{limit.most} {limit.key}" if limit else ""
-    return (entry, verb, message.id, encode(message), message.priority, *times, why, *held, most)
+    return (entry, verb, message.id, encode(message), message.priority, *when, why, *marks(admission.claim, admission.limit))

@@ -18,6 +18,7 @@ from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
 from stoker.redis.client import RedisClient, ask
 from stoker.redis.replies import pairs
+from stoker.rules.admission import limit_column
 from stoker.rules.message import Message, encode
 from stoker.rules.schedule import Definition, Overlap, Passing, Planned, first, passing, run_id
 
@@ -190,12 +191,11 @@ class Schedules:
             schedule=definition.name,
             scheduled_for=passed.run,
         )
-        limit = f"{definition.limit.most} {definition.limit.key}" if definition.limit else ""
         sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
         overlap = int(definition.timing.overlap is Overlap.ALLOW)
         return [
             *(definition.name, sha, moment, "pass" if passed.run is None else verb, overlap, passed.missed),
-            *(task_id, encode(message), definition.priority, limit, *passed.next),
+            *(task_id, encode(message), definition.priority, limit_column(definition.limit), *passed.next),
         ]
 
     def _unknown(self, name: str) -> NotFound:

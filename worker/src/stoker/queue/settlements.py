@@ -12,6 +12,7 @@ from stoker.queue.workflows.effects import pack
 from stoker.rules.items import Arrive, Item, Send
 from stoker.rules.message import Success
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.units import to_ms
 
 SETTLED_AT_ONCE = 200
 ITEMS_AT_ONCE = 500
@@ -51,7 +52,7 @@ def fills_outbox(settlements: Sequence[Settlement]) -> bool:
 
 def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
     """End these deliveries. `keep` is seconds for which a result is kept."""
-    arguments: list[Argument] = [_ms(keep), len(settlements)]
+    arguments: list[Argument] = [to_ms(keep), len(settlements)]
     for settlement in settlements:
         arguments += _settle_fields(settlement)
     for number, settlement in enumerate(settlements, 1):
@@ -64,20 +65,16 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
     task_id, fence, busy = settlement.id, settlement.fence, settlement.busy
     match settlement.transition:
         case Succeed(value):
-            return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), _ms(busy))
+            return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), to_ms(busy))
         case Retry(delay, failure):
-            return (task_id, fence, "retry", _ms(delay), _json(failure), _ms(busy))
+            return (task_id, fence, "retry", to_ms(delay), _json(failure), to_ms(busy))
         case Bury(failure):
-            return (task_id, fence, "bury", 0, _json(failure), _ms(busy))
+            return (task_id, fence, "bury", 0, _json(failure), to_ms(busy))
         case Snooze(delay):
-            return (task_id, fence, "snooze", _ms(delay), "", _ms(busy))
+            return (task_id, fence, "snooze", to_ms(delay), "", to_ms(busy))
         case Release():
-            return (task_id, fence, "release", 0, "", _ms(busy))
+            return (task_id, fence, "release", 0, "", to_ms(busy))
         case Cancel():
-            return (task_id, fence, "cancel", 0, "", _ms(busy))
+            return (task_id, fence, "cancel", 0, "", to_ms(busy))
         case _:
             assert_never(settlement.transition)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from stoker.errors import LONGEST, Invalid
-from stoker.rules.concurrency import Limit
+from stoker.rules.admission import Admission
 from stoker.rules.message import (
     MAX_PAYLOAD_BYTES,
     Message,
@@ -25,7 +25,6 @@ from stoker.rules.message import (
 )
 from stoker.rules.request import ConcurrencyRequest, RetryRequest, UniqueRequest
 from stoker.rules.settle import Failure
-from stoker.rules.unique import Claim
 
 FIELDS = (
     *("task", "payload", "id", "priority", "delay", "run_at", "idempotency_key", "max_retries", "retry", "timeout", "soft_timeout"),
@@ -50,14 +49,15 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
 
 
 class Arrival(NamedTuple):
-    """A task to be added after `delay` seconds or at `run_at` (epoch seconds), or buried where there is a `failure`."""
+    """What an inbox entry becomes: a task, or with a `failure` a dead one."""
 
-    message: Message
-    delay: float = 0.0
-    run_at: float = 0.0
-    claim: Claim | None = None
-    limit: Limit | None = None
+    admission: Admission
     failure: Failure | None = None
+
+    @property
+    def id(self) -> str:
+        """The task's."""
+        return self.admission.message.id
 
 
 def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: int) -> Arrival:
@@ -66,7 +66,7 @@ def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: i
     Never raises: what is wrong becomes a dead letter that says so.
     """
     try:
-        return _task(entry, {_text(name, "a field's name"): value for name, value in fields.items()}, queue, created)
+        return Arrival(_task(entry, {_text(name, "a field's name"): value for name, value in fields.items()}, queue, created))
     except Invalid as error:
         return dead_letter(id_of_entry(entry), MALFORMED, fields, queue, created, str(error))
 
@@ -74,7 +74,7 @@ def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: i
 def dead_letter(task_id: str, name: str, fields: Mapping[bytes, bytes], queue: str, created: int, why: str) -> Arrival:
     """What becomes of an entry that is no task: nothing of it is lost, and it says why."""
     kept = msgspec.Raw(msgspec.json.encode({_shown(name): _shown(value) for name, value in fields.items()}))
-    return Arrival(Message(task_id, name, kept, queue, created), failure=Failure("MalformedEntry", why))
+    return Arrival(Admission(Message(task_id, name, kept, queue, created)), Failure("MalformedEntry", why))
 
 
 def id_of_entry(entry: str) -> str:
@@ -82,7 +82,7 @@ def id_of_entry(entry: str) -> str:
     return f"inbox-{entry}"
 
 
-def _task(entry: str, fields: dict[str, bytes], queue: str, created: int) -> Arrival:
+def _task(entry: str, fields: dict[str, bytes], queue: str, created: int) -> Admission:
     if unknown := sorted(fields.keys() - set(FIELDS)):
         raise Invalid(f"unknown fields {', '.join(unknown)[:MAX_NAME]}: an entry has {', '.join(FIELDS)}")
     for this, other in EITHER_OR:
@@ -108,7 +108,7 @@ def _task(entry: str, fields: dict[str, bytes], queue: str, created: int) -> Arr
         expires=_expiry(entry, fields, created),
         headers=check_headers(_maybe(fields, "headers", _headers.decode) or {}),
     )
-    return Arrival(
+    return Admission(
         message,
         delay=check_delay(_maybe(fields, "delay", _amount) or 0.0),
         run_at=_maybe(fields, "run_at", _moment) or 0.0,

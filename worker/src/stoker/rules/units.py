@@ -2,14 +2,20 @@
 
 import re
 
+from stoker.errors import LONGEST
+
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])")
 _WHOLE = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+")
-_LONGEST = 36_500 * 86400.0
 
 
 class Duration(float):
     """Seconds. A class of its own, so that a manifest's text is parsed where the type asks for it."""
+
+
+def to_ms(seconds: float) -> int:
+    """Whole milliseconds, the unit of every time that Redis is given."""
+    return round(seconds * 1000) if seconds else 0
 
 
 def parse_duration(text: str) -> Duration:
@@ -17,7 +23,7 @@ def parse_duration(text: str) -> Duration:
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"bad duration {text[:30]!r}: write it like 30s, 10m, 1h30m or 7d")
     seconds = Duration(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
-    if seconds > _LONGEST:
+    if seconds > LONGEST:
         raise ValueError(f"bad duration {text[:30]!r}: at most 36500d can be told apart in milliseconds")
     return seconds
 

@@ -11,6 +11,11 @@ local function holder_of(digest, now)
   redis.call('HDEL', claims, holder)
 end
 
+-- The claim and the limit of a task, as `admit` takes them, from the four fields of `marks` (rules/admission.py).
+local function marks_of(mode, digest, ttl, limit)
+  return mode ~= '' and {mode = mode, digest = digest, ttl = tonumber(ttl)} or nil, limit ~= '' and limit or nil
+end
+
 -- Add a task; `claim` is {mode, digest, ttl} or nothing, `limit` the value of its column or nothing.
 -- Returns its state | the envelope that has its id already | {the id that holds its claim}, then the last tick.
 local function admit(now, tick, id, envelope, level, due, claim, limit)

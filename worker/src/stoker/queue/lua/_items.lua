@@ -78,8 +78,7 @@ local actions = {}
 function actions.task(now, tick, rest)
   local id, level, delay, due, mode, digest, ttl, limit, member, envelope = parts(rest, 10)
   due = tonumber(delay) > 0 and now + delay or tonumber(due)
-  local claim = mode ~= '' and {mode = mode, digest = digest, ttl = tonumber(ttl)}
-  local state, last = admit(now, tick, id, envelope, tonumber(level), due, claim, limit ~= '' and limit)
+  local state, last = admit(now, tick, id, envelope, tonumber(level), due, marks_of(mode, digest, ttl, limit))
   if state == 'ready' or state == 'scheduled' then
     if member ~= '' then redis.call('HSET', members, id, member) end
     items_added = items_added + 1

@@ -1,27 +1,25 @@
 -- Add tasks, each ready or scheduled. An id that exists already is left as it is; so is a task whose kind another one claims.
 -- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits events
--- ARGV: how many tasks claim to be the only one of their kind; for each of those: id mode (s until started, d until done)
---       digest ttl_ms; how many have a concurrency key; for each of those: id limit key;
+-- ARGV: how many tasks hold a claim or have a concurrency key; for each of those: id mode (s until started, d until done, '' no
+--       claim) digest ttl_ms limit (how many and the key, '' none);
 --       then for each task: id envelope priority delay_ms due_ms
 --       (delay_ms counts from Redis' now; due_ms is absolute; both 0 = ready at once)
 -- Returns for each task: 'ready' | 'scheduled' | the envelope that has the id already | {the id that holds its claim}
-local FIELDS, CLAIM_FIELDS, LIMIT_FIELDS = 5, 4, 3
-local LIMITS = 2 + ARGV[1] * CLAIM_FIELDS
-local FIRST = LIMITS + 1 + ARGV[LIMITS] * LIMIT_FIELDS
+local FIELDS, MARKED_FIELDS = 5, 5
+local FIRST = 2 + ARGV[1] * MARKED_FIELDS
 
 local now = now_ms()
 local first = last_tick(now)
 local tick = first
 local reply, added, held_back, claim_of, limit_of = {}, 0, 0, {}, {}
 
-for at = 2, LIMITS - 1, CLAIM_FIELDS do
-  claim_of[ARGV[at]] = {mode = ARGV[at + 1], digest = ARGV[at + 2], ttl = tonumber(ARGV[at + 3])}
+for at = 2, FIRST - 1, MARKED_FIELDS do
+  claim_of[ARGV[at]], limit_of[ARGV[at]] = marks_of(unpack(ARGV, at + 1, at + 4))
 end
-for at = LIMITS + 1, FIRST - 1, LIMIT_FIELDS do limit_of[ARGV[at]] = ARGV[at + 1] .. ' ' .. ARGV[at + 2] end
 
 -- Several that are all new, and to run at once, take one call for each column. Returns whether they were such.
 local function take_all()
-  if #ARGV < FIRST + FIELDS or LIMITS > 2 or FIRST > LIMITS + 1 then return false end
+  if #ARGV < FIRST + FIELDS or FIRST > 2 then return false end
   local ids, rows, places, seen, count = {}, {}, {}, {}, 0
   for at = FIRST, #ARGV, FIELDS do
     local id = ARGV[at]

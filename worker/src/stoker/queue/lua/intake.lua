@@ -30,10 +30,8 @@ for at = FIRST, #ARGV, FIELDS do
     state, buried = 'dead', buried + 1
     tell('buried', id, 'detail', 'inbox')
   else
-    local claim = ARGV[at + 8] ~= '' and {mode = ARGV[at + 8], digest = ARGV[at + 9], ttl = tonumber(ARGV[at + 10])} or nil
-    local limit = ARGV[at + 11] ~= '' and ARGV[at + 11] or nil
     if delay > 0 then due = now + delay end
-    state, tick = admit(now, tick, id, envelope, level, due, claim, limit)
+    state, tick = admit(now, tick, id, envelope, level, due, marks_of(unpack(ARGV, at + 8, at + 11)))
     if type(state) == 'table' then
       state, held_back = 'dropped', held_back + 1
     else

@@ -7,10 +7,12 @@ import msgspec
 
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
+from stoker.rules.admission import marks
 from stoker.rules.items import Arrive, Item, Join, Send, Start
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
 from stoker.rules.plan import Member, write_entry
 from stoker.rules.settle import Failure
+from stoker.rules.units import to_ms
 
 US = b"\x1f"
 PERFORMED_AT_ONCE = 100
@@ -29,9 +31,8 @@ def pack(item: Item) -> bytes:
     """An item as one text."""
     match item:
         case Start(_, message, delay, run_at, claim, limit, member):
-            held = (claim.until[0], claim.digest, _ms(claim.ttl)) if claim else ("", "", "")
-            most = f"{limit.most} {limit.key}" if limit else ""
-            fields = (message.id, -message.priority, _ms(delay), _ms(run_at), *held, most, _place(member))
+            when = (to_ms(delay), to_ms(run_at))
+            fields = (message.id, -message.priority, *when, *marks(claim, limit), _place(member))
             return _join(b"task", *fields, encode(message))
         case Send(_, entry):
             return _join(b"send", write_entry(entry))
@@ -65,7 +66,7 @@ def launch_call(k: Keys, items: Sequence[Keyed]) -> ScriptCall:
 
 
 def _arguments(items: Sequence[Keyed]) -> list[Argument]:
-    return [_ms(MEMORY), *(field for keyed in items for field in keyed)]
+    return [to_ms(MEMORY), *(field for keyed in items for field in keyed)]
 
 
 def _join(*fields: str | bytes | int) -> bytes:
@@ -74,7 +75,3 @@ def _join(*fields: str | bytes | int) -> bytes:
 
 def _place(member: Member | None) -> str:
     return f"{member.place} {member.join} {member.at}" if member else ""
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
