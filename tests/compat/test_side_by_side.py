@@ -106,5 +106,5 @@ async def test_a_layout_from_the_future_is_left_alone(own_valkey: Server) -> Non
             await until(lambda: crew[0].poll() == 1)
         async with looking(url) as looker:
             with pytest.raises(RedisRefused, match="upgrade this program"):
-                await looker.send([TaskCall("write", QUEUE)])
+                await looker.enqueue([TaskCall("write", QUEUE)])
         assert client.hgetall(keys.tasks) == before

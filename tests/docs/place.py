@@ -13,6 +13,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from stoker import Stoker
+from stoker.app.app import application_of
 from tests.docs.commands import check, commands
 from tests.docs.pages import ROOT, Block
 from tests.redis_servers import Server
@@ -130,7 +131,11 @@ class Place:
 
         A page waits for its results as a reader would, some seconds: a worker that is still on its way has no part in them.
         """
-        wanted = {(path, task.policy.queue) for path, app in self.applications.items() for task in app.tasks.values()}
+        wanted = {
+            (path, declaration.policy.queue)
+            for path, app in self.applications.items()
+            for declaration in application_of(app).declarations.values()
+        }
         for path, queue in sorted(wanted - self._staff.keys()):
             self._staff[path, queue] = self._start("stoker", "worker", path, "--queue", queue)
         for worker in self._staff.values():

@@ -13,7 +13,7 @@ from stoker.queue.broker import Broker, pulse
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.inspector import Inspector
-from stoker.queue.records import Delivery, Pulse, QueueStats, Receipt, TaskStatus, Turn
+from stoker.queue.records import Delivery, Pulse, QueueStats, Receipt, TaskStatus, Turn, receipts
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
 from stoker.redis.client import RedisClient, Routed
@@ -66,7 +66,8 @@ class Line:
     async def enqueue(
         self, *ids: str, priority: int = 0, delay: float = 0.0, run_at: float = 0.0, limit: Limit | None = None
     ) -> list[Receipt]:
-        return await self.broker.enqueue([Admission(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids])
+        admissions = [Admission(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids]
+        return receipts(await self.broker.enqueue(admissions))
 
     async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
         return (await self.look(room, worker, holds_suspect=holds_suspect)).deliveries

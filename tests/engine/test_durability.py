@@ -99,7 +99,7 @@ async def test_in_a_cluster_the_node_of_the_queue_is_asked(kind: Kind):
         reached = {}
         for queue in ("a", "b", "c", "d", "e", "f"):
             try:
-                await clients.send([TaskCall("add", queue, id="x", durability=Durability.REPLICATED)])
+                await clients.enqueue([TaskCall("add", queue, id="x", durability=Durability.REPLICATED)])
                 reached[queue] = True
             except NotDurable:
                 reached[queue] = False

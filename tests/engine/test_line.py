@@ -7,6 +7,7 @@ import pytest
 
 from stoker.errors import Conflict
 from stoker.queue.broker import ENQUEUED_AT_ONCE
+from stoker.queue.records import receipts
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
 from stoker.rules.states import TaskState
@@ -99,15 +100,15 @@ async def test_an_id_stays_taken_while_its_task_runs_and_while_its_result_is_kep
 
 async def test_another_task_under_the_same_id_is_a_conflict_and_the_others_go_in(line: Line) -> None:
     await line.enqueue("b")
-    entries = [Admission(message("a")), Admission(message("b", x=1)), Admission(message("c"))]
+    answers = await line.broker.enqueue([Admission(message("a")), Admission(message("b", x=1)), Admission(message("c"))])
     with pytest.raises(Conflict, match="'b'"):
-        await line.broker.enqueue(entries)
+        receipts(answers)
     assert await line.order() == ["b", "a", "c"]
 
 
-async def test_an_offer_says_of_every_entry_what_became_of_it(line: Line) -> None:
+async def test_every_admission_has_its_own_answer(line: Line) -> None:
     await line.enqueue("b")
-    taken, conflict, delayed = await line.broker.offer(
+    taken, conflict, delayed = await line.broker.enqueue(
         [Admission(message("a")), Admission(message("b", x=1)), Admission(message("c"), 5)]
     )
     assert isinstance(conflict, Conflict)

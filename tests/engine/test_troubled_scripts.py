@@ -73,7 +73,7 @@ async def test_one_unreadable_envelope_does_not_hide_the_others(line: Line) -> N
 async def test_an_id_taken_by_an_unreadable_envelope_is_a_conflict(line: Line) -> None:
     await line.enqueue("a")
     await now(line.redis.hset(line.keys.tasks, "a", b"not JSON"))
-    [outcome] = await line.broker.offer([Admission(message("a"))])
+    [outcome] = await line.broker.enqueue([Admission(message("a"))])
     assert isinstance(outcome, Exception)
 
 

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from stoker.errors import Conflict
-from stoker.queue.records import Receipt
+from stoker.queue.records import Receipt, receipts
 from stoker.rules.admission import Admission
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.states import TaskState
@@ -57,7 +57,7 @@ async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:
     await enqueue(line, "a")
     assert await enqueue(line, "a") == Receipt("a", None, duplicate=True)
     with pytest.raises(Conflict):
-        await line.broker.enqueue([Admission(message("a", other=1), claim=Claim("kind", "done", TTL))])
+        receipts(await line.broker.enqueue([Admission(message("a", other=1), claim=Claim("kind", "done", TTL))]))
     assert await kept_out_by(line, "a")
     [first] = await line.fetch()
     await line.settle(first, DONE)
@@ -67,8 +67,8 @@ async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:
 
 async def test_within_one_batch_the_first_wins(line: Line) -> None:
     claim = Claim("kind", "done", TTL)
-    receipts = await line.broker.enqueue([Admission(message(f"t{n}"), claim=claim if n % 2 else None) for n in range(6)])
-    assert [receipt.id for receipt in receipts] == ["t0", "t1", "t2", "t1", "t4", "t1"]
+    answers = await line.broker.enqueue([Admission(message(f"t{n}"), claim=claim if n % 2 else None) for n in range(6)])
+    assert [receipt.id for receipt in receipts(answers)] == ["t0", "t1", "t2", "t1", "t4", "t1"]
     assert await line.order() == ["t0", "t1", "t2", "t4"]
 
 
@@ -199,11 +199,11 @@ async def test_many_at_once_make_one(line: Line) -> None:
     """Concurrent enqueues, again and again while it runs and ends: at no time are there two."""
     held = 0
     for step in range(30):
-        receipts = await asyncio.gather(*(enqueue(line, f"{step}-{n}") for n in range(40)))
-        new = [receipt for receipt in receipts if not receipt.duplicate]
+        found = await asyncio.gather(*(enqueue(line, f"{step}-{n}") for n in range(40)))
+        new = [receipt for receipt in found if not receipt.duplicate]
         assert len(new) == 1
-        assert {receipt.id for receipt in receipts} == {new[0].id}
-        held += len(receipts) - 1
+        assert {receipt.id for receipt in found} == {new[0].id}
+        held += len(found) - 1
         [delivery] = await line.fetch()
         ends, *rest = await asyncio.gather(line.settle(delivery, DONE), *(enqueue(line, f"{step}-late-{n}") for n in range(20)))
         assert ends

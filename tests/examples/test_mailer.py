@@ -109,12 +109,12 @@ async def test_each_order_is_confirmed_once_and_not_too_fast(
 ) -> None:
     smtp.start()
     postbox.busy, postbox.gone = {"customer3@example.org"}, {"customer5@example.org"}
-    await client.send([confirmation(0)])
+    await client.enqueue([confirmation(0)])
     await stage.up()
     await until(lambda: postbox.mails, 60)  # there is a worker, and it has nothing to do
 
     await client.inspector.pause("mails")
-    receipts = await client.send([confirmation(order) for order in range(1, 15)] * 2)
+    receipts = await client.enqueue([confirmation(order) for order in range(1, 15)] * 2)
     assert [receipt.duplicate for receipt in receipts] == [False] * 14 + [True] * 14
     begin = time.monotonic()
     await client.inspector.resume("mails")

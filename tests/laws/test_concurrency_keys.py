@@ -39,7 +39,7 @@ def test_the_key_of_a_call(task: Task[..., Any], options: Any, arguments: dict[s
 
 
 def test_positional_arguments_have_names_too() -> None:
-    assert bill.call({}, 8).limit == Limit("customer:8", 2)
+    assert bill.options().prepare(8).limit == Limit("customer:8", 2)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, 1.5, "2"])

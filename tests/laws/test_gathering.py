@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from stoker.errors import RedisUnavailable
-from stoker.queue.batching import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Batching, Outcomes
-from stoker.queue.records import Receipt
+from stoker.queue.batching import GATHERED_AT_ONCE, UNDER_WAY_AT_ONCE, Batching
+from stoker.queue.records import Answer, Receipt
 from stoker.rules.admission import Admission
 from tests.waiting import until
 
@@ -29,7 +29,7 @@ class Road:
         """As many are on their way as may be at once, and everyone else has asked."""
         await until(lambda: len(self.trips) == UNDER_WAY_AT_ONCE)
 
-    async def offer(self, party: Sequence[Admission]) -> Outcomes:
+    async def enqueue(self, party: Sequence[Admission]) -> list[Answer]:
         names = [str(entry) for entry in cast(list[str], party)]
         self.trips.append(names)
         await self.open.wait()
@@ -38,21 +38,21 @@ class Road:
         return [Receipt(name, None) for name in names]
 
 
-async def offer(gathering: Batching, *names: str) -> list[str]:
-    return [cast(Receipt, outcome).id for outcome in await gathering.offer(entries(*names))]
+async def enqueue(gathering: Batching, *names: str) -> list[str]:
+    return [cast(Receipt, outcome).id for outcome in await gathering.enqueue(entries(*names))]
 
 
 async def test_one_alone_goes_at_once() -> None:
     road = Road()
     road.open.set()
-    assert await offer(Batching(road.offer), "a", "b") == ["a", "b"]
+    assert await enqueue(Batching(road.enqueue), "a", "b") == ["a", "b"]
     assert road.trips == [["a", "b"]]
 
 
 async def test_those_who_come_meanwhile_go_together_and_get_their_own() -> None:
     road = Road()
-    gathering = Batching(road.offer)
-    asked = [asyncio.create_task(offer(gathering, f"{n}", f"{n}'")) for n in range(10)]
+    gathering = Batching(road.enqueue)
+    asked = [asyncio.create_task(enqueue(gathering, f"{n}", f"{n}'")) for n in range(10)]
     await road.full()
     road.open.set()
     assert await asyncio.gather(*asked) == [[f"{n}", f"{n}'"] for n in range(10)]
@@ -63,8 +63,8 @@ async def test_those_who_come_meanwhile_go_together_and_get_their_own() -> None:
 
 async def test_no_trip_is_too_large() -> None:
     road = Road()
-    gathering = Batching(road.offer)
-    asked = [asyncio.create_task(offer(gathering, *[f"{n}.{m}" for m in range(200)])) for n in range(9)]
+    gathering = Batching(road.enqueue)
+    asked = [asyncio.create_task(enqueue(gathering, *[f"{n}.{m}" for m in range(200)])) for n in range(9)]
     await road.full()
     road.open.set()
     await asyncio.gather(*asked)
@@ -74,22 +74,22 @@ async def test_no_trip_is_too_large() -> None:
 
 async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() -> None:
     road = Road()
-    gathering = Batching(road.offer)
+    gathering = Batching(road.enqueue)
     road.breaks = True
-    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
+    asked = [asyncio.create_task(enqueue(gathering, f"{n}")) for n in range(5)]
     await road.full()
     road.open.set()
     for each in asked:
         with pytest.raises(RedisUnavailable):
             await each
     road.breaks = False
-    assert await offer(gathering, "later") == ["later"]
+    assert await enqueue(gathering, "later") == ["later"]
 
 
 async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back() -> None:
     road = Road()
-    gathering = Batching(road.offer)
-    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(5)]
+    gathering = Batching(road.enqueue)
+    asked = [asyncio.create_task(enqueue(gathering, f"{n}")) for n in range(5)]
     await road.full()
     asked[3].cancel()
     await asyncio.wait({asked[3]})
@@ -100,8 +100,8 @@ async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back(
 
 async def test_whoever_gives_up_on_the_way_frees_the_road() -> None:
     road = Road()
-    gathering = Batching(road.offer)
-    asked = [asyncio.create_task(offer(gathering, f"{n}")) for n in range(3)]
+    gathering = Batching(road.enqueue)
+    asked = [asyncio.create_task(enqueue(gathering, f"{n}")) for n in range(3)]
     await road.full()
     asked[0].cancel()
     road.open.set()

@@ -261,9 +261,11 @@ app = Stoker("shop")
 @app.task()
 def double(ctx: Context, number: int) -> int: ...
 
-double.check()
-assert double.decode_arguments(double.prepare(7).payload) == {"number": 7}
-assert double.decode_result(returned("double", 14).value) == 14
+call = double.prepare(7)
+declaration = call.origin.declaration
+declaration.check()
+assert declaration.decode_arguments(call.payload) == {"number": 7}
+assert declaration.decode_result(returned("double", 14).value) == 14
 try:
     double.prepare(object())
 except Invalid as error:

@@ -37,7 +37,7 @@ def answers(found: object, expected: object) -> None:
 
 
 def offer(world: World, entries: Sequence[Admission]) -> None:
-    found = world.call(world.line.broker.offer(entries))
+    found = world.call(world.line.broker.enqueue(entries))
     wishes = [as_wish(entry) for entry in entries]
     expected = world.model.enqueue(wishes, world.now)
     for wish, answer in zip(wishes, expected, strict=True):

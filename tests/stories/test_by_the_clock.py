@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stoker import Concurrency, Context, Invalid, Stoker, Unique, cron, every
+from stoker.app.app import application_of
 from stoker.queue.schedules import TASKQUEUE, ScheduleStatus
 from stoker.rules.schedule import Timing
 from tests.stories.working import worker_process, working
@@ -76,7 +77,7 @@ async def by_the_clock(app: Stoker, name: str, timing: Timing, *args: object) ->
     async def task(seconds: float = 0) -> None: ...
 
     app.schedule("bread", timing, task.options().prepare(*args))
-    await app.client.inspector.schedules("default").register(TASKQUEUE, 1, [app.schedules["bread"].definition])
+    await app.client.inspector.schedules("default").register(TASKQUEUE, 1, [application_of(app).schedules["bread"].definition])
 
 
 async def started(redis: Redis, times: int) -> bool:
@@ -206,6 +207,6 @@ def test_a_schedule_that_cannot_work_is_refused_where_it_is_written(app: Stoker)
     async def fine() -> None: ...
 
     app.schedule("nightly", cron("@daily"), fine.options().prepare())
-    assert app.schedules["nightly"].definition.limit
+    assert application_of(app).schedules["nightly"].definition.limit
     with pytest.raises(Invalid, match="two schedules"):
         app.schedule("nightly", cron("@hourly"), fine.options().prepare())

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
+from stoker.app.app import application_of
 from stoker.app.middleware import EnqueueNext, RunNext
 from stoker.client.call import TaskCall
 from stoker.errors import NotFound
@@ -275,9 +276,9 @@ def test_what_a_child_cannot_have_is_refused_when_the_application_is_loaded() ->
     def pour(shop: Given[str]) -> None: ...
 
     with pytest.raises(Invalid, match=r"task cast: dependency .*session needs the event loop, and a child process has none"):
-        cast.check()
+        cast._origin.declaration.check()
     with pytest.raises(Invalid, match="task pour: State is the worker's own"):
-        pour.check()
+        pour._origin.declaration.check()
 
 
 async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: Stoker) -> None:
@@ -301,7 +302,7 @@ async def test_middleware_stays_in_the_worker_and_sees_what_the_child_did(app: S
             with pytest.raises(TaskFailed, match="LookupError: no such mould"):
                 await (await forge.fail.enqueue("an exception")).result(timeout=START)
     finally:
-        app.run_layers.clear()
+        application_of(app).run_layers.clear()
     assert seen == ["strike: True", "LookupError: no such mould"]
     assert bytes(status.result.value) == b'[true,"and more"]'
 
@@ -315,13 +316,13 @@ async def test_what_it_sends_goes_through_the_workers_middleware(app: Stoker) ->
     async def stamp(call: TaskCall, call_next: EnqueueNext) -> Receipt:
         return await call_next(replace(call, headers={"by": call.task}))
 
-    app.enqueue_layers.append(stamp)
+    application_of(app).enqueue_layers.append(stamp)
     try:
         async with forging():
             sent = await (await forge.delegate.enqueue()).result(timeout=START)
             status = await until(lambda: arrived(app, sent))
     finally:
-        app.enqueue_layers.remove(stamp)
+        application_of(app).enqueue_layers.remove(stamp)
     assert status.headers == {"by": "chat"}
 
 

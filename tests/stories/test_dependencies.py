@@ -311,7 +311,7 @@ def test_a_worker_refuses_to_start_with_a_dependency_that_cannot_be(dependency: 
     async def ship(db: Annotated[int, Depends(dependency)]) -> None: ...  # type: ignore[arg-type]
 
     with pytest.raises(Invalid, match=words):
-        ship.check()
+        ship._origin.declaration.check()
 
 
 async def test_a_dependency_that_yields_twice_is_a_failure(app: Stoker) -> None:
@@ -393,6 +393,6 @@ async def test_a_mark_that_does_not_say_what_is_refused(app: Stoker) -> None:
     with pytest.raises(
         Invalid, match=r"task ship: db: .*Session = INJECTED: nothing says what is injected. Annotate it as Context"
     ):
-        ship.check()
+        ship._origin.declaration.check()
     with pytest.raises(Invalid, match="nothing says what is injected"):
         await ship.enqueue(7)

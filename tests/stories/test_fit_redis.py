@@ -52,7 +52,7 @@ async def test_a_redis_that_is_away_at_start_is_waited_for(tmp_path: Path):
         try:
             await until(lambda: probe(worker, "/readyz") == (200, "ok"))
             client = Client.at(server.url, "stoker")
-            await client.send([TaskCall("bake", "default", Raw(b'{"seconds":0}'), id="bread")])
+            await client.enqueue([TaskCall("bake", "default", Raw(b'{"seconds":0}'), id="bread")])
             await client.close()
             await until(lambda: worker.said("task succeeded"))
             worker.signal(signal.SIGTERM)

@@ -156,13 +156,13 @@ async def test_many_calls_go_together_in_their_order_however_long_their_layers_t
     async def step(number: int) -> None: ...
 
     sendings: list[int] = []
-    send = app.client.send
+    send = app.client.enqueue
 
     async def counted(calls: Any) -> list[Receipt]:
         sendings.append(len(calls))
         return await send(calls)
 
-    app.client.send = counted  # type: ignore[method-assign]
+    app.client.enqueue = counted  # type: ignore[method-assign]
     receipts = await app.enqueue_many([step.options().prepare(number) for number in range(50)])
     assert sendings == [50]
     line = (await app.client.inspector.tasks("default", TaskState.READY)).tasks

@@ -136,7 +136,7 @@ async def test_more_partitions_later_leave_no_task_behind_and_fewer_are_not_beli
     partitions = Partitions(app.client._redis, app.namespace)
     assert await partitions.register("default", 2) == ["default", "default:1", "default:2", "default:3"]
     late = Client.at(app.redis_url, app.namespace)
-    receipts = await late.send([add.options().prepare(number, 1) for number in range(40)])
+    receipts = await late.enqueue([add.options().prepare(number, 1) for number in range(40)])
     assert all(stats.ready for stats in await late.inspector.stats(["default:1", "default:2", "default:3"]))
     async with working(app, partitions=1):
         assert [await handle.result(timeout=20) for handle in early] == [number + 1 for number in range(20)]
@@ -154,7 +154,7 @@ def cluster() -> Iterator[ClusterOf]:
 async def test_over_three_nodes_and_a_worker_that_dies(cluster: ClusterOf, opened: Callable[[str], Stoker], tmp_path: Path):
     """Nine partitions lie on all nodes; what a killed worker held runs again."""
     app = opened(cluster.url)
-    rise = app.task(name="rise")(bakery.rise.function)
+    rise = app.task(name="rise")(bakery.rise.__wrapped__)
     with worker_process(cluster.url, tmp_path, "--partitions", "9", "--concurrency", "18", name="one") as one:
 
         async def places() -> list[str]:

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 from stoker import Context, Dead, Retry, Stoker
+from stoker.app.app import application_of
 from stoker.client.call import TaskCall
 from stoker.rules.states import TaskState
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
@@ -113,7 +114,7 @@ def spans(app: Stoker) -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    app.tracing = Tracing(provider)
+    application_of(app).tracing = Tracing(provider)
     yield exporter
     provider.shutdown()
 

@@ -38,7 +38,7 @@ class Queue:
     async def fill(self) -> None:
         """Let so many wait."""
         for first in range(0, self.depth, FILLED_AT_ONCE):
-            await self._client.send([self._call] * min(FILLED_AT_ONCE, self.depth - first))
+            await self._client.enqueue([self._call] * min(FILLED_AT_ONCE, self.depth - first))
         await self._step()
 
     async def measure(self, seconds: float) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Queue:
         }
 
     async def _step(self) -> None:
-        await self._client.send([self._call] * BATCH)
+        await self._client.enqueue([self._call] * BATCH)
         turn = await self._broker.turn(self._held, BATCH, WORKER)
         assert len(turn.deliveries) == BATCH
         assert not turn.refused

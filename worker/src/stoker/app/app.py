@@ -1,46 +1,43 @@
-"""The application: a set of tasks and where they are sent. What people import as `Stoker`."""
+"""`Stoker`: an application's tasks, schedules and middleware, and where its tasks are sent."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Literal, TypeVar, cast, overload
 
+from stoker.app.application import Application, Schedule
 from stoker.app.decorator import Decorator
-from stoker.app.middleware import EnqueueLayer, RunLayer, send_through
-from stoker.app.prepared import Send
+from stoker.app.middleware import EnqueueLayer, RunLayer
+from stoker.app.prepared import Origin
 from stoker.app.sync import from_sync
 from stoker.app.task import Task, TaskFunction
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
-from stoker.errors import Conflict, Invalid
-from stoker.queue.broker import taken
-from stoker.queue.records import Receipt
-from stoker.redis.connect import connect
+from stoker.errors import Invalid
+from stoker.queue.records import Receipt, receipts
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_version
 from stoker.rules.retry import Retry
 from stoker.rules.schedule import Definition, Timing
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
+from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Factory
 from stoker.task.options import Policy
-from stoker.telemetry.tracing import Tracing
 
 Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
-"""What a worker process enters before its first task and leaves after its last."""
+"""What a worker process enters before its first task and exits after its last."""
 RunLayerT = TypeVar("RunLayerT", bound=RunLayer)
 EnqueueLayerT = TypeVar("EnqueueLayerT", bound=EnqueueLayer)
 
 
 class Stoker:
-    """A set of tasks.
+    """An application: its tasks, by name in `tasks`, and the Redis they are sent to.
 
-    `redis` and `namespace` are for development: STOKER_REDIS_URL and STOKER_NAMESPACE win over them,
-    so that one image runs anywhere. `lifespan` is an async context manager that every worker process enters before its
-    first task and leaves after its last; `state` is what it yields meanwhile, and None otherwise.
-    `dependency_overrides` take the place of dependencies, as in FastAPI.
+    `redis` and `namespace` are defaults for development: STOKER_REDIS_URL and STOKER_NAMESPACE override them, so that one image
+    runs anywhere. `lifespan` is an async context manager that every worker process enters before its first task and exits after
+    its last.
     """
 
     def __init__(
@@ -51,21 +48,58 @@ class Stoker:
         namespace: str = DEFAULT_NAMESPACE,
         lifespan: Lifespan | None = None,
     ) -> None:
-        self.name = name
-        self.redis_url = os.environ.get(PREFIX + "REDIS_URL", redis)
-        self.namespace = os.environ.get(PREFIX + "NAMESPACE", namespace)
         self.tasks: dict[str, Task[..., Any]] = {}
-        self.schedules: dict[str, Schedule] = {}
-        self.tracing = Tracing()
-        self.state: Any = None
-        self.dependency_overrides: dict[Factory, Factory] = {}
-        self.run_layers: list[RunLayer] = []
-        self.enqueue_layers: list[EnqueueLayer] = []
-        self._lifespan = lifespan
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+        self._application = Application(
+            name,
+            os.environ.get(PREFIX + "REDIS_URL", redis),
+            os.environ.get(PREFIX + "NAMESPACE", namespace),
+            partial(lifespan, self) if lifespan else None,
+        )
 
     def __repr__(self) -> str:
         return f"<Stoker {self.name}: {len(self.tasks)} tasks>"
+
+    @property
+    def name(self) -> str:
+        """In logs, and in the schedules that it declares."""
+        return self._application.name
+
+    @property
+    def redis_url(self) -> str:
+        """Where its tasks are sent. A change holds for connections made afterwards: `close` first."""
+        return self._application.redis_url
+
+    @redis_url.setter
+    def redis_url(self, url: str) -> None:
+        self._application.redis_url = url
+
+    @property
+    def namespace(self) -> str:
+        """The prefix of all its keys in Redis. A change holds as that of `redis_url`."""
+        return self._application.namespace
+
+    @namespace.setter
+    def namespace(self, namespace: str) -> None:
+        self._application.namespace = namespace
+
+    @property
+    def dependency_overrides(self) -> dict[Factory, Factory]:
+        """Replacements of dependencies, by the replaced one, as in FastAPI."""
+        return self._application.dependency_overrides
+
+    @dependency_overrides.setter
+    def dependency_overrides(self, overrides: dict[Factory, Factory]) -> None:
+        self._application.dependency_overrides = overrides
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan yields, while a worker process is within it; None otherwise."""
+        return self._application.state
+
+    @property
+    def client(self) -> Client:
+        """The client of the running event loop: waits for tasks of any name, and inspects queues."""
+        return self._application.client
 
     def task(
         self,
@@ -82,13 +116,13 @@ class Stoker:
         version: int = 0,
         schedule: Timing | None = None,
     ) -> Decorator:
-        """Register a function as a task. Its name on the wire is the function's own unless `name` is given.
-        With `unique`, of all that would do the same only one waits (or runs) at a time; with `concurrency` only so many of one key
-        run at a time. A plain function runs in a thread, or with `executor="process"` in a process that is killed at its timeout.
-        In an async task or a process SoftTimeout is raised after `soft_timeout` seconds; after `timeout` it ends. A thread is told.
-        With a `schedule` (`cron(...)`, `every(...)`) it runs by the clock, without arguments; see `Stoker.schedule`.
+        """Register a function as a task, under its own name unless `name` is given.
 
-        Raise `version` when its parameters change: during a rollout, workers that declare a lower one hand such tasks back.
+        `unique`: at most one task of the same kind waits (or runs) at a time. `concurrency`: at most that many of one key run at a
+        time. `executor`: a plain function runs in a thread, or with "process" in a child process that is killed at its timeout.
+        `soft_timeout`: SoftTimeout is raised in an async task or a process after that many seconds; `timeout` ends it. A thread
+        cannot be ended: see `Context.cancelled`. `schedule`: `cron(...)` or `every(...)`, without arguments; see `Stoker.schedule`.
+        `version`: raise it when the parameters change; workers that declare a lower one give such tasks back during a rollout.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
@@ -105,10 +139,12 @@ class Stoker:
         )
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            task: TaskFunction[..., Any, ..., Any] = TaskFunction(self, name or function.__name__, function, policy)
+            declaration = Declaration(name or function.__name__, function, policy)
+            task: TaskFunction[..., Any, ..., Any] = TaskFunction(Origin(self._application, declaration), function)
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
             self.tasks[task.name] = task
+            self._application.declarations[task.name] = declaration
             if schedule is not None:
                 self.schedule(task.name, schedule, task.options().prepare())
             return task
@@ -116,25 +152,25 @@ class Stoker:
         return cast(Decorator, register)
 
     def schedule(self, name: str, timing: Timing, call: TaskCall) -> None:
-        """Run this call by the clock: `app.schedule("nightly", cron("0 3 * * *"), report.options().prepare(day="all"))`.
+        """Enqueue this call on a schedule: `app.schedule("nightly", cron("0 3 * * *"), report.options().prepare(day="all"))`.
 
-        Workers of the call's queue make it known when they start; no other process is needed. Raises Invalid for a name that is
+        Workers of the call's queue declare it when they start; there is no scheduler process. Raises Invalid for a name that is
         taken, and for options that a schedule decides itself.
         """
-        if name in self.schedules:
+        if name in self._application.schedules:
             raise Invalid(f"two schedules are named {name!r} in {self.name}: give one another name")
-        self.schedules[name] = Schedule(call.queue, _definition(name, timing, call))
+        self._application.schedules[name] = Schedule(call.queue, _definition(name, timing, call))
 
     @overload
     def middleware(self, around: Literal["run"]) -> Callable[[RunLayerT], RunLayerT]: ...
     @overload
     def middleware(self, around: Literal["enqueue"]) -> Callable[[EnqueueLayerT], EnqueueLayerT]: ...
     def middleware(self, around: Literal["run", "enqueue"]) -> Callable[[Any], Any]:
-        """Wrap `async def layer(subject, call_next)` around every run (its subject is the Context) or every enqueue (the TaskCall).
+        """Add `async def layer(subject, call_next)` around every run (its subject is the Context) or every enqueue (the TaskCall).
 
-        The first that is added is the outermost. Raises Invalid for anything else to wrap.
+        The first one added is the outermost. Raises Invalid for another `around`.
         """
-        layers: dict[str, list[Any]] = {"run": self.run_layers, "enqueue": self.enqueue_layers}
+        layers: dict[str, list[Any]] = {"run": self._application.run_layers, "enqueue": self._application.enqueue_layers}
         if around not in layers:
             raise Invalid(f'no middleware around {around!r}: write middleware("run") or middleware("enqueue")')
 
@@ -144,64 +180,25 @@ class Stoker:
 
         return add
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Within this the lifespan is entered: for whoever runs tasks, as workers do.
-
-        Raises what the lifespan raises, and Invalid where what it yields is no fit State for one of the tasks.
-        """
-        lifespan = self._lifespan or _no_lifespan
-        async with lifespan(self) as self.state:
-            try:
-                for task in self.tasks.values():
-                    task.check_state(self.state)
-                yield
-            finally:
-                self.state = None
-
     async def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Receipt]:
-        """Send many prepared calls in few round trips; see `Task.options(...).prepare(...)`."""
-        return await self.send(list(calls))
+        """Enqueue many prepared calls in few round trips; see `Task.prepare`.
+
+        Raises as `Task.enqueue`, and the first Conflict: the other calls have been enqueued.
+        """
+        return receipts(await self._application.enqueue(list(calls)))
 
     def enqueue_many_sync(self, calls: Iterable[TaskCall]) -> list[Receipt]:
-        """The same for code without an event loop."""
-        return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self.close)
-
-    async def send(self, calls: Sequence[TaskCall]) -> list[Receipt]:
-        """Enqueue in order, through the middleware. Raises as `Client.send`, and whatever the middleware raises."""
-        return taken(await self.offer(calls))
-
-    def offer(self, calls: Sequence[TaskCall]) -> Awaitable[Sequence[Receipt | Conflict]]:
-        """The same, but for a Conflict, which is returned in its place where no middleware has raised it."""
-        if self.enqueue_layers:
-            return send_through(self.enqueue_layers, calls, self.client.send)
-        return self.client.offer(calls)
-
-    @property
-    def client(self) -> Client:
-        """The client of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if client := self._clients.get(loop):
-            return client
-        client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
-        return client
-
-    def send_whole(self, parts: Sequence[TaskCall], by: Send) -> Awaitable[list[Receipt]]:
-        """The parts of a workflow through the middleware, and what comes out of it as a whole `by` its own way."""
-        return send_through(self.enqueue_layers, parts, by) if self.enqueue_layers else by(parts)
+        """`enqueue_many` for code without an event loop."""
+        return from_sync("await enqueue_many(...)", lambda: self.enqueue_many(calls), self._application.close)
 
     async def close(self) -> None:
-        """Give the running loop's connections back."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client:
-            await client.close()
+        """Close the running loop's connections."""
+        await self._application.close()
 
 
-class Schedule(NamedTuple):
-    """A call by the clock, and the queue it belongs to."""
-
-    queue: str
-    definition: Definition
+def application_of(app: Stoker) -> Application:
+    """What a Stoker keeps from its users: for workers and the testing kit."""
+    return app._application
 
 
 def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
@@ -215,7 +212,7 @@ def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
         "expires": call.expires or call.expires_at,
     }
     if beyond := [option for option, value in more.items() if value]:
-        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule; what a task's declaration says holds")
+        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule: declare it with the task")
     return Definition(
         name,
         timing,
@@ -226,8 +223,3 @@ def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
         timeout=call.timeout,
         limit=call.limit,
     )
-
-
-@asynccontextmanager
-async def _no_lifespan(_: Stoker) -> AsyncIterator[None]:
-    yield

@@ -1,8 +1,8 @@
 """What a type checker sees of `@app.task(...)`: a task that is called as its function is, and enqueued without its Context.
 
-A function can only be told by what may be given to it. One that takes anything as its first argument takes a Context as well
-and does not mean to, so it is looked for first, with an argument that nobody has. A protocol with two overloads is met by a
-function that meets both: the first overload notes all of its parameters, the second asks about the first of them.
+A type checker distinguishes functions by the arguments they accept. One whose first parameter accepts anything accepts a Context
+too, without wanting it, so such functions are matched first, by an argument of a type that has no values. A protocol with two
+overloads matches a function that matches both: the first captures all parameters, the second constrains the first of them.
 """
 
 from collections.abc import Callable, Coroutine
@@ -16,7 +16,7 @@ C_co = TypeVar("C_co", covariant=True)
 
 @final
 class Anything:
-    """No value is one: who takes it takes anything."""
+    """A type without values: a parameter that accepts it accepts anything."""
 
 
 class TakesAnything(Protocol[P, C_co]):
@@ -38,7 +38,7 @@ class TakesContext(Protocol[Whole, P, C_co]):
 
 
 class Decorator(Protocol):
-    """What `Stoker.task(...)` returns: an async function's task results in what it returns when awaited."""
+    """What `Stoker.task(...)` returns: the task of an async function results in the awaited value."""
 
     @overload
     def __call__(self, function: TakesAnything[P, Coroutine[Any, Any, R]]) -> TaskFunction[P, Coroutine[Any, Any, R], P, R]: ...

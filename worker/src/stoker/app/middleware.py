@@ -1,7 +1,7 @@
 """Middleware: what an application wraps around every run of a task, and around every enqueue.
 
-An onion of one shape, `async def layer(subject, call_next)`: the first that was added is the outermost. What it raises,
-returns or passes on counts in place of what lies inside it.
+All layers have one shape, `async def layer(subject, call_next)`. The first one added is the outermost. What a layer raises,
+returns or passes on replaces what the layers inside it raised, returned or were given.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from stoker.app.prepared import Send
 from stoker.client.call import TaskCall
 from stoker.errors import Invalid
-from stoker.queue.records import Receipt
+from stoker.queue.records import Answer, Receipt, receipts
 from stoker.rules.durability import Durability
 from stoker.rules.plan import Chain, Link, links_of
 from stoker.task.context import Context
@@ -24,12 +23,17 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 RunNext = Callable[[Context], Awaitable[Any]]
+"""A run's `call_next`: returns what the task returned."""
 RunLayer = Callable[[Context, RunNext], Awaitable[Any]]
-"""Around a run: the task's dependencies and its function lie inside, its time limit and its outcome outside."""
+"""Around a run: inside are the task's dependencies and its function, outside its time limit and its outcome."""
 
 EnqueueNext = Callable[[TaskCall], Awaitable[Receipt]]
+"""An enqueue's `call_next`. Raises as `Task.enqueue`: Conflict, RedisUnavailable and the like."""
 EnqueueLayer = Callable[[TaskCall, EnqueueNext], Awaitable[Receipt]]
 """Around an enqueue: may pass on another call (`msgspec.structs.replace`), refuse it by raising, or look at its receipt."""
+
+Enqueue = Callable[[Sequence[TaskCall]], Awaitable[Sequence[Answer]]]
+"""What the innermost layers call on, once for all calls."""
 
 NOT_ALL = "middleware answers a task of a workflow by itself, or sends it twice: pass each one on, once, or raise to refuse all"
 
@@ -41,15 +45,15 @@ def onion(layers: Sequence[Callable[[S, Callable[[S], Awaitable[R]]], Awaitable[
     return core
 
 
-async def send_through(
-    layers: Sequence[EnqueueLayer], calls: Sequence[TaskCall], send: Send, variables: Sequence[contextvars.Context] = ()
+async def enqueue_through(
+    layers: Sequence[EnqueueLayer], calls: Sequence[TaskCall], enqueue: Enqueue, variables: Sequence[contextvars.Context] = ()
 ) -> list[Receipt]:
-    """Every call through an onion of its own, and what comes out of them in one sending.
+    """Each call through all layers, and what comes out of them in one `enqueue`. `variables`: the context of each call's layers.
 
-    The first error, of a layer or of the sending, is raised. One that a layer raises before it calls on keeps all calls back.
-    With `variables`, the layers around each call see its own.
+    Raises the first error of a layer or of `enqueue`, with its first Conflict. Where a layer raises before it calls on, no call
+    is sent.
     """
-    together = _Together(len(calls), send)
+    together = _Together(len(calls), enqueue)
     start = asyncio.get_running_loop().create_task
     pairs = zip_longest(calls, variables)
     ways = [start(_way(layers, call, at, together), context=context) for at, (call, context) in enumerate(pairs)]
@@ -64,9 +68,9 @@ async def send_through(
 async def chains_through(
     layers: Sequence[EnqueueLayer], chains: Sequence[Chain], variables: Sequence[contextvars.Context]
 ) -> list[Chain]:
-    """What a run has sent, every task of it through an onion of its own, with the variables of where its chain was sent.
+    """What a run has sent, each of its tasks through all layers, in the context in which its chain was sent.
 
-    Raises what a layer raises, and Invalid for a task that a layer keeps to itself or gives another id.
+    Raises what a layer raises, and Invalid for a task that a layer does not pass on or gives another id.
     """
     links = [(link, context) for chain, context in zip(chains, variables, strict=True) for link in links_of([chain])]
     changed: list[Link] = []
@@ -77,7 +81,7 @@ async def chains_through(
         changed.extend(_changed(link, call) for (link, _), call in zip(links, calls, strict=True))
         return [Receipt(link.message.id, None) for link, _ in links]
 
-    await send_through(layers, [_call_of(link) for link, _ in links], keep, [context.copy() for _, context in links])
+    await enqueue_through(layers, [_call_of(link) for link, _ in links], keep, [context.copy() for _, context in links])
     if len(changed) != len(links):
         raise Invalid(NOT_ALL)
     following = iter(changed)
@@ -111,14 +115,14 @@ def _call_of(link: Link) -> TaskCall:
 def _changed(link: Link, call: TaskCall) -> Link:
     call.check()
     if call.own_id != link.message.id or call.into != link.into:
-        raise Invalid(f"middleware may give task {call.task} no other id: whoever has sent it knows it as {link.message.id}")
+        raise Invalid(f"middleware may not change the id of task {call.task}: its sender knows it as {link.message.id}")
     if call.durability is not Durability.MEMORY:
         raise Invalid(f"middleware asks for {call.durability} durability of task {call.task}: what a running task sends has none")
     return Link(call.message(link.message.id, 0, {}), link.into, call.delay, call.run_at, call.claim, call.limit)
 
 
 def _with_links(chain: Chain, links: Iterator[Link]) -> Chain:
-    """The same chain of other links, in the order in which they are written."""
+    """The same chain of other links, which come in the order of the chain."""
     return tuple(
         next(links) if isinstance(step, Link) else replace(step, members=tuple(_with_links(each, links) for each in step.members))
         for step in chain
@@ -141,20 +145,20 @@ async def _way(layers: Sequence[EnqueueLayer], call: TaskCall, at: int, together
 
 
 class _Together:
-    """Where calls meet that set out together: the last one to arrive sends them all, in their order.
+    """Gathers the calls of one enqueue behind their layers: the last one to arrive sends them all, in their order.
 
-    A call that a layer answers by itself is not waited for; one that is sent a second time goes alone.
+    A call whose layer never calls on is not waited for; one that is sent a second time goes alone.
     """
 
-    def __init__(self, expected: int, send: Send) -> None:
-        self._send = send
+    def __init__(self, expected: int, enqueue: Enqueue) -> None:
+        self._enqueue = enqueue
         self._expected = set(range(expected))
         self._arrived: dict[int, TaskCall] = {}
         self._receipts: asyncio.Future[dict[int, Receipt]] = asyncio.get_running_loop().create_future()
 
     async def send(self, at: int, call: TaskCall) -> Receipt:
         if at not in self._expected:
-            [receipt] = await self._send([call])
+            [receipt] = receipts(await self._enqueue([call]))
             return receipt
         self._arrived[at] = call
         await self.leave(at)
@@ -169,8 +173,8 @@ class _Together:
     async def _send_all(self) -> None:
         order = sorted(self._arrived)
         try:
-            receipts = await self._send([self._arrived[at] for at in order])
+            found = receipts(await self._enqueue([self._arrived[at] for at in order]))
         except Exception as error:
             self._receipts.set_exception(error)
         else:
-            self._receipts.set_result(dict(zip(order, receipts, strict=True)))
+            self._receipts.set_result(dict(zip(order, found, strict=True)))

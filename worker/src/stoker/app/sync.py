@@ -1,6 +1,6 @@
-"""From code that has no event loop (Flask, Django, scripts) to code that needs one: a thread with a loop, one in each process.
+"""Calls from code without an event loop (Flask, Django, scripts): a background thread with a loop, one per process.
 
-All threads share it, so their enqueues share its connection and its round trips. A forked child makes its own.
+All threads share it, so their enqueues share its connection and its round trips. A forked child starts its own.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from stoker.errors import Invalid
 T = TypeVar("T")
 Closing = Callable[[], Awaitable[None]]
 CLOSES_WITHIN = 10.0
+"""Seconds that the end of the process waits for what is in flight."""
 
 
 class Portal:
-    """The loop and its thread. They end with the process, which waits for what is under way."""
+    """The loop and its thread. They end with the process, which waits for what is in flight."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -28,16 +29,16 @@ class Portal:
         atexit.register(self.close)
 
     def call(self, work: Callable[[], Awaitable[T]], closing: Closing) -> T:
-        """The result of `work()`, awaited on the loop in the caller's context. `closing` gives back what it opens."""
+        """The result of `work()`, awaited on the loop in the caller's context. `closing` is awaited when the process ends."""
         future = asyncio.run_coroutine_threadsafe(self._run(work, closing), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # the caller was interrupted: nobody waits any more
+            future.cancel()  # the caller was interrupted
             raise
 
     def close(self) -> None:
-        """Let what is under way end, then give everything back."""
+        """Let what is in flight end, then close everything."""
         try:
             asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(CLOSES_WITHIN)
         except TimeoutError:
@@ -66,12 +67,12 @@ _portal: Portal | None = None
 
 
 def from_sync(instead: str, work: Callable[[], Coroutine[Any, Any, T]], closing: Closing) -> T:
-    """The result of `work()`, for a thread without an event loop. Else raises Invalid, which says what to do `instead`."""
+    """The result of `work()`. Raises Invalid, which names what to use `instead`, on a thread that runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return _this_process().call(work, closing)
-    raise Invalid(f"this thread runs an event loop, which waiting here would stop: {instead}")
+    raise Invalid(f"this thread runs an event loop, which waiting here would block: use {instead}")
 
 
 def _this_process() -> Portal:
@@ -83,7 +84,7 @@ def _this_process() -> Portal:
 
 
 def _forget() -> None:
-    """A forked child has the parent's objects, and none of its threads."""
+    """Drop the parent's portal: a forked child has its objects, but not its threads."""
     global _portal, _making
     if _portal is not None:
         atexit.unregister(_portal.close)

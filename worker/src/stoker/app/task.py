@@ -1,24 +1,18 @@
 """A task: a plain function that can also be enqueued. Calling it stays a plain call."""
 
-import inspect
 from collections.abc import Callable
-from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from msgspec.structs import replace
 
-from stoker.app.prepared import Application, Prepared, R_co, T_contra
+from stoker.app.prepared import Origin, Prepared, R_co, T_contra
 from stoker.app.sync import from_sync
-from stoker.client.call import TaskCall
-from stoker.errors import Invalid
-from stoker.queue.broker import taken
 from stoker.queue.reads.inspector import Cancellation
-from stoker.queue.records import TaskStatus
+from stoker.queue.records import TaskStatus, receipts
 from stoker.rules.message import check_id, check_queue
 from stoker.rules.why import Explanation
-from stoker.task.dependencies import Plan, fits, name_of, plan
-from stoker.task.options import Options, Policy, check_known, fields_of
-from stoker.task.signature import Signature
+from stoker.task.options import Options, check_known, fields_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -29,46 +23,47 @@ C = TypeVar("C")
 
 
 class Handle(Generic[R]):
-    """A task that was enqueued, or (`duplicate`) the one that stands for it: the same one, or the only one of its kind."""
+    """An enqueued task. `duplicate`: the one that was there before, under the same id or holding the same uniqueness claim."""
 
-    def __init__(self, task: "Task[..., R]", queue: str, task_id: str, *, duplicate: bool) -> None:
+    def __init__(self, origin: Origin, queue: str, task_id: str, *, duplicate: bool) -> None:
         self.id = task_id
         self.queue = queue
         self.duplicate = duplicate
-        self._task = task
+        self._origin = origin
 
     def __repr__(self) -> str:
-        return f"<Handle {self._task.name} {self.id} in {self.queue}>"
+        return f"<Handle {self._origin.declaration.name} {self.id} in {self.queue}>"
 
     async def status(self) -> TaskStatus:
-        """Where it is now. Raises NotFound once it is forgotten."""
-        return await self._task.app.client.status(self.queue, self.id)
+        """Its state, attempts, failure, result. Raises NotFound once it is past its retention."""
+        return await self._origin.application.client.status(self.queue, self.id)
 
     async def explain(self) -> Explanation:
-        """Why it is where it is: what stands before it, holds it back, went wrong. Raises NotFound once it is forgotten."""
-        return await self._task.app.client.inspector.explain(self.queue, self.id)
+        """Why it is in its state: what is ahead of it, what it waits for, what failed. Raises NotFound past its retention."""
+        return await self._origin.application.client.inspector.explain(self.queue, self.id)
 
     async def cancel(self) -> Cancellation:
-        """Cancel it: at once while it waits, with its worker's next heartbeat while it runs."""
-        [answer] = await self._task.app.client.inspector.cancel(self.queue, [self.id])
+        """Cancel it: at once unless it runs; a running one with its worker's next heartbeat."""
+        [answer] = await self._origin.application.client.inspector.cancel(self.queue, [self.id])
         return answer
 
     async def result(self, timeout: float | None = None) -> R:
-        """Wait for its result. Raises TaskFailed when it died, ResultPending after `timeout` seconds."""
-        status = await self._task.app.client.wait(self.queue, self.id, timeout)
-        return self._task.decode_result(bytes(status.result.value) if status.result else b"null")
+        """Wait for its result. Raises TaskFailed when it is dead or cancelled, ResultPending after `timeout` seconds."""
+        status = await self._origin.application.client.wait(self.queue, self.id, timeout)
+        value: R = self._origin.declaration.decode_result(bytes(status.result.value) if status.result else b"null")
+        return value
 
     def status_sync(self) -> TaskStatus:
         """`status`, for code without an event loop."""
-        return from_sync("await status()", self.status, self._task.app.close)
+        return from_sync("await status()", self.status, self._origin.application.close)
 
     def cancel_sync(self) -> Cancellation:
         """`cancel`, for code without an event loop."""
-        return from_sync("await cancel()", self.cancel, self._task.app.close)
+        return from_sync("await cancel()", self.cancel, self._origin.application.close)
 
     def result_sync(self, timeout: float | None = None) -> R:
         """`result`, for code without an event loop."""
-        return from_sync("await result(...)", lambda: self.result(timeout), self._task.app.close)
+        return from_sync("await result(...)", lambda: self.result(timeout), self._origin.application.close)
 
 
 class Piped(Protocol[T_contra, Q, R_co]):
@@ -78,89 +73,60 @@ class Piped(Protocol[T_contra, Q, R_co]):
 
 
 class Task(Generic[P, R]):
-    """A registered function. `enqueue` takes its own parameters; `options(...)` first, where one call differs."""
+    """A registered function. `enqueue` takes its parameters; call `options(...)` first to override its declaration for one call."""
 
-    def __init__(self, app: Application, name: str, function: Callable[..., Any], policy: Policy) -> None:
-        self.app = app
-        self.name = name
-        self.function = function
-        self.policy = policy
-        self.signature = Signature(name, function)
-        self._check_executor()
+    def __init__(self, origin: Origin) -> None:
+        self.name = origin.declaration.name
+        self._origin = origin
 
     def __repr__(self) -> str:
-        return f"<Task {self.name} on {self.policy.queue}>"
+        return f"<Task {self.name} on {self._origin.declaration.policy.queue}>"
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it to its queue.
 
-        Raises Invalid for arguments that JSON cannot carry, RedisUnavailable when it is unknown whether it was taken.
+        Raises Invalid for arguments that JSON cannot carry, RedisUnavailable where it is unknown whether it was enqueued.
         """
-        return await self.send(self.bound({}, args, kwargs))
+        call = self._bind({}, args, kwargs)
+        [receipt] = receipts(await self._origin.application.enqueue((call,)))
+        return Handle(self._origin, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
-        """What would be sent, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
-        return self.bound({}, args, kwargs)
+        """The call that would be enqueued, for `Stoker.enqueue_many`, chains, groups and `Context.enqueue`."""
+        return self._bind({}, args, kwargs)
 
     def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
-        """The same for a link of a chain whose first parameter takes the result of what went before."""
-        return cast(Task[..., R], self).link({}, args, kwargs)
+        """`prepare` for a link of a chain whose first free parameter takes the result of the link before."""
+        return cast(Task[..., R], self)._pipe({}, args, kwargs)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """The same for code without an event loop, from any thread. Raises as `enqueue`, and Invalid on a thread with a loop."""
-        return from_sync("await enqueue(...)", lambda: self.send(self.bound({}, args, kwargs)), self.app.close)
+        """`enqueue` for code without an event loop, from any thread. Raises Invalid on a thread that runs one."""
+        return from_sync("await enqueue(...)", lambda: self.enqueue(*args, **kwargs), self._origin.application.close)
 
     def options(self, **options: Unpack[Options]) -> "BoundTask[P, R]":
-        """The same task with other options for one call. Raises TypeError for an option that there is not."""
+        """The same task with other options, for one call. Raises TypeError for an unknown option."""
         check_known(options)
         return BoundTask(self, options)
 
     def handle(self, task_id: str, queue: str | None = None) -> Handle[R]:
-        """What `enqueue` returned for the one with this id: in another request, another process, another day.
+        """The handle of a task enqueued elsewhere, in another request or process; `queue` where it is not the declared one.
 
-        Nothing is asked of Redis yet; where there is no such task, `status` raises NotFound. `queue` where it went to another one.
+        Sends nothing; `status` raises NotFound where no such task exists.
         """
-        return Handle(self, check_queue(queue or self.policy.queue), check_id(task_id), duplicate=False)
+        queue = check_queue(queue or self._origin.declaration.policy.queue)
+        return Handle(self._origin, queue, check_id(task_id), duplicate=False)
 
-    @cached_property
-    def is_async(self) -> bool:
-        """True for `async def`; other functions run in a thread."""
-        return inspect.iscoroutinefunction(self.function)
-
-    @cached_property
-    def executor(self) -> Literal["loop", "thread", "process"]:
-        """Where it runs: async functions on the event loop, others in a thread unless they asked for a process."""
-        return "loop" if self.is_async else self.policy.executor or "thread"
-
-    @property
-    def plan(self) -> Plan | None:
-        """What the function is given besides its arguments; None where it wants nothing else."""
-        overrides = self.app.dependency_overrides
-        return plan(self.function, on_loop=self.is_async, overrides=overrides) if overrides else self._plan
-
-    def decode_arguments(self, payload: bytes) -> dict[str, Any]:
-        """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
-        return self.signature.decode(payload)
-
-    def decode_result(self, value: bytes) -> R:
-        """A result from JSON to the declared return type."""
-        result: R = self.signature.decode_result(value)
-        return result
-
-    def call(self, options: Options, *args: Any, **kwargs: Any) -> Prepared[Any, R]:
-        """What is sent for these arguments. Raises Invalid when they do not fit the signature."""
-        return self.bound(options, args, kwargs)
-
-    def bound(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
-        """What is sent for these arguments; `into` is still to come. Raises Invalid when they do not fit the signature."""
-        bound = self.signature.bind(args, kwargs) if into is None else self.signature.bind_without(into, args, kwargs)
-        payload = self.signature.encode(bound)
-        policy = self.policy
+    def _bind(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
+        """The call with these arguments, but for `into`. Raises Invalid when they do not fit the signature."""
+        declared = self._origin.declaration
+        signature, policy = declared.signature, declared.policy
+        bound = signature.bind(args, kwargs) if into is None else signature.bind_without(into, args, kwargs)
+        payload = signature.encode(bound)
         unique, concurrency = options.get("unique", policy.unique), options.get("concurrency", policy.concurrency)
         claim = unique.claim(self.name, payload, args, kwargs) if unique else None
-        limit = concurrency.of(self.signature.with_defaults(bound), args, kwargs) if concurrency else None
+        limit = concurrency.of(signature.with_defaults(bound), args, kwargs) if concurrency else None
         call: Prepared[Any, R] = Prepared(
-            origin=self,
+            origin=self._origin,
             task=self.name,
             queue=policy.queue,
             priority=policy.priority,
@@ -172,70 +138,28 @@ class Task(Generic[P, R]):
         )
         return replace(call, **fields_of(options)) if options else call
 
-    def link(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared[Any, R]:
-        """The same where the first free parameter is still to come."""
-        return self.bound(options, args, kwargs, self.signature.receiver(kwargs))
-
-    async def send(self, call: TaskCall) -> Handle[R]:
-        """Send one of its calls, which `call` has made."""
-        [receipt] = taken(await self.app.offer((call,)))
-        return Handle(self, call.queue, receipt.id, duplicate=receipt.duplicate)
-
-    def check(self) -> None:
-        """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
-        self.signature.check()
-        try:
-            wanted = self._plan
-        except Invalid as error:
-            raise Invalid(f"task {self.name}: {error}") from error
-        if self.executor == "process" and wanted and (wanted.outer or wanted.states):
-            what = (
-                f"dependency {name_of(wanted.outer[0].factory)} needs the event loop"
-                if wanted.outer
-                else "State is the worker's own"
-            )
-            raise Invalid(f"task {self.name}: {what}, and a child process has none: open what it needs within the child")
-
-    def check_state(self, state: object) -> None:
-        """Raises Invalid where what the lifespan yields is not what the function wants of it."""
-        for expected in self.plan.states if self.plan else ():
-            if not fits(state, expected):
-                wanted = f"task {self.name} wants State[{getattr(expected, '__name__', expected)}]"
-                raise Invalid(f"{wanted}, and the lifespan of {self.app.name} yields {type(state).__name__}")
-
-    @cached_property
-    def _plan(self) -> Plan | None:
-        return plan(self.function, on_loop=self.is_async, overrides={})
-
-    def _check_executor(self) -> None:
-        wanted = self.policy.executor
-        if wanted not in {None, "thread", "process"}:
-            raise Invalid(f'task {self.name}: bad executor {wanted!r}: use "thread" or "process"')
-        if wanted and self.is_async:
-            raise Invalid(
-                f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
-            )
+    def _pipe(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared[Any, R]:
+        return self._bind(options, args, kwargs, self._origin.declaration.signature.receiver(kwargs))
 
 
 class TaskFunction(Task[P, R], Generic[Whole, C, P, R]):
     """What `@app.task(...)` makes of a function: a task, and called it is still that function.
 
-    `Whole` are all parameters of the function and C is what a call of it gives; P are those that a caller of `enqueue` gives
-    and R is the task's result.
+    Types: `Whole` the function's parameters, C what calling it returns; P the parameters of `enqueue`, R the task's result.
     """
 
-    def __init__(self, app: Application, name: str, function: Callable[Whole, C], policy: Policy) -> None:
-        super().__init__(app, name, function, policy)
+    def __init__(self, origin: Origin, function: Callable[Whole, C]) -> None:
+        super().__init__(origin)
+        self._function = function
         update_wrapper(self, function)
 
     def __call__(self, *args: Whole.args, **kwargs: Whole.kwargs) -> C:
-        """Call the function here and now, with no queue. Nothing is injected: give what the function wants.
+        """Call the function here and now, without a queue. Nothing is injected.
 
         Raises TypeError where a parameter whose default is `Depends(...)` or INJECTED is left out.
         """
-        self.signature.check_plain_call(args, kwargs)
-        result: C = self.function(*args, **kwargs)
-        return result
+        self._origin.declaration.signature.check_plain_call(args, kwargs)
+        return self._function(*args, **kwargs)
 
 
 class BoundTask(Generic[P, R]):
@@ -247,17 +171,19 @@ class BoundTask(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it. Raises as `Task.enqueue`, and Conflict when another task has the id or the key."""
-        return await self._task.send(self.prepare(*args, **kwargs))
+        call = self._task._bind(self._options, args, kwargs)
+        [receipt] = receipts(await call.origin.application.enqueue((call,)))
+        return Handle(call.origin, call.queue, receipt.id, duplicate=receipt.duplicate)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """The same for code without an event loop; see `Task.enqueue_sync`."""
-        return from_sync("await enqueue(...)", lambda: self._task.send(self.prepare(*args, **kwargs)), self._task.app.close)
+        """`enqueue` for code without an event loop; see `Task.enqueue_sync`."""
+        return from_sync("await enqueue(...)", lambda: self.enqueue(*args, **kwargs), self._task._origin.application.close)
 
     def prepare(self, *args: P.args, **kwargs: P.kwargs) -> Prepared[object, R]:
         """See `Task.prepare`."""
-        return self._task.bound(self._options, args, kwargs)
+        return self._task._bind(self._options, args, kwargs)
 
     def piped(self: "Piped[T, Q, R]", *args: Q.args, **kwargs: Q.kwargs) -> Prepared[T, R]:
         """See `Task.piped`."""
-        call = cast(BoundTask[..., R], self)
-        return call._task.link(call._options, args, kwargs)
+        bound = cast(BoundTask[..., R], self)
+        return bound._task._pipe(bound._options, args, kwargs)

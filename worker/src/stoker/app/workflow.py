@@ -1,6 +1,6 @@
-"""Chains and groups: tasks that set each other off, with no step between them that could be lost.
+"""Chains and groups: tasks that start when others succeed, without a step between them that could be lost.
 
-What follows a task lies in its envelope, and is enqueued by the very script that records its success. How: `rules/plan.py`.
+What follows a task travels in its envelope, and is enqueued by the script that records its success. How: `rules/plan.py`.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -8,15 +8,16 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
+from stoker.app.application import Application
 from stoker.app.middleware import NOT_ALL
-from stoker.app.prepared import Application, Prepared, R_co, T_contra
+from stoker.app.prepared import Prepared, R_co, T_contra
 from stoker.app.sync import from_sync
 from stoker.app.task import R, T
 from stoker.app.workflow_handle import WorkflowHandle
 from stoker.client.call import TaskCall
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
-from stoker.queue.records import Receipt
+from stoker.queue.records import Receipt, receipts
 from stoker.rules.durability import Durability
 from stoker.rules.message import IdFactory
 from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of
@@ -32,9 +33,9 @@ _new_id = IdFactory()
 
 
 class Chain(Generic[T_contra, R_co]):
-    """Links that run one after the other, each with the result of the one before if it wants it."""
+    """Links that run one after the other; a `piped` one takes the result of the one before."""
 
-    own_id: str | None = None
+    _own_id: str | None = None
 
     def __init__(self, *links: "Flow[Any, Any]") -> None:
         self.links = links
@@ -43,27 +44,27 @@ class Chain(Generic[T_contra, R_co]):
         return f"chain({', '.join(map(_words, self.links))})"
 
     @property
-    def steps(self) -> Steps:
-        """As it travels. Raises Invalid for what cannot be a link."""
+    def _steps(self) -> Steps:
+        """As they travel in envelopes. Raises Invalid for what cannot be a link."""
         return tuple(step for at, link in enumerate(self.links) for step in _linked(link, is_first=at == 0))
 
     async def enqueue(self: "Chain[object, R]") -> WorkflowHandle[R]:
-        """Send its beginning; the rest follows by itself.
+        """Enqueue its first link; each later one is enqueued when the one before succeeds.
 
         Raises Invalid for what cannot be sent, Conflict where another task has the first one's id, RedisUnavailable where it is
-        unknown whether it was taken.
+        unknown whether it was enqueued.
         """
         return await _enqueue(self)
 
     def enqueue_sync(self: "Chain[object, R]") -> WorkflowHandle[R]:
-        """The same for code without an event loop. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        """`enqueue` for code without an event loop. Raises Invalid on a thread that runs one."""
         return from_sync("await enqueue()", self.enqueue, _closing(self))
 
 
 class Group(Generic[T_contra, R_co]):
     """Chains that run side by side. Its result is the list of theirs, in order."""
 
-    own_id: str | None = None
+    _own_id: str | None = None
 
     def __init__(self, *members: "Flow[Any, Any]") -> None:
         self.members = members
@@ -72,16 +73,16 @@ class Group(Generic[T_contra, R_co]):
         return f"group({', '.join(map(_words, self.members))})"
 
     @property
-    def steps(self) -> Steps:
-        """As it travels. Raises Invalid for what cannot be a member."""
+    def _steps(self) -> Steps:
+        """As they travel in envelopes. Raises Invalid for what cannot be a member."""
         return (GroupStep(tuple(_linked(member, is_first=False) for member in self.members)),)
 
     async def enqueue(self: "Group[object, R]") -> WorkflowHandle[R]:
-        """Send all of it. Raises as `Chain.enqueue`."""
+        """Enqueue all members. Raises as `Chain.enqueue`."""
         return await _enqueue(self)
 
     def enqueue_sync(self: "Group[object, R]") -> WorkflowHandle[R]:
-        """The same for code without an event loop. Raises as `enqueue`, and Invalid on a thread with a loop."""
+        """`enqueue` for code without an event loop. Raises Invalid on a thread that runs one."""
         return from_sync("await enqueue()", self.enqueue, _closing(self))
 
 
@@ -89,9 +90,9 @@ Flow = Prepared[T_contra, R_co] | Chain[T_contra, R_co] | Group[T_contra, R_co]
 
 
 def group(*members: Flow[T, R]) -> Group[T, list[R]]:
-    """Run these side by side. In a chain, what comes next runs once all have succeeded, with the list of their results.
+    """Run these side by side. In a chain, the next link runs once all have succeeded, with the list of their results.
 
-    Each member is given the result of what comes before the group, if it wants it.
+    Each `piped` member takes the result of the link before the group.
     """
     return Group(*members)
 
@@ -109,35 +110,35 @@ def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R3], d: Flow[R3, R4], e: 
 @overload
 def chain(a: Flow[T, R1], b: Flow[R1, R2], c: Flow[R2, R3], d: Flow[R3, R4], e: Flow[R4, R5], f: Flow[R5, R], /) -> Chain[T, R]: ...
 def chain(*links: Flow[Any, Any]) -> Chain[Any, Any]:
-    """Run these one after the other. A link made by `prepare()` has all its arguments, one made by `piped()` takes the result of
-    the link before as its first parameter. For more than six links, put a chain into the chain.
+    """Run these one after the other. A link made by `prepare()` has all its arguments; one made by `piped()` takes the result of
+    the link before as its first free parameter. For more than six links, nest a chain in the chain.
     """
     return Chain(*links)
 
 
 async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]:
-    check_start(workflow.steps)
+    check_start(workflow._steps)
     parts = [msgspec.structs.replace(part, in_workflow=True) for part in _prepared(workflow)]
-    app = parts[0].origin.app
+    app = parts[0].origin.application
     handles: list[WorkflowHandle[R]] = []
 
     async def launch(calls: Sequence[TaskCall]) -> list[Receipt]:
-        """What has come out of the middleware, as the workflow it is part of."""
+        """Enqueue the calls that come out of the middleware as one workflow."""
         if len(calls) != len(parts) or handles:
             raise Invalid(NOT_ALL)
         handle, receipts = await _launch(app, _with_parts(workflow, map(_part, parts, calls)))
         handles.append(handle)
         return receipts
 
-    await app.send_whole(parts, launch)
+    await app.enqueue(parts, launch)
     if not handles:
         raise Invalid(NOT_ALL)
     return handles[0]
 
 
 async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowHandle[R], list[Receipt]]:
-    """Send it. The handle, and a receipt for each of its tasks, in the order in which they are written."""
-    steps = check_start(workflow.steps)
+    """Its handle, and a receipt for each of its tasks, in the order of `links_of`."""
+    steps = check_start(workflow._steps)
     tasks = {prepared.task: prepared.origin for prepared in _prepared(workflow)}
     head = next(_prepared(workflow))
     created = milliseconds(system)
@@ -150,16 +151,16 @@ async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowH
 
     root = root_of(head.own_id, created) if head.own_id else _new_id()
     rest = onward_of(_bounded(number(steps, root))[1:])
-    [receipt] = await app.client.send([msgspec.structs.replace(head, onward=rest, created=created)])
+    [receipt] = receipts(await app.client.enqueue([msgspec.structs.replace(head, onward=rest, created=created)]))
     if receipt.duplicate:
-        # The first one's chain goes on; what follows has ids that were made when it was enqueued.
+        # The earlier chain continues: the ids of its other tasks were made when its first one was enqueued.
         root = root_of(receipt.id, (await app.client.status(head.queue, receipt.id)).created)
     handle = WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
     return handle, [receipt, *(Receipt(task_id, None, receipt.duplicate) for task_id in handle.ids[1:])]
 
 
 def _part(was: Prepared[Any, Any], call: TaskCall) -> Prepared[Any, Any]:
-    """A part of the workflow as the middleware wants it."""
+    """A part of the workflow after the middleware has changed it. Raises Invalid where it may not be changed so."""
     call.check()
     if call.into != was.into:
         raise Invalid(f"middleware may not change what task {was.task} takes from the task before it")
@@ -168,7 +169,7 @@ def _part(was: Prepared[Any, Any], call: TaskCall) -> Prepared[Any, Any]:
 
 
 def _with_parts(flow: "Flow[Any, R]", parts: Iterator[Prepared[Any, Any]]) -> "Flow[Any, R]":
-    """The same workflow of other tasks, in the order in which they are written."""
+    """The same workflow of other tasks, which come in its order."""
     match flow:
         case Chain(links=links):
             return Chain(*[_with_parts(link, parts) for link in links])
@@ -179,21 +180,21 @@ def _with_parts(flow: "Flow[Any, R]", parts: Iterator[Prepared[Any, Any]]) -> "F
 
 
 def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
-    """Its steps, for a place where others depend on it."""
+    """Its steps. Raises Invalid for a task that others cannot depend on."""
     if isinstance(flow, Prepared):
         if flow.claim is not None:
-            raise Invalid(f"task {flow.task} is unique: what depends on it would hang on another's. Say options(unique=None)")
+            raise Invalid(f"task {flow.task} is unique: a workflow cannot depend on another one's task. Use options(unique=None)")
         if flow.own_id is not None and not is_first:
-            raise Invalid(f"task {flow.task} has an id or key of its own: only the first link of a chain may")
+            raise Invalid(f"task {flow.task} has its own id or key: only the first link of a chain may")
         if flow.durability is not Durability.MEMORY and not is_first:
             raise Invalid(f"task {flow.task} asks for {flow.durability} durability: only the first link of a chain can")
-    return flow.steps
+    return flow._steps
 
 
 def _closing(workflow: Flow[Any, Any]) -> Callable[[], Awaitable[None]]:
-    """What gives back the connections of its application. Raises Invalid where there is nothing to enqueue."""
-    check_start(workflow.steps)
-    return next(_prepared(workflow)).origin.app.close
+    """Closes the connections of its application. Raises Invalid where there is nothing to enqueue."""
+    check_start(workflow._steps)
+    return next(_prepared(workflow)).origin.application.close
 
 
 def _bounded(steps: Steps) -> Steps:

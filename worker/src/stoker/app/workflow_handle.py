@@ -1,4 +1,4 @@
-"""What one holds of a workflow that was enqueued: its result, what it waits for now, and the way to call it off."""
+"""The handle of an enqueued workflow: its result, the tasks it waits for now, and how to cancel it."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,8 @@ from typing import Any, Generic
 
 from msgspec.structs import replace
 
-from stoker.app.prepared import Application, Origin
+from stoker.app.application import Application
+from stoker.app.prepared import Origin
 from stoker.app.sync import from_sync
 from stoker.app.task import R
 from stoker.client.client import Client
@@ -21,19 +22,19 @@ from stoker.rules.plan import Chain, Group, Link, links_of, tasks_of
 from stoker.rules.states import TaskState
 
 NAMED = 20
-"""Of a group so many members are looked at that have not succeeded yet."""
+"""Unfinished members of a group that are looked at."""
 ON_THE_WAY = 30.0
-"""Seconds for which nothing of a workflow may be seen between two of its tasks. A worker relays within about one."""
+"""Seconds for which no task of a workflow may exist, between two of them. A worker relays within about one."""
 CANCELLED_AT_ONCE = 50
 
 
 class WorkflowHandle(Generic[R]):
-    """A chain or group that was enqueued. `id` and `queue` are its last task's (of a group at the end: the group's own).
+    """An enqueued chain or group. `id` and `queue` are those of its last task, or of a group at its end.
 
-    `duplicate`: its first task was there already, and this is the chain that began then.
+    `duplicate`: its first task existed already, and this is the chain that it started.
     """
 
-    def __init__(self, app: Application, steps: Chain, tasks: Mapping[str, Origin[Any]], *, duplicate: bool = False) -> None:
+    def __init__(self, app: Application, steps: Chain, tasks: Mapping[str, Origin], *, duplicate: bool = False) -> None:
         last = steps[-1]
         self.id = last.message.id if isinstance(last, Link) else last.id
         self.queue = last.message.queue if isinstance(last, Link) else last.queue
@@ -51,31 +52,31 @@ class WorkflowHandle(Generic[R]):
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all its tasks, in the order in which they were written."""
+        """The ids of all its tasks, in the order of the links."""
         return [link.message.id for link in links_of([self._steps])]
 
     async def status(self) -> TaskStatus:
-        """Where its last task is. Raises NotFound before it has come, and once it is forgotten."""
+        """The status of its last task. Raises NotFound before that is enqueued, and once it is past its retention."""
         return await self._client.status(self.queue, self.id)
 
     async def pending(self) -> list[TaskStatus]:
-        """The tasks that it waits for now: they wait, run, or are dead, and then it waits for their redrive.
+        """The tasks that it waits for now: ready, scheduled, running, or dead until they are redriven.
 
-        Of a group at most 20 that have not succeeded. Empty when all is done, or forgotten.
+        Of a group at most 20. Empty when all have succeeded, or are past their retention.
         """
         return [status for status in await self._standing(self._steps) if status.state is not TaskState.SUCCEEDED]
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for its result: the last task's, or the list of those of a group at its end.
 
-        Raises TaskFailed when one of its tasks has died, was cancelled or is forgotten; ResultPending after `timeout` seconds.
+        Raises TaskFailed when one of its tasks is dead, cancelled or past its retention; ResultPending after `timeout` seconds.
         """
         until = None if timeout is None else time.monotonic() + timeout
         value: R = await self._outcome(self._steps, until)
         return value
 
     async def cancel(self) -> Cancellation:
-        """Cancel what waits, at once, what runs, with its worker's next heartbeat, and all that is still to come."""
+        """Cancel its tasks, also those not enqueued yet: at once, or with the worker's next heartbeat where one runs."""
         if not await self._standing(self._steps):
             return Cancellation.UNKNOWN
         answers: set[Cancellation] = set()
@@ -100,7 +101,7 @@ class WorkflowHandle(Generic[R]):
         return from_sync("await cancel()", self.cancel, self._app.close)
 
     async def _outcome(self, steps: Chain, until: float | None) -> Any:
-        """The value of the last of these steps. A member of a group at the end is awaited with all that comes before it."""
+        """The value of the last of these steps. A member of a group at the end is awaited with all steps before it."""
         last = steps[-1] if steps else Group(())
         if isinstance(last, Group):
             return [await self._outcome((*steps[:-1], *member), until) if member else [] for member in last.members]
@@ -111,11 +112,11 @@ class WorkflowHandle(Generic[R]):
 
         left = None if until is None else max(0.0, until - time.monotonic())
         status = await self._client.wait(last.message.queue, last.message.id, left, not_there)
-        task = self._tasks[last.message.task]
-        return task.decode_result(bytes(status.result.value) if status.result else b"null")
+        declaration = self._tasks[last.message.task].declaration
+        return declaration.decode_result(bytes(status.result.value) if status.result else b"null")
 
     async def _may_come(self, steps: Chain, lost_since: list[float]) -> None:
-        """The last task is not there. Raises TaskFailed where it will not come by itself."""
+        """Raises TaskFailed where the last task, which does not exist yet, will not be enqueued by itself."""
         standing = await self._standing(steps[:-1])
         for status in standing:
             if status.state in (TaskState.DEAD, TaskState.CANCELLED):
@@ -130,7 +131,7 @@ class WorkflowHandle(Generic[R]):
             raise TaskFailed(f"task {steps[-1].message.id} is forgotten, or was never reached")  # type: ignore[union-attr]
 
     async def _standing(self, steps: Chain) -> list[TaskStatus]:
-        """How far it has come: the last of its tasks that is there, or of a group those that have not succeeded."""
+        """Its front: the last of its tasks that exists, or the members of a group that have not succeeded."""
         for at in range(len(steps) - 1, -1, -1):
             step = steps[at]
             if isinstance(step, Link):
@@ -161,7 +162,7 @@ class WorkflowHandle(Generic[R]):
             return None
 
     async def _call_off(self, steps: Chain, answers: set[Cancellation]) -> None:
-        """From the end to the beginning: what succeeds meanwhile finds its successor in its grave."""
+        """From the end to the beginning: a task that succeeds meanwhile finds its successor cancelled."""
         wanted = list(reversed(list(tasks_of(steps))))
         for queue, run in groupby(wanted, key=lambda task: task[1].queue):
             tasks = list(run)

@@ -15,7 +15,7 @@ from stoker.cli.session import run
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import Invalid, NotDurable
-from stoker.queue.records import Receipt
+from stoker.queue.records import Receipt, receipts
 from stoker.rules.concurrency import MOST, Limit
 from stoker.rules.durability import Durability
 from stoker.rules.message import (
@@ -167,7 +167,8 @@ def arguments_of(payload: str | None, pairs: list[str]) -> msgspec.Raw:
 async def send(client: Client, calls: list[TaskCall]) -> list[Receipt]:
     """All of them, with a bar where there are many."""
     try:
-        return [receipt for chunk in in_chunks(calls, AT_ONCE, "enqueuing") for receipt in await client.send(chunk)]
+        chunks = in_chunks(calls, AT_ONCE, "enqueuing")
+        return [receipt for chunk in chunks for receipt in receipts(await client.enqueue(chunk))]
     except NotDurable as error:
         words = f"{error}; its id is {error.ids[0]}" if len(error.ids) == 1 else str(error)
         raise NotDurable(words, error.ids) from error

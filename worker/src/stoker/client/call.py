@@ -78,7 +78,7 @@ class TaskCall(Struct, frozen=True, gc=False):
             retry=self.retry,
             version=self.version,
             soft_timeout=self.soft_timeout,
-            expires=self._expiry(created),
+            expires=self._expiry(created) if self.expires or self.expires_at else None,
             headers=self.headers,
             onward=self.onward,
         )
@@ -124,10 +124,8 @@ class TaskCall(Struct, frozen=True, gc=False):
         if 0 < self.expires <= self.delay or 0 < self.expires_at <= self.run_at:
             raise Invalid(f"task {self.task}: it would expire before it is due")
 
-    def _expiry(self, created: int) -> int | None:
+    def _expiry(self, created: int) -> int:
         """When no run may begin any more, in epoch milliseconds."""
-        if not self.expires and not self.expires_at:
-            return None
         if self.expires and not created:
             raise Invalid(f"task {self.task}: nobody knows when its turn comes: in a chain or a group say expires as a datetime")
         return round(1000 * (self.expires_at or created / 1000 + self.expires))

@@ -1,4 +1,4 @@
-"""A sequence whose elements are made when somebody first wants them."""
+"""A sequence whose elements are made when they are first read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Lazy(Sequence[T]):
-    """`make` of each of these, in order, once: whoever looks again, as for another try, sees the same ones."""
+    """`make` of each of these, in order, each once: a second read, as for a retry, returns the same element."""
 
     def __init__(self, make: Callable[[A], T], of: Sequence[A]) -> None:
         self._length = len(of)
@@ -24,17 +24,17 @@ class Lazy(Sequence[T]):
     @overload
     def __getitem__(self, at: slice) -> Sequence[T]: ...
     def __getitem__(self, at: int | slice) -> T | Sequence[T]:
-        places = range(self._length)[at]
-        if isinstance(places, int):
-            self._make(places + 1)
-            return self._made[places]
-        self._make(max(places, default=-1) + 1)
-        return [self._made[place] for place in places]
+        wanted = range(self._length)[at]
+        if isinstance(wanted, int):
+            self._make(wanted + 1)
+            return self._made[wanted]
+        self._make(max(wanted, default=-1) + 1)
+        return [self._made[index] for index in wanted]
 
     def __iter__(self) -> Iterator[T]:
         self._make(self._length)
         return iter(self._made)
 
     def _make(self, count: int) -> None:
-        """So many of the first."""
+        """Make the first `count` elements."""
         self._made += islice(self._rest, max(0, count - len(self._made)))

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from stoker.client.call import TaskCall
 from stoker.client.client import Client
-from stoker.errors import Conflict
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers, takes
 from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, json_body
@@ -15,7 +14,7 @@ from stoker.gateway.replies import Accepted, BatchReply, TaskPage, batch_reply, 
 from stoker.gateway.requests import TaskRequest
 from stoker.gateway.submission import checked, read_batch, read_task
 from stoker.queue.reads.reader import PAGE
-from stoker.queue.records import Receipt, TaskStatus
+from stoker.queue.records import Answer, TaskStatus, receipts
 from stoker.redis.durability import PATIENCE as CONFIRMED_WITHIN
 from stoker.rules.durability import Durability
 from stoker.rules.message import check_queue
@@ -58,7 +57,7 @@ async def enqueue(request: Request, redis: Redis) -> Response:
 async def enqueue_many(request: Request, redis: Redis) -> Response:
     """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
     calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
-    outcomes = await redis.ask(lambda client: _offer(client, calls), _longer(calls))
+    outcomes = await redis.ask(lambda client: _enqueue_by_queue(client, calls), _longer(calls))
     return reply(batch_reply([call.own_id or "" for call in calls], outcomes), 202)
 
 
@@ -91,14 +90,14 @@ def _longer(calls: list[TaskCall]) -> float:
 
 
 async def _send(client: Client, call: TaskCall) -> Accepted:
-    [receipt] = await client.send([call])
+    [receipt] = receipts(await client.enqueue([call]))
     state = receipt.state or (await client.status(call.queue, receipt.id)).state
     return Accepted(receipt.id, state, receipt.duplicate)
 
 
-async def _offer(client: Client, calls: list[TaskCall]) -> list[Receipt | Conflict]:
+async def _enqueue_by_queue(client: Client, calls: list[TaskCall]) -> list[Answer]:
     """Queue by queue, each in the order given: a round trip a queue, not a task, however they are mixed."""
     order = sorted(range(len(calls)), key=lambda at: calls[at].queue)
-    outcomes = await client.offer([calls[at] for at in order])
-    by_place = dict(zip(order, outcomes, strict=True))
+    answers = await client.enqueue([calls[at] for at in order])
+    by_place = dict(zip(order, answers, strict=True))
     return [by_place[at] for at in range(len(calls))]

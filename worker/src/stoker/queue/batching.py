@@ -1,61 +1,61 @@
-"""Concurrent enqueues to one queue share their round trips.
+"""Batching: concurrent enqueues to one queue share their round trips.
 
-The first one goes at once; those that come while it is under way go together when the next may leave. So one awaited
-enqueue waits for nobody, and a thousand at a time cost a few round trips instead of a thousand.
+The first one goes at once. Those that come while UNDER_WAY_AT_ONCE are in flight wait, and go together in the next. So one
+awaited enqueue never waits for others, and a thousand concurrent ones cost a few round trips.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from stoker.errors import Conflict
-from stoker.queue.records import Receipt
+from stoker.queue.records import Answer
 from stoker.redis.spin_wait import SpinWait
 from stoker.rules.admission import Admission
 
-Outcomes = list[Receipt | Conflict]
 UNDER_WAY_AT_ONCE = 2
 GATHERED_AT_ONCE = 500
 
 
 class _Waiting(NamedTuple):
-    entries: Sequence[Admission]
-    outcomes: "asyncio.Future[Outcomes]"
+    admissions: Sequence[Admission]
+    answers: "asyncio.Future[list[Answer]]"
 
 
 class Batching:
-    """Belongs to one event loop. `offer` is the real thing; what it raises reaches everyone who shared the trip."""
+    """Shares the round trips of `enqueue`, a broker's. An error reaches every caller that shared the trip.
 
-    def __init__(self, offer: Callable[[Sequence[Admission]], Awaitable[Outcomes]]) -> None:
-        self._offer = offer
+    Belongs to one event loop.
+    """
+
+    def __init__(self, enqueue: Callable[[Sequence[Admission]], Awaitable[list[Answer]]]) -> None:
+        self._enqueue = enqueue
         self._loop = asyncio.get_running_loop()
-        self._vigil = SpinWait()
+        self._spin_wait = SpinWait()
         self._under_way = 0
         self._waiting: list[_Waiting] = []
         self._trips: set[asyncio.Task[None]] = set()
 
-    def offer(self, entries: Sequence[Admission]) -> Awaitable[Outcomes]:
-        """The outcomes of these entries, in order. To be awaited at once."""
-        if not self._under_way and len(entries) == 1:
-            return self._go_alone(entries)
+    def enqueue(self, admissions: Sequence[Admission]) -> Awaitable[list[Answer]]:
+        """The answers to these, in order. To be awaited at once."""
         if self._under_way < UNDER_WAY_AT_ONCE and not self._waiting:
-            return self._go(entries)
-        # No coroutine: of a thousand who wait each would be one more object for the garbage collector to look at.
-        waiting = _Waiting(entries, self._loop.create_future())
+            return self._go(admissions)
+        # A future, not a coroutine: for a thousand waiting callers that is a thousand fewer objects to collect.
+        waiting = _Waiting(admissions, self._loop.create_future())
         self._waiting.append(waiting)
-        return waiting.outcomes
+        return waiting.answers
 
-    async def _go_alone(self, entries: Sequence[Admission]) -> Outcomes:
-        with self._vigil:
-            return await self._go(entries)
-
-    async def _go(self, entries: Sequence[Admission]) -> Outcomes:
+    async def _go(self, admissions: Sequence[Admission]) -> list[Answer]:
+        alone = not self._under_way and len(admissions) == 1
         self._under_way += 1
         try:
-            return await self._offer(entries)
+            if alone:
+                with self._spin_wait:
+                    return await self._enqueue(admissions)
+            return await self._enqueue(admissions)
         finally:
             self._under_way -= 1
-            self._send_next()
+            if self._waiting:
+                self._send_next()
 
     def _send_next(self) -> None:
         if self._waiting and self._under_way < UNDER_WAY_AT_ONCE:
@@ -65,30 +65,30 @@ class Batching:
             trip.add_done_callback(self._trips.discard)
 
     def _next(self) -> list[_Waiting]:
-        """Who goes along, in order; whoever was cancelled meanwhile does not."""
+        """Those who share the next trip, in order, without those cancelled meanwhile."""
         count = size = 0
         for waiting in self._waiting:
-            if count and size + len(waiting.entries) > GATHERED_AT_ONCE:
+            if count and size + len(waiting.admissions) > GATHERED_AT_ONCE:
                 break
-            count, size = count + 1, size + len(waiting.entries)
+            count, size = count + 1, size + len(waiting.admissions)
         gone, self._waiting = self._waiting[:count], self._waiting[count:]
-        return [waiting for waiting in gone if not waiting.outcomes.done()]
+        return [waiting for waiting in gone if not waiting.answers.done()]
 
     async def _share(self, party: list[_Waiting]) -> None:
         try:
-            outcomes = await self._offer([entry for waiting in party for entry in waiting.entries])
+            answers = await self._enqueue([admission for waiting in party for admission in waiting.admissions])
         except BaseException as error:
             for waiting in party:
-                if not waiting.outcomes.done():
-                    waiting.outcomes.set_exception(error)
+                if not waiting.answers.done():
+                    waiting.answers.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
             at = 0
             for waiting in party:
-                until = at + len(waiting.entries)
-                if not waiting.outcomes.done():
-                    waiting.outcomes.set_result(outcomes[at:until])
+                until = at + len(waiting.admissions)
+                if not waiting.answers.done():
+                    waiting.answers.set_result(answers[at:until])
                 at = until
         finally:
             self._under_way -= 1

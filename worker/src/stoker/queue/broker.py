@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
-
-import msgspec
+from itertools import chain
+from typing import Any
 
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.manifest import Lease, RateLimit, Retention
@@ -13,7 +12,7 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.progress import Note, tell
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often
-from stoker.queue.records import Delivery, Pulse, Receipt, Turn
+from stoker.queue.records import Answer, Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import Argument, ScriptCall, chunks
 from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, portions, settle_call
 from stoker.redis.client import RedisClient, ask, ask_alone
@@ -25,13 +24,11 @@ from stoker.rules.message import Message, decode, encode, same_task
 from stoker.rules.states import TaskState
 from stoker.rules.units import to_ms
 
-T = TypeVar("T")
 ENQUEUED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 PROMOTED_AT_ONCE = 100
 
-_json = msgspec.json.Encoder().encode
-_TAKEN = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
+_ADMITTED = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
 
 
 class Broker:
@@ -57,18 +54,22 @@ class Broker:
         """Make this place of a queue known to those who list queues."""
         await ask(self._redis, "SADD", catalogue(self.keys.namespace), self.keys.queue)
 
-    async def enqueue(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Receipt]:
-        """Add tasks in order. Safe to repeat: an id that is there already is left alone.
+    async def enqueue(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Answer]:
+        """Add tasks in order. Safe to repeat: an id that exists is left alone.
 
-        Raises Conflict where an id is taken by another task; the other entries have been added. Raises NotDurable where
-        all have been added, but Redis does not confirm the durability in time.
+        A Conflict is returned in the place of a task whose id another task has. Raises NotDurable where all have been added,
+        but Redis does not confirm the durability in time.
         """
-        return taken(await self.offer(admissions, durability))
-
-    async def offer(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Receipt | Conflict]:
-        """The same, for those who want to know of every entry: a Conflict is returned in its place, not raised."""
-        replies = await self._offered(admissions, durability) if admissions else []
-        return [_receipt(admission.message, reply) for admission, reply in zip(admissions, replies, strict=True)]
+        if not admissions:
+            return []
+        if durability is not Durability.MEMORY:
+            replies = await self._enqueue_durably(admissions, durability)
+        elif len(admissions) > ENQUEUED_AT_ONCE:
+            calls = map(self._enqueue_call, chunks(admissions, ENQUEUED_AT_ONCE))
+            replies = list(chain.from_iterable(await scripts.run_as_made(self._redis, calls)))
+        else:
+            [replies] = await scripts.run(self._redis, self._enqueue_call(admissions))
+        return [_answer(admission.message, reply) for admission, reply in zip(admissions, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
         """Settle what has ended and take up to `room` new tasks, in one round trip.
@@ -148,26 +149,18 @@ class Broker:
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
 
-    async def _offered(self, admissions: Sequence[Admission], durability: Durability) -> list[Any]:
-        calls = map(self._enqueue_call, chunks(admissions, ENQUEUED_AT_ONCE))
-        if durability is not Durability.MEMORY:
-            parts = await self._durably(list(calls), [admission.message.id for admission in admissions], durability)
-        elif len(admissions) > ENQUEUED_AT_ONCE:
-            parts = await scripts.run_as_made(self._redis, calls)
-        else:
-            parts = await scripts.run(self._redis, *calls)
-        return [reply for part in parts for reply in part]
-
     def _enqueue_call(self, admissions: Sequence[Admission]) -> ScriptCall:
         return ScriptCall("enqueue", self.keys, _enqueue_fields(admissions))
 
-    async def _durably(self, calls: Sequence[ScriptCall], ids: Sequence[str], durability: Durability) -> list[Any]:
+    async def _enqueue_durably(self, admissions: Sequence[Admission], durability: Durability) -> list[Any]:
+        calls = [self._enqueue_call(part) for part in chunks(admissions, ENQUEUED_AT_ONCE)]
         parts, answer = await scripts.run_and_ask(self._redis, calls, question(durability))
         if missed := shortfall(durability, answer):
+            ids = [admission.message.id for admission in admissions]
             raise NotDurable(f"enqueued, but not {durability}: {missed}", ids)
         if isinstance(answer, Exception):
             raise mapped(answer) from answer
-        return parts
+        return list(chain.from_iterable(parts))
 
     def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> ScriptCall:
         arguments: list[Argument] = [worker, nonce, room, to_ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
@@ -186,27 +179,18 @@ def _enqueue_fields(admissions: Sequence[Admission]) -> list[Argument]:
     tasks: list[Argument] = []
     for admission in admissions:
         message = admission.message
-        tasks += (message.id, encode(message), message.priority, to_ms(admission.delay), to_ms(admission.run_at))
+        when = (to_ms(admission.delay), to_ms(admission.run_at)) if admission.delay or admission.run_at else (0, 0)
+        tasks += (message.id, encode(message), message.priority, *when)
         if admission.claim or admission.limit:
             marked += 1
             marked_fields += (message.id, *marks(admission.claim, admission.limit))
     return [marked, *marked_fields, *tasks]
 
 
-def taken(outcomes: Sequence[Receipt | Conflict]) -> list[Receipt]:
-    """The receipts. Raises the first Conflict among them."""
-    receipts: list[Receipt] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Conflict):
-            raise outcome
-        receipts.append(outcome)
-    return receipts
-
-
-def _receipt(message: Message, reply: bytes | list[bytes]) -> Receipt | Conflict:
+def _answer(message: Message, reply: bytes | list[bytes]) -> Answer:
     if isinstance(reply, list):
         return Receipt(reply[0].decode(), None, duplicate=True)
-    if state := _TAKEN.get(reply):
+    if state := _ADMITTED.get(reply):
         return Receipt(message.id, state)
     if not same_as(message, reply):
         return Conflict(f"task id {message.id!r} is taken by another task: choose another id, or send the same task and payload")

@@ -1,10 +1,12 @@
 """What a queue tells its callers, as values: receipts, deliveries, turns, heartbeats' answers."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from stoker.errors import Conflict
 from stoker.queue.settlements import Settlement
 from stoker.rules.history import LogLine, PastFailure, Progress
 from stoker.rules.message import Success
@@ -18,6 +20,20 @@ class Receipt(Struct, frozen=True, gc=False):
     id: str
     state: TaskState | None
     duplicate: bool = False
+
+
+Answer = Receipt | Conflict
+"""What became of one enqueue among others: a Conflict is returned in its place, since the others have been added."""
+
+
+def receipts(answers: Iterable[Answer]) -> list[Receipt]:
+    """The receipts. Raises the first Conflict among them."""
+    found: list[Receipt] = []
+    for answer in answers:
+        if isinstance(answer, Conflict):
+            raise answer
+        found.append(answer)
+    return found
 
 
 class Delivery(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""What a running task may know of itself: ask for it by a parameter annotated `Context`."""
+"""The Context: what a running task can learn and do. Injected into a parameter annotated `Context`."""
 
 import contextvars
 import logging
@@ -15,18 +15,18 @@ from stoker.errors import Invalid, TryAgain
 from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
 
 EXACT = 1 << 53
-"""Whole numbers below are told as they are."""
+"""Whole numbers below stay whole in JSON."""
 
 
 class Account(Protocol):
-    """Where a run's news go."""
+    """Where a run's progress and log lines go."""
 
     def progress(self, done: float, total: float | None, note: str) -> None: ...
     def line(self, level: int, text: str) -> None: ...
 
 
 class Sent:
-    """Something that was said and is on its way. Awaiting it waits for nothing."""
+    """An awaitable that is done: `await ctx.progress(...)` does not wait."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()
@@ -36,21 +36,18 @@ class Workflow(Protocol):
     """What can be enqueued: a prepared task, a chain, a group."""
 
     @property
-    def steps(self) -> Chain:
-        """As it travels."""
+    def _steps(self) -> Chain:
+        """As they travel in envelopes."""
         ...
 
     @property
-    def own_id(self) -> str | None:
-        """The id that the caller decides, of one task alone."""
+    def _own_id(self) -> str | None:
+        """The id that the caller has chosen, of a single task."""
         ...
 
 
 class Children:
-    """What one run has sent. It is enqueued when the run succeeds, in the same step; otherwise it was never there.
-
-    Any thread may add.
-    """
+    """What one run sends: enqueued by the script that records its success, or not at all. Any thread may add."""
 
     def __init__(self, task_id: str, created: int) -> None:
         self._parent = task_id, created
@@ -63,11 +60,11 @@ class Children:
         return bool(self._chains)
 
     def add(self, workflow: Workflow) -> str:
-        """Keep it. Returns the id of its first task; raises Invalid for too many or too large ones."""
+        """Add one. Returns the id of its first task. Raises Invalid for too many, or more than MAX_PLAN_BYTES together."""
         if len(self._chains) >= MAX_MEMBERS:
             raise Invalid(f"a task may send at most {MAX_MEMBERS} others: let these send further ones")
         root = f"{root_of(*self._parent)}.c{next(self._numbers)}"
-        steps = number(check_start(workflow.steps), root, first=workflow.own_id or root)
+        steps = number(check_start(workflow._steps), root, first=workflow._own_id or root)
         links = list(links_of([steps]))
         self._bytes += sum(len(bytes(link.message.payload)) for link in links)
         if self._bytes > MAX_PLAN_BYTES:
@@ -77,11 +74,11 @@ class Children:
         return links[0].message.id
 
     def written(self) -> bytes:
-        """All of it, for the worker."""
+        """All of it as JSON, for the worker."""
         return write_chains(self._chains)
 
     def read(self, written: bytes) -> None:
-        """What the same run has sent in a child process."""
+        """Add what the same run has sent in a child process."""
         if written:
             chains = read_chains(written)
             self._chains += chains
@@ -90,18 +87,29 @@ class Children:
     async def pass_through(
         self, layers: Callable[[Sequence[Chain], Sequence[contextvars.Context]], Awaitable[list[Chain]]]
     ) -> None:
-        """Have the middleware look at all of it, with the context variables of where each was sent."""
+        """Pass all of it through the middleware, each in the context in which it was sent."""
         self._chains = await layers(self._chains, self._variables)
+
+
+class Run:
+    """What the worker keeps with a run's Context: what it has sent, where its progress goes, and whether it is to end."""
+
+    __slots__ = ("account", "children", "over")
+
+    def __init__(self, children: Children, account: Account | None = None) -> None:
+        self.children = children
+        self.account = account
+        self.over = Event()
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One run of one task.
 
-    `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text:
-    keep the highest seen beside your own data, and refuse writes that carry a lower one.
-    A run of a schedule knows its name and the moment that it stands for, in UTC; it may have started later.
-    `headers` are those of the enqueue; `deadline` is a moment of `time.monotonic()`, see `time_left`.
+    `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text: store the highest one
+    beside your own data, and refuse writes that carry a lower one. `schedule` and `scheduled_for` (UTC) are the schedule of the
+    run and the moment it stands for; it may have started later. `headers` are those of the enqueue. `deadline` is in seconds of
+    `time.monotonic()`; see `time_left`.
     """
 
     id: str
@@ -114,51 +122,50 @@ class Context:
     scheduled_for: datetime | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float = math.inf
-    _over: Event = field(default_factory=Event, repr=False, compare=False)
-    children: Children = field(repr=False, default_factory=lambda: Children("", 0))
-    account: Account | None = field(default=None, repr=False, compare=False)
+    _run: Run = field(default_factory=lambda: Run(Children("", 0)), repr=False, compare=False)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> Sent:
-        """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
+        """Report progress, from any thread, as often as you like: it is sent at most twice a second.
 
-        May be awaited, and need not be. Raises Invalid for what is no finite number.
+        May be awaited, and need not be. Raises Invalid for numbers that are not finite.
         """
-        if self.account:
-            self.account.progress(_amount(done), None if total is None else _amount(total), str(note))
+        if account := self._run.account:
+            account.progress(_amount(done), None if total is None else _amount(total), str(note))
         return Sent()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
-        """To be raised: this attempt has failed, run me again after `delay` seconds (None: as the retry policy has it).
+        """An exception to raise: this attempt has failed, retry after `delay` seconds (None: as the retry policy says).
 
-        When all retries are used up (the policy's, or `max_retries`) the task is buried, with the reason.
+        When all retries (the policy's, or `max_retries`) are used up, the task becomes dead, with this reason.
         """
         return TryAgain(delay, reason, max_retries=max_retries)
 
     def time_left(self) -> float:
-        """Seconds until the soft timeout, or the timeout where there is no soft one; below 0 when it has passed."""
+        """Seconds until the soft timeout, or until the timeout where there is no soft one; below 0 when it has passed."""
         return self.deadline - time.monotonic()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is to end: its time is over, somebody cancelled it, or its worker has given it up.
+        """Whether the run is to end: its time is over, it was cancelled, or its worker has released it.
 
-        For a thread, which nobody can stop: ask it now and then, and return or raise.
-        The outcome still counts where only the time is over.
+        For threads, which cannot be stopped: check it now and then, and return or raise. Where only the time is over, the outcome
+        still counts.
         """
-        return self._over.is_set() or self.time_left() <= 0
-
-    def give_up(self) -> None:
-        """The worker's word to a thread that it cannot stop."""
-        self._over.set()
+        return self._run.over.is_set() or self.time_left() <= 0
 
     def enqueue(self, workflow: Workflow) -> str:
-        """Send a prepared task, a chain or a group when this run has succeeded, in the very step that records its success.
+        """Enqueue a prepared task, a chain or a group when this run succeeds, in the script that records its success.
 
-        Returns the id of its first task. Where the run fails, is given back or has lost its lease, nothing is sent: the run
-        that counts sends its own, under the same ids. Middleware looks at it before the run counts as succeeded, and what it
-        raises fails the run. Raises Invalid for what cannot be sent, or is too much.
+        Returns the id of its first task. Where the run fails, is released or has lost its lease, nothing is enqueued: the run
+        that succeeds sends its own, under the same ids. Middleware sees it before the run counts as succeeded; what it raises
+        fails the run. Raises Invalid for what cannot be enqueued, or is too much.
         """
-        return self.children.add(workflow)
+        return self._run.children.add(workflow)
+
+
+def run_of(context: Context) -> Run:
+    """What its worker keeps with it."""
+    return context._run
 
 
 def _amount(value: float) -> float:

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.app.task import Handle, Task
 from stoker.errors import NotFound
 from stoker.manifest import Keep, Lease, RateLimit, Retention
@@ -125,7 +125,7 @@ class Kit:
         status = self._status(handle)
         if status.state is not TaskState.SUCCEEDED or status.result is None:
             _fail("not succeeded:", [self._told(status)])
-        result: R = self.app.tasks[status.task].decode_result(bytes(status.result.value))
+        result: R = application_of(self.app).declarations[status.task].decode_result(bytes(status.result.value))
         return result
 
     def assert_dead(self, handle: Handle[Any], match: str = "") -> Enqueued:
@@ -159,8 +159,9 @@ class Kit:
 
     async def declare_schedules(self) -> None:
         """Make the application's schedules known, from this moment of the clock on: done at the beginning, and before every run."""
-        for queue in {schedule.queue for schedule in self.app.schedules.values()}:
-            wanted = [each.definition for each in self.app.schedules.values() if each.queue == queue]
+        schedules = application_of(self.app).schedules.values()
+        for queue in {schedule.queue for schedule in schedules}:
+            wanted = [each.definition for each in schedules if each.queue == queue]
             await self._stepper(queue).declare(wanted)
 
     async def close(self) -> None:
@@ -295,13 +296,15 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
 
 def _path(app: Stoker) -> str:
     """Where processes of the kit's worker find the application: in a module of one of its tasks. Empty where it is in none."""
-    modules = {task.function.__module__ for task in app.tasks.values()}
+    modules = {declaration.function.__module__ for declaration in application_of(app).declarations.values()}
     paths = (f"{module}:{name}" for module in sorted(modules) for name, value in vars(sys.modules[module]).items() if value is app)
     return next(paths, "")
 
 
 async def _queues(app: Stoker, inspector: Inspector) -> list[str]:
-    declared = {task.policy.queue for task in app.tasks.values()} | {each.queue for each in app.schedules.values()}
+    application = application_of(app)
+    tasks = {declaration.policy.queue for declaration in application.declarations.values()}
+    declared = tasks | {schedule.queue for schedule in application.schedules.values()}
     return sorted(declared.union(await inspector.queues()))
 
 

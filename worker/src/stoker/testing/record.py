@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
 from stoker.queue.records import Delivery, TaskStatus
 from stoker.rules.message import Message
@@ -99,7 +99,7 @@ class Witness(Reporter):
             run.outcome = _WORDS[type(transition)]
             match transition:
                 case Succeed(value):
-                    run.result = self._app.tasks[run.task].decode_result(value)
+                    run.result = application_of(self._app).declarations[run.task].decode_result(value)
                 case Retry(delay, failure):
                     run.again_in, run.failure = delay, failure
                 case Bury(failure):
@@ -110,7 +110,7 @@ class Witness(Reporter):
 
 def _arguments(app: Stoker, name: str, payload: bytes) -> Mapping[str, Any]:
     """Of the types that the task declares; as JSON has them where they do not fit, or the task is unknown."""
-    task = app.tasks.get(name)
+    task = application_of(app).declarations.get(name)
     try:
         return task.decode_arguments(payload) if task else msgspec.json.decode(payload)
     except Invalid:

@@ -16,10 +16,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from stoker.app.app import Stoker
+from stoker.app.app import application_of
+from stoker.app.application import Application
 from stoker.errors import Invalid
 from stoker.rules.message import decode
 from stoker.rules.settle import Failure, Fatal, Outcome, Returned, Unknown
+from stoker.task.context import run_of
 from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.children.progress import Messenger
@@ -73,7 +75,7 @@ def main() -> None:
     teller.addFilter(TaskIds())
     logging.basicConfig(level=begin.level, handlers=[teller], force=True)
     try:
-        app = load_app(begin.app)
+        app = application_of(load_app(begin.app))
         app.tracing = Tracing.from_environment("stoker-worker")
     except Invalid as error:
         channel.send(Broken(str(error)))
@@ -88,11 +90,11 @@ def main() -> None:
         channel.send(Ended(outcome, resident()))
 
 
-def run(app: Stoker, request: Run) -> Outcome:
+def run(app: Application, request: Run) -> Outcome:
     """One run, as an outcome."""
     delivery = request.delivery
     message = decode(delivery.envelope)
-    task = app.tasks.get(message.task)
+    task = app.declarations.get(message.task)
     if task is None:
         return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} in the child process"))
     try:
@@ -101,7 +103,7 @@ def run(app: Stoker, request: Run) -> Outcome:
         return Fatal(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
     context = context_of(delivery, message, request.limit)
-    plan, values = task.plan, [context, None]
+    plan, values = task.plan(app.dependency_overrides), [context, None]
 
     def call() -> Any:
         return task.function(**arguments, **(plan.given(values) if plan else {}))
@@ -113,8 +115,9 @@ def run(app: Stoker, request: Run) -> Outcome:
     except BaseException as error:  # sys.exit() too: the next task wants this process
         return raised(error, task.policy.retry)
     outcome = returned(task.name, value)
-    if context.children and isinstance(outcome, Returned):
-        return replace(outcome, children=context.children.written())
+    children = run_of(context).children
+    if children and isinstance(outcome, Returned):
+        return replace(outcome, children=children.written())
     return outcome
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.app.middleware import chains_through, onion
-from stoker.app.task import Task
 from stoker.errors import Invalid
 from stoker.queue.records import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Fatal, Outcome, Raised, Returned, Unknown
 from stoker.settings import WorkerSettings
-from stoker.task.context import Context
+from stoker.task.context import Context, run_of
+from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Plan
 from stoker.telemetry.logs import running
 from stoker.telemetry.tracing import carried
@@ -37,8 +37,8 @@ class Executor:
     """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
 
     def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
-        self._app = app
-        self._tasks = app.tasks
+        self._application = application_of(app)
+        self._tasks = self._application.declarations
         self._generation = generation()
         self._timeout = settings.task_timeout
         self._deadlines = Deadlines()
@@ -65,46 +65,48 @@ class Executor:
         limits = self._limits(task, message)
         return self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
 
-    def _not_here(self, task: Task[..., Any] | None, message: Message) -> Unknown:
+    def _not_here(self, task: Declaration | None, message: Message) -> Unknown:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
         words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
         return Unknown(Failure("NewerVersion", words))
 
-    def _limits(self, task: Task[..., Any], message: Message) -> Limits:
+    def _limits(self, task: Declaration, message: Message) -> Limits:
         """Seconds the run may take. A thread is only told: it could not be stopped, and would run on beside its retry."""
         return Limits(message.soft_timeout or task.policy.soft_timeout, message.timeout or task.policy.timeout or self._timeout)
 
     def _started(
-        self, task: Task[..., Any], arguments: dict[str, Any], delivery: Delivery, message: Message, limits: Limits
+        self, task: Declaration, arguments: dict[str, Any], delivery: Delivery, message: Message, limits: Limits
     ) -> Awaitable[Any]:
         """The function within its dependencies within the middleware. What is not there costs nothing."""
-        plan, layers = task.plan, self._app.run_layers
+        application = self._application
+        plan, layers = task.plan(application.dependency_overrides), application.run_layers
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
         context = context_of(delivery, message, limits.told)
         return self._sent(task, context, onion(layers, call)(context))
 
-    async def _sent(self, task: Task[..., Any], context: Context, run: Awaitable[Any]) -> Any:
+    async def _sent(self, task: Declaration, context: Context, run: Awaitable[Any]) -> Any:
         """With what the run has sent, if it has."""
         value = await run
-        if not context.children:
+        children = run_of(context).children
+        if not children:
             return value
         outcome = value if isinstance(value, Returned) else returned(task.name, value)
         if not isinstance(outcome, Returned):
             return outcome
-        if self._app.enqueue_layers:
-            await context.children.pass_through(partial(chains_through, self._app.enqueue_layers))
-        return replace(outcome, children=context.children.written())
+        if self._application.enqueue_layers:
+            await children.pass_through(partial(chains_through, self._application.enqueue_layers))
+        return replace(outcome, children=children.written())
 
-    def _bare(self, task: Task[..., Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+    def _bare(self, task: Declaration, arguments: dict[str, Any]) -> Awaitable[Any]:
         function = task.function
         return function(**arguments) if task.is_async else self._in_thread(lambda: function(**arguments))
 
-    def _injected(self, task: Task[..., Any], plan: Plan, arguments: dict[str, Any], context: Context) -> Awaitable[Any]:
-        values: list[Any] = [context, self._app.state]
+    def _injected(self, task: Declaration, plan: Plan, arguments: dict[str, Any], context: Context) -> Awaitable[Any]:
+        values: list[Any] = [context, self._application.state]
 
         def call() -> Any:
             return task.function(**arguments, **plan.given(values))
@@ -112,7 +114,7 @@ class Executor:
         here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call), context)
         return run_with(plan.outer, values, here) if plan.outer else here()
 
-    async def _call(self, task: Task[..., Any], call: Call, limits: Limits) -> Outcome:
+    async def _call(self, task: Declaration, call: Call, limits: Limits) -> Outcome:
         deadline = self._deadlines.after(None if task.executor == "thread" else limits.hard)
         try:
             with deadline:
@@ -134,10 +136,10 @@ class Executor:
             return await loop.run_in_executor(self._threads, lambda: variables.run(called, function))
         except asyncio.CancelledError:
             if told:
-                told.give_up()
+                run_of(told).over.set()
             raise
 
-    async def _with_child(self, task: Task[..., Any], delivery: Delivery, message: Message) -> Outcome:
+    async def _with_child(self, task: Declaration, delivery: Delivery, message: Message) -> Outcome:
         try:
             async with self._processes.child() as child:  # its start is not the task's time
                 limits = self._limits(task, message)
@@ -145,15 +147,15 @@ class Executor:
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
 
-    async def _in_child(self, task: Task[..., Any], child: Child, delivery: Delivery, message: Message, limits: Limits) -> Any:
+    async def _in_child(self, task: Declaration, child: Child, delivery: Delivery, message: Message, limits: Limits) -> Any:
         """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
-        layers, context = self._app.run_layers, context_of(delivery, message, limits.told)
+        layers, context = self._application.run_layers, context_of(delivery, message, limits.told)
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, carried(), limits, context.account)
+            outcome = await child.run(delivery, carried(), limits, run_of(context).account)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
-            context.children.read(outcome.children)
+            run_of(context).children.read(outcome.children)
             return msgspec.json.decode(outcome.value) if layers else outcome
 
         return await self._sent(task, context, onion(layers, call)(context))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker
@@ -71,11 +71,12 @@ class Worker:
     ) -> None:
         self.name = name
         self.runs = 0
-        self._tasks = app.tasks
+        application = application_of(app)
+        self._tasks = application.declarations
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
-        self._tracing = app.tracing
+        self._tracing = application.tracing
         self._clock = clock
         self._report = report or Reporter(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)

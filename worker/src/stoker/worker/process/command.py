@@ -50,6 +50,7 @@ def serve(command: Command) -> None:
 
         asyncio.run(run_group(command.processes, settings.drain_timeout, settings.host, settings.port, reload=command.reload))
         return
+    from stoker.app.app import application_of
     from stoker.telemetry.tracing import Tracing
     from stoker.worker.process.process import work
     from stoker.worker.process.shutdown import end_now, leave_within
@@ -61,7 +62,7 @@ def serve(command: Command) -> None:
         return
     application.redis_url = settings.redis_url or application.redis_url
     application.namespace = settings.namespace or application.namespace
-    application.tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
+    application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
     settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
     _collect_seldom()
     faulthandler.enable()  # where a task brings the interpreter down, the log says in which line

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
 from stoker.worker.system.aio import end
 
@@ -73,7 +73,7 @@ class Lifespan:
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
         try:
-            async with self._app.entered():
+            async with application_of(self._app).entered():
                 entered.set_result(None)
                 await self._over.wait()
         except Exception:

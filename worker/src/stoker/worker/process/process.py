@@ -12,7 +12,7 @@ from itertools import count
 
 from prometheus_client import CollectorRegistry
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid, RedisUnavailable, StokerError
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
@@ -97,7 +97,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                     )
                     loops += [asyncio.create_task(chore) for chore in chores]
                 schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
-                declared = [each.definition for each in app.schedules.values() if each.queue == settings.queue]
+                declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
                 loops += [asyncio.create_task(maintenance.start_runs(schedules))]
                 loops += [asyncio.create_task(maintenance.declare(schedules, f"code:{app.name}", declared))]
                 if settings.max_memory:
@@ -113,7 +113,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             await lifespan.stop()
             await app.close()
             await redis.aclose()
-            app.tracing.close()
+            application_of(app).tracing.close()
     _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
     lifespan.check()
     return crew.recycling

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from stoker.queue.records import Delivery
 from stoker.rules.message import Message
-from stoker.task.context import Children, Context
+from stoker.task.context import Children, Context, Run
 from stoker.task.dependencies import Kind, Step, name_of
 from stoker.telemetry.logs import TaskLog, task_fields
 from stoker.worker.run.progress import telling
@@ -141,8 +141,7 @@ def context_of(delivery: Delivery, message: Message, limit: float | None) -> Con
         log=log,
         schedule=message.schedule,
         scheduled_for=moment,
-        children=Children(message.id, message.created),
         headers=message.headers,
-        account=account,
         deadline=math.inf if limit is None else time.monotonic() + limit,
+        _run=Run(Children(message.id, message.created), account),
     )

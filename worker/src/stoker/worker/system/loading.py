@@ -5,7 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from stoker.app.app import Stoker
+from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
 
 
@@ -34,8 +34,8 @@ def load_app(path: str) -> Stoker:
         found = [name for name, value in vars(module).items() if isinstance(value, Stoker)]
         hint = f"; it has: {', '.join(found)}" if found else ""
         raise Invalid(f"{module_name} has no Stoker named {attribute!r}{hint}")
-    for task in app.tasks.values():
-        task.check()
+    for declaration in application_of(app).declarations.values():
+        declaration.check()
     return app
 
 
