@@ -126,7 +126,7 @@ def test_many_at_once(stoker: Any) -> None:
         (["--header", "tenant"], "'tenant' is not NAME=TEXT"),
         (["--header", "=acme"], "is not NAME=TEXT"),
         (["--header", "a=" + "x" * 9000], "at most 32 of 8192 bytes"),
-        (["--expires", "0"], "use more, or leave it out"),
+        (["--expires", "0"], "use a number of seconds above 0, or leave it out"),
         (["--expires", "5s", "--delay", "5s"], "it would expire before it is due"),
         (["--expires", "5s", "--expires-at", "2030-01-31T09:00:00Z"], "either --expires or --expires-at"),
         (["--soft-timeout", "5s", "--timeout", "5s"], "would come too late"),

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused
 from stoker.queue.keys import LAYOUT, Keys
 from stoker.queue.records import QueueStats
+from stoker.rules.call import TaskCall
 from tests.compat.journal import JOURNAL, QUEUE, TOGETHER
 from tests.compat.record import ROOT, kill, records, run, unpacked, worker
 from tests.redis_servers import Server

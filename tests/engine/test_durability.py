@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from stoker import Invalid, NotDurable, RedisRefused, Stoker
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.redis import durability
 from stoker.rules.admission import Admission
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from tests.engine.line import message, open_line
 from tests.redis_servers import Kind, running_valkey

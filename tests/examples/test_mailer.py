@@ -10,8 +10,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from msgspec import Raw
 
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
+from stoker.rules.call import TaskCall
 from tests.examples.stage import Stage, staged
 from tests.redis_servers import Server, free_port
 from tests.waiting import until

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from stoker import Dead, Invalid, Stoker, TaskFailed, chain, group
-from stoker.client.call import TaskCall
+from stoker.rules.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
 from tests.stories.apps import parcels

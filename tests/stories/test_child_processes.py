@@ -18,9 +18,9 @@ from stoker import Context, Depends, Invalid, Stoker, TaskFailed
 from stoker import State as Given
 from stoker.app.app import application_of
 from stoker.app.middleware import EnqueueNext, RunNext
-from stoker.client.call import TaskCall
 from stoker.errors import NotFound
 from stoker.queue.records import Receipt
+from stoker.rules.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.states import TaskState

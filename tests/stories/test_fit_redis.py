@@ -11,10 +11,10 @@ import pytest
 from msgspec import Raw
 
 from stoker import Stoker
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import RedisUnavailable
 from stoker.manifest import Lease
+from stoker.rules.call import TaskCall
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from tests.redis_servers import Kind, Server, running_valkey

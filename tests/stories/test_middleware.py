@@ -10,8 +10,8 @@ import pytest
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
 from stoker.app.middleware import EnqueueNext, RunNext
 from stoker.app.workflow import Chain
-from stoker.client.call import TaskCall
 from stoker.queue.records import Receipt
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.states import TaskState
 from tests.stories.working import AT_ONCE, working

@@ -59,7 +59,7 @@ async def test_an_id_and_a_key_are_one_too_many(app: Stoker) -> None:
     @app.task()
     async def charge(order: int) -> None: ...
 
-    with pytest.raises(Invalid, match="either an id or an idempotency_key"):
+    with pytest.raises(Invalid, match="either id or idempotency_key"):
         await charge.options(id="a", idempotency_key="b").enqueue(1)
 
 

@@ -210,5 +210,5 @@ def test_an_option_that_there_is_not_is_refused_as_a_parameter_would_be(app: Sto
     @app.task()
     async def ship() -> None: ...
 
-    with pytest.raises(TypeError, match="no option is named max_retries"):
+    with pytest.raises(TypeError, match="unknown option max_retries"):
         ship.options(max_retries=3)  # type: ignore[call-arg]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Retry, Stoker, TaskFailed
-from stoker.client.call import TaskCall
+from stoker.rules.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
 from tests.stories.working import AT_ONCE, working

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stoker import Context, Dead, Retry, Stoker
 from stoker.app.app import application_of
-from stoker.client.call import TaskCall
+from stoker.rules.call import TaskCall
 from stoker.rules.states import TaskState
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
 from stoker.telemetry.tracing import Tracing

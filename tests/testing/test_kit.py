@@ -13,9 +13,9 @@ import pytest
 from redis import Redis
 
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
-from stoker.client.call import TaskCall
 from stoker.manifest import Lease, RateLimit
 from stoker.queue import scripts
+from stoker.rules.call import TaskCall
 from stoker.rules.retry import Jitter
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration

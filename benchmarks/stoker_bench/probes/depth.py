@@ -8,12 +8,12 @@ from typing import Any
 
 import uvloop
 
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.settlements import Settlement
 from stoker.redis.connect import connect
+from stoker.rules.call import TaskCall
 from stoker.rules.message import encode_payload
 from stoker.rules.settle import Succeed
 from stoker_bench.ledger import main_thread_cpu

@@ -6,8 +6,8 @@ from typing import Any
 
 from stoker import Context, Stoker
 from stoker.app.middleware import EnqueueNext, RunNext
-from stoker.client.call import TaskCall
 from stoker.queue.records import Receipt
+from stoker.rules.call import TaskCall
 
 
 @asynccontextmanager

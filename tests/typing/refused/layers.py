@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker import Context, Stoker
 from stoker.app.middleware import EnqueueNext, RunNext
-from stoker.client.call import TaskCall
+from stoker.rules.call import TaskCall
 
 
 async def no_context_manager(app: Stoker) -> AsyncGenerator[None]:

@@ -9,7 +9,6 @@ from stoker.app.prepared import Prepared
 from stoker.app.task import Handle, Task
 from stoker.app.workflow import Chain, Group, chain, group
 from stoker.app.workflow_handle import WorkflowHandle
-from stoker.client.call import TaskCall
 from stoker.errors import (
     Conflict,
     Dead,
@@ -27,6 +26,7 @@ from stoker.errors import (
 )
 from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import Receipt, TaskStatus
+from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every

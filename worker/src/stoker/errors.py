@@ -14,7 +14,11 @@ class StokerError(Exception):
 
 
 class Invalid(StokerError):
-    """The caller's input is wrong: a manifest, a payload, an id, a setting."""
+    """The caller's input is wrong: a manifest, a payload, an id, a setting. `field` is the one of a request that is at fault."""
+
+    def __init__(self, text: str = "", field: str = "") -> None:
+        super().__init__(text)
+        self.field = field
 
 
 class Conflict(StokerError):

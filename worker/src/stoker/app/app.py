@@ -12,10 +12,10 @@ from stoker.app.middleware import EnqueueLayer, RunLayer
 from stoker.app.prepared import Origin
 from stoker.app.sync import from_sync
 from stoker.app.task import Task, TaskFunction
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import Invalid
 from stoker.queue.records import Receipt, receipts
+from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_version
 from stoker.rules.retry import Retry

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from stoker.app.middleware import Enqueue, EnqueueLayer, RunLayer, enqueue_through
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.queue.records import Answer
 from stoker.redis.connect import connect
+from stoker.rules.call import TaskCall
 from stoker.rules.schedule import Definition
 from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Factory

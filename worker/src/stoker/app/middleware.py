@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from stoker.client.call import TaskCall
 from stoker.errors import Invalid
 from stoker.queue.records import Answer, Receipt, receipts
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.plan import Chain, Link, links_of
 from stoker.task.context import Context

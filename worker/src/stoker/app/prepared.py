@@ -3,7 +3,7 @@
 from typing import Generic, NamedTuple, TypeVar
 
 from stoker.app.application import Application
-from stoker.client.call import TaskCall
+from stoker.rules.call import TaskCall
 from stoker.rules.plan import Chain, Link
 from stoker.task.declaration import Declaration
 

@@ -14,10 +14,10 @@ from stoker.app.prepared import Prepared, R_co, T_contra
 from stoker.app.sync import from_sync
 from stoker.app.task import R, T
 from stoker.app.workflow_handle import WorkflowHandle
-from stoker.client.call import TaskCall
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
 from stoker.queue.records import Receipt, receipts
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.message import IdFactory
 from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of

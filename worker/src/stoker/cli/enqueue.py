@@ -12,23 +12,21 @@ from stoker.cli.options import AsJson, Namespace, QueueName, RedisUrl, duration,
 from stoker.cli.output import print_json
 from stoker.cli.progress import in_chunks
 from stoker.cli.session import run
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.errors import Invalid, NotDurable
 from stoker.queue.records import Receipt, receipts
+from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import MOST, Limit
 from stoker.rules.durability import Durability
 from stoker.rules.message import (
     MAX_PRIORITY,
     MAX_RETRIES,
     MIN_PRIORITY,
-    check_headers,
-    check_id,
     check_key,
     check_payload,
-    check_queue,
     encode_payload,
 )
+from stoker.rules.request import check_either_or, check_expires
 from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.unique import DAY, Claim, Unique, Until
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
@@ -116,30 +114,30 @@ def enqueue(
     namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Send a task to its queue: stoker enqueue send_email to=ada@example.org attempts=3 --queue emails."""
-    _not_both("--delay", delay, "--run-at", run_at)
-    _not_both("--expires", expires, "--expires-at", expires_at)
-    if expires == 0:
-        raise typer.BadParameter("--expires 0 would be over before it began: use more, or leave it out")
-    _not_both("--id", task_id, "--idempotency-key", idempotency_key)
+    exclusive: dict[str, object] = {"delay": delay, "run_at": run_at, "expires": expires, "expires_at": expires_at}
+    exclusive |= {"id": task_id, "idempotency_key": idempotency_key}
+    usable(lambda given: check_either_or(given, flag), {name for name, value in exclusive.items() if value is not None})
+    if expires is not None:
+        usable(check_expires, expires)
     if count > 1 and not (task_id is None and idempotency_key is None):
         raise typer.BadParameter("an id or a key names one task: give either that or --count, not both")
     body = arguments_of(payload, arguments or [])
     call = TaskCall(
         task=task,
-        queue=usable(check_queue, queue),
+        queue=queue,
         payload=body,
         priority=priority,
         delay=delay or 0.0,
         run_at=run_at.timestamp() if run_at else 0.0,
-        id=task_id if task_id is None else usable(check_id, task_id),
+        id=task_id,
         max_retries=max_retries,
         retry=_retry(max_retries, initial_delay=initial_delay, multiplier=multiplier, max_delay=max_delay, jitter=jitter),
         timeout=timeout,
         soft_timeout=soft_timeout,
         expires=expires or 0.0,
         expires_at=expires_at.timestamp() if expires_at else 0.0,
-        headers=usable(check_headers, dict(_text_pair(pair) for pair in header or [])),
-        idempotency_key=None if idempotency_key is None else usable(check_key, idempotency_key),
+        headers=dict(_text_pair(pair) for pair in header or []),
+        idempotency_key=idempotency_key,
         claim=_claim(task, body, unique, unique_key, unique_ttl),
         limit=None if concurrency_key is None else Limit(usable(check_key, concurrency_key), concurrency_limit),
         durability=durability,
@@ -195,9 +193,9 @@ def usable(check: Callable[[A], B], value: A) -> B:
         raise typer.BadParameter(str(error)) from error
 
 
-def _not_both(one: str, its: object, other: str, others: object) -> None:
-    if its is not None and others is not None:
-        raise typer.BadParameter(f"give either {one} or {other}, not both")
+def flag(field: str) -> str:
+    """The command line's name of a field."""
+    return "--" + field.replace("_", "-")
 
 
 def _retry(count: int | None, **waits: Any) -> Backoff | None:

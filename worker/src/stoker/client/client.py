@@ -10,7 +10,6 @@ from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
-from stoker.client.call import TaskCall
 from stoker.client.lazy import Lazy
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, StokerError, TaskFailed
@@ -28,6 +27,7 @@ from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.items import Send, follow, size_of
 from stoker.rules.message import IdFactory
@@ -221,8 +221,7 @@ class Client:
         return self._batchings.setdefault((place, durability), Batching(partial(broker.enqueue, durability=durability)))
 
     def _admission(self, now: int, trace: dict[str, str], call: TaskCall) -> Admission:
-        message = call.message(call.own_id or self._new_id(), call.created or now, trace)
-        return Admission(message, call.delay, call.run_at, call.claim, call.limit)
+        return call.admission(call.own_id or self._new_id(), call.created or now, trace)
 
 
 def _is_new(answer: Answer) -> bool:

@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct
 
 from stoker.rules.durability import Durability
 from stoker.rules.message import MAX_KEY, MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY
-from stoker.rules.request import TEN_YEARS, ConcurrencyRequest, RetryRequest, UniqueRequest
+from stoker.rules.request import MAX_NAME, TEN_YEARS, ConcurrencyRequest, RetryRequest, UniqueRequest
 
 
 class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,7 +17,7 @@ class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
     What is left out is as the task's declaration says where the worker knows it (retries, timeouts), and as this says elsewhere.
     """
 
-    task: Annotated[str, Meta(min_length=1, max_length=200, description="The task's name.", examples=["send_email"])]
+    task: Annotated[str, Meta(min_length=1, max_length=MAX_NAME, description="The task's name.", examples=["send_email"])]
     payload: Annotated[
         Raw,
         Meta(

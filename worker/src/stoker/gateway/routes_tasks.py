@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stoker.client.call import TaskCall
 from stoker.client.client import Client
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers, takes
@@ -16,6 +15,7 @@ from stoker.gateway.submission import checked, read_batch, read_task
 from stoker.queue.reads.reader import PAGE
 from stoker.queue.records import Answer, TaskStatus, receipts
 from stoker.redis.durability import PATIENCE as CONFIRMED_WITHIN
+from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.message import check_queue
 from stoker.rules.states import TaskState

@@ -9,18 +9,17 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from stoker.client.call import TaskCall
 from stoker.errors import Invalid
 from stoker.gateway.limits import MAX_BATCH_TASKS, MAX_DEPTH, too_deep
 from stoker.gateway.problems import FieldError, InvalidFields, Refusal
 from stoker.gateway.requests import TaskRequest
-from stoker.rules.message import MAX_PAYLOAD_BYTES, check_headers, check_id, check_key, check_payload, check_queue, check_timeouts
-from stoker.rules.request import ConcurrencyRequest, RetryRequest
+from stoker.rules.call import TaskCall
+from stoker.rules.message import MAX_PAYLOAD_BYTES, check_payload
+from stoker.rules.request import ConcurrencyRequest, RetryRequest, check_either_or
 
 A = TypeVar("A")
 B = TypeVar("B")
 SHOWN_ERRORS = 20
-EITHER_OR = (("delay", "run_at"), ("id", "idempotency_key"), ("expires", "expires_at"), ("retry", "max_retries"))
 _AT = re.compile(r"(?P<what>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 _NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(?P<field>.*)`")
 
@@ -30,11 +29,11 @@ _batch = msgspec.json.Decoder(list[Raw])
 
 
 def checked(field: str, check: Callable[[A], B], value: A) -> B:
-    """What `check` makes of a field's value. Its Invalid becomes an InvalidFields that names the field."""
+    """What `check` makes of a value. Its Invalid becomes an InvalidFields of `field`, or where that is "" of the Invalid's own."""
     try:
         return check(value)
     except Invalid as error:
-        raise InvalidFields([FieldError(field, str(error))]) from error
+        raise InvalidFields([FieldError(field or error.field, str(error))]) from error
 
 
 def read_task(body: bytes) -> TaskCall:
@@ -73,32 +72,33 @@ def _decode(decoder: "msgspec.json.Decoder[A]", body: bytes) -> A:
 
 
 def _call(request: TaskRequest) -> TaskCall:
-    for this, other in EITHER_OR:
-        if getattr(request, this) and getattr(request, other) is not None:
-            raise InvalidFields([FieldError(other, f"give either {this} or {other}, not both")])
+    given = {field for field in request.__struct_fields__ if getattr(request, field) is not None}
+    if not request.delay:
+        given.discard("delay")  # the default of what cannot be null
+    checked("", check_either_or, given)
     payload = _payload(request.payload)
     call = TaskCall(
         task=request.task,
-        queue=checked("queue", check_queue, request.queue),
+        queue=request.queue,
         payload=payload,
         priority=request.priority,
         delay=request.delay,
         run_at=_seconds(request.run_at),
-        id=_maybe("id", check_id, request.id),
+        id=request.id,
         max_retries=request.max_retries,
         retry=_maybe("retry", RetryRequest.backoff, request.retry),
         timeout=request.timeout,
-        soft_timeout=_maybe("soft_timeout", lambda soft: check_timeouts(soft, request.timeout), request.soft_timeout),
+        soft_timeout=request.soft_timeout,
         expires=request.expires or 0.0,
         expires_at=_seconds(request.expires_at),
-        headers=checked("headers", check_headers, request.headers),
-        idempotency_key=_maybe("idempotency_key", check_key, request.idempotency_key),
+        headers=request.headers,
+        idempotency_key=request.idempotency_key,
         claim=_maybe("unique.key", lambda unique: unique.claim(request.task, bytes(payload)), request.unique),
         limit=_maybe("concurrency.key", ConcurrencyRequest.most, request.concurrency),
         durability=request.durability,
         version=request.version,
     )
-    checked("expires_at" if request.expires_at else "expires", TaskCall.check, call)
+    checked("", TaskCall.check, call)
     return call
 
 

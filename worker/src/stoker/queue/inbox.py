@@ -1,7 +1,6 @@
 """The inbox of a queue: a stream to which any program may XADD a task, without a library.
 
-Every worker takes it in: entries are read and judged here, and moved by an atomic script, which
-finds each of them once, whoever calls it.
+Every worker takes entries in: they are read and checked here, and moved by a script, which moves each of them once.
 """
 
 import os
@@ -28,7 +27,7 @@ _WORDS = frozenset({b"ready", b"scheduled", b"dead", b"dropped", b"gone"})
 
 
 class TakenIn(NamedTuple):
-    """What was found in the inbox: entries read, those that became tasks, and those that became dead letters, by their ids."""
+    """Entries read, how many became tasks, and the ids of those that became dead tasks."""
 
     read: int
     added: int
@@ -49,11 +48,12 @@ class Inbox:
         if not found:
             return TakenIn(0, 0, [])
         created = milliseconds(self._clock)
-        arrivals = {entry.decode(): read_entry(entry.decode(), fields, self._keys.queue, created) for entry, fields in found}
+        queue = self._keys.queue.partition(":")[0]  # without the number of a partition
+        arrivals = {entry.decode(): read_entry(entry.decode(), fields, queue, created) for entry, fields in found}
         answers = await self._move({entry: (_verb(arrival), arrival) for entry, arrival in arrivals.items()})
-        taken = {entry: envelope for entry, envelope in answers.items() if envelope not in _WORDS}
-        if taken:
-            again = {entry: _second_thought(entry, arrivals[entry], envelope) for entry, envelope in taken.items()}
+        existing = {entry: envelope for entry, envelope in answers.items() if envelope not in _WORDS}
+        if existing:
+            again = {entry: _resolve_conflict(entry, arrivals[entry], envelope) for entry, envelope in existing.items()}
             arrivals |= {entry: arrival for entry, (_, arrival) in again.items()}
             answers |= await self._move(again)
         added = sum(answer in (b"ready", b"scheduled") for answer in answers.values())
@@ -74,8 +74,8 @@ def _verb(arrival: Arrival) -> str:
     return "bury" if arrival.failure else "add"
 
 
-def _second_thought(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str, Arrival]:
-    """Its id was there already: the same task is enqueued once, another one must not be lost."""
+def _resolve_conflict(entry: str, arrival: Arrival, envelope: bytes) -> tuple[str, Arrival]:
+    """The verb for an entry whose id exists: the same task is dropped, another one is buried under a new id, not lost."""
     message = arrival.admission.message
     if not arrival.failure and same_as(message, envelope):
         return "drop", arrival

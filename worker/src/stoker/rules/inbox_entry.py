@@ -1,4 +1,4 @@
-"""What another program may put into a queue's inbox, and the message or the dead letter that it becomes."""
+"""The fields of an inbox entry, and the task or the dead task that it becomes."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,37 +7,30 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from stoker.errors import LONGEST, Invalid
+from stoker.errors import Invalid
 from stoker.rules.admission import Admission
-from stoker.rules.message import (
-    MAX_PAYLOAD_BYTES,
-    Message,
-    check_delay,
-    check_headers,
-    check_id,
-    check_key,
-    check_payload,
-    check_priority,
-    check_retries,
-    check_timeouts,
-    check_version,
-    id_of_key,
+from stoker.rules.call import TaskCall
+from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, check_payload
+from stoker.rules.request import (
+    MAX_NAME,
+    ConcurrencyRequest,
+    RetryRequest,
+    UniqueRequest,
+    check_either_or,
+    check_expires,
 )
-from stoker.rules.request import ConcurrencyRequest, RetryRequest, UniqueRequest
 from stoker.rules.settle import Failure
 
 FIELDS = (
     *("task", "payload", "id", "priority", "delay", "run_at", "idempotency_key", "max_retries", "retry", "timeout", "soft_timeout"),
     *("expires", "expires_at", "headers", "unique", "concurrency", "version"),
 )
-EITHER_OR = (("delay", "run_at"), ("id", "idempotency_key"), ("expires", "expires_at"), ("retry", "max_retries"))
 MALFORMED = "(malformed inbox entry)"
-MAX_NAME = 200
 KEPT_BYTES = 1024 * 1024
-"""Of each field of a malformed entry so much is kept in its dead letter."""
+"""Bytes of each field of a malformed entry that its dead task keeps."""
 
 FIRST_MOMENT = 1_704_067_200_000
-"""The epoch of places in line, 2024: no entry came before it."""
+"""Epoch ms: 2024, the epoch of the ready line. No entry came before it."""
 B = TypeVar("B")
 
 _retry = msgspec.json.Decoder(RetryRequest)
@@ -61,10 +54,7 @@ class Arrival(NamedTuple):
 
 
 def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: int) -> Arrival:
-    """The task of the entry with this number, `created` at this moment (epoch ms).
-
-    Never raises: what is wrong becomes a dead letter that says so.
-    """
+    """The task of the entry with this number, `created` in epoch ms. Never raises: a malformed entry becomes a dead task."""
     try:
         return Arrival(_task(entry, {_text(name, "a field's name"): value for name, value in fields.items()}, queue, created))
     except Invalid as error:
@@ -72,67 +62,58 @@ def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: i
 
 
 def dead_letter(task_id: str, name: str, fields: Mapping[bytes, bytes], queue: str, created: int, why: str) -> Arrival:
-    """What becomes of an entry that is no task: nothing of it is lost, and it says why."""
+    """The dead task of a malformed entry: its payload are the entry's fields, its failure says why."""
     kept = msgspec.Raw(msgspec.json.encode({_shown(name): _shown(value) for name, value in fields.items()}))
     return Arrival(Admission(Message(task_id, name, kept, queue, created)), Failure("MalformedEntry", why))
 
 
 def id_of_entry(entry: str) -> str:
-    """The id of a task that brings none, so that its sender knows it from the answer to XADD."""
+    """The id of a task whose entry names none: its sender knows it from the reply to XADD."""
     return f"inbox-{entry}"
 
 
 def _task(entry: str, fields: dict[str, bytes], queue: str, created: int) -> Admission:
     if unknown := sorted(fields.keys() - set(FIELDS)):
         raise Invalid(f"unknown fields {', '.join(unknown)[:MAX_NAME]}: an entry has {', '.join(FIELDS)}")
-    for this, other in EITHER_OR:
-        if this in fields and other in fields:
-            raise Invalid(f"give either {this} or {other}, not both")
+    check_either_or(fields)
     task, payload = _name(fields.get("task", b"")), _payload(fields.get("payload", b"{}"))
-    timeout, soft_timeout = _maybe(fields, "timeout", _amount), _maybe(fields, "soft_timeout", _amount)
-    check_timeouts(soft_timeout, timeout)
-    retries, retry = _maybe(fields, "max_retries", _whole), _maybe(fields, "retry", _retry.decode)
-    unique, concurrency = _maybe(fields, "unique", _unique.decode), _maybe(fields, "concurrency", _concurrency.decode)
-    message = Message(
-        id=_id(entry, fields, queue),
+    retry, unique = _maybe(fields, "retry", _retry.decode), _maybe(fields, "unique", _unique.decode)
+    concurrency = _maybe(fields, "concurrency", _concurrency.decode)
+    call = TaskCall(
         task=task,
-        payload=payload,
         queue=queue,
-        created=created,
-        priority=check_priority(_maybe(fields, "priority", _whole) or 0),
-        max_retries=retries if retries is None else check_retries(retries),
-        timeout=timeout,
-        version=check_version(_maybe(fields, "version", _whole) or 0),
-        retry=retry.backoff() if retry else None,
-        soft_timeout=soft_timeout,
-        expires=_expiry(entry, fields, created),
-        headers=check_headers(_maybe(fields, "headers", _headers.decode) or {}),
-    )
-    return Admission(
-        message,
-        delay=check_delay(_maybe(fields, "delay", _amount) or 0.0),
+        payload=payload,
+        priority=_maybe(fields, "priority", _whole) or 0,
+        delay=_maybe(fields, "delay", _amount) or 0.0,
         run_at=_maybe(fields, "run_at", _moment) or 0.0,
+        id=_maybe(fields, "id", str),
+        max_retries=_maybe(fields, "max_retries", _whole),
+        retry=retry.backoff() if retry else None,
+        timeout=_maybe(fields, "timeout", _amount),
+        soft_timeout=_maybe(fields, "soft_timeout", _amount),
+        expires_at=_expiry(entry, fields, created),
+        headers=_maybe(fields, "headers", _headers.decode) or {},
+        idempotency_key=_maybe(fields, "idempotency_key", str),
         claim=unique.claim(task, bytes(payload)) if unique else None,
         limit=concurrency.most() if concurrency else None,
+        version=_maybe(fields, "version", _whole) or 0,
     )
+    call.check()
+    return call.admission(call.own_id or id_of_entry(entry), created, {})
 
 
-def _id(entry: str, fields: dict[str, bytes], queue: str) -> str:
-    if "idempotency_key" in fields:
-        return id_of_key(queue, check_key(_text(fields["idempotency_key"], "idempotency_key")))
-    return check_id(_text(fields["id"], "id")) if "id" in fields else id_of_entry(entry)
+def _expiry(entry: str, fields: dict[str, bytes], created: int) -> float:
+    """In epoch seconds; 0 is never.
 
-
-def _expiry(entry: str, fields: dict[str, bytes], created: int) -> int | None:
-    """Counted from the entry's number, which is when it came: it may have waited for a worker since. A made-up one says nothing."""
+    `expires` counts from the moment in the entry's number, when it came: it may have waited for a worker since. A number that
+    the sender made up says nothing.
+    """
     if (moment := _maybe(fields, "expires_at", _moment)) is not None:
-        return max(1, round(moment * 1000))
+        return moment
     if (seconds := _maybe(fields, "expires", _amount)) is None:
-        return None
-    if not 0 < seconds <= LONGEST:
-        raise Invalid(f"bad expires {seconds!r}: use a number of seconds above 0")
+        return 0.0
     came = int(entry.partition("-")[0])
-    return (came if FIRST_MOMENT < came <= created else created) + round(seconds * 1000)
+    return (came if FIRST_MOMENT < came <= created else created) / 1000 + check_expires(seconds)
 
 
 def _maybe(fields: dict[str, bytes], name: str, read: Callable[[str], B]) -> B | None:

@@ -1,7 +1,7 @@
-"""The wire format of a task: one JSON envelope, written once at enqueue and never changed.
+"""The wire format of a task: a JSON envelope, written at enqueue and never changed.
 
-Nothing in it is ever executed, imported or unpickled. `task` is a name that the worker looks up
-among the functions its application registered; `payload` stays raw JSON until a function wants it.
+Nothing in it is executed, imported or unpickled. `task` is a name that the worker looks up among the functions that its
+application registered; `payload` stays raw JSON until the function is called.
 """
 
 import hashlib
@@ -25,18 +25,17 @@ MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 * 1024
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits each
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One task as it lies in Redis.
+    """One task as stored in Redis.
 
-    `payload` is a JSON object of named arguments, `created` milliseconds since the epoch by the
-    client's clock, `trace` the W3C context of the enqueue, `timeout` seconds. A None option means
-    that the task's own policy, then the queue's, decides. A run of a schedule has its name and its moment (epoch ms).
-    `version` is that of the task's declaration: a worker that declares a lower one hands the task back.
-    `retry` has precedence over `max_retries`. No run begins at or after `expires` (epoch ms, compared with Redis' clock).
-    `onward` is what follows its success, as `rules/plan.py` reads it.
+    `payload` is a JSON object of named arguments, `created` epoch milliseconds of the client's clock, `trace` the W3C context of
+    the enqueue, `timeout` and `soft_timeout` seconds. None leaves an option to the task's declaration, then to the queue.
+    `schedule` and `scheduled_for` (epoch ms) identify a run of a schedule. `version` is that of the task's declaration: a worker
+    that declares a lower one gives the task back. `retry` has precedence over `max_retries`. No run begins at or after `expires`
+    (epoch ms, compared with Redis' clock). `onward` is what follows its success, as read by `rules/plan.py`.
     """
 
     id: str
@@ -77,7 +76,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(envelope: bytes) -> Message:
-    """Read an envelope. Raises Invalid when it is not one."""
+    """Decode an envelope. Raises Invalid when it is not one."""
     try:
         return _decoder.decode(envelope)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:  # ValueError: bytes that are not UTF-8
@@ -85,15 +84,15 @@ def decode(envelope: bytes) -> Message:
 
 
 def encode_payload(arguments: Mapping[str, object]) -> msgspec.Raw:
-    """Named arguments as JSON. Raises Invalid for what JSON cannot carry and for more than 256 KiB."""
+    """Named arguments as JSON. Raises Invalid for values that JSON cannot carry, and for more than 256 KiB."""
     return msgspec.Raw(payload_bytes(arguments, _encoder.encode))
 
 
 def payload_bytes(arguments: Mapping[str, object], encode: Callable[[object], bytes]) -> bytes:
-    """The same by an encoder that may know more types."""
+    """`encode_payload` with an encoder that may know more types."""
     try:
         raw = encode(arguments)
-        _skim(raw)  # a Raw among the arguments is written as it is
+        _skim(raw)  # a Raw among the arguments may be no JSON
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the payload cannot be written as JSON: {error}") from error
     if len(raw) > MAX_PAYLOAD_BYTES:
@@ -104,7 +103,7 @@ def payload_bytes(arguments: Mapping[str, object], encode: Callable[[object], by
 
 
 def check_payload(raw: bytes) -> msgspec.Raw:
-    """Hold JSON bytes to the rules for a payload. Raises Invalid with what is wrong."""
+    """Raises Invalid unless these are a JSON object of at most 256 KiB."""
     if len(raw) > MAX_PAYLOAD_BYTES:
         raise _too_large(raw)
     try:
@@ -119,84 +118,85 @@ def _too_large(raw: bytes) -> Invalid:
 
 
 def same_task(a: Message, b: Message) -> bool:
-    """Whether two envelopes under one id ask for the same work."""
+    """Whether two envelopes under one id are the same task: name, queue and payload."""
     return (a.task, a.queue, bytes(a.payload)) == (b.task, b.queue, bytes(b.payload))
 
 
 def check_id(task_id: str) -> str:
     """Raises Invalid unless it is 1 to 128 printable ASCII characters without blanks."""
     if not _ID.fullmatch(task_id):
-        raise Invalid(f"bad task id {task_id!r}: use 1 to 128 printable ASCII characters without blanks")
+        raise Invalid(f"bad task id {task_id!r}: use 1 to 128 printable ASCII characters without blanks", "id")
     return task_id
 
 
-def check_key(key: str) -> str:
-    """Raises Invalid unless it is a text of 1 to 255 characters that UTF-8 can carry."""
+def check_key(key: str, field: str = "") -> str:
+    """Raises Invalid unless it is a text of 1 to 255 printable characters."""
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY or not key.isprintable():
-        raise Invalid(f"bad key {key!r}: use 1 to {MAX_KEY} printable characters")
+        raise Invalid(f"bad key {key!r}: use 1 to {MAX_KEY} printable characters", field)
     return key
 
 
 def id_of_key(queue: str, key: str) -> str:
-    """The id that an idempotency key stands for, the same at every call: the rules for ids do the rest."""
+    """The task id of an idempotency key: the same key always gives the same id."""
     return "idem-" + digest(queue, key)
 
 
 def digest(*parts: str) -> str:
-    """128 bits of SHA-256 in hexadecimal. As a JSON list, no parts can imitate others."""
+    """128 bits of SHA-256 in hexadecimal, over a JSON list, in which different parts never read the same."""
     return hashlib.sha256(_encoder.encode(parts)).hexdigest()[:32]
 
 
 @lru_cache(256)
 def check_queue(name: str) -> str:
-    """Raises Invalid unless it could be the name of a Kubernetes object of at most 63 characters."""
+    """Raises Invalid unless it is a valid name of a Kubernetes object, of at most 63 characters."""
     if not _QUEUE.fullmatch(name):
-        raise Invalid(f"bad queue name {name!r}: use lower-case letters, digits, '-' and '.', at most 63 characters")
+        raise Invalid(f"bad queue name {name!r}: use lower-case letters, digits, '-' and '.', at most 63 characters", "queue")
     return name
 
 
 def check_priority(priority: int) -> int:
     """Raises Invalid outside -100..100. Higher runs first, as in a Kubernetes PriorityClass."""
     if not isinstance(priority, int) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Invalid(f"bad priority {priority!r}: use a whole number within {MIN_PRIORITY}..{MAX_PRIORITY}")
+        raise Invalid(f"bad priority {priority!r}: use a whole number within {MIN_PRIORITY}..{MAX_PRIORITY}", "priority")
     return priority
 
 
-def check_timeout(seconds: float) -> float:
+def check_timeout(seconds: float, field: str = "timeout") -> float:
     """Raises Invalid unless it is a number of seconds above 0."""
     if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
-        raise Invalid(f"bad timeout {seconds!r}: use a number of seconds above 0")
+        raise Invalid(f"bad {field} {seconds!r}: use a number of seconds above 0", field)
     return seconds
 
 
 def check_timeouts(soft: float | None, hard: float | None) -> float | None:
-    """The soft one. Raises Invalid unless both are above 0, and the soft one comes first."""
-    for seconds in (soft, hard):
-        if seconds is not None:
-            check_timeout(seconds)
+    """The soft one. Raises Invalid unless both are above 0, and the soft one is the shorter."""
+    if soft is not None:
+        check_timeout(soft, "soft_timeout")
+    if hard is not None:
+        check_timeout(hard)
     if soft is not None and hard is not None and soft >= hard:
-        raise Invalid(f"the soft timeout of {soft:g} s would come too late: the timeout is {hard:g} s")
+        raise Invalid(f"the soft timeout of {soft:g} s would come too late: the timeout is {hard:g} s", "soft_timeout")
     return soft
 
 
 def check_delay(seconds: float) -> float:
     """Raises Invalid unless it is 0 seconds or more."""
     if not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
-        raise Invalid(f"bad delay {seconds!r}: use a number of seconds, 0 or more")
+        raise Invalid(f"bad delay {seconds!r}: use a number of seconds, 0 or more", "delay")
     return seconds
 
 
 def check_retries(count: int) -> int:
     """Raises Invalid outside 0..1000."""
     if not isinstance(count, int) or not 0 <= count <= MAX_RETRIES:
-        raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}")
+        raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}", "max_retries")
     return count
 
 
 def check_version(version: int) -> int:
     """Raises Invalid unless it is a whole number, 0 or more."""
     if not isinstance(version, int) or version < 0:
-        raise Invalid(f"bad version {version!r}: use a whole number, 0 or more")
+        raise Invalid(f"bad version {version!r}: use a whole number, 0 or more", "version")
     return version
 
 
@@ -204,32 +204,33 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
     """Raises Invalid unless they are at most 32 texts under names, of 8 KiB together in UTF-8."""
     texts = [text for pair in headers.items() for text in pair]
     if not all(isinstance(text, str) for text in texts) or "" in headers:
-        raise Invalid("bad headers: names and values are texts, and no name is empty")
+        raise Invalid("bad headers: names and values are texts, and no name is empty", "headers")
     try:
         size = sum(len(text.encode()) for text in texts)
     except UnicodeEncodeError as error:
-        raise Invalid(f"bad headers: {error}") from error
+        raise Invalid(f"bad headers: {error}", "headers") from error
     if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
         raise Invalid(
-            f"{len(headers)} headers of {size} bytes: at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes together are carried"
+            f"{len(headers)} headers of {size} bytes: at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes together are carried",
+            "headers",
         )
     return headers
 
 
 class IdFactory:
-    """Makes ULIDs: 48 bits of milliseconds, 80 random bits, and never one that sorts before the last.
+    """Makes ULIDs: 48 bits of milliseconds and 80 random bits, each sorting after the last.
 
     Source: the ULID specification, monotonic variant (within a millisecond the random part counts up).
     """
 
     def __init__(self) -> None:
         self._last = 0
-        self._written = ""  # all but its last ten bits, which seldom change: a factory for bulk calls must be quick
+        self._prefix = ""  # all but the last ten bits: within a millisecond they seldom change
 
     def __call__(self) -> str:
         now, last = time.time_ns() // 1_000_000, self._last
-        # A clock that stood still or went back must not reorder this client's tasks.
+        # A clock that stands still or goes back must not reorder this client's tasks.
         self._last = following = now << 80 | int.from_bytes(os.urandom(10)) if now > last >> 80 else last + 1
         if following >> 10 != last >> 10:
-            self._written = "".join([_PAIRS[following >> shift & 1023] for shift in range(120, 0, -10)])
-        return self._written + _PAIRS[following & 1023]
+            self._prefix = "".join([_PAIRS[following >> shift & 1023] for shift in range(120, 0, -10)])
+        return self._prefix + _PAIRS[following & 1023]

@@ -1,4 +1,4 @@
-"""What may be said of a task beside its arguments: once, where it is declared, and for one call of it."""
+"""Options of a task besides its arguments: those of its declaration, and those of one call."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from stoker.rules.unique import Unique
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task's declaration says beyond its function. None leaves it to the queue. Timeouts in seconds."""
+    """The options of a declaration. None leaves one to the queue. Timeouts in seconds. Raises Invalid for values out of range."""
 
     queue: str
     priority: int = 0
@@ -34,16 +34,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.retry, int):
             check_retries(self.retry)
         elif not isinstance(self.retry, Retry | None):
-            raise Invalid(f"bad retry {self.retry!r}: use Retry(...), or how many retries")
+            raise Invalid(f"bad retry {self.retry!r}: use Retry(...) or a number of retries", "retry")
 
 
 class Options(TypedDict, total=False):
-    """What one call may say: `delay` in seconds or `run_at`, and what it overrides of the task's policy.
+    """The options of one call: when it runs (`delay` in seconds, or `run_at`), and overrides of the task's declaration.
 
-    An `id` or an `idempotency_key` (any text) names the task: the same key again is the same task, for as long as it is kept.
-    `unique` None: whatever the task's declaration says, this one is not unique; `concurrency` None: no key holds it back.
-    `retry` as an int says how many retries, and None says nothing; the exception classes of a Retry stay those of the declaration.
-    After `expires` (seconds from now, or a moment) no run begins: a task that still waits by then ends as cancelled.
+    `id` or `idempotency_key` (any text) identifies the task: the same one again is the same task, for as long as it is kept.
+    `unique` None: this call is not unique; `concurrency` None: it has no concurrency key. `retry` as an int is the number of
+    retries, and None leaves it to the declaration, as do the exception classes of a Retry. `expires` (seconds from now, or a
+    datetime): no run begins after it, and a task that still waits becomes cancelled.
     """
 
     id: str
@@ -66,13 +66,13 @@ _KNOWN = frozenset(Options.__annotations__)
 
 
 def check_known(options: Mapping[str, object]) -> None:
-    """Raises TypeError for an option that there is not, as Python does for a parameter."""
+    """Raises TypeError for an unknown option, as Python does for a parameter."""
     if unknown := options.keys() - _KNOWN:
-        raise TypeError(f"no option is named {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}")
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}")
 
 
 def fields_of(options: Options) -> dict[str, Any]:
-    """The fields of a TaskCall that these options decide, but for those that depend on the task or its arguments."""
+    """These options as fields of a TaskCall, without `unique` and `concurrency`, which depend on the arguments."""
     fields: dict[str, Any] = {}
     for name, value in options.items():
         if write := _WRITERS.get(name):
@@ -86,7 +86,7 @@ def _retry(retry: Retry | int | None) -> dict[str, Any]:
     if not isinstance(retry, Retry):
         return {"max_retries": retry}
     if retry.on or retry.never:
-        raise Invalid("exception classes cannot travel with a call: say on=... and never=... where the task is declared")
+        raise Invalid("exception classes cannot travel with a call: give on=... and never=... where the task is declared", "retry")
     return {"retry": retry.numbers}
 
 

@@ -1,8 +1,9 @@
-"""One task to be, with all that may be said of it, before anything is sent."""
+"""A call of a task, with its arguments and options, before it is enqueued. Middleware is given it as `TaskCall`."""
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from stoker.errors import Invalid
+from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.durability import Durability
 from stoker.rules.message import (
@@ -15,23 +16,28 @@ from stoker.rules.message import (
     check_queue,
     check_retries,
     check_timeouts,
+    check_version,
     id_of_key,
 )
+from stoker.rules.request import check_either_or, check_expires, check_moment
 from stoker.rules.retry import Backoff
 from stoker.rules.unique import Claim
 
-LAST_MOMENT = 253_402_300_799.0  # the end of the year 9999
+EXCLUSIVE = ("delay", "run_at", "id", "idempotency_key", "expires", "expires_at")
 
 
 class TaskCall(Struct, frozen=True, gc=False):
-    """One task to be. `delay` in seconds from now, or `run_at` in epoch seconds.
+    """A call of a task. It runs `delay` seconds from now or at `run_at`, in epoch seconds; both 0: at once.
 
-    An `id` of one's own, or an `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept.
-    With a `claim` it is only enqueued where no other task holds the same one; that other one is the receipt's.
-    With a `limit` it runs only beside so many tasks of the same key. `into` is the parameter that waits for the result of another
-    task: such a call can only be part of a chain. `onward` is what follows its success, `created` its time in epoch milliseconds.
-    It expires `expires` seconds from now, or at `expires_at` in epoch seconds; 0 is never. `in_workflow`: it is part of a chain or
-    group, or a running task has sent it: it can have no `expires` then, and but for a chain's first link no durability of its own.
+    `id`, or `idempotency_key` from which one is made, makes it idempotent for as long as the task is kept. `timeout` and
+    `soft_timeout` in seconds; None leaves them, and the retries, to the task's declaration. `retry` has precedence over
+    `max_retries`. No run begins `expires` seconds from now or later, or at `expires_at` in epoch seconds; both 0: never.
+    With a `claim` it is enqueued only where no other task holds the same one, whose receipt it gets otherwise. With a `limit` it
+    is parked while that many tasks of its key run.
+
+    Of workflows: `into` is the parameter that takes the result of the task before. `onward` is what follows its success.
+    `created` is its time in epoch milliseconds, now where it is None. `in_workflow`: it is part of a chain or group, or sent by
+    a running task; then it has no `expires`, and no durability unless it is a chain's first link.
     """
 
     task: str
@@ -60,11 +66,15 @@ class TaskCall(Struct, frozen=True, gc=False):
 
     @property
     def own_id(self) -> str | None:
-        """The id that the caller decides; None where the client makes one."""
+        """The id that the caller has chosen; None where one is to be made."""
         return self.id if self.idempotency_key is None else id_of_key(self.queue, self.idempotency_key)
 
+    def admission(self, task_id: str, created: int, trace: dict[str, str]) -> Admission:
+        """The task that it becomes, on its way into its queue. `created` in epoch milliseconds."""
+        return Admission(self.message(task_id, created, trace), self.delay, self.run_at, self.claim, self.limit)
+
     def message(self, task_id: str, created: int, trace: dict[str, str]) -> Message:
-        """The envelope it becomes."""
+        """The envelope that it becomes. `created` in epoch milliseconds, 0 where it is not known yet."""
         return Message(
             id=task_id,
             task=self.task,
@@ -84,11 +94,11 @@ class TaskCall(Struct, frozen=True, gc=False):
         )
 
     def check(self) -> None:
-        """Raises Invalid for values out of range."""
+        """Raises Invalid, with the field at fault, for values out of range and for two that exclude each other."""
         check_queue(self.queue)
         check_priority(self.priority)
         if not self.task:
-            raise Invalid("the task's name is missing")
+            raise Invalid("the task's name is missing", "task")
         if self.id is not None or self.idempotency_key is not None:
             self._check_names()
         if self.max_retries is not None:
@@ -97,35 +107,37 @@ class TaskCall(Struct, frozen=True, gc=False):
             check_timeouts(self.soft_timeout, self.timeout)
         if self.headers:
             check_headers(self.headers)
+        if self.version:
+            check_version(self.version)
         if self.delay or self.run_at or self.expires or self.expires_at:
             self._check_times()
 
     def _check_names(self) -> None:
+        self._check_either_or()
         if self.id is not None:
             check_id(self.id)
         if self.idempotency_key is not None:
-            check_key(self.idempotency_key)
-            if self.id is not None:
-                raise Invalid(f"task {self.task}: give either an id or an idempotency_key, not both")
+            check_key(self.idempotency_key, "idempotency_key")
 
     def _check_times(self) -> None:
         check_delay(self.delay)
-        if not 0 <= self.run_at <= LAST_MOMENT:
-            raise Invalid(f"task {self.task}: bad run_at {self.run_at!r}: use seconds since 1970")
-        if self.delay and self.run_at:
-            raise Invalid(f"task {self.task}: give either a delay or a run_at, not both")
-        if not self.expires and not self.expires_at:
-            return
-        check_delay(self.expires)
-        if self.expires and self.expires_at:
-            raise Invalid(f"task {self.task}: give either expires or expires_at, not both")
-        if not 0 <= self.expires_at <= LAST_MOMENT:
-            raise Invalid(f"task {self.task}: bad expires_at {self.expires_at!r}: use seconds since 1970")
+        check_moment(self.run_at, "run_at")
+        self._check_either_or()
+        if self.expires:
+            check_expires(self.expires)
+        check_moment(self.expires_at, "expires_at")
         if 0 < self.expires <= self.delay or 0 < self.expires_at <= self.run_at:
-            raise Invalid(f"task {self.task}: it would expire before it is due")
+            raise Invalid(f"task {self.task}: it would expire before it is due", "expires" if self.expires else "expires_at")
+
+    def _check_either_or(self) -> None:
+        try:
+            check_either_or([field for field in EXCLUSIVE if getattr(self, field) not in (None, 0)])
+        except Invalid as error:
+            raise Invalid(f"task {self.task}: {error}", error.field) from None
 
     def _expiry(self, created: int) -> int:
-        """When no run may begin any more, in epoch milliseconds."""
+        """From when on no run may begin, in epoch milliseconds."""
         if self.expires and not created:
-            raise Invalid(f"task {self.task}: nobody knows when its turn comes: in a chain or a group say expires as a datetime")
+            words = "in a chain or group give expires as a datetime, since seconds from now would count from an unknown moment"
+            raise Invalid(f"task {self.task}: {words}", "expires")
         return round(1000 * (self.expires_at or created / 1000 + self.expires))
