@@ -17,12 +17,12 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from stoker import TaskCall
 from stoker.errors import StokerError
 from stoker.local.stack import Stack, running_stack
 from stoker.local.view import watch
 from stoker.manifest import load
 from stoker.queue.records import QueueStats
-from stoker.rules.call import TaskCall
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "examples" / "shop"

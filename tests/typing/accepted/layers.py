@@ -4,10 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from stoker import Context, Stoker
-from stoker.app.middleware import EnqueueNext, RunNext
-from stoker.queue.records import Receipt
-from stoker.rules.call import TaskCall
+from stoker import Context, EnqueueNext, Receipt, RunNext, Stoker, TaskCall
 
 
 @asynccontextmanager

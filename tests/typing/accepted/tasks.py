@@ -3,8 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from stoker import Concurrency, Context, Handle, Jitter, Prepared, Retry, Stoker, Task, TaskFailed, Unique
-from stoker.queue.records import Receipt
+from stoker import Concurrency, Context, Handle, Jitter, Prepared, Receipt, Retry, Stoker, Task, TaskFailed, Unique
 
 app = Stoker("shop", redis="redis://localhost:6379/0", namespace="shop")
 

@@ -3,9 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from stoker import Context, Stoker
-from stoker.app.middleware import EnqueueNext, RunNext
-from stoker.rules.call import TaskCall
+from stoker import Context, EnqueueNext, RunNext, Stoker, TaskCall
 
 
 async def no_context_manager(app: Stoker) -> AsyncGenerator[None]:

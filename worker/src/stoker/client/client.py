@@ -185,25 +185,27 @@ class Client:
         return [_as_seen_by(*each, tries, now) for each in zip(calls, admissions, answers, strict=True)]
 
     def _enqueue_into(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> Awaitable[list[Answer]]:
-        places, batching = self._partitions.remembered(queue), self._batchings.get((queue, durability))
-        if batching and places == [queue]:
+        partitions, batching = self._partitions.remembered(queue), self._batchings.get((queue, durability))
+        if batching and partitions == [queue]:
             # Not through a coroutine: for a thousand concurrent enqueues that would be a thousand more objects.
             return batching.enqueue(admissions)
         return self._enqueue_into_unknown(queue, admissions, durability)
 
     async def _enqueue_into_unknown(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> list[Answer]:
         """The same where its partitions must be asked for, are several, or have no batching yet."""
-        places = await self._partitions.places(queue)
-        if len(places) > 1:
-            return await self._enqueue_across(places, admissions, durability)
+        partitions = await self._partitions.places(queue)
+        if len(partitions) > 1:
+            return await self._enqueue_across(partitions, admissions, durability)
         return await (await self._batching(queue, durability)).enqueue(admissions)
 
-    async def _enqueue_across(self, places: Sequence[str], admissions: Sequence[Admission], durability: Durability) -> list[Answer]:
+    async def _enqueue_across(
+        self, partitions: Sequence[str], admissions: Sequence[Admission], durability: Durability
+    ) -> list[Answer]:
         """Each into its partition, in order there."""
         parts: dict[str, list[int]] = {}
         for at, admission in enumerate(admissions):
-            parts.setdefault(place_of(admission.kind, places), []).append(at)
-        batchings = [await self._batching(place, durability) for place in parts]
+            parts.setdefault(place_of(admission.kind, partitions), []).append(at)
+        batchings = [await self._batching(partition, durability) for partition in parts]
         under_way = (
             batching.enqueue([admissions[at] for at in part]) for batching, part in zip(batchings, parts.values(), strict=True)
         )
@@ -212,13 +214,13 @@ class Client:
             found.update(zip(part, answers, strict=True))
         return [found[at] for at in range(len(admissions))]
 
-    async def _batching(self, place: str, durability: Durability) -> Batching:
-        if batching := self._batchings.get((place, durability)):
+    async def _batching(self, partition: str, durability: Durability) -> Batching:
+        if batching := self._batchings.get((partition, durability)):
             return batching
-        broker = Broker(self._redis, Keys(self._namespace, place))
+        broker = Broker(self._redis, Keys(self._namespace, partition))
         await check_layout(self._redis, broker.keys)
         await broker.register()
-        return self._batchings.setdefault((place, durability), Batching(partial(broker.enqueue, durability=durability)))
+        return self._batchings.setdefault((partition, durability), Batching(partial(broker.enqueue, durability=durability)))
 
     def _admission(self, now: int, trace: dict[str, str], call: TaskCall) -> Admission:
         return call.admission(call.own_id or self._new_id(), call.created or now, trace)
