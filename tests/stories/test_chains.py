@@ -192,7 +192,7 @@ async def test_what_cannot_be_a_workflow_is_refused_at_once(app: Stoker) -> None
 
     for workflow, words in (
         (chain(step.prepare(1), only.piped()), "unique"),
-        (chain(step.prepare(1), step.options(id="mine").piped()), "id or key of its own"),
+        (chain(step.prepare(1), step.options(id="mine").piped()), "its own id or key"),
         (chain(step.piped(), step.piped()), "no result to take"),
         (group(), "nothing to enqueue"),
         (group(*[step.prepare(1)] * 10_001), "at most 10000"),

@@ -172,17 +172,21 @@ class Client:
         """Calls for one queue, at one durability."""
         queue, durability, began, tries = calls[0].queue, calls[0].durability, time.monotonic(), 1
         with self._tracing.sending(queue, len(calls)) as trace:
-            make = partial(self._admission, milliseconds(self._clock), trace)
+            now, make_id = milliseconds(self._clock), self._new_id
+
+            def admission(call: TaskCall) -> Admission:
+                return call.admission(make_id, now, trace)
+
             # Of many, Redis has the first before the last is made.
-            admissions = Lazy(make, calls) if len(calls) > ENQUEUED_AT_ONCE else list(map(make, calls))
+            admissions = Lazy(admission, calls) if len(calls) > ENQUEUED_AT_ONCE else list(map(admission, calls))
             try:
                 answers = await self._enqueue_into(queue, admissions, durability)
             except RedisUnavailable as error:
                 answers, tries = await self._insist(partial(self._enqueue_into, queue, admissions, durability), began, error)
         if all(map(_is_new, answers)):
             return answers
-        now = self._clock()
-        return [_as_seen_by(*each, tries, now) for each in zip(calls, admissions, answers, strict=True)]
+        seconds = self._clock()
+        return [_as_seen_by(*each, tries, seconds) for each in zip(calls, admissions, answers, strict=True)]
 
     def _enqueue_into(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> Awaitable[list[Answer]]:
         partitions, batching = self._partitions.remembered(queue), self._batchings.get((queue, durability))
@@ -221,9 +225,6 @@ class Client:
         await check_layout(self._redis, broker.keys)
         await broker.register()
         return self._batchings.setdefault((partition, durability), Batching(partial(broker.enqueue, durability=durability)))
-
-    def _admission(self, now: int, trace: dict[str, str], call: TaskCall) -> Admission:
-        return call.admission(call.own_id or self._new_id(), call.created or now, trace)
 
 
 def _is_new(answer: Answer) -> bool:

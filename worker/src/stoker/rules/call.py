@@ -1,5 +1,7 @@
 """A call of a task, with its arguments and options, before it is enqueued. Middleware is given it as `TaskCall`."""
 
+from collections.abc import Callable
+
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from stoker.errors import Invalid
@@ -69,9 +71,11 @@ class TaskCall(Struct, frozen=True, gc=False):
         """The id that the caller has chosen; None where one is to be made."""
         return self.id if self.idempotency_key is None else id_of_key(self.queue, self.idempotency_key)
 
-    def admission(self, task_id: str, created: int, trace: dict[str, str]) -> Admission:
-        """The task that it becomes, on its way into its queue. `created` in epoch milliseconds."""
-        return Admission(self.message(task_id, created, trace), self.delay, self.run_at, self.claim, self.limit)
+    def admission(self, make_id: Callable[[], str], now: int, trace: dict[str, str]) -> Admission:
+        """The task that it becomes, on its way into its queue. `make_id` where the caller has chosen none; `now` in epoch ms."""
+        task_id = self.id if self.idempotency_key is None else self.own_id
+        message = self.message(task_id or make_id(), self.created or now, trace)
+        return Admission(message, self.delay, self.run_at, self.claim, self.limit)
 
     def message(self, task_id: str, created: int, trace: dict[str, str]) -> Message:
         """The envelope that it becomes. `created` in epoch milliseconds, 0 where it is not known yet."""

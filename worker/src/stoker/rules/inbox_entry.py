@@ -99,7 +99,7 @@ def _task(entry: str, fields: dict[str, bytes], queue: str, created: int) -> Adm
         version=_maybe(fields, "version", _whole) or 0,
     )
     call.check()
-    return call.admission(call.own_id or id_of_entry(entry), created, {})
+    return call.admission(lambda: id_of_entry(entry), created, {})
 
 
 def _expiry(entry: str, fields: dict[str, bytes], created: int) -> float:
