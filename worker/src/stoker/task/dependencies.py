@@ -1,13 +1,13 @@
-"""Dependency injection: what a task's function is given besides its arguments, by annotation.
+"""Dependency injection: values that a task's function gets besides its arguments, by annotation.
 
     Db = Annotated[Session, Depends(get_session)]
 
     @app.task()
     async def ship(ctx: Context, order: int, db: Db = INJECTED, shop: State[Shop] = INJECTED) -> None: ...
 
-The default changes nothing here: it tells a type checker that whoever enqueues need not give a value.
-What a function wants is found out once, as a plan: the dependencies in the order in which they are opened. A run
-follows the plan, and closes what it opened in reverse order before its outcome is recorded.
+The default INJECTED is for type checkers: callers of `enqueue` need not give a value. A function's dependencies are resolved
+once, into a plan: a list in the order of opening. A run follows the plan, and closes them in reverse order before its outcome is
+recorded.
 """
 
 import inspect
@@ -24,12 +24,12 @@ from stoker.task.context import Context
 T = TypeVar("T")
 Factory = Callable[..., Any]
 CONTEXT, STATE = 0, 1
-"""Where a run's values begin: the Context and what the lifespan yields; then one value for each step."""
+"""Indices of a run's values: the Context, what the lifespan yields, then one value for each step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """What `Depends(...)` leaves at a parameter. Without a factory, the annotated type is called."""
+    """A parameter's mark, from `Depends(...)`. Without a factory, the annotated type is called."""
 
     dependency: Factory | None = None
     use_cache: bool = True
@@ -41,7 +41,7 @@ class _Injected:
 
 
 INJECTED: Any = _Injected()
-"""The default of a parameter that is injected, so that a type checker asks no caller for it: `shop: State[Shop] = INJECTED`."""
+"""The default of an injected parameter, so that type checkers do not require it of callers: `shop: State[Shop] = INJECTED`."""
 
 
 class _FromLifespan:
@@ -54,7 +54,7 @@ State = Annotated[T, _FROM_LIFESPAN]
 """`State[Shop]`: what the application's lifespan yields, which must be a `Shop`."""
 
 
-def Depends(dependency: Factory | None = None, *, use_cache: bool = True) -> Any:  # noqa: N802 (the name that FastAPI made known)
+def Depends(dependency: Factory | None = None, *, use_cache: bool = True) -> Any:  # noqa: N802 (the name of FastAPI's)
     """Mark a parameter: its value is what `dependency` returns, or yields and closes after the run.
 
     Within `Annotated`, or as the parameter's default. Within one run each dependency is opened once, unless `use_cache` is False.
@@ -63,7 +63,7 @@ def Depends(dependency: Factory | None = None, *, use_cache: bool = True) -> Any
 
 
 class Kind(Enum):
-    """How a dependency gives its value."""
+    """How a dependency makes its value."""
 
     PLAIN = auto()
     AWAITED = auto()
@@ -77,7 +77,7 @@ class Kind(Enum):
 
 
 class Step(NamedTuple):
-    """One dependency to open. Its arguments are values that a run has by then."""
+    """One dependency to open. `arguments`: parameter names, and indices of the run's values so far."""
 
     factory: Factory
     kind: Kind
@@ -85,9 +85,9 @@ class Step(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What one function is given. `outer` steps are taken on the event loop, `inner` ones where the function runs.
+    """The injected values of one function. `outer` steps run on the event loop, `inner` ones where the function runs.
 
-    `states` are the types that it expects of what the lifespan yields.
+    `states` are the types it wants of what the lifespan yields.
     """
 
     parameters: tuple[tuple[str, int], ...]
@@ -96,23 +96,23 @@ class Plan(NamedTuple):
     states: tuple[Any, ...]
 
     def given(self, values: Sequence[Any]) -> dict[str, Any]:
-        """The function's injected parameters, out of a run's values."""
+        """The function's injected arguments, from a run's values."""
         return {name: values[at] for name, at in self.parameters}
 
 
 def injected(function: Factory, hints: Mapping[str, Any]) -> frozenset[str]:
-    """The names of the parameters that are no arguments of a call."""
+    """The names of the injected parameters."""
     return frozenset(_wishes(function, hints))
 
 
 def placeholders(signature: inspect.Signature) -> frozenset[str]:
-    """The names of the parameters whose default only says what is to be injected."""
+    """The names of the parameters whose default is only a mark of injection."""
     defaults = {name: each.default for name, each in signature.parameters.items()}
     return frozenset(name for name, default in defaults.items() if _is_mark(default) or isinstance(default, _Injected))
 
 
 def fits(state: object, expected: Any) -> bool:
-    """Whether what the lifespan yields is what a task expects. Types that cannot be asked (a TypedDict, most protocols) fit."""
+    """Whether what the lifespan yields is of the expected type. Types without isinstance (TypedDict, most protocols) always fit."""
     try:
         return isinstance(state, expected)
     except TypeError:
@@ -120,10 +120,10 @@ def fits(state: object, expected: Any) -> bool:
 
 
 def plan(function: Factory, *, on_loop: bool, overrides: Mapping[Factory, Factory]) -> Plan | None:
-    """What `function` is given; None where it wants nothing but its arguments.
+    """The plan of `function`; None where it wants nothing but its arguments.
 
-    `on_loop`: it runs on the event loop; else in a thread, and so do the plain dependencies that nothing on the loop needs.
-    `overrides` take the place of dependencies. Raises Invalid for a dependency that wants what nobody gives, or itself.
+    `on_loop`: it runs on the event loop; else in a thread, as do the plain dependencies that nothing on the loop needs.
+    `overrides` replace dependencies. Raises Invalid for a dependency with a parameter that is not injected, and for a cycle.
     """
     drawing = _Drawing(on_loop=on_loop, overrides=overrides)
     wishes = _wishes(function, _hints(function))
@@ -173,7 +173,7 @@ def _wish(hint: Any, default: Any) -> _Wish | None:
 
 
 def _is_mark(value: object) -> bool:
-    return isinstance(value, Dependency) or type(value).__name__ == "Depends"  # FastAPI's own mark says the same
+    return isinstance(value, Dependency) or type(value).__name__ == "Depends"  # FastAPI's own mark has the same fields
 
 
 @dataclass(eq=False, slots=True)
@@ -186,7 +186,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Drawing:
-    """A plan in the making. Nodes come in the order in which they can be opened."""
+    """A plan under construction. Nodes are in the order in which they can be opened."""
 
     on_loop: bool
     overrides: Mapping[Factory, Factory]
@@ -195,7 +195,7 @@ class _Drawing:
     _states: list[Any] = field(default_factory=list)
 
     def source(self, wish: _Wish, path: tuple[Factory, ...]) -> _Node | int:
-        """Where the wished-for value comes from; `path` leads from the task's function to whoever wishes."""
+        """Where the wanted value comes from; `path` leads from the task's function to the function that wants it."""
         if isinstance(wish, _State):
             self._states.append(wish.expected)
             return STATE
@@ -211,7 +211,7 @@ class _Drawing:
         return self._known.setdefault(factory, node) if wish.once else node
 
     def plan(self, sources: Mapping[str, "_Node | int"]) -> Plan:
-        """The finished plan of a function whose parameters come from here."""
+        """The plan of a function with these sources for its parameters."""
         for node in reversed(self._nodes):
             node.outer = node.outer or self.on_loop or node.kind.needs_the_loop
             for source in node.arguments.values():
@@ -219,10 +219,10 @@ class _Drawing:
                     source.outer = source.outer or node.outer
         outer = [node for node in self._nodes if node.outer]
         inner = [node for node in self._nodes if not node.outer]
-        places = {node: at for at, node in enumerate([*outer, *inner], STATE + 1)}
+        indices = {node: at for at, node in enumerate([*outer, *inner], STATE + 1)}
 
         def located(wanted: Mapping[str, "_Node | int"]) -> tuple[tuple[str, int], ...]:
-            return tuple((name, places[each] if isinstance(each, _Node) else each) for name, each in wanted.items())
+            return tuple((name, indices[each] if isinstance(each, _Node) else each) for name, each in wanted.items())
 
         def steps(nodes: Sequence[_Node]) -> tuple[Step, ...]:
             return tuple(Step(node.factory, node.kind, located(node.arguments)) for node in nodes)
@@ -264,5 +264,5 @@ def _kind(factory: Factory) -> Kind:
 
 
 def name_of(factory: Factory) -> str:
-    """How people know it."""
+    """For messages."""
     return getattr(factory, "__qualname__", None) or repr(factory)

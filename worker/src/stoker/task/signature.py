@@ -1,4 +1,4 @@
-"""A function as the wire sees it: which of its parameters a caller gives, and how they become JSON and come back as declared."""
+"""The signature of a task: which parameters callers give, and how arguments and results become JSON and back."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ _ABSENT: Any = msgspec.UNSET
 
 
 class Signature:
-    """The signature of one function. Nothing is read of its type hints before they are needed: they may name what comes later."""
+    """The signature of one function. Its type hints are resolved when first needed: they may name what is defined later."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self._name = name
@@ -31,7 +31,7 @@ class Signature:
 
     @cached_property
     def called(self) -> inspect.Signature:
-        """What a caller sees: without what the worker gives."""
+        """The signature for callers: without injected parameters."""
         return self._whole.replace(parameters=[each for name, each in self._whole.parameters.items() if name not in self._injected])
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -46,18 +46,18 @@ class Signature:
                 if required <= arguments.keys() <= known:
                     return arguments
         try:
-            return self.called.bind(*args, **kwargs).arguments  # says what is wrong, in Python's own words
+            return self.called.bind(*args, **kwargs).arguments  # for Python's own message
         except TypeError as error:
             raise Invalid(f"arguments do not fit {self}: {error}") from error
 
     def receiver(self, given: Iterable[str]) -> str:
-        """The first parameter that is free. Raises Invalid where there is none."""
+        """The first parameter that is not given. Raises Invalid where there is none."""
         if (name := next((name for name in self.called.parameters if name not in given), None)) is None:
             raise Invalid(f"{self} has no parameter left that could take a result: prepare() it instead")
         return name
 
     def bind_without(self, missing: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The other arguments by name, where one is still to come. Raises Invalid when they do not fit."""
+        """The arguments by name, without `missing`, which is still to come. Raises Invalid when they do not fit."""
         others = self.called.replace(parameters=[each for name, each in self.called.parameters.items() if name != missing])
         try:
             return others.bind(*args, **kwargs).arguments
@@ -65,11 +65,11 @@ class Signature:
             raise Invalid(f"arguments do not fit {self}, whose {missing} is still to come: {error}") from error
 
     def with_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
-        """Every argument that the function will see, whether given or by default."""
+        """All arguments of the call, with defaults filled in."""
         return {name: each.default for name, each in self.called.parameters.items() if each.default is not each.empty} | bound
 
     def encode(self, bound: dict[str, Any]) -> msgspec.Raw:
-        """The arguments as JSON. Raises Invalid that names the one that JSON cannot carry, and for more than 256 KiB."""
+        """The arguments as JSON. Raises Invalid for more than 256 KiB, and naming an argument that JSON cannot carry."""
         try:
             raw = payload_bytes(bound, encode)
         except Invalid as error:
@@ -89,7 +89,7 @@ class Signature:
                 found |= {name: read(bytes(found[name])) for name, read in self._readers.items() if name in found}
         except (msgspec.MsgspecError, Unfit) as error:
             raise Invalid(f"arguments do not fit {self}: {error}") from error
-        except Exception as error:  # what a type of the application says of them
+        except Exception as error:  # from validators of the application
             raise Invalid(f"arguments do not fit {self}: {type(error).__name__}: {error}") from error
         return found
 
@@ -110,7 +110,7 @@ class Signature:
             raise Invalid(f"task {self._name}: its type hints cannot be used for JSON: {error}") from error
 
     def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raises TypeError where a parameter that only says what is to be injected is left out of a plain call."""
+        """Raises TypeError where a plain call leaves out a parameter whose default is only a mark of injection."""
         if self._placeholders and (left_out := self._placeholders - self._whole.bind(*args, **kwargs).arguments.keys()):
             raise TypeError(f"{self._name}: a plain call injects nothing, give {', '.join(sorted(left_out))} yourself")
 
@@ -149,7 +149,7 @@ class Signature:
 
     @cached_property
     def _readers(self) -> dict[str, Read]:
-        """What reads the parameters that are not for msgspec to read."""
+        """Readers of the parameters that msgspec cannot read."""
         hints = {name: self._hints.get(name, Any) for name in self.called.parameters}
         return {name: reader(hint, f"$.{name}") for name, hint in hints.items() if is_pydantics(hint)}
 
@@ -159,7 +159,7 @@ class Signature:
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
-        """Parameters that may be given by position, those that must be given, all. `Signature.bind` costs more than the rest."""
+        """Positional, required, and all parameters: checked by hand, since `inspect.Signature.bind` costs more than all else."""
         each = self.called.parameters
         positional = tuple(name for name, parameter in each.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
         required = frozenset(name for name, parameter in each.items() if parameter.default is parameter.empty)

@@ -1,6 +1,6 @@
-"""Values as JSON, and back as declared: what msgspec knows, and pydantic's types where an application has them.
+"""Values to JSON and back to their declared types: those of msgspec, and pydantic's where an application uses it.
 
-pydantic is never imported for its own sake: a hint that names one of its types has imported it already.
+pydantic is never imported first from here: a type hint that names one of its types has imported it already.
 """
 
 import sys
@@ -18,39 +18,40 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 OLDEST_PYDANTIC = (2, 11)
-"""The first that takes a field by its name, whatever its aliases are."""
+"""The first version that accepts a field by its name besides its alias."""
 NAMED_ERRORS = 5
+"""Validation errors of pydantic that a message lists."""
 Read = Callable[[bytes], Any]
 _NEVER_ENDLESS = (str, int, type(None))
 _MASKED = b'"**********"'
 
 
 class Unfit(Exception):
-    """JSON that is not of the declared type: says what, and where."""
+    """JSON that is not of the declared type. The text says what is wrong, and where."""
 
 
 def write(value: object) -> bytes:
-    """As JSON. Raises Invalid for what JSON cannot carry."""
+    """The value as JSON. Raises Invalid for values that JSON cannot carry."""
     try:
         return encode(value)
-    except Exception as error:  # also what a type of the application says of its values
+    except Exception as error:  # also from serializers of the application
         raise Invalid(str(error) or type(error).__name__) from error
 
 
 def is_endless(value: object) -> bool:
-    """Whether a float in it is not a number or has no end: for these JSON has no word but null."""
+    """Whether it contains a NaN or an infinity, which JSON writes as null."""
     if isinstance(value, _NEVER_ENDLESS):
         return False
     return any(isinstance(each, float) and not isfinite(each) for each in _leaves(msgspec.to_builtins(value, enc_hook=_plain)))
 
 
 def reader(hint: Any, at: str = "$") -> Read:
-    """What reads JSON as this type, and raises Unfit; `at` is its place in what was sent.
+    """A function that reads JSON as this type, and raises Unfit; `at` is the JSON path for its messages.
 
     Raises TypeError for a type that JSON cannot carry.
     """
     if hint in (NoReturn, Never):
-        hint = Any  # whoever reads it will find nothing
+        hint = Any  # there is never a value
     if is_pydantics(hint) and (adapter := _adapter_or_none(hint)):
         return lambda raw: _validated(adapter, raw, at)
     decode = msgspec.json.Decoder(hint, strict=False, dec_hook=read_foreign).decode
@@ -65,7 +66,7 @@ def reader(hint: Any, at: str = "$") -> Read:
 
 
 def read_foreign(kind: Any, value: Any) -> Any:
-    """A type that msgspec does not know, such as a model that is a field of a struct: msgspec's `dec_hook`."""
+    """msgspec's `dec_hook`: a type that msgspec does not know, such as a model as a field of a struct."""
     if is_pydantics(kind):
         try:
             return _validated(_adapter_of_class(kind), msgspec.json.encode(value), "")
@@ -77,7 +78,7 @@ def read_foreign(kind: Any, value: Any) -> Any:
 
 
 def is_pydantics(hint: Any) -> bool:
-    """Whether it is for pydantic to read: one of its types or constraints is in it, but for fields of msgspec's own structs."""
+    """Whether pydantic must read it: it contains a type or constraint of pydantic's, not counting fields of msgspec structs."""
     return "pydantic" in sys.modules and _has_pydantic(hint, set())
 
 
@@ -93,7 +94,7 @@ def _has_pydantic(hint: Any, seen: set[int]) -> bool:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """The hints that it is made of."""
+    """The hints nested in it."""
     yield from get_args(hint)
     yield from (part for name in ("__origin__", "__supertype__", "__value__") if (part := getattr(hint, name, None)) is not None)
     if isinstance(hint, type) and (is_dataclass(hint) or is_typeddict(hint) or hasattr(hint, "_fields")):
@@ -115,7 +116,7 @@ def _adapter_of_class(kind: type) -> "TypeAdapter[Any]":
 
 
 def _adapter_or_none(hint: Any) -> "TypeAdapter[Any] | None":
-    """None where it cannot be pydantic's alone: msgspec's structs are unknown to it."""
+    """None where pydantic cannot read all of it, as with msgspec structs."""
     from pydantic import PydanticUserError
 
     try:
@@ -136,12 +137,12 @@ def _validated(adapter: "TypeAdapter[Any]", raw: bytes, at: str) -> Any:
     raise Unfit("; ".join(words + more))
 
 
-def _path(place: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+def _path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
 
 
 def _written(value: object) -> msgspec.Raw:
-    """A value of pydantic's as JSON that can be read again: msgspec's `enc_hook`."""
+    """msgspec's `enc_hook`: a value of pydantic's as JSON that can be read back."""
     adapter = _adapter_of(value)
     raw = adapter.dump_json(value, round_trip=True)
     if _MASKED in raw and adapter.validate_json(raw, by_alias=True, by_name=True) != value:
@@ -158,7 +159,7 @@ def _plain(value: object) -> Any:
 def _adapter_of(value: object) -> "TypeAdapter[Any]":
     kind: Any = type(value)
     if not is_pydantics(kind):
-        is_key = isinstance(value, tuple | frozenset | msgspec.Struct) or is_dataclass(value)  # as a value msgspec knows these
+        is_key = isinstance(value, tuple | frozenset | msgspec.Struct) or is_dataclass(value)  # msgspec knows these as values
         raise TypeError(f"JSON carries no `{kind.__name__}`{' as a key' if is_key else ''}")
     return _adapter_of_class(kind)
 
@@ -174,4 +175,4 @@ def _leaves(value: object) -> Iterator[object]:
 
 
 encode = msgspec.json.Encoder(enc_hook=_written).encode
-"""`write` for those who mind its errors themselves."""
+"""`write` without its mapping of errors."""
