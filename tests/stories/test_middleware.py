@@ -340,7 +340,7 @@ BAD_LAYERS: dict[str, tuple[Any, str]] = {
     "another parameter": (lambda call: msgspec.structs.replace(call, into="b"), "from the task before it|may not change the id"),
     "no priority": (lambda call: msgspec.structs.replace(call, priority=1000), "bad priority 1000"),
     "a durability": (lambda call: msgspec.structs.replace(call, durability=Durability.REPLICATED), "durability"),
-    "a time to live": (lambda call: msgspec.structs.replace(call, expires=60), "say expires as a datetime"),
+    "a time to live": (lambda call: msgspec.structs.replace(call, expires=60), "give expires as a datetime"),
     "nothing": (lambda call: None, "pass each one on, once"),
 }
 
