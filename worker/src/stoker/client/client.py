@@ -172,21 +172,22 @@ class Client:
         """Calls for one queue, at one durability."""
         queue, durability, began, tries = calls[0].queue, calls[0].durability, time.monotonic(), 1
         with self._tracing.sending(queue, len(calls)) as trace:
-            now, make_id = milliseconds(self._clock), self._new_id
-
-            def admission(call: TaskCall) -> Admission:
-                return call.admission(make_id, now, trace)
-
-            # Of many, Redis has the first before the last is made.
-            admissions = Lazy(admission, calls) if len(calls) > ENQUEUED_AT_ONCE else list(map(admission, calls))
+            admissions = self._admissions(calls, trace)
             try:
                 answers = await self._enqueue_into(queue, admissions, durability)
             except RedisUnavailable as error:
                 answers, tries = await self._insist(partial(self._enqueue_into, queue, admissions, durability), began, error)
         if all(map(_is_new, answers)):
             return answers
-        seconds = self._clock()
-        return [_as_seen_by(*each, tries, seconds) for each in zip(calls, admissions, answers, strict=True)]
+        now = self._clock()
+        return [_as_seen_by(*each, tries, now) for each in zip(calls, admissions, answers, strict=True)]
+
+    def _admissions(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Admission]:
+        """What is sent for these calls. Of many, Redis has the first before the last is made."""
+        now, make_id = milliseconds(self._clock), self._new_id
+        if len(calls) > ENQUEUED_AT_ONCE:
+            return Lazy(lambda call: call.admission(make_id, now, trace), calls)
+        return [call.admission(make_id, now, trace) for call in calls]
 
     def _enqueue_into(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> Awaitable[list[Answer]]:
         partitions, batching = self._partitions.remembered(queue), self._batchings.get((queue, durability))
