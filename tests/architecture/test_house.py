@@ -3,13 +3,15 @@
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import REDIS_TIME, keys_of, load
-from stoker.rules.states import MOVES, TaskState
+from stoker.rules.states import TaskState
+from tests.task_life import MOVES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "worker" / "src", ROOT / "operator" / "src"]
@@ -76,6 +78,15 @@ def test_the_diagram_draws_the_moves():
     diagram = (ROOT / "docs/architecture/states.md").read_text()
     drawn = {(TaskState(a), TaskState(b)) for a, b in re.findall(r"^ +(\w+) --> (\w+):", diagram, re.MULTILINE)}
     assert drawn == {(state, after) for state, moves in MOVES.items() for after in moves}
+
+
+def test_the_page_lists_the_layers_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"].startswith("The worker distribution"))
+    page = (ROOT / "docs/architecture/README.md").read_text()
+    block = page[page.index("import-linter layers") : page.index("## One task")]
+    listed = [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines() if line.startswith("    ")]
+    assert listed == [layer.replace("stoker.", "") for layer in layers]
 
 
 def _name(module: Path) -> str:

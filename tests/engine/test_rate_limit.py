@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from stoker.manifest import RateLimit
 from stoker.rules.admission import Admission
-from stoker.rules.ratelimit import Meter, allowed, let_go
 from tests.engine.line import DONE, Line, message, now, open_line
+from tests.rate_meter import Meter, allowed, let_go
 from tests.redis_servers import Valkey
 
 TEN_A_SECOND = RateLimit(10, 5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.rules.ratelimit import Meter, allowed, let_go, wait_for
+from tests.rate_meter import Meter, allowed, let_go, wait_for
 
 RATES = st.one_of(st.integers(1, 20), st.integers(1, 1_000_000))
 BURSTS = st.one_of(st.integers(1, 10), st.integers(1, 1_000_000))

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stoker.rules.states import MOVES, TaskState
+from stoker.rules.states import TaskState
+from tests.task_life import MOVES
 
 
 def reachable(start: TaskState) -> set[TaskState]:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.rules.history import GONE, LEADS_TO, What
-from stoker.rules.states import MOVES, TaskState
+from stoker.rules.history import What
+from stoker.rules.states import TaskState
 from stoker.rules.why import Cause, Facts, WorkerInfo, explain
+from tests.task_life import GONE, LEADS_TO, MOVES
 
 NOW = 1_800_000_000_000
 FREE, BUSY = WorkerInfo(slots=4, busy=1), WorkerInfo(slots=4, busy=4)

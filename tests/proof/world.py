@@ -20,7 +20,7 @@ from stoker.queue.records import Delivery
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import Argument
 from stoker.queue.workflows.outbox import Outbox, Waiting
-from stoker.rules.history import LEADS_TO, What
+from stoker.rules.history import What
 from stoker.rules.plan import read_entry
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
@@ -32,6 +32,7 @@ from tests.proof.movable import NEW_YEAR_2027, MovableClock
 from tests.proof.picture import Picture, dump, restore
 from tests.proof.straight import Straight, done
 from tests.redis_servers import Server
+from tests.task_life import LEADS_TO
 
 T = TypeVar("T")
 WORKERS = ("pod-1-7-abcdef", "pod-12-7-abcdef", "pod-1-7-7-abcdef")

@@ -4,8 +4,6 @@ from enum import StrEnum
 
 import msgspec
 
-from stoker.rules.states import TaskState
-
 
 class PastFailure(msgspec.Struct, frozen=True):
     """One of a task's last failures, in short. `at` in ms by Redis' clock; attempts are counted anew after a redrive."""
@@ -72,25 +70,3 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str | None = None
     worker: str | None = None
     detail: str | None = None
-
-
-GONE: frozenset[TaskState] = frozenset()
-LEADS_TO: dict[What, frozenset[TaskState]] = {
-    What.ENQUEUED: frozenset({TaskState.READY, TaskState.SCHEDULED}),
-    What.PROMOTED: frozenset({TaskState.READY}),
-    What.STARTED: frozenset({TaskState.RUNNING}),
-    What.PARKED: frozenset({TaskState.READY}),
-    What.SUCCEEDED: frozenset({TaskState.SUCCEEDED}),
-    What.RETRIED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
-    What.POSTPONED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
-    What.RELEASED: frozenset({TaskState.READY}),
-    What.RECLAIMED: frozenset({TaskState.READY}),
-    What.BURIED: frozenset({TaskState.DEAD}),
-    What.CANCEL_REQUESTED: frozenset({TaskState.RUNNING}),
-    What.CANCELLED: frozenset({TaskState.CANCELLED}),
-    What.REDRIVEN: frozenset({TaskState.READY}),
-    What.DISCARDED: GONE,
-    What.PURGED: GONE,
-    What.FORGOTTEN: GONE,
-}
-"""Where a task is after each of them; those of the queue are not here."""

@@ -17,13 +17,3 @@ class TaskState(StrEnum):
     def final(self) -> bool:
         """True where only a person moves the task on."""
         return self in {TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED}
-
-
-MOVES: dict[TaskState, frozenset[TaskState]] = {
-    TaskState.SCHEDULED: frozenset({TaskState.READY, TaskState.CANCELLED}),
-    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
-    TaskState.RUNNING: frozenset({TaskState.SUCCEEDED, TaskState.SCHEDULED, TaskState.READY, TaskState.DEAD, TaskState.CANCELLED}),
-    TaskState.DEAD: frozenset({TaskState.READY}),  # only by a person: redrive
-    TaskState.SUCCEEDED: frozenset(),
-    TaskState.CANCELLED: frozenset(),
-}

@@ -1,17 +1,17 @@
-"""A queue's rate limit as arithmetic: what `fetch.lua` does inside Redis for all workers together, and the laws are about.
+"""The rate limit of a queue as arithmetic: the oracle for `fetch.lua`, which keeps one meter for all workers of a queue.
 
-The generic cell rate algorithm of ITU-T I.371 in its continuous-state leaky bucket form, which lets the same tasks go as the
-theoretical arrival time does (that is `at` + `debt` / rate). In whole thousandths of a task and milliseconds it is exact.
+Generic cell rate algorithm of ITU-T I.371 in its continuous-state leaky bucket form; `at` + `debt` / rate is the theoretical
+arrival time of the virtual scheduling form. Exact in integers: thousandths of a task, milliseconds.
 """
 
 from typing import NamedTuple
 
 THOUSAND = 1000
-"""Thousandths in a task; a rate of n tasks a second pays back n of them in a millisecond."""
+"""Thousandths in a task. A rate of n tasks a second pays back n of them each millisecond."""
 
 
 class Meter(NamedTuple):
-    """What was let go and is not paid back yet, in thousandths of a task, at a moment in ms."""
+    """Tasks started and not paid back yet, in thousandths of a task, at a moment in ms."""
 
     debt: int = 0
     at: int = 0
@@ -23,12 +23,12 @@ def allowed(per_second: int, burst: int, meter: Meter, now: int) -> int:
 
 
 def let_go(per_second: int, meter: Meter, tasks: int, now: int) -> Meter:
-    """The meter after so many tasks started."""
+    """The meter after `tasks` have started."""
     return Meter(_debt(per_second, meter, now) + tasks * THOUSAND, now)
 
 
 def wait_for(per_second: int, burst: int, meter: Meter, tasks: int, now: int) -> int:
-    """In how many ms so many tasks (at most `burst`) may start at once."""
+    """Milliseconds until `tasks` (at most `burst`) may start at once."""
     missing = _debt(per_second, meter, now) - (burst - tasks) * THOUSAND
     return max(0, -(-missing // per_second))
 
