@@ -12,18 +12,17 @@ from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
-from stoker.queue.workflows.effects import Keyed, pack, relay_call
+from stoker.queue.workflows.effects import Keyed, relay_call
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
-from stoker.rules.items import Arrive, Item, Join, Send, begin
+from stoker.rules.effects import CompleteMember, Effect, OpenJoin, PutInOutbox, begin
 from stoker.rules.message import decode
-from stoker.rules.plan import Entry as OutboxEntry
-from stoker.rules.plan import Group, Link, Member, Origin, number
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim
+from stoker.rules.workflow import GroupStep, Member, Origin, OutboxEntry, TaskStep, number
 from tests.engine.line import DONE, FAILURE, LEASE, NAMESPACE, QUEUE, Line, message, now
 
 US = "\x1f"
@@ -181,23 +180,23 @@ async def test_nobody_has_to_be_woken_for_a_paused_queue(line: Line) -> None:
 # --- joins
 
 
-def group(line: Line, members: int, *, place: str = QUEUE) -> list[Item]:
+def group(line: Line, members: int, *, place: str = QUEUE) -> list[Effect]:
     """The items of a group whose members are in `place`, and are followed by a task in the line's queue."""
-    link = Link(replace(message(""), queue=place))
-    steps = number((Group(((link,),) * members), Link(message(""), into="numbers")), "m")
-    return list(begin(steps, None, Raw(b"null"), ORIGIN, "key", lambda queue, _: queue))
+    link = TaskStep(replace(message(""), queue=place))
+    steps = number((GroupStep(((link,),) * members), TaskStep(message(""), into="numbers")), "m")
+    return list(begin(OutboxEntry("key", ORIGIN, steps), lambda queue, _: queue))
 
 
-def join_of(items: list[Item]) -> str:
-    return next(item.standin.id for item in items if isinstance(item, Join))
+def join_of(items: list[Effect]) -> str:
+    return next(item.placeholder.id for item in items if isinstance(item, OpenJoin))
 
 
-async def perform(line: Line, *items: Item, queue: str = QUEUE) -> None:
-    await run(line.redis, relay_call(Keys(NAMESPACE, queue), [Keyed("", pack(item)) for item in items]))
+async def perform(line: Line, *items: Effect, queue: str = QUEUE) -> None:
+    await run(line.redis, relay_call(Keys(NAMESPACE, queue), [Keyed("", item) for item in items]))
 
 
 async def arrive(line: Line, delivery: Delivery, join: str, value: bytes = b"1") -> None:
-    item = Arrive(Member(QUEUE, join, int(delivery.id.rpartition(".")[2]) - 1), Raw(value))
+    item = CompleteMember(Member(QUEUE, join, int(delivery.id.rpartition(".")[2]) - 1), Raw(value))
     await line.broker.turn([Settlement(delivery.id, delivery.fence, Succeed(value), 0.0, [item])], 0, "w")
 
 
@@ -219,7 +218,7 @@ async def test_a_join_whose_member_is_gone_for_good_is_broken(line: Line) -> Non
 async def test_a_member_without_envelope_breaks_its_group(line: Line) -> None:
     items = group(line, 2)
     await perform(line, *items)
-    gone = items[1].message.id  # type: ignore[union-attr]
+    gone = items[1].admission.message.id  # type: ignore[union-attr]
     await now(line.redis.hdel(line.keys.tasks, gone))
     assert await found(line, mend=True) == {(gone, "without envelope")}
     outbox = Outbox(line.redis, line.keys)
@@ -238,7 +237,7 @@ async def test_members_in_other_queues_and_in_outboxes_are_on_their_way(line: Li
     await perform(line, *items[1:], queue="other")
     one, two, three = (await other.turn([], 3, "w")).deliveries
     assert await found(line) == set(), "they run elsewhere"
-    arrival = Send("other", OutboxEntry("key", ORIGIN, (), Member(QUEUE, join, 0), Raw(b"1")))
+    arrival = PutInOutbox("other", OutboxEntry("key", ORIGIN, (), Member(QUEUE, join, 0), Raw(b"1")))
     await other.turn([Settlement(one.id, one.fence, Succeed(b"1"), 0.0, [arrival])], 0, "w")
     await other.turn([Settlement(two.id, two.fence, Bury(FAILURE), 0.0)], 0, "w")
     assert await found(line) == set(), "one lies in the outbox of another queue, one is dead"
@@ -252,20 +251,20 @@ async def test_members_in_other_queues_and_in_outboxes_are_on_their_way(line: Li
 
 
 async def test_groups_within_groups_are_on_their_way(line: Line) -> None:
-    link = Link(message(""))
-    inner = (Group(((link,), (link,))), link)
-    steps = number((Group((inner, (link,))), link), "m")
+    link = TaskStep(message(""))
+    inner = (GroupStep(((link,), (link,))), link)
+    steps = number((GroupStep((inner, (link,))), link), "m")
     entry = OutboxEntry("key", ORIGIN, steps)
-    items = list(begin(steps, None, Raw(b"null"), ORIGIN, "key", lambda queue, _: queue))
+    items = list(begin(OutboxEntry("key", ORIGIN, steps), lambda queue, _: queue))
     await perform(line, *items)
     assert await found(line) == set()
-    joins = [item for item in items if isinstance(item, Join)]
+    joins = [item for item in items if isinstance(item, OpenJoin)]
     assert len(joins) == 2
     for item in items:  # begun half way: the joins are there, and the members lie in the outbox still
-        if not isinstance(item, Join):
-            await line.inspector.cancel(QUEUE, [item.message.id])  # type: ignore[union-attr]
+        if not isinstance(item, OpenJoin):
+            await line.inspector.cancel(QUEUE, [item.admission.message.id])  # type: ignore[union-attr]
     await now(line.redis.delete(line.keys.outbox))
-    await perform(line, Send(QUEUE, entry))
+    await perform(line, PutInOutbox(QUEUE, entry))
     assert await found(line) == set()
     await now(line.redis.delete(line.keys.outbox))
     assert len(await found(line)) == 2
@@ -326,7 +325,7 @@ async def test_an_entry_that_nobody_can_read_becomes_a_dead_letter_and_holds_nob
     k, outbox = line.keys, Outbox(line.redis, line.keys)
     bad = (await now(line.redis.xadd(k.outbox, {"body": "{"}))).decode()
     strange = (await now(line.redis.xadd(k.outbox, {"home": QUEUE, "why": "purged"}))).decode()
-    await perform(line, Send(QUEUE, OutboxEntry("key", ORIGIN, (Link(message("child")),))))
+    await perform(line, PutInOutbox(QUEUE, OutboxEntry("key", ORIGIN, (TaskStep(message("child")),))))
     with pytest.raises(Exception, match="cannot be relayed"):
         await outbox.relay(await outbox.read())
     assert await line.order() == ["child"]
@@ -341,7 +340,7 @@ async def test_an_entry_that_nobody_can_read_becomes_a_dead_letter_and_holds_nob
 
 
 async def test_an_entry_that_lies_there_for_long_is_relayed(line: Line) -> None:
-    await perform(line, Send(QUEUE, OutboxEntry("key", ORIGIN, (Link(message("child")),))))
+    await perform(line, PutInOutbox(QUEUE, OutboxEntry("key", ORIGIN, (TaskStep(message("child")),))))
     assert await found(line) == set()
     await line.pass_time(61)
     [(_, trouble)] = await found(line)

@@ -10,46 +10,47 @@ from stoker.manifest import Keep
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
-from stoker.queue.workflows.effects import Keyed, pack, relay_call
+from stoker.queue.workflows.effects import Keyed, relay_call
 from stoker.queue.workflows.outbox import Outbox
-from stoker.rules.items import Arrive, Item, Join, Send, Start, begin
+from stoker.rules.admission import Admission
+from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin
 from stoker.rules.message import MAX_PAYLOAD_BYTES, decode
-from stoker.rules.plan import Entry, Group, Link, Member, Origin, number
 from stoker.rules.settle import Bury, Retry, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from stoker.rules.workflow import GroupStep, Member, Origin, OutboxEntry, TaskStep, number
 from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line, message, now, open_line
 
 ORIGIN = Origin(1_800_000_000_000)
 
 
-def child(task_id: str = "child") -> Start:
-    return Start(QUEUE, message(task_id), 0, 0, None, None, None)
+def child(task_id: str = "child") -> EnqueueTask:
+    return EnqueueTask(QUEUE, Admission(message(task_id)))
 
 
-async def settle(line: Line, delivery: Delivery, *items: Item, value: bytes = b"null", transition: Any = None) -> bool:
+async def settle(line: Line, delivery: Delivery, *items: Effect, value: bytes = b"null", transition: Any = None) -> bool:
     settlement = Settlement(delivery.id, delivery.fence, transition or Succeed(value), 0.0, items)
     return not (await line.broker.turn([settlement], 0, "w")).refused
 
 
-async def relay(line: Line, *items: Item, key: str = "key") -> list[int]:
-    [fresh] = await run(line.redis, relay_call(line.keys, [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)]))
+async def relay(line: Line, *items: Effect, key: str = "key") -> list[int]:
+    [fresh] = await run(line.redis, relay_call(line.keys, [Keyed(f"{key} {at}", item) for at, item in enumerate(items)]))
     return list(fresh)
 
 
-def group_of(members: int, *, piped: bool = True) -> list[Item]:
+def group_of(members: int, *, piped: bool = True) -> list[Effect]:
     """A join `sum` and its members `m.1`, `m.2` ..., as items."""
-    link = Link(message("", 0))
-    steps = number((Group(((link,),) * members), replace(link, into="numbers" if piped else None)), "m")
-    return list(begin(steps, None, Raw(b"null"), ORIGIN, "key", lambda queue, _: queue))
+    link = TaskStep(message("", 0))
+    steps = number((GroupStep(((link,),) * members), replace(link, into="numbers" if piped else None)), "m")
+    return list(begin(OutboxEntry("key", ORIGIN, steps), lambda queue, _: queue))
 
 
-def join_of(items: list[Item]) -> str:
-    return next(item.standin.id for item in items if isinstance(item, Join))
+def join_of(items: list[Effect]) -> str:
+    return next(item.placeholder.id for item in items if isinstance(item, OpenJoin))
 
 
-def arrival(delivery: Delivery, join: str, value: bytes) -> Arrive:
-    return Arrive(Member(QUEUE, join, int(delivery.id.rpartition(".")[2]) - 1), Raw(value))
+def arrival(delivery: Delivery, join: str, value: bytes) -> CompleteMember:
+    return CompleteMember(Member(QUEUE, join, int(delivery.id.rpartition(".")[2]) - 1), Raw(value))
 
 
 async def test_a_child_comes_with_the_success_of_its_parent(line: Line) -> None:
@@ -64,7 +65,7 @@ async def test_a_stale_fence_has_no_children(line: Line) -> None:
     [lost] = await line.fetch()
     await line.pass_time(LEASE + 1)
     await line.broker.reap()
-    assert not await settle(line, lost, child(), Send(QUEUE, Entry("key", ORIGIN)))
+    assert not await settle(line, lost, child(), PutInOutbox(QUEUE, OutboxEntry("key", ORIGIN)))
     assert await now(line.redis.xlen(line.keys.outbox)) == 0
     [again] = await line.fetch()
     assert again.id == "parent"
@@ -103,11 +104,11 @@ async def test_who_arrives_twice_is_counted_once(line: Line) -> None:
     await settle(line, first)
     for _ in range(3):
         await relay(line, arrival(first, join, b"1"), key="")
-        await run(line.redis, relay_call(line.keys, [Keyed("", pack(arrival(first, join, b"1")))]))
+        await run(line.redis, relay_call(line.keys, [Keyed("", arrival(first, join, b"1"))]))
     assert await line.order() == []
     await settle(line, second, arrival(second, join, b"2"))
     assert await line.order() == [join]
-    await run(line.redis, relay_call(line.keys, [Keyed("", pack(arrival(first, join, b"1")))]))
+    await run(line.redis, relay_call(line.keys, [Keyed("", arrival(first, join, b"1"))]))
     assert await line.order() == [], "too late for everything"
 
 
@@ -126,8 +127,8 @@ async def test_what_was_relayed_is_remembered_when_the_task_is_forgotten(redis_u
 async def test_an_entry_is_relayed_before_it_goes_and_may_be_relayed_again(line: Line) -> None:
     await line.enqueue("parent")
     [parent] = await line.fetch()
-    link = Link(message("far"))
-    await settle(line, parent, Send(QUEUE, Entry("key", ORIGIN, (link,))))
+    link = TaskStep(message("far"))
+    await settle(line, parent, PutInOutbox(QUEUE, OutboxEntry("key", ORIGIN, (link,))))
     assert (await line.stats()).ready == 1, "what was not relayed yet is demand: its worker may be gone, and was the last"
     outbox = Outbox(line.redis, line.keys)
     entries = await outbox.read()

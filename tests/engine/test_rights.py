@@ -22,17 +22,17 @@ from stoker.queue.reads.events import attend
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE, run
-from stoker.queue.workflows.effects import Keyed, pack, relay_call
+from stoker.queue.workflows.effects import Keyed, relay_call
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
-from stoker.rules.items import AT_ONCE, begin
+from stoker.rules.effects import MAX_DIRECT, begin
 from stoker.rules.message import Message
-from stoker.rules.plan import Group, Link, Origin, number
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Release, Retry, Snooze
 from stoker.rules.states import TaskState
+from stoker.rules.workflow import GroupStep, Origin, OutboxEntry, TaskStep, number
 from tests.engine.line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
 from tests.redis_servers import Kind, Server, running_valkey
 from tests.redis_topologies import ask, running_cluster
@@ -143,8 +143,8 @@ async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[
 
 async def a_large_group(line: Line, queue: str = QUEUE) -> None:
     """One that goes through the outbox."""
-    link = Link(Message("", "add", Raw(b"{}"), queue, 0))
-    group = Group(((link,),) * (AT_ONCE + 1))
+    link = TaskStep(Message("", "add", Raw(b"{}"), queue, 0))
+    group = GroupStep(((link,),) * (MAX_DIRECT + 1))
     await Client(line.redis, NAMESPACE).launch(number((group, link), "group"), "group")
     outbox = Outbox(line.redis, line.keys)
     await outbox.relay(await outbox.read())
@@ -248,11 +248,11 @@ async def as_gateway(line: Visitor) -> None:
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
     """An entry that nobody can read, and a join whose members are nowhere."""
     assert [finding async for finding in inspector.examine(QUEUE)] == []
-    link = Link(message("member"))
-    steps = number((Group(((link,),)), link), "gone")
-    join = next(begin(steps, None, Raw(b"null"), Origin(0), "key", lambda queue, _: queue))
+    link = TaskStep(message("member"))
+    steps = number((GroupStep(((link,),)), link), "gone")
+    join = next(begin(OutboxEntry("key", Origin(0), steps), lambda queue, _: queue))
     await line.master.redis.xadd(line.keys.outbox, {"body": "{"})
-    await run(line.master.redis, relay_call(line.keys, [Keyed("", pack(join))]))
+    await run(line.master.redis, relay_call(line.keys, [Keyed("", join)]))
     found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
     assert [finding.mended for finding in found] == [True, True]
     assert len(await inspector.discard(QUEUE, [finding.id for finding in found])) == 2

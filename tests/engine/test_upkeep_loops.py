@@ -12,10 +12,9 @@ from stoker.manifest import Keep
 from stoker.queue.inbox import Inbox
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.outbox import Outbox
-from stoker.rules.plan import Entry as OutboxEntry
-from stoker.rules.plan import Link, Origin, write_entry
 from stoker.rules.settle import Bury
 from stoker.rules.units import Duration
+from stoker.rules.workflow import Origin, OutboxEntry, TaskStep, dump_entry
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import maintenance
 from stoker.worker.system.aio import end
@@ -85,8 +84,8 @@ async def test_what_cannot_be_relayed_is_said_once_and_holds_nobody_up(line: Lin
     await now(line.redis.xadd(k.outbox, {"body": "{"}))
     async with running(maintenance.relay(Outbox(line.redis, k), called)):
         for number in range(3):
-            entry = OutboxEntry(f"key {number}", Origin(0), (Link(message(f"child{number}")),))
-            await now(line.redis.xadd(k.outbox, {"body": write_entry(entry)}))
+            entry = OutboxEntry(f"key {number}", Origin(0), (TaskStep(message(f"child{number}")),))
+            await now(line.redis.xadd(k.outbox, {"body": dump_entry(entry)}))
             called.set()
             await until(lambda: counted(line, enqueued=number + 1))  # noqa: B023
     said = [record for record in caplog.records if "cannot be relayed" in record.message]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import count
 
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from stoker.errors import Conflict
 from stoker.queue.broker import pulse
@@ -11,13 +11,13 @@ from stoker.queue.progress import Note
 from stoker.queue.records import Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
-from stoker.queue.workflows.effects import Keyed, launch_call, pack
-from stoker.queue.workflows.outbox import Homed, Waiting
+from stoker.queue.workflows.effects import Keyed, launch_call
+from stoker.queue.workflows.outbox import StoredEntry
 from stoker.rules.admission import Admission
-from stoker.rules.items import Arrive, Item, Join, Send, Start, begin, follow
+from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin, begin_or_defer
 from stoker.rules.message import decode, digest, encode
-from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, read_entry, read_onward
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
 from tests.engine.line import QUEUE
 from tests.proof import model_joins
 from tests.proof.ledger import hold
@@ -60,7 +60,7 @@ def _answer(task_id: str, got: Receipt | Conflict) -> str:
     return str(got.state or ("duplicate" if got.id == task_id else f"held by {got.id}"))
 
 
-def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = ()) -> Settlement:
+def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Effect] = ()) -> Settlement:
     number = next(world.numbers)
     failure = Failure(f"Error{number}", "no")
     ends: dict[str, Transition] = {
@@ -77,12 +77,11 @@ def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Item] = (
     return Settlement(delivery.id, delivery.fence, ends[verb], number / 1000, [*following, *items])
 
 
-def _onward(delivery: Delivery, value: Raw, *, knows_places: bool) -> list[Item]:
+def _onward(delivery: Delivery, value: Raw, *, knows_places: bool) -> list[Effect]:
     """What its envelope says is to follow, at once or through the outbox."""
-    onward = decode(delivery.envelope).onward
-    if onward is UNSET:
-        return []
-    return follow(QUEUE, digest(delivery.fence), read_onward(bytes(onward)), value, ORIGIN, _here if knows_places else None)
+    onward = load_onward(decode(delivery.envelope).onward)
+    entry = OutboxEntry(digest(delivery.fence), ORIGIN, onward.steps, onward.member, value)
+    return begin_or_defer(QUEUE, entry, _here if knows_places else None)
 
 
 def _here(queue: str, _: object) -> str:
@@ -122,7 +121,7 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
     answers([each not in turn.refused for each in settlements], accepted)
     for settlement, ok in zip(settlements, accepted, strict=True):
         if ok and isinstance(settlement.transition, Succeed):
-            _followed(world, settlement.items)
+            _followed(world, settlement.effects)
     for end in (end for end, ok in zip(ends, accepted, strict=True) if ok):
         if end.verb == "succeed" and world.rules.keep:
             world.ledger.succeeded(end.id, int(end.body))
@@ -132,24 +131,24 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
             world.ledger.not_before[end.id] = world.now + end.delay
 
 
-def launch(world: World, steps: Chain, key: str, *, knows_places: bool, times: int) -> None:
+def launch(world: World, steps: Steps, key: str, *, knows_places: bool, times: int) -> None:
     """A client begins a workflow; one that has heard no answer says it again."""
-    items = follow(QUEUE, key, Onward(steps), NO_RESULT, ORIGIN, _here if knows_places else None)
-    keyed = [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)]
+    items = begin_or_defer(QUEUE, OutboxEntry(key, ORIGIN, steps), _here if knows_places else None)
+    keyed = [Keyed(f"{key} {at}", item) for at, item in enumerate(items)]
     for _ in range(times):
         [found] = world.call(run(world.client, launch_call(world.keys, keyed)))
         answers([bool(fresh) for fresh in found], [not old for old in _performed(world, items, [each.key for each in keyed])])
 
 
-def _followed(world: World, items: Sequence[Item]) -> None:
+def _followed(world: World, items: Sequence[Effect]) -> None:
     """The model does what these say, and the ledger hears of it."""
     for item in items:
         match item:
-            case Join(_, standin, total):
-                world.ledger.joins.setdefault(standin.id, total)
-            case Arrive(member):
+            case OpenJoin(_, placeholder, total):
+                world.ledger.joins.setdefault(placeholder.id, total)
+            case CompleteMember(member):
                 world.ledger.arrived.setdefault(member.join, set()).add(member.at)
-            case Send(_, entry) if entry.member and not entry.steps:
+            case PutInOutbox(_, entry) if entry.member and not entry.steps:
                 world.ledger.arrived.setdefault(entry.member.join, set()).add(entry.member.at)
         came(world, model_joins.perform(world.model, item, world.now))
 
@@ -162,20 +161,20 @@ def came(world: World, tasks: Sequence[Came]) -> None:
             world.ledger.touched(task.id)
 
 
-def _performed(world: World, items: Sequence[Item], keys: list[str]) -> list[bool]:
+def _performed(world: World, items: Sequence[Effect], keys: list[str]) -> list[bool]:
     """One call of a script that performs items. Returns which of them were known."""
     known = world.model.remember(keys, world.now)
     _followed(world, [item for item, old in zip(items, known, strict=True) if not old])
     return known
 
 
-def relay_all(world: World, entries: Sequence[Waiting], steps: int | None = None) -> None:
+def relay_all(world: World, entries: Sequence[StoredEntry], steps: int | None = None) -> None:
     """Somebody relays what it has read, perhaps long ago; and dies after so many steps, if given."""
     box = world.engine.outbox(world.client, world.keys)
     if steps is not None:
         whole, taken = box._perform, count()
 
-        async def as_long_as_it_lives(items: Sequence[Homed]) -> None:
+        async def as_long_as_it_lives(items: Sequence[Keyed]) -> None:
             if next(taken) >= steps:
                 raise Died
             await whole(items)
@@ -188,38 +187,39 @@ def relay_all(world: World, entries: Sequence[Waiting], steps: int | None = None
     _relayed(world, entries, steps)
 
 
-def _relayed(world: World, entries: Sequence[Waiting], steps: int | None) -> None:
+def _relayed(world: World, entries: Sequence[StoredEntry], steps: int | None) -> None:
     """The model's side: of each entry joins first, then the others, and when all are through the entries go."""
     taken = count()
-    for waiting in entries:
-        for items in _in_order(waiting):
+    for stored in entries:
+        for items in _in_order(stored):
             if steps is not None and next(taken) >= steps:
                 return
-            _performed(world, items, [_key(waiting, item) for item in items])
-        if b"body" not in waiting.fields:
+            _performed(world, items, [_key(stored, item) for item in items])
+        if b"body" not in stored.fields:
             world.model.remember([""], world.now)
-            came(world, model_joins.part(world.model, waiting.fields[b"join"].decode(), world.now))
-    for waiting in entries:
-        if (name := name_of(waiting.fields)) in world.model.outbox:
+            came(world, model_joins.part(world.model, stored.fields[b"join"].decode(), world.now))
+    for stored in entries:
+        if (name := name_of(stored.fields)) in world.model.outbox:
             world.model.outbox.remove(name)
 
 
-def _in_order(waiting: Waiting) -> list[list[Item]]:
-    if b"body" not in waiting.fields:
+def _in_order(stored: StoredEntry) -> list[list[Effect]]:
+    entry = stored.read()
+    if not isinstance(entry, OutboxEntry):
         return [[], []]
-    entry = read_entry(waiting.fields[b"body"])
-    items = list(begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, _here))
-    joins = [item for item in items if isinstance(item, Join)]
-    return [joins, [item for item in items if not isinstance(item, Join)]]
+    items = list(begin(entry, _here))
+    joins = [item for item in items if isinstance(item, OpenJoin)]
+    return [joins, [item for item in items if not isinstance(item, OpenJoin)]]
 
 
-def _key(waiting: Waiting, item: Item) -> str:
-    entry = read_entry(waiting.fields[b"body"]).key
+def _key(stored: StoredEntry, item: Effect) -> str:
+    entry = stored.read()
+    assert isinstance(entry, OutboxEntry)
     match item:
-        case Start(_, message):
-            return f"{entry} {message.id}"
-        case Join(_, standin):
-            return f"{entry} join {standin.id}"
+        case EnqueueTask(_, admission):
+            return f"{entry.key} {admission.message.id}"
+        case OpenJoin(_, placeholder):
+            return f"{entry.key} join {placeholder.id}"
     return ""
 
 

@@ -36,7 +36,7 @@ class Ledger:
     priority: dict[str, int] = field(default_factory=dict)
     joins: dict[str, int] = field(default_factory=dict)  # how many members each has
     arrived: dict[str, set[int]] = field(default_factory=dict)  # members whose success was accepted
-    broken: set[str] = field(default_factory=set)  # joins that can never be, whose stand-ins are buried
+    broken: set[str] = field(default_factory=set)  # joins that can never be, whose placeholders are buried
     followed: set[str] = field(default_factory=set)  # joins whose task has come
     moments: set[str] = field(default_factory=set)  # of schedules, whose runs have come
     fences: set[str] = field(default_factory=set)

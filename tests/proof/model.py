@@ -373,10 +373,10 @@ class Model:
             self.outbox.append(f"{item.member[0]} {item.member[1]} {item.id} {why}")
         item.member = None
 
-    def bury_standin(self, standin: Message, member: tuple[str, int] | None, now: int) -> None:
+    def bury_placeholder(self, placeholder: Message, member: tuple[str, int] | None, now: int) -> None:
         """In the place of what was to follow a join that can never be."""
-        self.items[standin.id] = Item(
-            standin.id, encode(standin), standin.priority, "dead", now, failure="GroupBroken", member=member
+        self.items[placeholder.id] = Item(
+            placeholder.id, encode(placeholder), placeholder.priority, "dead", now, failure="GroupBroken", member=member
         )
         self.counters["buried"] += 1
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stoker.queue.keys import Keys
 from stoker.queue.workflows.effects import US, pack
-from stoker.rules.items import Arrive, Item, Join, Send, Start
+from stoker.rules.admission import Admission
+from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
-from stoker.rules.plan import Member
+from stoker.rules.workflow import Member
 from tests.engine.line import QUEUE
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ class Came(NamedTuple):
 class Waiting:
     """A join. `values` are the results of the members that have arrived, by number."""
 
-    standin: Message
+    placeholder: Message
     total: int
-    item: Start | Send
+    item: EnqueueTask | PutInOutbox
     member: Member | None
     values: dict[int, bytes] = field(default_factory=dict)
 
@@ -55,18 +56,18 @@ class Waiting:
         return dataclasses.replace(self, values=dict(self.values))
 
 
-def perform(model: "Model", item: Item, now: int) -> list[Came]:
+def perform(model: "Model", item: Effect, now: int) -> list[Came]:
     match item:
-        case Start(_, message, delay, run_at, claim, _, member):
+        case EnqueueTask(_, Admission(message, delay, run_at, claim), member):
             held = (claim.until[0], claim.digest, round(claim.ttl * 1000)) if claim else None
             wish = model.wish(message.id, encode(message), message.priority, round(delay * 1000), round(run_at * 1000), held)
             return _start(model, wish, member, now)
-        case Send(_, entry):
+        case PutInOutbox(_, entry):
             model.outbox.append(entry.key)
-        case Join(_, standin, total, following, member):
-            if standin.id not in model.items and standin.id not in model.joins:
-                model.joins[standin.id] = Waiting(standin, total, following, member)
-        case Arrive(member, value):
+        case OpenJoin(_, placeholder, total, following, member):
+            if placeholder.id not in model.items and placeholder.id not in model.joins:
+                model.joins[placeholder.id] = Waiting(placeholder, total, following, member)
+        case CompleteMember(member, value):
             return _arrive(model, member, bytes(value), now)
     return []
 
@@ -88,21 +89,22 @@ def _arrive(model: "Model", member: Member, value: bytes, now: int) -> list[Came
     if len(join.values) < join.total:
         return []
     del model.joins[member.join]
-    if isinstance(join.item, Send):
+    if isinstance(join.item, PutInOutbox):
         return perform(model, join.item, now)
-    message, place = join.item.message, join.item.member
+    admission, place = join.item.admission, join.item.member
+    message = admission.message
     envelope = encode(message).replace(HOLE, join.results)
-    wish = model.wish(message.id, envelope, message.priority, round(join.item.delay * 1000), round(join.item.run_at * 1000), None)
+    wish = model.wish(message.id, envelope, message.priority, round(admission.delay * 1000), round(admission.run_at * 1000), None)
     return _start(model, wish, place, now)
 
 
 def part(model: "Model", join_id: str, now: int) -> list[Came]:
-    """A member is gone for good: the stand-in is buried in the place of what was to follow."""
+    """A member is gone for good: the placeholder is buried in the place of what was to follow."""
     join = model.joins.pop(join_id, None)
     if join is None or join_id in model.items:
         return []
-    model.bury_standin(join.standin, (join.member.join, join.member.at) if join.member else None, now)
-    return [Came(join_id, join.standin.priority, 0, buried=True)]
+    model.bury_placeholder(join.placeholder, (join.member.join, join.member.at) if join.member else None, now)
+    return [Came(join_id, join.placeholder.priority, 0, buried=True)]
 
 
 def expected(model: "Model", keys: Keys) -> dict[str, dict[str, object]]:

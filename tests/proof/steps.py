@@ -15,11 +15,10 @@ from stoker.queue.reads.events import attend
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
-from stoker.rules.items import Send, Start
-from stoker.rules.plan import Entry as OutboxEntry
-from stoker.rules.plan import Link, Origin
+from stoker.rules.effects import EnqueueTask, PutInOutbox
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
+from stoker.rules.workflow import Origin, OutboxEntry, TaskStep
 from tests.engine.line import QUEUE, message
 from tests.proof.actions import answers, beat_with, cancel_one, ended, offer, reap_all, reap_worker, relay_all, take_turn, tell_of
 from tests.proof.ledger import Broken, hold
@@ -160,13 +159,13 @@ def send_late(world: World, pick: Pick) -> None:
         take_turn(world, worker if len(settlements) > 1 else Worker(worker_of(delivery)), settlements, 0)
 
 
-def _following(world: World, pick: Pick) -> list[Start | Send]:
+def _following(world: World, pick: Pick) -> list[EnqueueTask | PutInOutbox]:
     child = message(f"{next(world.numbers) * 37 % 1000:03}", pick(PRIORITIES))
     claim = Claim(pick(("a", "b")), "done", 1e6) if pick((False, True)) else None
     if pick((True, False)):
-        return [Start(QUEUE, child, pick(DELAYS) / 1000, 0, claim, None, None)]
-    link = Link(child, None, pick(DELAYS) / 1000, 0, claim)
-    return [Send(QUEUE, OutboxEntry(f"entry {child.id} {next(world.numbers)}", Origin(child.created), (link,)))]
+        return [EnqueueTask(QUEUE, Admission(child, pick(DELAYS) / 1000, 0, claim))]
+    link = TaskStep(child, pick(DELAYS) / 1000, 0, claim)
+    return [PutInOutbox(QUEUE, OutboxEntry(f"entry {child.id} {next(world.numbers)}", Origin(child.created), (link,)))]
 
 
 @step(2)

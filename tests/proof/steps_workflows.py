@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from stoker.queue.workflows.outbox import Outbox
-from stoker.rules.items import Item, follow
-from stoker.rules.plan import NO_RESULT, Chain, Group, Link, Onward, number
+from stoker.rules.effects import Effect, begin_or_defer
+from stoker.rules.workflow import GroupStep, OutboxEntry, Steps, TaskStep, number
 from tests.engine.line import QUEUE, message
 from tests.proof.actions import ORIGIN, ended, launch, relay_all, take_turn
 from tests.proof.steps import PRIORITIES, step
@@ -14,23 +14,23 @@ SIZES = (1, 2, 2, 3)
 TURNS = 12
 
 
-def a_group(world: World, pick: Pick) -> tuple[Chain, str]:
+def a_group(world: World, pick: Pick) -> tuple[Steps, str]:
     """A group, some of whose members are chains or groups themselves, and what follows it; with a key that nothing else has."""
     root = f"g{next(world.numbers)}"
     inside = pick((False, False, True))
     members = tuple(_member(pick, nested=inside and at == 0) for at in range(pick(SIZES)))
     after = (_link(pick, pick(("results", None))),) if pick((True, True, False)) else ()
-    return number((Group(members), *after), root), root
+    return number((GroupStep(members), *after), root), root
 
 
-def _member(pick: Pick, *, nested: bool) -> Chain:
+def _member(pick: Pick, *, nested: bool) -> Steps:
     if nested:
-        return (Group(((_link(pick),), (_link(pick),))), *pick(((), (_link(pick, "results"),))))
+        return (GroupStep(((_link(pick),), (_link(pick),))), *pick(((), (_link(pick, "results"),))))
     return pick(((_link(pick),), (_link(pick), _link(pick, "result"))))
 
 
-def _link(pick: Pick, into: str | None = None) -> Link:
-    return Link(message("", pick(PRIORITIES)), into)
+def _link(pick: Pick, into: str | None = None) -> TaskStep:
+    return TaskStep(message("", pick(PRIORITIES)), into=into)
 
 
 @step(6)
@@ -48,12 +48,12 @@ def send_group(world: World, pick: Pick) -> None:
         worker, verb, knows = pick(holders), pick(("succeed", "succeed", "retry")), pick((True, False))
         which = pick(worker.held)
         steps, key = a_group(world, pick)
-        take_turn(world, worker, [ended(world, which, verb, _items(steps, key, knows_places=knows))], 0)
+        take_turn(world, worker, [ended(world, which, verb, _effects(steps, key, knows_places=knows))], 0)
 
 
-def _items(steps: Chain, key: str, *, knows_places: bool) -> Sequence[Item]:
+def _effects(steps: Steps, key: str, *, knows_places: bool) -> Sequence[Effect]:
     where = (lambda queue, _: queue) if knows_places else None
-    return follow(QUEUE, key, Onward(steps), NO_RESULT, ORIGIN, where)
+    return begin_or_defer(QUEUE, OutboxEntry(key, ORIGIN, steps), where)
 
 
 @step(8)

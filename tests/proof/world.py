@@ -19,11 +19,11 @@ from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import Argument
-from stoker.queue.workflows.outbox import Outbox, Waiting
+from stoker.queue.workflows.outbox import Outbox, StoredEntry
 from stoker.rules.history import What
-from stoker.rules.plan import read_entry
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
+from stoker.rules.workflow import load_entry
 from tests.engine.line import Line
 from tests.proof.ledger import Broken, Ledger, hold
 from tests.proof.model import Model, Rules
@@ -145,7 +145,7 @@ class World:
         self.saved: Saved | None = None
         self.numbers = count(1)
         self.gone: list[str] = []
-        self.read: list[Waiting] = []  # what somebody has read in the outbox and not relayed yet, or relays again
+        self.read: list[StoredEntry] = []  # what somebody has read in the outbox and not relayed yet, or relays again
         self.read_at = 0
         self.schedules = SlowSchedules(self.client, self.keys)
         self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
@@ -356,7 +356,7 @@ def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 def name_of(fields: Mapping[bytes, bytes]) -> str:
     """An entry of the outbox as the model calls it."""
     if b"body" in fields:
-        return read_entry(fields[b"body"]).key
+        return load_entry(fields[b"body"]).key
     return " ".join(fields[name].decode() for name in (b"join", b"at", b"id", b"why"))
 
 

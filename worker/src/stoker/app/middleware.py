@@ -16,7 +16,7 @@ from stoker.errors import Invalid
 from stoker.queue.records import Answer, Receipt, receipts
 from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
-from stoker.rules.plan import Chain, Link, links_of
+from stoker.rules.workflow import Steps, TaskStep, task_steps
 from stoker.task.context import Context
 
 S = TypeVar("S")
@@ -66,37 +66,37 @@ async def enqueue_through(
 
 
 async def chains_through(
-    layers: Sequence[EnqueueLayer], chains: Sequence[Chain], variables: Sequence[contextvars.Context]
-) -> list[Chain]:
+    layers: Sequence[EnqueueLayer], chains: Sequence[Steps], variables: Sequence[contextvars.Context]
+) -> list[Steps]:
     """What a run has sent, each of its tasks through all layers, in the context in which its chain was sent.
 
     Raises what a layer raises, and Invalid for a task that a layer does not pass on or gives another id.
     """
-    links = [(link, context) for chain, context in zip(chains, variables, strict=True) for link in links_of([chain])]
-    changed: list[Link] = []
+    steps = [(step, context) for chain, context in zip(chains, variables, strict=True) for step in task_steps([chain])]
+    changed: list[TaskStep] = []
 
     async def keep(calls: Sequence[TaskCall]) -> list[Receipt]:
-        if len(calls) != len(links) or changed:
+        if len(calls) != len(steps) or changed:
             raise Invalid(NOT_ALL)
-        changed.extend(_changed(link, call) for (link, _), call in zip(links, calls, strict=True))
-        return [Receipt(link.message.id, None) for link, _ in links]
+        changed.extend(_changed(step, call) for (step, _), call in zip(steps, calls, strict=True))
+        return [Receipt(step.message.id, None) for step, _ in steps]
 
-    await enqueue_through(layers, [_call_of(link) for link, _ in links], keep, [context.copy() for _, context in links])
-    if len(changed) != len(links):
+    await enqueue_through(layers, [_call_of(step) for step, _ in steps], keep, [context.copy() for _, context in steps])
+    if len(changed) != len(steps):
         raise Invalid(NOT_ALL)
     following = iter(changed)
-    return [_with_links(chain, following) for chain in chains]
+    return [_with_tasks(chain, following) for chain in chains]
 
 
-def _call_of(link: Link) -> TaskCall:
-    message = link.message
+def _call_of(step: TaskStep) -> TaskCall:
+    message = step.message
     return TaskCall(
         task=message.task,
         queue=message.queue,
         payload=message.payload,
         priority=message.priority,
-        delay=link.delay,
-        run_at=link.run_at,
+        delay=step.delay,
+        run_at=step.run_at,
         id=message.id,
         max_retries=message.max_retries,
         retry=message.retry,
@@ -104,27 +104,29 @@ def _call_of(link: Link) -> TaskCall:
         soft_timeout=message.soft_timeout,
         expires_at=(message.expires or 0) / 1000,
         headers=message.headers,
-        claim=link.claim,
-        limit=link.limit,
-        into=link.into,
+        claim=step.claim,
+        limit=step.limit,
+        into=step.into,
         version=message.version,
         in_workflow=True,
     )
 
 
-def _changed(link: Link, call: TaskCall) -> Link:
+def _changed(step: TaskStep, call: TaskCall) -> TaskStep:
     call.check()
-    if call.own_id != link.message.id or call.into != link.into:
-        raise Invalid(f"middleware may not change the id of task {call.task}: its sender knows it as {link.message.id}")
+    if call.own_id != step.message.id or call.into != step.into:
+        raise Invalid(f"middleware may not change the id of task {call.task}: its sender knows it as {step.message.id}")
     if call.durability is not Durability.MEMORY:
         raise Invalid(f"middleware asks for {call.durability} durability of task {call.task}: what a running task sends has none")
-    return Link(call.message(link.message.id, 0, {}), link.into, call.delay, call.run_at, call.claim, call.limit)
+    return TaskStep(call.message(step.message.id, 0, {}), call.delay, call.run_at, call.claim, call.limit, step.into)
 
 
-def _with_links(chain: Chain, links: Iterator[Link]) -> Chain:
-    """The same chain of other links, which come in the order of the chain."""
+def _with_tasks(chain: Steps, tasks: Iterator[TaskStep]) -> Steps:
+    """The same chain of other tasks, which come in the order of the chain."""
     return tuple(
-        next(links) if isinstance(step, Link) else replace(step, members=tuple(_with_links(each, links) for each in step.members))
+        next(tasks)
+        if isinstance(step, TaskStep)
+        else replace(step, members=tuple(_with_tasks(each, tasks) for each in step.members))
         for step in chain
     )
 

@@ -4,7 +4,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from stoker.app.application import Application
 from stoker.rules.call import TaskCall
-from stoker.rules.plan import Chain, Link
+from stoker.rules.workflow import Steps, TaskStep
 from stoker.task.declaration import Declaration
 
 R_co = TypeVar("R_co", covariant=True)
@@ -24,10 +24,10 @@ class Prepared(TaskCall, Generic[T_contra, R_co], frozen=True, kw_only=True):
     origin: Origin
 
     @property
-    def _steps(self) -> Chain:
+    def _steps(self) -> Steps:
         """As a workflow of one task. Raises Invalid for values out of range."""
         self.check()
-        return (Link(self.message("", 0, {}), self.into, self.delay, self.run_at, self.claim, self.limit),)
+        return (TaskStep(self.message("", 0, {}), self.delay, self.run_at, self.claim, self.limit, self.into),)
 
     @property
     def _own_id(self) -> str | None:

@@ -1,6 +1,6 @@
 """Chains and groups: tasks that start when others succeed, without a step between them that could be lost.
 
-What follows a task travels in its envelope, and is enqueued by the script that records its success. How: `rules/plan.py`.
+What follows a task travels in its envelope, and is enqueued by the script that records its success. How: `rules/workflow.py`.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -20,9 +20,7 @@ from stoker.queue.records import Receipt, receipts
 from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.message import IdFactory
-from stoker.rules.plan import MAX_PLAN_BYTES, Link, check_start, number, onward_of, root_of
-from stoker.rules.plan import Chain as Steps
-from stoker.rules.plan import Group as GroupStep
+from stoker.rules.workflow import GroupStep, Steps, TaskStep, check_size, check_start, dump_onward, number, root_of
 
 R1 = TypeVar("R1")
 R2 = TypeVar("R2")
@@ -137,20 +135,20 @@ async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]
 
 
 async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowHandle[R], list[Receipt]]:
-    """Its handle, and a receipt for each of its tasks, in the order of `links_of`."""
+    """Its handle, and a receipt for each of its tasks, in the order of `task_steps`."""
     steps = check_start(workflow._steps)
     tasks = {prepared.task: prepared.origin for prepared in _prepared(workflow)}
     head = next(_prepared(workflow))
     created = milliseconds(system)
-    if not isinstance(steps[0], Link):
+    if not isinstance(steps[0], TaskStep):
         root = _new_id()
-        numbered = _bounded(number(steps, root))
+        numbered = check_size(number(steps, root))
         await app.client.launch(numbered, root)
         handle: WorkflowHandle[R] = WorkflowHandle(app, numbered, tasks)
         return handle, [Receipt(task_id, None) for task_id in handle.ids]
 
     root = root_of(head.own_id, created) if head.own_id else _new_id()
-    rest = onward_of(_bounded(number(steps, root))[1:])
+    rest = dump_onward(check_size(number(steps, root))[1:])
     [receipt] = receipts(await app.client.enqueue([msgspec.structs.replace(head, onward=rest, created=created)]))
     if receipt.duplicate:
         # The earlier chain continues: the ids of its other tasks were made when its first one was enqueued.
@@ -195,12 +193,6 @@ def _closing(workflow: Flow[Any, Any]) -> Callable[[], Awaitable[None]]:
     """Closes the connections of its application. Raises Invalid where there is nothing to enqueue."""
     check_start(workflow._steps)
     return next(_prepared(workflow)).origin.application.close
-
-
-def _bounded(steps: Steps) -> Steps:
-    if (size := len(msgspec.json.encode(steps))) > MAX_PLAN_BYTES:
-        raise Invalid(f"the workflow has {size} bytes, at most {MAX_PLAN_BYTES} are allowed: pass references instead of data")
-    return steps
 
 
 def _prepared(flow: Flow[Any, Any]) -> Iterator[Prepared[Any, Any]]:

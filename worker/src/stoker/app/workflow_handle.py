@@ -18,8 +18,8 @@ from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import TaskStatus
 from stoker.rules.message import Message
 from stoker.rules.partitions import Kind
-from stoker.rules.plan import Chain, Group, Link, links_of, tasks_of
 from stoker.rules.states import TaskState
+from stoker.rules.workflow import GroupStep, Steps, TaskStep, task_steps, tasks_and_placeholders
 
 NAMED = 20
 """Unfinished members of a group that are looked at."""
@@ -34,10 +34,10 @@ class WorkflowHandle(Generic[R]):
     `duplicate`: its first task existed already, and this is the chain that it started.
     """
 
-    def __init__(self, app: Application, steps: Chain, tasks: Mapping[str, Origin], *, duplicate: bool = False) -> None:
+    def __init__(self, app: Application, steps: Steps, tasks: Mapping[str, Origin], *, duplicate: bool = False) -> None:
         last = steps[-1]
-        self.id = last.message.id if isinstance(last, Link) else last.id
-        self.queue = last.message.queue if isinstance(last, Link) else last.queue
+        self.id = last.message.id if isinstance(last, TaskStep) else last.id
+        self.queue = last.message.queue if isinstance(last, TaskStep) else last.queue
         self.duplicate = duplicate
         self._app = app
         self._steps = steps
@@ -53,7 +53,7 @@ class WorkflowHandle(Generic[R]):
     @property
     def ids(self) -> list[str]:
         """The ids of all its tasks, in the order of the links."""
-        return [link.message.id for link in links_of([self._steps])]
+        return [step.message.id for step in task_steps([self._steps])]
 
     async def status(self) -> TaskStatus:
         """The status of its last task. Raises NotFound before that is enqueued, and once it is past its retention."""
@@ -100,10 +100,10 @@ class WorkflowHandle(Generic[R]):
         """`cancel`, for code without an event loop."""
         return from_sync("await cancel()", self.cancel, self._app.close)
 
-    async def _outcome(self, steps: Chain, until: float | None) -> Any:
+    async def _outcome(self, steps: Steps, until: float | None) -> Any:
         """The value of the last of these steps. A member of a group at the end is awaited with all steps before it."""
-        last = steps[-1] if steps else Group(())
-        if isinstance(last, Group):
+        last = steps[-1] if steps else GroupStep(())
+        if isinstance(last, GroupStep):
             return [await self._outcome((*steps[:-1], *member), until) if member else [] for member in last.members]
         lost_since: list[float] = []
 
@@ -115,7 +115,7 @@ class WorkflowHandle(Generic[R]):
         declaration = self._tasks[last.message.task].declaration
         return declaration.decode_result(bytes(status.result.value) if status.result else b"null")
 
-    async def _may_come(self, steps: Chain, lost_since: list[float]) -> None:
+    async def _may_come(self, steps: Steps, lost_since: list[float]) -> None:
         """Raises TaskFailed where the last task, which does not exist yet, will not be enqueued by itself."""
         standing = await self._standing(steps[:-1])
         for status in standing:
@@ -130,11 +130,11 @@ class WorkflowHandle(Generic[R]):
         elif time.monotonic() - lost_since[0] > ON_THE_WAY:
             raise TaskFailed(f"task {steps[-1].message.id} is forgotten, or was never reached")  # type: ignore[union-attr]
 
-    async def _standing(self, steps: Chain) -> list[TaskStatus]:
+    async def _standing(self, steps: Steps) -> list[TaskStatus]:
         """Its front: the last of its tasks that exists, or the members of a group that have not succeeded."""
         for at in range(len(steps) - 1, -1, -1):
             step = steps[at]
-            if isinstance(step, Link):
+            if isinstance(step, TaskStep):
                 if status := await self._look(step.message):
                     return [status]
                 continue
@@ -143,11 +143,11 @@ class WorkflowHandle(Generic[R]):
                 return found
         return []
 
-    async def _members(self, group: Group, *, is_last: bool) -> list[TaskStatus]:
-        waits = await self._client.joins.waits(group.queue, group.id, NAMED)
-        if waits is None and not is_last:
+    async def _members(self, group: GroupStep, *, is_last: bool) -> list[TaskStatus]:
+        join = await self._client.joins.progress(group.queue, group.id, NAMED)
+        if join is None and not is_last:
             return []
-        numbers: Iterable[int] = waits.members if waits else range(len(group.members))
+        numbers: Iterable[int] = join.members if join else range(len(group.members))
         found: list[TaskStatus] = []
         for number in numbers:
             if len(found) >= NAMED:
@@ -161,9 +161,9 @@ class WorkflowHandle(Generic[R]):
         except NotFound:
             return None
 
-    async def _call_off(self, steps: Chain, answers: set[Cancellation]) -> None:
+    async def _call_off(self, steps: Steps, answers: set[Cancellation]) -> None:
         """From the end to the beginning: a task that succeeds meanwhile finds its successor cancelled."""
-        wanted = list(reversed(list(tasks_of(steps))))
+        wanted = list(reversed(list(tasks_and_placeholders(steps))))
         for queue, run in groupby(wanted, key=lambda task: task[1].queue):
             tasks = list(run)
             for at in range(0, len(tasks), CANCELLED_AT_ONCE):
@@ -175,7 +175,7 @@ class WorkflowHandle(Generic[R]):
         created = milliseconds(system)
         coming = [(kind, replace(task, created=created)) for kind, task in tasks if found[task.id] is Cancellation.UNKNOWN]
         if coming:
-            await self._client.joins.entomb(queue, coming)
+            await self._client.joins.leave_tombstones(queue, coming)
             again = [message.id for _, message in coming]
             found |= zip(again, await self._client.inspector.cancel(queue, again), strict=True)
         return set(found.values())

@@ -5,35 +5,31 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
 from stoker.client.lazy import Lazy
 from stoker.clock import Clock, milliseconds, system
-from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, StokerError, TaskFailed
-from stoker.queue import scripts
+from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
 from stoker.queue.batching import Batching
 from stoker.queue.broker import ENQUEUED_AT_ONCE, Broker
 from stoker.queue.health import check_layout
 from stoker.queue.keys import Keys
-from stoker.queue.partitions import located
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import Answer, Receipt, TaskStatus
-from stoker.queue.workflows.effects import Keyed, launch_call, pack
 from stoker.queue.workflows.joins import Joins
-from stoker.queue.workflows.outbox import Outbox
+from stoker.queue.workflows.launch import launch
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
 from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
-from stoker.rules.items import Send, follow, size_of
+from stoker.rules.effects import starting_tasks
 from stoker.rules.message import IdFactory
-from stoker.rules.partitions import Kind, place_of
-from stoker.rules.plan import NO_RESULT, Chain, Onward, Origin, home_of
+from stoker.rules.partitions import place_of
 from stoker.rules.states import TaskState
+from stoker.rules.workflow import Origin, OutboxEntry, Steps, home_queue
 from stoker.telemetry.tracing import Tracing
 
 T = TypeVar("T")
@@ -81,19 +77,15 @@ class Client:
                 raise Invalid(f"task {call.task} waits for a result as its {call.into!r}: put it into a chain, behind another task")
         return self._enqueue_alike(calls) if len(calls) == 1 else self._enqueue_mixed(calls)
 
-    async def launch(self, steps: Chain, key: str) -> None:
-        """Start a workflow whose first step is a group: in one script, or as an outbox entry that is relayed at once.
-
-        Tried again as in `enqueue`; `key` identifies it, so that it starts once. Raises as `enqueue`.
-        """
-        queue = home_of(steps)
-        with self._tracing.sending(queue, size_of(steps[:1])) as trace:
-            origin = Origin(milliseconds(self._clock), trace)
-            began, launch = time.monotonic(), partial(self._launch, queue, steps, key, origin)
+    async def launch(self, steps: Steps, key: str) -> None:
+        """Start a workflow whose first step is a group. Tried again as in `enqueue`; `key` is unique to it. Raises as `enqueue`."""
+        with self._tracing.sending(home_queue(steps), starting_tasks(steps)) as trace:
+            entry = OutboxEntry(key, Origin(milliseconds(self._clock), trace), steps)
+            began, attempt = time.monotonic(), partial(launch, self._redis, self._namespace, self._partitions, entry)
             try:
-                await launch()
+                await attempt()
             except RedisUnavailable as error:
-                await self._insist(launch, began, error)
+                await self._insist(attempt, began, error)
 
     async def status(self, queue: str, task_id: str) -> TaskStatus:
         """Where the task is. Raises NotFound where it never existed or is past its retention."""
@@ -135,20 +127,6 @@ class Client:
                 raise TaskFailed(f"task {task_id} is forgotten: {error}") from error
         await not_there()
         return None
-
-    async def _launch(self, queue: str, steps: Chain, key: str, origin: Origin) -> None:
-        where = await located(self._partitions, [steps])
-        place = where(queue, Kind(key))
-        keys = Keys(self._namespace, place)
-        await check_layout(self._redis, keys)
-        await Broker(self._redis, keys).register()
-        items = follow(place, key, Onward(steps), NO_RESULT, origin, where)
-        call = launch_call(keys, [Keyed(f"{key} {at}", pack(item)) for at, item in enumerate(items)])
-        await scripts.run(self._redis, call)
-        if any(isinstance(item, Send) for item in items):
-            outbox = Outbox(self._redis, keys)
-            with suppress(StokerError):  # it is safe in the outbox: any worker of this queue relays it
-                await outbox.relay(await outbox.read())
 
     async def _insist(self, call: Callable[[], Awaitable[T]], began: float, error: RedisUnavailable) -> tuple[T, int]:
         """Try again after `error`, the end of a first try that `began` then. Returns the result and the number of tries."""

@@ -106,7 +106,7 @@ class Keys:
         return f"{self._base}:members"
 
     @property
-    def joins(self) -> str:  # HASH id of a join -> what follows when its members have arrived (see lua/_items.lua)
+    def joins(self) -> str:  # HASH id of a join -> what follows when its members have arrived (see lua/_effects.lua)
         return f"{self._base}:joins"
 
     @property

@@ -6,18 +6,12 @@ from collections.abc import Callable, Sequence
 from stoker.errors import RedisUnavailable
 from stoker.queue.keys import catalogue, partition_counts
 from stoker.redis.client import RedisClient, ask
-from stoker.rules.items import Where
+from stoker.rules.effects import Locate
 from stoker.rules.partitions import place_of, places
-from stoker.rules.plan import Chain, queues_of
+from stoker.rules.workflow import Steps, queues_of
 
 FRESH = 10.0
 """Seconds for which a count is believed. A worker that has more of them serves the old ones as well, so nobody is in a hurry."""
-
-
-async def located(partitions: "Partitions", chains: Sequence[Chain]) -> Where:
-    """Where the tasks of these chains belong."""
-    names = {queue: await partitions.places(queue) for queue in queues_of(chains)}
-    return lambda queue, kind: place_of(kind, names[queue])
 
 
 class Partitions:
@@ -39,6 +33,11 @@ class Partitions:
         if ":" in queue:
             return [queue]
         return self.remembered(queue) or await self._look(queue)
+
+    async def locator(self, chains: Sequence[Steps]) -> Locate:
+        """A function that says in which partition each task and join of these chains belongs."""
+        names = {queue: await self.places(queue) for queue in queues_of(chains)}
+        return lambda queue, kind: place_of(kind, names[queue])
 
     async def register(self, queue: str, partitions: int) -> list[str]:
         """Make a queue with so many partitions known. It keeps those it has, whose tasks nobody else would run."""

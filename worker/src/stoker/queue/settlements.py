@@ -1,4 +1,4 @@
-"""The ends of deliveries, as `settle.lua` takes them: many in one call, and with each what follows from it."""
+"""Settlements: the ends of deliveries and their effects, as `settle.lua` takes them, many in one call."""
 
 from collections.abc import Iterator, Sequence
 from typing import assert_never
@@ -9,45 +9,45 @@ from msgspec import Struct
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
 from stoker.queue.workflows.effects import pack
-from stoker.rules.items import Arrive, Item, Send
+from stoker.rules.effects import CompleteMember, Effect, PutInOutbox
 from stoker.rules.message import Success
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
 from stoker.rules.units import to_ms
 
 SETTLED_AT_ONCE = 200
-ITEMS_AT_ONCE = 500
+EFFECTS_AT_ONCE = 500
 
 _json = msgspec.json.Encoder().encode
 
 
 class Settlement(Struct, frozen=True, gc=False):
-    """The end of a delivery. `busy` is seconds spent running it, `items` follow if it has succeeded."""
+    """The end of a delivery. `busy` is seconds spent running it. The `effects` happen if it counts as a success."""
 
     id: str
     fence: str
     transition: Transition
     busy: float = 0.0
-    items: Sequence[Item] = ()
+    effects: Sequence[Effect] = ()
 
 
 def portions(settlements: Sequence[Settlement]) -> Iterator[Sequence[Settlement]]:
     """As many at a time as one script may take; fewer where much follows from them."""
-    if len(settlements) <= SETTLED_AT_ONCE and not any(settlement.items for settlement in settlements):
+    if len(settlements) <= SETTLED_AT_ONCE and not any(settlement.effects for settlement in settlements):
         if settlements:
             yield settlements
         return
-    start, items = 0, 0
+    start, effects = 0, 0
     for at, settlement in enumerate(settlements):
-        items += len(settlement.items)
-        if at > start and (at - start >= SETTLED_AT_ONCE or items > ITEMS_AT_ONCE):
+        effects += len(settlement.effects)
+        if at > start and (at - start >= SETTLED_AT_ONCE or effects > EFFECTS_AT_ONCE):
             yield settlements[start:at]
-            start, items = at, len(settlement.items)
+            start, effects = at, len(settlement.effects)
     yield settlements[start:]
 
 
 def fills_outbox(settlements: Sequence[Settlement]) -> bool:
-    """Whether something comes into the outbox with these, perhaps: whoever arrives last at a join may set off anything."""
-    return any(isinstance(item, Send | Arrive) for settlement in settlements for item in settlement.items)
+    """Whether these may add to the outbox: what follows a join, once its last member succeeds, may be an entry."""
+    return any(isinstance(effect, PutInOutbox | CompleteMember) for settlement in settlements for effect in settlement.effects)
 
 
 def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
@@ -56,8 +56,8 @@ def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> S
     for settlement in settlements:
         arguments += _settle_fields(settlement)
     for number, settlement in enumerate(settlements, 1):
-        for item in settlement.items:
-            arguments += (number, pack(item))
+        for effect in settlement.effects:
+            arguments += (number, pack(effect))
     return ScriptCall("settle", keys, arguments)
 
 

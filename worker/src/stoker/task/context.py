@@ -12,7 +12,17 @@ from threading import Event
 from typing import Protocol
 
 from stoker.errors import Invalid, TryAgain
-from stoker.rules.plan import MAX_MEMBERS, MAX_PLAN_BYTES, Chain, check_start, links_of, number, read_chains, root_of, write_chains
+from stoker.rules.workflow import (
+    MAX_MEMBERS,
+    MAX_WORKFLOW_BYTES,
+    Steps,
+    check_start,
+    dump_chains,
+    load_chains,
+    number,
+    root_of,
+    task_steps,
+)
 
 EXACT = 1 << 53
 """Whole numbers below stay whole in JSON."""
@@ -36,7 +46,7 @@ class Workflow(Protocol):
     """What can be enqueued: a prepared task, a chain, a group."""
 
     @property
-    def _steps(self) -> Chain:
+    def _steps(self) -> Steps:
         """As they travel in envelopes."""
         ...
 
@@ -51,7 +61,7 @@ class Children:
 
     def __init__(self, task_id: str, created: int) -> None:
         self._parent = task_id, created
-        self._chains: list[Chain] = []
+        self._chains: list[Steps] = []
         self._variables: list[contextvars.Context] = []
         self._numbers = count(1)
         self._bytes = 0
@@ -60,32 +70,31 @@ class Children:
         return bool(self._chains)
 
     def add(self, workflow: Workflow) -> str:
-        """Add one. Returns the id of its first task. Raises Invalid for too many, or more than MAX_PLAN_BYTES together."""
+        """Add one. Returns the id of its first task. Raises Invalid for too many, or more than MAX_WORKFLOW_BYTES together."""
         if len(self._chains) >= MAX_MEMBERS:
             raise Invalid(f"a task may send at most {MAX_MEMBERS} others: let these send further ones")
         root = f"{root_of(*self._parent)}.c{next(self._numbers)}"
         steps = number(check_start(workflow._steps), root, first=workflow._own_id or root)
-        links = list(links_of([steps]))
-        self._bytes += sum(len(bytes(link.message.payload)) for link in links)
-        if self._bytes > MAX_PLAN_BYTES:
-            raise Invalid(f"what a task sends may have at most {MAX_PLAN_BYTES} bytes: pass references instead")
+        tasks = list(task_steps([steps]))
+        self._bytes += sum(len(bytes(task.message.payload)) for task in tasks)
+        if self._bytes > MAX_WORKFLOW_BYTES:
+            raise Invalid(f"what a task sends may have at most {MAX_WORKFLOW_BYTES} bytes: pass references instead")
         self._chains.append(steps)
         self._variables.append(contextvars.copy_context())
-        return links[0].message.id
+        return tasks[0].message.id
 
     def written(self) -> bytes:
         """All of it as JSON, for the worker."""
-        return write_chains(self._chains)
+        return dump_chains(self._chains)
 
     def read(self, written: bytes) -> None:
         """Add what the same run has sent in a child process."""
-        if written:
-            chains = read_chains(written)
-            self._chains += chains
-            self._variables += [contextvars.copy_context()] * len(chains)
+        chains = load_chains(written)
+        self._chains += chains
+        self._variables += [contextvars.copy_context()] * len(chains)
 
     async def pass_through(
-        self, layers: Callable[[Sequence[Chain], Sequence[contextvars.Context]], Awaitable[list[Chain]]]
+        self, layers: Callable[[Sequence[Steps], Sequence[contextvars.Context]], Awaitable[list[Steps]]]
     ) -> None:
         """Pass all of it through the middleware, each in the context in which it was sent."""
         self._chains = await layers(self._chains, self._variables)

@@ -1,5 +1,5 @@
--- Start a workflow whose beginning is more than one task. As relay.lua, but what is new is refused where memory is full.
+-- Begin a workflow that begins with a group. As relay.lua, but refused when memory is full.
 -- KEYS: tasks ready scheduled levels dead cancelled errors meta stats wake uniques claims limits outbox members joins waiting arrivals relayed events
--- ARGV: memory_ms (how long keys are remembered), then for each item: key ('' = none) item
--- Returns for each item: 1 performed | 0 known already
-return take_in()
+-- ARGV: memory_ms (how long keys are remembered), then for each effect: key ('' = none) effect
+-- Returns for each effect: 1 performed | 0 known already
+return perform_once()

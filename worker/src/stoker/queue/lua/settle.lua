@@ -4,15 +4,15 @@
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
---       then for each item that follows from a delivery that has succeeded: the delivery's number, the item (see _items.lua)
+--       then for each effect of a delivery that has succeeded: the delivery's number, the effect (see _effects.lua)
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
 --       A task whose cancellation was asked for while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
-local ITEMS = FIRST + ARGV[2] * FIELDS
+local EFFECTS = FIRST + ARGV[2] * FIELDS
 
 local now, ids = now_ms(), {}
-for at = FIRST, ITEMS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
+for at = FIRST, EFFECTS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
 -- What most queues have nothing of. One call says so, instead of one for each.
 local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, claims, members, limits) > 0
 local owner, cancel_asked = columns(owners, ids), special and columns(cancels, ids) or {}
@@ -96,14 +96,14 @@ call_with('HSET', errors, failed)
 call_with('HSET', levels, level_set)
 if #back + unparked > 0 then wake_one() end
 
--- What follows: only from those whose fence was good, after they have given up their claims.
-if ITEMS <= #ARGV then
-  local items = {}
-  for at = ITEMS, #ARGV, 2 do
+-- Effects: only of deliveries whose fence is good, after they have given up their claims.
+if EFFECTS <= #ARGV then
+  local effects = {}
+  for at = EFFECTS, #ARGV, 2 do
     local index = tonumber(ARGV[at])
-    if reply[index] == 1 and ARGV[FIRST + (index - 1) * FIELDS + 2] == 'succeed' then items[#items + 1] = ARGV[at + 1] end
+    if reply[index] == 1 and ARGV[FIRST + (index - 1) * FIELDS + 2] == 'succeed' then effects[#effects + 1] = ARGV[at + 1] end
   end
-  perform_all(now, items)
+  perform_all(now, effects)
 end
 
 local function tally(field, by)

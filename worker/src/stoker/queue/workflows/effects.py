@@ -1,4 +1,4 @@
-"""Items of workflows as the scripts read them (`lua/_items.lua`), and the scripts that do nothing but perform them."""
+"""Effects as the scripts read them (`lua/_effects.lua`), and the calls of the scripts that only perform effects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, assert_never
@@ -8,70 +8,67 @@ import msgspec
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
 from stoker.rules.admission import marks
-from stoker.rules.items import Arrive, Item, Join, Send, Start
-from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
-from stoker.rules.plan import Member, write_entry
-from stoker.rules.settle import Failure
+from stoker.rules.effects import BreakJoin, CompleteMember, Effect, EnqueueTask, LeaveTombstone, OpenJoin, PutInOutbox
+from stoker.rules.message import MAX_PAYLOAD_BYTES, encode
 from stoker.rules.units import to_ms
+from stoker.rules.workflow import Member, dump_entry
 
 US = b"\x1f"
 PERFORMED_AT_ONCE = 100
-MEMORY = 600.0
-"""Seconds for which a queue remembers what was relayed to it: far longer than any relay is on its way."""
+REMEMBERED = 600.0
+"""Seconds for which a partition remembers the keys of performed effects: far longer than a relay takes."""
 
 
 class Keyed(NamedTuple):
-    """A packed item, and the key under which it is performed once; none where once more does no harm."""
+    """An effect, and the key under which it is performed once; "" where a repetition does no harm."""
 
     key: str
-    item: bytes
+    effect: Effect
 
 
-def pack(item: Item) -> bytes:
-    """An item as one text."""
-    match item:
-        case Start(_, message, delay, run_at, claim, limit, member):
-            when = (to_ms(delay), to_ms(run_at))
-            fields = (message.id, -message.priority, *when, *marks(claim, limit), _place(member))
-            return _join(b"task", *fields, encode(message))
-        case Send(_, entry):
-            return _join(b"send", write_entry(entry))
-        case Join(_, standin, total, following, member):
-            row = (total, MAX_PAYLOAD_BYTES, _place(member), -standin.priority, encode(standin), pack(following))
-            return _join(b"join", standin.id, *row)
-        case Arrive(member, value):
-            return _join(b"arrive", member.join, member.at, bytes(value))
+def pack(effect: Effect) -> bytes:
+    """An effect as one text: its kind and fields, separated by US. A join keeps packed `task` and `send` in Redis."""
+    match effect:
+        case EnqueueTask(_, admission, member):
+            message = admission.message
+            when = (to_ms(admission.delay), to_ms(admission.run_at))
+            fields = (message.id, -message.priority, *when, *marks(admission.claim, admission.limit), _member(member))
+            return _joined(b"task", *fields, encode(message))
+        case PutInOutbox(_, entry):
+            return _joined(b"send", dump_entry(entry))
+        case OpenJoin(_, placeholder, total, then, member):
+            row = (total, MAX_PAYLOAD_BYTES, _member(member), -placeholder.priority, encode(placeholder), pack(then))
+            return _joined(b"join", placeholder.id, *row)
+        case CompleteMember(member, value):
+            return _joined(b"arrive", member.join, member.at, bytes(value))
+        case BreakJoin(_, join, failure):
+            return _joined(b"break_join", join, msgspec.json.encode(failure))
+        case LeaveTombstone(_, message):
+            return _joined(b"tombstone", message.id, encode(message))
         case _:
-            assert_never(item)
+            assert_never(effect)
 
 
-def part(join: str, failure: Failure) -> bytes:
-    """The item that says that a join can never be."""
-    return _join(b"part", join, msgspec.json.encode(failure))
+def relay_call(k: Keys, effects: Sequence[Keyed]) -> ScriptCall:
+    """Perform effects that an outbox or a cancellation has for this partition."""
+    return ScriptCall("relay", k, _arguments(effects))
 
 
-def entomb(message: Message) -> bytes:
-    """The item that makes a task cancelled before it comes."""
-    return _join(b"entomb", message.id, encode(message))
+def launch_call(k: Keys, effects: Sequence[Keyed]) -> ScriptCall:
+    """Perform the effects that begin a workflow."""
+    return ScriptCall("launch", k, _arguments(effects))
 
 
-def relay_call(k: Keys, items: Sequence[Keyed]) -> ScriptCall:
-    """Perform what an outbox had for this queue."""
-    return ScriptCall("relay", k, _arguments(items))
+def _arguments(effects: Sequence[Keyed]) -> list[Argument]:
+    arguments: list[Argument] = [to_ms(REMEMBERED)]
+    for key, effect in effects:
+        arguments += (key, pack(effect))
+    return arguments
 
 
-def launch_call(k: Keys, items: Sequence[Keyed]) -> ScriptCall:
-    """Perform what begins a workflow."""
-    return ScriptCall("launch", k, _arguments(items))
-
-
-def _arguments(items: Sequence[Keyed]) -> list[Argument]:
-    return [to_ms(MEMORY), *(field for keyed in items for field in keyed)]
-
-
-def _join(*fields: str | bytes | int) -> bytes:
+def _joined(*fields: str | bytes | int) -> bytes:
     return US.join(field if isinstance(field, bytes) else str(field).encode() for field in fields)
 
 
-def _place(member: Member | None) -> str:
-    return f"{member.place} {member.join} {member.at}" if member else ""
+def _member(member: Member | None) -> str:
+    return f"{member.partition} {member.join} {member.at}" if member else ""

@@ -1,4 +1,4 @@
-"""The joins of groups: who they wait for, and how to call a workflow off before all of it is there."""
+"""The joins of groups: which members they wait for, and the cancellation of tasks that are not enqueued yet."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,15 +6,16 @@ from typing import NamedTuple
 from stoker.queue import scripts
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
-from stoker.queue.scripts import ScriptCall
-from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, entomb, relay_call
+from stoker.queue.scripts import ScriptCall, chunks
+from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, relay_call
 from stoker.redis.client import RedisClient
+from stoker.rules.effects import LeaveTombstone
 from stoker.rules.message import Message
 from stoker.rules.partitions import Kind, place_of
 
 
-class Waits(NamedTuple):
-    """A join that waits for `missing` of its `total` members; `members` are the numbers of some of these."""
+class JoinProgress(NamedTuple):
+    """A join that waits for `missing` of its `total` members; `members` are the numbers of some of the missing ones."""
 
     total: int
     missing: int
@@ -29,18 +30,19 @@ class Joins:
         self._namespace = namespace
         self._partitions = partitions
 
-    async def waits(self, queue: str, join: str, most: int) -> Waits | None:
-        """What this join waits for, naming `most` members; None where it does not wait."""
-        keys = [Keys(self._namespace, place) for place in await self._partitions.places(queue)]
+    async def progress(self, queue: str, join: str, most: int) -> JoinProgress | None:
+        """What this join waits for, naming at most `most` members; None where it is not open."""
+        keys = [Keys(self._namespace, partition) for partition in await self._partitions.places(queue)]
         replies = await scripts.run(self._redis, *(ScriptCall("missing", k, [join, most]) for k in keys))
-        return next((Waits(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
+        return next((JoinProgress(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
 
-    async def entomb(self, queue: str, graves: Sequence[tuple[Kind, Message]]) -> None:
-        """Make tasks cancelled that are not there yet: whatever would enqueue them finds them in their graves."""
+    async def leave_tombstones(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> None:
+        """Record tasks as cancelled before they are enqueued. a later enqueue finds the tombstone and does nothing."""
         names = await self._partitions.places(queue)
-        by_place: dict[str, list[Keyed]] = {}
-        for kind, message in graves:
-            by_place.setdefault(place_of(kind, names), []).append(Keyed("", entomb(message)))
-        for place, items in by_place.items():
-            for at in range(0, len(items), PERFORMED_AT_ONCE):
-                await scripts.run(self._redis, relay_call(Keys(self._namespace, place), items[at : at + PERFORMED_AT_ONCE]))
+        by_partition: dict[str, list[Keyed]] = {}
+        for kind, message in tasks:
+            partition = place_of(kind, names)
+            by_partition.setdefault(partition, []).append(Keyed("", LeaveTombstone(partition, message)))
+        for partition, effects in by_partition.items():
+            for batch in chunks(effects, PERFORMED_AT_ONCE):
+                await scripts.run(self._redis, relay_call(Keys(self._namespace, partition), batch))

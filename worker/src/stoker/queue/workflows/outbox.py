@@ -1,10 +1,10 @@
-"""The outbox of a queue: what follows from its tasks in other queues, or in more steps than one script may take.
+"""The outbox of a partition: what its tasks set off in other partitions, or in more steps than one script may take.
 
-An entry comes with the settlement that sets it off, in one script. It is relayed by the worker that settled, at once, and by
-every worker's upkeep, in case that one died: first to where it belongs, where each item is performed once, and only then away.
+An entry is added by the settlement that sets it off, in the same script. It is relayed at once by the worker that settled, and
+by every worker's maintenance in case that one died. Its effects are performed first, each of them once, then it is removed.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,142 +12,133 @@ from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.health import check_layout
 from stoker.queue.keys import Keys, catalogue
-from stoker.queue.partitions import Partitions, located
+from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import chunks
-from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, pack, part, relay_call
+from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, relay_call
 from stoker.redis.client import RedisClient, ask
 from stoker.redis.replies import entries
-from stoker.rules.items import Item, Join, Start, begin
-from stoker.rules.plan import read_entry
+from stoker.rules.effects import BreakJoin, Effect, EnqueueTask, OpenJoin, begin
 from stoker.rules.settle import Failure
+from stoker.rules.workflow import OutboxEntry, load_entry
 
 RELAYED_AT_ONCE = 50
 CALLS_AT_ONCE = 10
 _FATES = {
     "cancelled": "was cancelled",
-    "discarded": "died and was discarded",
+    "discarded": "died and was deleted",
     "purged": "was purged",
     "forgotten": "died and was not redriven before its retention was over",
 }
 
 
-class Waiting(NamedTuple):
-    """An entry that was read and is to be relayed."""
+class StoredEntry(NamedTuple):
+    """An entry of the outbox's stream: a chain to begin (`body`), or a member that will never succeed (added by the scripts)."""
 
     number: str
     fields: Mapping[bytes, bytes]
 
-    def check(self) -> None:
+    def read(self) -> OutboxEntry | BreakJoin:
         """Raises Invalid for what cannot be relayed."""
-        if b"body" in self.fields:
-            read_entry(self.fields[b"body"])
-        else:
-            _parted(self.fields)
-
-
-class Homed(NamedTuple):
-    """An item and the place it is for."""
-
-    place: str
-    keyed: Keyed
-    is_join: bool = False
+        body = self.fields.get(b"body")
+        return _break_join(self.fields) if body is None else load_entry(body)
 
 
 class Outbox:
-    """The outbox of one queue. Raises RedisUnavailable or RedisRefused; what was not relayed stays."""
+    """The outbox of one partition. Raises RedisUnavailable or RedisRefused; what was not relayed stays."""
 
     def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
         self._partitions = Partitions(redis, keys.namespace)
-        self._known: set[str] = set()
+        self._registered: set[str] = set()
 
-    async def read(self) -> list[Waiting]:
+    async def read(self) -> list[StoredEntry]:
         """The oldest entries, at most RELAYED_AT_ONCE."""
         found = await ask(self._redis, "XRANGE", self._keys.outbox, "-", "+", "COUNT", RELAYED_AT_ONCE)
-        return [Waiting(number.decode(), fields) for number, fields in entries(found)]
+        return [StoredEntry(number.decode(), fields) for number, fields in entries(found)]
 
-    async def relay(self, waiting: Sequence[Waiting]) -> None:
-        """Bring these to where they belong, and only then remove them. May be repeated, also later, and by many at a time.
+    async def relay(self, stored: Sequence[StoredEntry]) -> None:
+        """Perform the effects of these entries, then remove them. Safe to repeat at any time, also by several at once.
 
-        Raises Invalid where some cannot be read: those stay, for a newer version or the doctor, and keep no other from its way.
+        Raises Invalid where some cannot be read, after the others are relayed: those stay, for a newer version or the doctor.
         """
         relayed: list[str] = []
         unreadable: dict[str, Invalid] = {}
-        for entry in waiting:
+        for entry in stored:
             try:
-                items = await self._items(entry.fields)
-            except Invalid as wrong:
-                unreadable[entry.number] = wrong
+                effects = await self._effects(entry)
+            except Invalid as error:
+                unreadable[entry.number] = error
                 continue
-            await self._perform([item for item in items if item.is_join])  # they must be there before the first member is
-            await self._perform([item for item in items if not item.is_join])
+            await self._perform([each for each in effects if isinstance(each.effect, OpenJoin)])  # before their members succeed
+            await self._perform([each for each in effects if not isinstance(each.effect, OpenJoin)])
             relayed.append(entry.number)
         if relayed:
             await ask(self._redis, "XDEL", self._keys.outbox, *relayed)
-        for number, error in unreadable.items():
-            raise Invalid(f"entry {number} of the outbox of {self._keys.queue} cannot be relayed: {error}") from error
+        for number, reason in unreadable.items():
+            raise Invalid(f"entry {number} of the outbox of {self._keys.queue} cannot be relayed: {reason}") from reason
 
-    async def _items(self, fields: Mapping[bytes, bytes]) -> list[Homed]:
-        if b"body" not in fields:
-            return [_parted(fields)]
-        entry = read_entry(fields[b"body"])
-        where = await located(self._partitions, [entry.steps])
-        items = begin(entry.steps, entry.member, entry.value, entry.origin, entry.key, where)
-        return [Homed(item.place, Keyed(_key(entry.key, item), pack(item)), isinstance(item, Join)) for item in items]
+    async def register(self, partition: str) -> None:
+        """Make a partition known to those that list queues."""
+        if partition not in self._registered:
+            await check_layout(self._redis, Keys(self._keys.namespace, partition))
+            await ask(self._redis, "SADD", catalogue(self._keys.namespace), partition)
+            self._registered.add(partition)
 
-    async def _perform(self, items: Sequence[Homed]) -> None:
-        for some in chunks(list(_batches(items)), CALLS_AT_ONCE):
-            for place, _ in some:
-                await self._register(place)
-            await scripts.run(self._redis, *(relay_call(Keys(self._keys.namespace, place), batch) for place, batch in some))
+    async def _effects(self, stored: StoredEntry) -> list[Keyed]:
+        entry = stored.read()
+        if isinstance(entry, BreakJoin):
+            return [Keyed("", entry)]
+        locate = await self._partitions.locator([entry.steps])
+        return [Keyed(_key(entry.key, effect), effect) for effect in begin(entry, locate)]
 
-    async def _register(self, place: str) -> None:
-        if place not in self._known:
-            await check_layout(self._redis, Keys(self._keys.namespace, place))
-            await ask(self._redis, "SADD", catalogue(self._keys.namespace), place)
-            self._known.add(place)
+    async def _perform(self, effects: Sequence[Keyed]) -> None:
+        for batches in chunks(list(_batches(effects)), CALLS_AT_ONCE):
+            for partition, _ in batches:
+                await self.register(partition)
+            calls = (relay_call(Keys(self._keys.namespace, partition), batch) for partition, batch in batches)
+            await scripts.run(self._redis, *calls)
 
 
-async def entries_of(redis: RedisClient, keys: Keys) -> AsyncIterator[Waiting]:
-    """All entries, some at a time."""
+async def entries_of(redis: RedisClient, keys: Keys) -> AsyncIterator[StoredEntry]:
+    """All entries of an outbox, in pages."""
     after = "-"
     while True:
         found = entries(await ask(redis, "XRANGE", keys.outbox, after, "+", "COUNT", RELAYED_AT_ONCE))
         for number, fields in found:
-            yield Waiting(number.decode(), fields)
+            yield StoredEntry(number.decode(), fields)
         if len(found) < RELAYED_AT_ONCE:
             return
         after = f"({found[-1][0].decode()}"
 
 
-def _parted(fields: Mapping[bytes, bytes]) -> Homed:
-    """The word of a member that is gone for good. Raises Invalid for what is none."""
-    said: dict[str, str] = {}
+def _break_join(fields: Mapping[bytes, bytes]) -> BreakJoin:
+    """A member that will never succeed. Raises Invalid for malformed fields."""
+    texts: dict[str, str] = {}
     with suppress(UnicodeDecodeError):
-        said = {name.decode(): value.decode() for name, value in fields.items()}
-    if missing := {"home", "join", "at", "id", "why"} - said.keys():
+        texts = {name.decode(): value.decode() for name, value in fields.items()}
+    if missing := {"home", "join", "at", "id", "why"} - texts.keys():
         raise Invalid(f"not an entry of an outbox: it has no {', '.join(sorted(missing))}")
-    fate = _FATES.get(said["why"], f"is gone ({said['why']})")  # a newer version may know other ends
-    words = f"member {said['at']} of the group, task {said['id']}, {fate}: what was to follow cannot"
-    return Homed(said["home"], Keyed("", part(said["join"], Failure("GroupBroken", words))))
+    fate = _FATES.get(texts["why"], f"is gone ({texts['why']})")  # a newer version may know other reasons
+    words = f"member {texts['at']} of the group, task {texts['id']}, {fate}: what was to follow cannot"
+    return BreakJoin(texts["home"], texts["join"], Failure("GroupBroken", words))
 
 
-def _key(entry: str, item: Item) -> str:
-    """Under which it is performed once. Whoever arrives twice is counted once by the join."""
-    match item:
-        case Start(_, message):
-            return f"{entry} {message.id}"
-        case Join(_, standin):
-            return f"{entry} join {standin.id}"
+def _key(entry: str, effect: Effect) -> str:
+    """The key under which it is performed once. A member's success needs none: the join counts each member once."""
+    match effect:
+        case EnqueueTask(_, admission):
+            return f"{entry} {admission.message.id}"
+        case OpenJoin(_, placeholder):
+            return f"{entry} join {placeholder.id}"
     return ""
 
 
-def _batches(items: Iterable[Homed]) -> Iterator[tuple[str, list[Keyed]]]:
-    """As many of one place at a time as one script may take."""
-    by_place: dict[str, list[Keyed]] = {}
-    for item in items:
-        by_place.setdefault(item.place, []).append(item.keyed)
-    for place, keyed in by_place.items():
-        for batch in chunks(keyed, PERFORMED_AT_ONCE):
-            yield place, list(batch)
+def _batches(effects: Sequence[Keyed]) -> Iterator[tuple[str, Sequence[Keyed]]]:
+    """By partition, at most as many as one script may perform."""
+    by_partition: dict[str, list[Keyed]] = {}
+    for keyed in effects:
+        by_partition.setdefault(keyed.effect.partition, []).append(keyed)
+    for partition, several in by_partition.items():
+        for batch in chunks(several, PERFORMED_AT_ONCE):
+            yield partition, batch

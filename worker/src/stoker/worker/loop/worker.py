@@ -14,13 +14,11 @@ from stoker.app.app import Stoker, application_of
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker
-from stoker.queue.partitions import located
 from stoker.queue.records import Delivery, Pulse
 from stoker.queue.scripts import ScriptCall
 from stoker.queue.settlements import Settlement
-from stoker.rules.items import Item, fan_out, follow
+from stoker.rules.effects import Effect, after_success
 from stoker.rules.message import Message, decode, digest
-from stoker.rules.plan import Onward, Origin, read_chains, read_onward
 from stoker.rules.retry import narrowed
 from stoker.rules.settle import (
     Bury,
@@ -39,6 +37,7 @@ from stoker.rules.settle import (
     Unknown,
     settle,
 )
+from stoker.rules.workflow import Origin, OutboxEntry, load_chains, load_onward
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.executors import Executor
@@ -239,7 +238,7 @@ class Worker:
         started = self._clock()
         message: Message | None = None
         transition: Transition
-        items: Sequence[Item] = ()
+        effects: Sequence[Effect] = ()
         try:
             message = decode(delivery.envelope)
         except Invalid as error:
@@ -249,16 +248,16 @@ class Worker:
                 transition = self._settle(delivery, message, Expired())
             else:
                 self._report.started(message, delivery)
-                outcome, items = await self._outcome(delivery, message)
+                outcome, effects = await self._outcome(delivery, message)
                 if delivery.fence in self._notes.waiting:
                     await self._notes.last_words(delivery)
                 transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._report.ended(message, delivery, transition, busy)
-        return Settlement(delivery.id, delivery.fence, transition, busy, items)
+        return Settlement(delivery.id, delivery.fence, transition, busy, effects)
 
-    async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Item]]:
-        items: Sequence[Item] = ()
+    async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Effect]]:
+        effects: Sequence[Effect] = ()
         with self._tracing.processing(message.queue, message.task, delivery, message.trace) as span:
             try:
                 outcome = await self._executor.run(delivery, message)
@@ -266,25 +265,23 @@ class Worker:
                 outcome = self._interrupted(delivery)
             if isinstance(outcome, Returned) and (message.onward is not UNSET or outcome.children):
                 try:
-                    items = await self._following(delivery, message, outcome)
+                    effects = await self._effects(delivery, message, outcome)
                 except Invalid as error:
                     outcome = Fatal(Failure("UnreadableWorkflow", str(error)))
             if isinstance(outcome, _FAILURES):
                 span.failed(outcome.failure.type, outcome.failure.message)
-        return outcome, items
+        return outcome, effects
 
-    async def _following(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Item]:
-        """What this success sets off. Asked for within its span, which becomes the creation of what follows."""
+    async def _effects(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Effect]:
+        """What this success sets off. Called within the run's span, which becomes the parent of what follows."""
+        onward, children = load_onward(message.onward), load_chains(outcome.children)
         origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
-        onward = read_onward(message.onward) if message.onward is not UNSET else Onward()
-        children = read_chains(outcome.children) if outcome.children else ()
-        place, key = self._broker.keys.queue, digest(delivery.fence)
+        entry = OutboxEntry(digest(delivery.fence), origin, onward.steps, onward.member, Raw(outcome.value))
         try:
-            where = await located(self._broker.partitions, [onward.steps, *children])
-        except StokerError:  # whoever relays it will know
-            where = None
-        items = follow(place, key, onward, Raw(outcome.value), origin, where)
-        return items + fan_out(place, f"{key}.c", children, origin, where)
+            locate = await self._broker.partitions.locator([onward.steps, *children])
+        except StokerError:  # the worker that relays the outbox will find out
+            locate = None
+        return after_success(self._broker.keys.queue, entry, children, locate)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
         if delivery.fence in self._cancelled:

@@ -10,11 +10,12 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.reads.doctor.finding import Finding, count
 from stoker.queue.reads.doctor.steps import STEP
 from stoker.queue.scripts import ScriptCall
-from stoker.queue.workflows.effects import US, Keyed, part, relay_call
-from stoker.queue.workflows.outbox import Waiting, entries_of
+from stoker.queue.workflows.effects import US, Keyed, relay_call
+from stoker.queue.workflows.outbox import StoredEntry, entries_of
 from stoker.redis.client import RedisClient, ask, scan
-from stoker.rules.plan import MAX_MEMBERS, Chain, Group, read_entry
+from stoker.rules.effects import BreakJoin
 from stoker.rules.settle import Failure
+from stoker.rules.workflow import MAX_MEMBERS, GroupStep, Steps
 
 MEMBERS_AT_ONCE = 10_000
 LOOKS, APART = 10, 0.1
@@ -43,7 +44,8 @@ async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
         numbers = ", ".join(map(str, sorted(gone)[:NAMED])) + (" ..." if len(gone) > NAMED else "")
         if mend:
             words = f"members {numbers} of the group are in no queue: what was to follow cannot"
-            await scripts.run(redis, relay_call(keys, [Keyed("", part(join, Failure("GroupBroken", words)))]))
+            broken = BreakJoin(keys.queue, join, Failure("GroupBroken", words))
+            await scripts.run(redis, relay_call(keys, [Keyed("", broken)]))
             await count(redis, keys)
         yield Finding(join, f"waits for members that are gone for good: {numbers}", mend)
 
@@ -116,20 +118,19 @@ async def _on_their_way(redis: RedisClient, home: Keys) -> Seen:
     return seen
 
 
-def _in_an_outbox(seen: Seen, waiting: Waiting) -> None:
-    waiting.check()
-    if b"body" not in waiting.fields:
-        _enter(seen, b" ".join(waiting.fields[name] for name in (b"home", b"join", b"at")).decode())
+def _in_an_outbox(seen: Seen, stored: StoredEntry) -> None:
+    entry = stored.read()
+    if isinstance(entry, BreakJoin):
+        _enter(seen, b" ".join(stored.fields[name] for name in (b"home", b"join", b"at")).decode())
         return
-    entry = read_entry(waiting.fields[b"body"])
     if entry.member:
-        _enter(seen, f"{entry.member.place} {entry.member.join} {entry.member.at}")
+        _enter(seen, f"{entry.member.partition} {entry.member.join} {entry.member.at}")
     seen.begun.update(_begun(entry.steps))
 
 
-def _begun(steps: Chain) -> Iterator[str]:
+def _begun(steps: Steps) -> Iterator[str]:
     """The joins that are set up where this chain begins."""
-    if steps and isinstance(step := steps[0], Group):
+    if steps and isinstance(step := steps[0], GroupStep):
         yield step.id
         for chain in step.members or (steps[1:],):
             yield from _begun(chain)

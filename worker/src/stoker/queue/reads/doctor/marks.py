@@ -7,7 +7,7 @@ from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.doctor.steps import STEP, in_steps
 from stoker.queue.scripts import ScriptCall
-from stoker.queue.workflows.effects import MEMORY, US
+from stoker.queue.workflows.effects import REMEMBERED, US
 from stoker.redis.client import RedisClient, scan
 
 
@@ -41,7 +41,7 @@ async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes,
 
 
 async def _judge(redis: RedisClient, k: Keys, batch: list[tuple[str, bytes, bytes]], *, mend: bool) -> list[Finding]:
-    arguments = [int(mend), round(MEMORY * 1000), *(part for kind, mark, _ in batch for part in (kind, mark))]
+    arguments = [int(mend), round(REMEMBERED * 1000), *(part for kind, mark, _ in batch for part in (kind, mark))]
     [troubles] = await scripts.run(redis, ScriptCall("examine_marks", k, arguments))
     found = zip(batch, troubles, strict=True)
     return [Finding(name.decode(errors="replace"), trouble.decode(), mend) for (_, _, name), trouble in found if trouble]

@@ -9,7 +9,7 @@ from stoker.queue.inbox import intake_call
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding, count
 from stoker.queue.reads.doctor.wake import look
-from stoker.queue.workflows.outbox import Outbox, Waiting, entries_of
+from stoker.queue.workflows.outbox import Outbox, StoredEntry, entries_of
 from stoker.redis.client import RedisClient
 from stoker.rules.inbox_entry import dead_letter
 
@@ -23,7 +23,7 @@ async def outbox(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator
     now, _ = await look(redis, keys)
     async for entry in entries_of(redis, keys):
         try:
-            entry.check()
+            entry.read()
         except Invalid as error:
             buried = mend and await _bury(redis, keys, entry, error)
             yield Finding(name_of(entry), f"cannot be relayed: {error}", buried)
@@ -36,12 +36,12 @@ async def outbox(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator
             yield Finding(name_of(entry), f"was not relayed for {late:.0f} s", mend)
 
 
-def name_of(entry: Waiting) -> str:
+def name_of(entry: StoredEntry) -> str:
     """What it is called, also as a dead letter."""
     return f"outbox-{entry.number}"
 
 
-async def _bury(redis: RedisClient, k: Keys, entry: Waiting, error: Invalid) -> bool:
+async def _bury(redis: RedisClient, k: Keys, entry: StoredEntry, error: Invalid) -> bool:
     """Make it a dead letter, unless another has taken it away meanwhile."""
     letter = dead_letter(name_of(entry), UNREADABLE, entry.fields, k.queue, milliseconds(system), str(error))
     [[answer]] = await scripts.run(redis, intake_call(k, {entry.number: ("bury", letter)}, "outbox"))

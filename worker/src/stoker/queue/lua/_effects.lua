@@ -1,16 +1,16 @@
--- What follows from tasks: items, each one text of fields parted by US, which JSON never holds as it is. They are made by
--- rules/plan.py and packed by items.py.
---   task    id level delay_ms due_ms mode digest ttl_ms limit member envelope
---   send    body                                 into the outbox: for another queue, or too much for one step
---   join    id total most member level standin item    `item` follows when `total` members have arrived; their results take the
---                                                place of its HOLE, if it has one, where they have at most `most` bytes
---   arrive  join at value                        a member has succeeded; whoever arrives twice is counted once
---   part    join failure                         a member is gone for good: the stand-in is buried with this failure
---   entomb  id envelope                          a task that is not there yet will never come
--- `member` is the place in a group, "queue join at", or empty.
+-- Effects: what a success or a launch sets off, each one text of fields separated by US, which JSON never contains. Decided by
+-- rules/effects.py, packed by queue/workflows/effects.py. `task` and `send` are also kept in the rows of joins: their form stays.
+--   task        id level delay_ms due_ms mode digest ttl_ms limit member envelope    enqueue a task
+--   send        body                           add an entry to the outbox: for another partition, or too much for one script
+--   join        id total most member level placeholder then    perform `then` once `total` members have succeeded; their results
+--                                              replace its HOLE, if it has one and they have at most `most` bytes
+--   arrive      join at value                  a member has succeeded; a second arrival of it changes nothing
+--   break_join  join failure                   a member will never succeed: bury the placeholder with this failure
+--   tombstone   id envelope                    cancel a task before it is enqueued
+-- `member` is "partition join at", or empty.
 local HOLE, AT_ONCE = '\30', 1000
 
--- The first so many fields less one, and the rest, which may hold US itself.
+-- Splits a text into `count` fields; the last may contain US itself.
 local function parts(text, count)
   local found, from = {}, 1
   for at = 1, count - 1 do
@@ -21,10 +21,10 @@ local function parts(text, count)
   return unpack(found, 1, count)
 end
 
-local items_added, items_held_back = 0, 0
+local effects_added, effects_held_back = 0, 0
 local perform
 
--- Fields of the arrivals of one join, some at a time.
+-- Calls act(names) for the fields of one join's members in `arrivals`, at most AT_ONCE at a time.
 local function each_batch(id, total, act)
   for first = 0, total - 1, AT_ONCE do
     local names = {}
@@ -33,7 +33,7 @@ local function each_batch(id, total, act)
   end
 end
 
--- A join that is over: nothing of it is left but what its row said: total most member level standin item.
+-- Deletes a join. Returns the fields of its row: total most member level placeholder then.
 local function close_join(id, row)
   local total = tonumber(string.match(row, '^%d+'))
   redis.call('HDEL', joins, id)
@@ -42,8 +42,8 @@ local function close_join(id, row)
   return parts(row, 6)
 end
 
-local function bury_standin(now, id, member, level, standin, failure)
-  if redis.call('HSETNX', tasks, id, standin) == 0 then return end
+local function bury_placeholder(now, id, member, level, placeholder, failure)
+  if redis.call('HSETNX', tasks, id, placeholder) == 0 then return end
   redis.call('ZADD', dead, now, id)
   redis.call('HSET', errors, id, failure)
   if level ~= '0' then redis.call('HSET', levels, id, level) end
@@ -52,6 +52,7 @@ local function bury_standin(now, id, member, level, standin, failure)
   tell('buried', id)
 end
 
+-- Performs what follows a join whose last member has succeeded. Returns the last tick.
 local function complete(now, tick, id, bytes)
   local row = redis.call('HGET', joins, id)
   local hole, values = string.find(row, HOLE, 1, true), {}
@@ -60,17 +61,17 @@ local function complete(now, tick, id, bytes)
       for _, value in ipairs(columns(arrivals, names)) do values[#values + 1] = value end
     end)
   end
-  local total, most, member, level, standin, item = close_join(id, row)
+  local total, most, member, level, placeholder, following = close_join(id, row)
   if hole and bytes > tonumber(most) then
     local words = 'the results of its group have %.0f bytes, at most %s fit: return references, or let the join take none'
-    bury_standin(now, id, member, level, standin, '{"type":"ResultsTooLarge","message":"' .. string.format(words, bytes, most) .. '"}')
+    bury_placeholder(now, id, member, level, placeholder, '{"type":"ResultsTooLarge","message":"' .. string.format(words, bytes, most) .. '"}')
     return tick
   end
   if hole then
-    hole = string.find(item, HOLE, 1, true)
-    item = string.sub(item, 1, hole - 1) .. '[' .. table.concat(values, ',') .. ']' .. string.sub(item, hole + 1)
+    hole = string.find(following, HOLE, 1, true)
+    following = string.sub(following, 1, hole - 1) .. '[' .. table.concat(values, ',') .. ']' .. string.sub(following, hole + 1)
   end
-  return perform(now, tick, item)
+  return perform(now, tick, following)
 end
 
 local actions = {}
@@ -81,9 +82,9 @@ function actions.task(now, tick, rest)
   local state, last = admit(now, tick, id, envelope, tonumber(level), due, marks_of(mode, digest, ttl, limit))
   if state == 'ready' or state == 'scheduled' then
     if member ~= '' then redis.call('HSET', members, id, member) end
-    items_added = items_added + 1
+    effects_added = effects_added + 1
   elseif type(state) == 'table' then
-    items_held_back = items_held_back + 1
+    effects_held_back = effects_held_back + 1
   end
   return last
 end
@@ -93,7 +94,8 @@ function actions.send(_, tick, body)
   return tick
 end
 
--- The rest of the item is the row that is kept. `waiting` holds: members missing, bytes so far, the most bytes (-1: none wanted), members.
+-- The fields after the id are kept as the join's row. `waiting` holds: members missing, bytes of results, the most bytes (-1: the
+-- results are not wanted), members.
 function actions.join(_, tick, rest)
   local id, row = parts(rest, 2)
   if redis.call('HEXISTS', tasks, id) == 0 and redis.call('HSETNX', joins, id, row) == 1 then
@@ -109,7 +111,7 @@ function actions.arrive(now, tick, rest)
   if not waits then return tick end
   local missing, bytes, most, total = string.match(waits, '^(%d+) (%d+) (%S+) (%d+)$')
   bytes, most = tonumber(bytes) + #value + 1, tonumber(most)
-  -- What nobody wants, or does not fit, is not kept.
+  -- Results that are not wanted, or no longer fit, are not kept.
   if redis.call('HSETNX', arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end
   missing = tonumber(missing) - 1
   if missing == 0 then return complete(now, tick, id, bytes) end
@@ -117,17 +119,17 @@ function actions.arrive(now, tick, rest)
   return tick
 end
 
-function actions.part(now, tick, rest)
+function actions.break_join(now, tick, rest)
   local id, failure = parts(rest, 2)
   local row = redis.call('HGET', joins, id)
   if row then
-    local _, _, member, level, standin = close_join(id, row)
-    bury_standin(now, id, member, level, standin, failure)
+    local _, _, member, level, placeholder = close_join(id, row)
+    bury_placeholder(now, id, member, level, placeholder, failure)
   end
   return tick
 end
 
-function actions.entomb(now, tick, rest)
+function actions.tombstone(now, tick, rest)
   local id, envelope = parts(rest, 2)
   local row = redis.call('HGET', joins, id)
   if row then close_join(id, row) end
@@ -139,46 +141,45 @@ function actions.entomb(now, tick, rest)
   return tick
 end
 
-function perform(now, tick, item)
-  local kind, rest = parts(item, 2)
+function perform(now, tick, effect)
+  local kind, rest = parts(effect, 2)
   return actions[kind](now, tick, rest)
 end
 
--- Do this with the last tick, which returns the one that is now the last, and wake a worker if there is something to do.
+-- Calls act(the last tick), which returns the new last tick; then counts what was enqueued, and wakes a worker if a task is ready.
 local function performing(now, act)
   local first = last_tick(now)
   local tick = act(first)
-  if items_added > 0 then
+  if effects_added > 0 then
     redis.call('HSET', meta, 'arrival', tick)
-    redis.call('HINCRBY', stats, 'enqueued', items_added)
+    redis.call('HINCRBY', stats, 'enqueued', effects_added)
   end
-  if items_held_back > 0 then redis.call('HINCRBY', stats, 'deduplicated', items_held_back) end
+  if effects_held_back > 0 then redis.call('HINCRBY', stats, 'deduplicated', effects_held_back) end
   if tick > first then wake_one() end
 end
 
--- Perform items, one after the other.
-local function perform_all(now, items)
+local function perform_all(now, effects)
   performing(now, function(tick)
-    for _, item in ipairs(items) do tick = perform(now, tick, item) end
+    for _, effect in ipairs(effects) do tick = perform(now, tick, effect) end
     return tick
   end)
 end
 
--- For the scripts that do nothing else. ARGV: memory_ms, then for each item its key and the item. An item whose key is known is not
--- performed again; keys are remembered for a while, '' is not.
-local function take_in()
-  local now, memory, items, keep, fresh = now_ms(), tonumber(ARGV[1]), {}, {}, {}
+-- The whole of relay.lua and launch.lua. ARGV: memory_ms, then for each effect its key and the effect. An effect whose key is known
+-- is not performed again; keys are remembered for memory_ms, '' is not.
+local function perform_once()
+  local now, memory, effects, keep, fresh = now_ms(), tonumber(ARGV[1]), {}, {}, {}
   for at = 2, #ARGV, 2 do
     local key = ARGV[at]
     local known = key ~= '' and redis.call('ZSCORE', relayed, key)
     if not known then
-      items[#items + 1] = ARGV[at + 1]
+      effects[#effects + 1] = ARGV[at + 1]
       if key ~= '' then keep[#keep + 1], keep[#keep + 2] = now + memory, key end
     end
     fresh[#fresh + 1] = known and 0 or 1
   end
   call_with('ZADD', relayed, keep)
   call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, 2 * #fresh))
-  perform_all(now, items)
+  perform_all(now, effects)
   return fresh
 end
