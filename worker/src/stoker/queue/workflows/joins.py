@@ -37,7 +37,7 @@ class Joins:
         return next((JoinProgress(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
 
     async def leave_tombstones(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> None:
-        """Record tasks as cancelled before they are enqueued. a later enqueue finds the tombstone and does nothing."""
+        """Record tasks as cancelled before they are enqueued. A later enqueue of that id finds the tombstone and does nothing."""
         names = await self._partitions.places(queue)
         by_partition: dict[str, list[Keyed]] = {}
         for kind, message in tasks:
