@@ -23,8 +23,8 @@ def test_why_for_people_and_for_scripts(stoker: Any) -> None:
         "send_email",
         "emails",
         "ready",
-        "no worker of queue emails is alive",
-        "it is the next in line",
+        "queue emails has no live worker",
+        "it is next in line",
     ]
     explanation = json.loads(stoker("why", "x", "-q", "emails", "--json").out)
     assert [reason["cause"] for reason in explanation["reasons"]] == ["no_workers", "next"]
@@ -41,7 +41,7 @@ def test_what_went_wrong_is_told_by_task_and_why(stoker: Any, redis_url: str) ->
     for command in ("task", "why"):
         [line] = [line for line in stoker(command, "x").out.splitlines() if line.startswith("attempt 1")]
         assert line.endswith("ValueError: it broke")
-    assert "waits for a redrive" in stoker("why", "x").out
+    assert "waits in the dead letters for a redrive" in stoker("why", "x").out
 
 
 def test_events_that_were_written(stoker: Any, redis_url: str) -> None:

@@ -35,7 +35,7 @@ async def test_a_place_in_line_counts_both_lines(line: Line) -> None:
     await line.broker.reap()
     await lives(line)
     assert [(await why(line, task_id)).ahead for task_id in ("urgent", "lost", "a", "b")] == [0, 1, 2, 3]
-    assert await causes(line, "lost") == [Cause.SUSPECT, Cause.IN_LINE]
+    assert await causes(line, "lost") == [Cause.SUSPECT, Cause.TASKS_AHEAD]
     assert await causes(line, "urgent") == [Cause.NEXT]
 
 
@@ -44,9 +44,9 @@ async def test_who_holds_the_key(line: Line) -> None:
     await line.fetch(5)
     await lives(line)
     second, third = await why(line, "k2"), await why(line, "k3")
-    assert [reason.cause for reason in third.reasons] == [Cause.CONCURRENCY]
+    assert [reason.cause for reason in third.reasons] == [Cause.PARKED]
     assert (second.ahead, third.ahead) == (0, 1)
-    assert "1 of 1 tasks with concurrency key 'a customer' run already: k1" in second.text
+    assert "1 of 1 tasks with concurrency key 'a customer' are running: k1" in second.text
 
 
 async def test_the_rate_limit_says_until_when(redis_url: str) -> None:
@@ -69,7 +69,7 @@ async def test_nobody_is_there(line: Line) -> None:
 async def test_nobody_knows_it(line: Line) -> None:
     await line.enqueue("a")
     await lives(line, info=b'{"slots": 1, "tasks": ["subtract"]}')
-    assert await causes(line, "a") == [Cause.UNKNOWN_TASK, Cause.NEXT]
+    assert await causes(line, "a") == [Cause.UNCLAIMED, Cause.NEXT]
     await lives(line, "of an older version", b'{"slots": 1, "busy": 0, "draining": false}')
     assert await causes(line, "a") == [Cause.NEXT]
     await lives(line, "of another program", b"hello")

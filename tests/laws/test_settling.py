@@ -53,7 +53,7 @@ def half() -> float:
             THREE,
             0,
             0,
-            Snooze(UNKNOWN_TASK_DELAY, "unknown here"),
+            Snooze(UNKNOWN_TASK_DELAY, "unknown to this worker"),
             id="an unknown task waits for another worker",
         ),
         pytest.param(
@@ -61,7 +61,7 @@ def half() -> float:
             NEVER,
             9,
             0,
-            Snooze(UNKNOWN_TASK_DELAY, "unknown here"),
+            Snooze(UNKNOWN_TASK_DELAY, "unknown to this worker"),
             id="unknown is not failed, whatever the policy",
         ),
         pytest.param(
@@ -69,7 +69,7 @@ def half() -> float:
             THREE,
             0,
             UNKNOWN_TASK_GRACE - 1,
-            Snooze(UNKNOWN_TASK_DELAY, "unknown here"),
+            Snooze(UNKNOWN_TASK_DELAY, "unknown to this worker"),
             id="unknown nearly for the grace",
         ),
         pytest.param(Unknown(FAILURE), THREE, 0, UNKNOWN_TASK_GRACE, Bury(FAILURE), id="unknown for the whole grace: buried"),

@@ -25,7 +25,7 @@ async def test_a_task_says_why_it_waits(app: Stoker) -> None:
     handle = await greet.enqueue("ada")
     explanation = await handle.explain()
     assert explanation.reasons[0].cause is Cause.NO_WORKERS
-    assert explanation.text == "no worker of queue default is alive"
+    assert explanation.text == "queue default has no live worker"
 
     async with working(app):
         await handle.result(timeout=5)
@@ -65,7 +65,7 @@ async def test_a_task_says_who_is_in_its_way(app: Stoker) -> None:
     async with working(app):
 
         async def parked() -> bool:
-            return (await second.explain()).reasons[0].cause is Cause.CONCURRENCY
+            return (await second.explain()).reasons[0].cause is Cause.PARKED
 
         await until(parked)
         assert first.id in (await second.explain()).text

@@ -1,7 +1,7 @@
-"""Which addresses a task may call, and what an answer means for it. A payload says where to; the worker, what is allowed.
+"""Allow list of outbound HTTP calls, and what a response means for the task.
 
-Two checks, and both must pass: the URL's scheme, host and port are on the list, and every address that the name stands for
-is a public one (or on a list of its own), so that nobody reaches the cloud's metadata or the cluster's inside by a name of his.
+Two checks, both must pass: scheme, host and port of the URL are on the list, and every address that the host name resolves to is
+public or in an allowed network. The second keeps payloads from reaching cloud metadata or the cluster through a DNS name.
 """
 
 import re
@@ -16,9 +16,9 @@ from stoker.errors import Invalid
 
 PORTS = {"https": 443, "http": 80}
 LONGEST_WAIT = 86400.0
-"""Seconds. A server that asks for more is asked again after a day."""
+"""Seconds: the upper bound of a Retry-After header."""
 
-_PLACE = re.compile(r"(?:(?P<scheme>https?)://)?(?P<host>\*|(?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?")
+_HOST = re.compile(r"(?:(?P<scheme>https?)://)?(?P<host>\*|(?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?")
 _AGAIN = frozenset({408, 425, 429})
 _NAT64 = ip_network("64:ff9b::/96")
 
@@ -27,17 +27,17 @@ Network = IPv4Network | IPv6Network
 
 
 class AllowedHost(Struct, frozen=True):
-    """A host that may be called: a name, `*.example.org` for all names below it, or `*` for any."""
+    """A host that tasks may call: a name, `*.example.org` for its subdomains, or `*` for any."""
 
     scheme: str
     host: str
     port: int
 
-    def holds(self, scheme: str, host: str, port: int) -> bool:
-        """Whether this is that place, or one below it."""
-        return (self.scheme, self.port) == (scheme, port) and self._named(host)
+    def covers(self, scheme: str, host: str, port: int) -> bool:
+        """Whether a URL with this scheme, host and port is allowed."""
+        return (self.scheme, self.port) == (scheme, port) and self._covers_name(host)
 
-    def _named(self, host: str) -> bool:
+    def _covers_name(self, host: str) -> bool:
         if self.host == "*":
             return True
         if self.host.startswith("*."):
@@ -46,27 +46,27 @@ class AllowedHost(Struct, frozen=True):
 
 
 class Allowed(Struct, frozen=True):
-    """Where tasks may go."""
+    """The hosts and private networks that tasks may call."""
 
-    places: tuple[AllowedHost, ...]
+    hosts: tuple[AllowedHost, ...]
     networks: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, places: str, networks: str = "") -> "Allowed":
-        """From `api.example.org, *.example.net:8443, http://legacy` and `10.1.0.0/16`. Raises Invalid."""
-        return cls(tuple(_place(word) for word in _words(places)), tuple(_network(word) for word in _words(networks)))
+    def parse(cls, hosts: str, networks: str = "") -> "Allowed":
+        """From lists such as `api.example.org, *.example.net:8443, http://legacy` and `10.1.0.0/16`. Raises Invalid."""
+        return cls(tuple(_host(word) for word in _words(hosts)), tuple(_network(word) for word in _words(networks)))
 
     def check_url(self, scheme: str, host: str, port: int) -> None:
-        """Raises Invalid for a URL that is not on the list, and for an address in it that may not be reached."""
+        """Raises Invalid for a URL that is not on the list, and for a literal address that is not allowed."""
         name = host.lower().removesuffix(".")
-        if not any(place.holds(scheme, name, port) for place in self.places):
+        if not any(allowed.covers(scheme, name, port) for allowed in self.hosts):
             raise Invalid(f"{scheme}://{host}:{port} is not among the hosts that this worker may call")
         literal = _literal(name)
         if literal is not None:
             self.check_address(literal, host)
 
     def check_address(self, address: Address, host: str) -> None:
-        """Raises Invalid for an address inside the machine, the cluster or the cloud, unless its network is allowed."""
+        """Raises Invalid for a private, loopback, link-local or multicast address outside the allowed networks."""
         real = _real(address)
         public = real.is_global and not real.is_multicast
         if not public and not any(real in network for network in self.networks if network.version == real.version):
@@ -74,7 +74,7 @@ class Allowed(Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What an answer means for the task."""
+    """What a response means for the task: success, retry, or dead."""
 
     GOOD = "good"
     AGAIN = "again"
@@ -82,14 +82,14 @@ class Verdict(Enum):
 
 
 def judge(status: int, expected: frozenset[int]) -> Verdict:
-    """Good as expected (any 2xx when nothing is), again where the server asks for it or has failed, else never."""
+    """GOOD for an expected status (default: any 2xx), AGAIN for 408, 425, 429 and 5xx, else NEVER."""
     if status in expected if expected else 200 <= status < 300:
         return Verdict.GOOD
     return Verdict.AGAIN if status in _AGAIN or status >= 500 else Verdict.NEVER
 
 
 def retry_after(header: str, now: datetime) -> float | None:
-    """Seconds of a Retry-After header: a number of them, or an HTTP date. None for what is neither."""
+    """Seconds to wait, from a Retry-After header (seconds or an HTTP date); None for a malformed one."""
     text = header.strip()
     if text.isdecimal():
         return min(float(text[:9]), LONGEST_WAIT)
@@ -105,8 +105,8 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
 
-def _place(word: str) -> AllowedHost:
-    found = _PLACE.fullmatch(word.lower())
+def _host(word: str) -> AllowedHost:
+    found = _HOST.fullmatch(word.lower())
     if not found or int(found["port"] or 0) > 65535:
         raise Invalid(f"bad host {word!r}: write name, *.name, name:port or http://name")
     scheme = found["scheme"] or "https"
@@ -128,7 +128,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _real(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one only wraps, as one machine may reach the other by it."""
+    """The IPv4 address that is embedded in an IPv6 one (mapped, 6to4, NAT64): packets may reach it."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped

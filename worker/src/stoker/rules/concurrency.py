@@ -1,6 +1,6 @@
-"""Concurrency keys: at most so many tasks with the same key run at a time in a queue; the others are parked until one ends.
+"""Concurrency keys: at most `limit` tasks with the same key run at a time in a queue; the others are parked until one ends.
 
-What the key of a task is becomes a text here; who may run is decided in Redis, by `fetch.lua`.
+The key of a task is computed here, when it is enqueued; `fetch.lua` decides which tasks may run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ MOST = 1000
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """What one task carries: its key, and how many with that key may run at a time."""
+    """The concurrency key of one task, and how many tasks with that key may run at a time."""
 
     key: str
     most: int
 
 
 class Concurrency(msgspec.Struct, frozen=True):
-    """How many tasks of one key may run at a time. Raises Invalid for values out of range.
+    """How many tasks with one key may run at a time. Raises Invalid for values out of range.
 
-    `key` is a text, where `{name}` stands for the task's argument of that name, or a function of its arguments. Whatever has
-    the same key in a queue counts together, also tasks of other names.
+    `key` is a string in which `{name}` is replaced by the argument of that name, or a function of the task's arguments. Keys are
+    shared by all tasks of a queue, whatever their names.
     """
 
     key: str | Callable[..., str]
@@ -37,7 +37,7 @@ class Concurrency(msgspec.Struct, frozen=True):
             check_key(self.key)
 
     def of(self, named: Mapping[str, object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Limit:
-        """For a task with these arguments: by name, and as they were given, for a `key` that is a function."""
+        """The limit of a task with these arguments, by name for a template, as passed for a function. Raises Invalid."""
         if callable(self.key):
             return Limit(check_key(self.key(*args, **(kwargs or {}))), self.limit)
         try:

@@ -1,4 +1,4 @@
-"""How durable an enqueue must be before it is acknowledged."""
+"""Durability of an enqueue: where a task must be stored before the enqueue is acknowledged."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from stoker.errors import Invalid
 
 
 class Durability(StrEnum):
-    """What a caller waits for: the server's memory, a replica's memory, or the server's disk."""
+    """What an enqueue waits for: memory of the server, memory of a replica, or the disk of the server."""
 
     MEMORY = "memory"
     REPLICATED = "replicated"
@@ -14,7 +14,7 @@ class Durability(StrEnum):
 
 
 def check_durability(value: str) -> Durability:
-    """Raises Invalid for a word that promises nothing."""
+    """Raises Invalid for an unknown value."""
     try:
         return Durability(value)
     except ValueError:

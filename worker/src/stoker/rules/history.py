@@ -1,4 +1,4 @@
-"""What is told of one task's past, and the words for what happens to tasks."""
+"""The history of a task: past failures, progress, log lines, and the events of its queue."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class PastFailure(msgspec.Struct, frozen=True):
-    """One of a task's last failures, in short. `at` in ms by Redis' clock; attempts are counted anew after a redrive."""
+    """One of a task's last failures, without traceback. `at` in epoch ms of Redis' clock; a redrive restarts `attempt` at 1."""
 
     at: int
     attempt: int
@@ -16,7 +16,7 @@ class PastFailure(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far a running task says it is. `at` in ms by its worker's clock."""
+    """The progress that a running task reported last. `at` in epoch ms of its worker's clock."""
 
     done: float
     total: float | None
@@ -25,7 +25,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """A line that a task logged. `at` in ms by its worker's clock."""
+    """A line that a task logged. `at` in epoch ms of its worker's clock."""
 
     at: int
     attempt: int
@@ -34,33 +34,33 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class What(StrEnum):
-    """What may happen to a task, or (`PAUSED`, `RESUMED`) to its queue."""
+    """The kinds of events of a task, or (`PAUSED`, `RESUMED`) of its queue, as they are named in the stream."""
 
     ENQUEUED = "enqueued"
-    PROMOTED = "promoted"  # its time has come
+    PROMOTED = "promoted"  # it is due
     STARTED = "started"
-    PARKED = "parked"  # its concurrency key has no room
+    PARKED = "parked"  # its concurrency key is full
     SUCCEEDED = "succeeded"
     RETRIED = "retried"  # it failed and will run again
-    POSTPONED = "postponed"
-    RELEASED = "released"  # its worker leaves
+    SNOOZED = "postponed"
+    RELEASED = "released"  # given back unfinished by its worker
     RECLAIMED = "reclaimed"  # its worker was lost
-    BURIED = "buried"
+    BURIED = "buried"  # it is dead
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
     REDRIVEN = "redriven"
-    DISCARDED = "discarded"
+    DELETED = "discarded"
     PURGED = "purged"
-    FORGOTTEN = "forgotten"
+    FORGOTTEN = "forgotten"  # its retention is over
     PAUSED = "paused"
     RESUMED = "resumed"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that happened. `at` in ms by Redis' own clock; `position` is where to go on reading after it.
+    """One event. `at` in epoch ms of Redis' clock; reading continues after `position`.
 
-    `id` is empty where it happened to the queue. `task` is missing where the task is forgotten already. `detail`: the state of an
-    enqueued task, the concurrency key of a parked one, `inbox` for one that was buried on its way in.
+    `id` is empty for events of the queue. `task` is None where the task is deleted by now. `detail`: the state of an enqueued
+    task, the concurrency key of a parked one, `inbox` for a malformed inbox entry that was buried.
     """
 
     position: str

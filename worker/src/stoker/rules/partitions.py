@@ -1,8 +1,8 @@
-"""Partitions: a queue too busy for one Redis server is spread over several places, each in a slot of its own.
+"""Partitions: a queue too busy for one Redis server is split into several, each in its own hash slot.
 
-A place is what the keys know: the first carries the queue's own name, so that whoever does not know of the others (an older
-client, another language at the inbox) enqueues where a worker looks; the others are numbered behind a colon, which no queue's
-name may hold.
+To scripts and keys, a partition is a queue of its own. The first has the queue's name, so a client that knows of no partitions
+(an older version, an XADD to the inbox) enqueues where a worker looks. The others are named `queue:1`, `queue:2`, ...: names of
+queues contain no colon.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MOST = 64
 
 
 class Kind(NamedTuple):
-    """What decides the place of a task: its id, or what must lie together to be counted together."""
+    """What determines the partition of a task: its claim or concurrency key, which are counted per partition, else its id."""
 
     id: str
     claim: str = ""
@@ -23,14 +23,14 @@ class Kind(NamedTuple):
 
 
 def places(queue: str, partitions: int) -> list[str]:
-    """All places of a queue, in order."""
+    """The names of all partitions of a queue, in order."""
     return [queue, *(f"{queue}:{number}" for number in range(1, partitions))]
 
 
 def place_of(kind: Kind, names: Sequence[str]) -> str:
-    """Where a task of this kind lies, the same at every call.
+    """The partition of a task, always the same for the same key and names.
 
-    Tasks with the same claim or concurrency key share a place. Raises Invalid for one that has both, which may disagree.
+    Raises Invalid for a task with both a claim and a concurrency key, which may belong to different partitions.
     """
     if len(names) == 1:
         return names[0]
@@ -40,5 +40,5 @@ def place_of(kind: Kind, names: Sequence[str]) -> str:
 
 
 def share(slots: int, partitions: int, number: int) -> int:
-    """How many of a worker's slots work on the partition of this number: as even as can be, and never none."""
+    """How many of a worker's slots serve partition `number`: split evenly, and at least one each."""
     return max(1, slots // partitions + (number < slots % partitions))

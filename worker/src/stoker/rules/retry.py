@@ -1,4 +1,4 @@
-"""Which failures are tried again, how often, and how long a failed task waits before."""
+"""Retry policies: which failures are retried, how many times, and after what delay."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -10,7 +10,7 @@ from stoker.errors import Invalid
 
 
 class Jitter(StrEnum):
-    """How the waits of tasks that failed together are spread: see `backoff`."""
+    """How delays are randomized, so that tasks that failed together do not come back together: see `backoff`."""
 
     FULL = "Full"
     EQUAL = "Equal"
@@ -19,7 +19,7 @@ class Jitter(StrEnum):
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """The numbers of a retry policy, which can travel with a task: at most `max_retries` further attempts, waits in seconds."""
+    """The part of a retry policy that is sent with a task: at most `max_retries` further attempts, delays in seconds."""
 
     max_retries: int = 3
     initial_delay: float = 5.0
@@ -30,14 +30,14 @@ class Backoff(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         numbers = (self.max_retries, self.initial_delay, self.multiplier - 1, self.max_delay)
         if not all(number >= 0 and isfinite(number) for number in numbers):
-            raise Invalid(f"bad {self}: no number may be negative or endless, and the multiplier is at least 1")
+            raise Invalid(f"bad {self}: all numbers must be finite and not negative, and the multiplier at least 1")
 
 
 class Retry(Backoff, frozen=True):
-    """A retry policy: its numbers, and the kinds of exceptions that it is for.
+    """A retry policy: its numbers, and the exception classes that it applies to.
 
-    Only exceptions of a class in `on` (or of a subclass) are tried again, all where it is empty; those of a class in `never`
-    are not, whatever `on` says: their task is buried at once.
+    Exceptions of a class in `on`, or of a subclass, are retried; an empty `on` means all. Those of a class in `never` are not,
+    even if `on` covers them: their task is dead at once.
     """
 
     on: tuple[type[BaseException], ...] = ()
@@ -52,19 +52,19 @@ class Retry(Backoff, frozen=True):
                 raise Invalid(f"bad exception classes {kinds!r} of a retry policy: give a tuple of them, as (ConnectionError,)")
 
     def covers(self, kind: type[BaseException]) -> bool:
-        """Whether an exception of this class may be tried again."""
+        """Whether an exception of this class is retried."""
         return not issubclass(kind, self.never) and (not self.on or issubclass(kind, self.on))
 
     @property
     def numbers(self) -> Backoff:
-        """What can travel."""
+        """The part that is sent with a task."""
         return Backoff(self.max_retries, self.initial_delay, self.multiplier, self.max_delay, self.jitter)
 
 
 def narrowed(policy: Retry, by: Backoff | int | None) -> Retry:
-    """A wide policy as the next narrower one changes it: the queue's by the task's, that by the call's.
+    """A policy overridden by a more specific one: the queue's by the task's, that by the call's.
 
-    A whole Retry takes its place; numbers leave it its exception classes; an int only says how many retries; None nothing.
+    A Retry replaces all of it; a Backoff all but the exception classes; an int only `max_retries`; None nothing.
     """
     if by is None:
         return policy
@@ -76,12 +76,11 @@ def narrowed(policy: Retry, by: Backoff | int | None) -> Retry:
 
 
 def backoff(policy: Backoff, failures: int, random: Callable[[], float]) -> float:
-    """Seconds to wait after the failure number `failures` (1 = the first), never more than `max_delay`. `random` gives [0, 1).
+    """Seconds to wait after failure number `failures` (1 = the first), at most `max_delay`. `random` returns a float in [0, 1).
 
-    The steady wait is exponential, and jitter spreads it, so that tasks that failed together do not come back together:
-    `Full` between 0 and that wait, which spreads a herd best; `Equal` between half of it and all of it; `Decorrelated` between
-    the initial delay and `multiplier` times the wait before (the source takes 3). Waits before are not kept: they are drawn
-    anew, which gives each wait the same distribution.
+    Exponential backoff with jitter. `Full`: uniform between 0 and the exponential delay, which spreads best. `Equal`: between
+    half of it and all of it. `Decorrelated`: between the initial delay and `multiplier` times the previous delay (the source
+    uses 3); previous delays are not stored but drawn again, which gives each delay the same distribution.
     Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     if policy.jitter is Jitter.DECORRELATED:
@@ -100,7 +99,7 @@ def backoff(policy: Backoff, failures: int, random: Callable[[], float]) -> floa
 
 
 _LONGEST_CHAIN = 1000
-"""Draws for one wait: as many as there can be retries."""
+"""Maximum number of draws for one delay: the maximum number of retries."""
 
 
 def _decorrelated(policy: Backoff, failures: int, random: Callable[[], float]) -> float:

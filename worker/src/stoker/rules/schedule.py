@@ -1,7 +1,7 @@
-"""When a schedule's runs are due: cron expressions, time zones, jitter, and what becomes of moments that were missed.
+"""Schedules: cron expressions, time zones, jitter, and missed runs.
 
-Pure: a definition and a moment in, a moment out. Every worker and the operator compute the same, so nobody has to be in charge.
-A moment is what the expression says; a run is due at its moment plus its jitter. Both in milliseconds since the epoch.
+Pure: a definition and a moment in, a moment out. Every worker and the operator compute the same, so there is no leader.
+A moment is a time that the expression matches; its run is due at the moment plus jitter. Both in epoch ms.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from stoker.rules.message import check_priority
 from stoker.rules.units import parse_duration
 
 LATE = 60_000
-"""So many ms after it was due a moment counts as missed: a pod may have to start for it."""
+"""Milliseconds after it is due from which a run counts as missed. A pod may have to start first."""
 COUNTED = 1000
-"""Of the moments that passed while nobody looked so many are counted."""
+"""Missed moments that are counted one by one; after these, the last one is searched for."""
 MAX_EXPRESSION = 100
 
 ALIASES = {
@@ -42,21 +42,21 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 
 
 class Overlap(StrEnum):
-    """What becomes of a moment whose previous run still waits or runs."""
+    """Whether a run starts while the previous one has not ended."""
 
     SKIP = "Skip"
     ALLOW = "Allow"
 
 
 class CatchUp(StrEnum):
-    """What becomes of moments that passed while nobody could start them: the last of them runs once, or none."""
+    """After an outage: whether the last of the missed moments runs, or none."""
 
     LAST = "Last"
     NONE = "None"
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """When, and how strictly. `jitter` in seconds. Raises Invalid for what no clock will ever show."""
+    """When a schedule runs. `jitter` in seconds. Raises Invalid for bad values and for an expression that never matches."""
 
     cron: str
     time_zone: str = "UTC"
@@ -71,8 +71,9 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One schedule of a queue, as it is kept. `payload` is a JSON object of named arguments; the last fields are for each run.
+    """One schedule of a queue, as it is stored. `payload` is a JSON object of named arguments.
 
+    `max_retries`, `timeout` and `limit` apply to each run.
     Raises Invalid for a bad name or priority.
     """
 
@@ -94,14 +95,14 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Planned(NamedTuple):
-    """A moment, and when its run is due."""
+    """A moment, and when its run is due; both in epoch ms."""
 
     moment: int
     due: int
 
 
 class Passing(NamedTuple):
-    """What becomes of a schedule whose run is due: the moment to run now (None: it was missed), how many were missed, the next."""
+    """What to do with a schedule that is due: the moment to run now (None: missed), the number of missed moments, the next run."""
 
     run: int | None
     missed: int
@@ -118,10 +119,10 @@ def cron(
 ) -> Timing:
     """A crontab's five fields (minute, hour, day of month, month, day of week), `@hourly` and its like, or `@every 90s`.
 
-    `time_zone` is a name of the IANA database. `overlap` "Skip": a moment whose previous run still waits or runs passes; "Allow":
-    runs may stand beside each other. `catch_up` "Last": after an outage the last missed moment runs, once; "None": it does not.
-    `jitter` spreads runs over up to so many seconds after their moments, each by the same amount whoever computes it.
-    Raises Invalid for an expression that is wrong or never comes, and for an unknown zone.
+    `time_zone` is an IANA name. `overlap` "Skip": no run starts while the previous one has not ended; "Allow": runs may overlap.
+    `catch_up` "Last": after an outage, the last missed moment runs once; "None": it does not. `jitter` delays each run by up to
+    this many seconds, by the same amount wherever it is computed. Raises Invalid for an expression that is malformed or never
+    matches, and for an unknown time zone.
     """
     try:
         return Timing(" ".join(expression.split()), time_zone, Overlap(overlap), CatchUp(catch_up), jitter)
@@ -130,7 +131,7 @@ def cron(
 
 
 def every(seconds: int, *, overlap: str = Overlap.SKIP, catch_up: str = CatchUp.LAST, jitter: float = 0.0) -> Timing:
-    """Every so many whole seconds, counted from 1970 in UTC: every(3600) is at the full hour, whenever it was declared."""
+    """Every `seconds` whole seconds since 1970 in UTC: every(3600) runs on the hour, whenever it was declared."""
     return cron(f"{EVERY}{seconds}s", overlap=overlap, catch_up=catch_up, jitter=jitter)
 
 
@@ -142,7 +143,7 @@ def check_name(name: str) -> str:
 
 
 def following(expression: str, time_zone: str, moment: int) -> int:
-    """The first moment after this one. Raises Invalid for an expression that is wrong or never comes, and for an unknown zone."""
+    """The first moment after this one. Raises Invalid for a bad expression, one that never matches, or an unknown zone."""
     if len(expression) > MAX_EXPRESSION:
         raise Invalid(f"bad cron expression {expression[:30]!r}...: at most {MAX_EXPRESSION} characters are allowed")
     if expression.startswith(EVERY):
@@ -158,11 +159,11 @@ def following(expression: str, time_zone: str, moment: int) -> int:
     except CronSimError as error:
         raise Invalid(f"bad cron expression {expression!r}: {error}") from error
     except (StopIteration, OverflowError):
-        raise Invalid(f"bad cron expression {expression!r}: no such moment within fifty years") from None
+        raise Invalid(f"bad cron expression {expression!r}: it matches no time within fifty years") from None
 
 
 def planned(definition: Definition, moment: int) -> Planned:
-    """When the run of this moment is due. Spread over the jitter, but never as far as the next moment."""
+    """When the run of this moment is due: at most `jitter` after it, and before the next moment."""
     timing = definition.timing
     if not timing.jitter:
         return Planned(moment, moment)
@@ -172,12 +173,12 @@ def planned(definition: Definition, moment: int) -> Planned:
 
 
 def first(definition: Definition, now: int) -> Planned:
-    """The run that a schedule waits for once it is known."""
+    """The first run of a schedule that is registered at `now`."""
     return planned(definition, following(definition.timing.cron, definition.timing.time_zone, now))
 
 
 def passing(definition: Definition, moment: int, now: int) -> Passing:
-    """What to do at `now` about a schedule that waited for this moment, whose run is due."""
+    """What to do at `now` with a schedule whose run of this moment is due."""
     timing, missed = definition.timing, 0
     after = planned(definition, following(timing.cron, timing.time_zone, moment))
     while after.due <= now:
@@ -191,13 +192,13 @@ def passing(definition: Definition, moment: int, now: int) -> Passing:
 
 
 def run_id(name: str, moment: int) -> str:
-    """The id of the run of this moment: the same whoever starts it."""
+    """The task id of the run of this moment: the same wherever it is computed."""
     text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")
     return f"cron-{name}-{text.removesuffix('+00:00')}Z"
 
 
 def _last(definition: Definition, now: int) -> int:
-    """The last moment whose run is due by now, found from close by; 0 where the last is years ago."""
+    """The last moment whose run is due by now; searched backwards in growing steps; 0 if there is none since 1970."""
     step = 3_600_000
     while step < now:
         found, moment = 0, now - step
@@ -238,13 +239,13 @@ def _zone(name: str) -> tzinfo:
 
 
 def _has_fixed_times(fields: str) -> bool:
-    """Vixie's rule: where neither minutes nor hours begin with a star, people mean times of the day, not a rhythm."""
+    """Whether neither minutes nor hours begin with a star: fixed times of the day, not an interval. Source: Vixie cron."""
     minute, hour, *_ = fields.split()
     return not minute.startswith("*") and not hour.startswith("*")
 
 
 def _fixed(fields: str, zone: tzinfo, after: datetime) -> datetime:
-    """Times of the day, each once a day: right after the leap where the clock leaps over it, the first where it comes twice."""
+    """Fixed times run once a day across DST changes: skipped ones right after the change, repeated ones the first time."""
     for local in CronSim(fields, after.astimezone(zone).replace(tzinfo=None)):
         moment = local.replace(tzinfo=zone).astimezone(UTC)
         if moment.astimezone(zone).replace(tzinfo=None) != local:
@@ -255,7 +256,7 @@ def _fixed(fields: str, zone: tzinfo, after: datetime) -> datetime:
 
 
 def _wall(fields: str, zone: tzinfo, after: datetime) -> datetime:
-    """A rhythm: whenever a clock on the wall shows a time that fits. What it leaps over is not, what it shows twice is twice."""
+    """Intervals follow the local clock: times that DST skips do not run, times that it repeats run twice."""
     start = after + _SECOND
     while True:
         offset = _offset(zone, start)
@@ -266,11 +267,11 @@ def _wall(fields: str, zone: tzinfo, after: datetime) -> datetime:
             seen = look
         if seen == found:
             return found
-        start = _change(zone, seen, look)  # before `found` the clock is put forward or back
+        start = _change(zone, seen, look)  # DST begins or ends before `found`
 
 
 def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
-    """The first second with another offset than `before` has."""
+    """The first second with another UTC offset than `before`. Bisection."""
     offset = _offset(zone, before)
     while after - before > _SECOND:
         middle = (before + (after - before) / 2).replace(microsecond=0)

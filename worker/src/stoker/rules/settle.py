@@ -1,4 +1,4 @@
-"""From what happened to a delivery to what becomes of the task: the outcome and the one transition it leads to."""
+"""Settling: the outcome of a delivery, and the transition of the task that follows from it."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -8,11 +8,12 @@ import msgspec
 from stoker.rules.retry import Backoff, backoff
 
 UNKNOWN_TASK_GRACE = 600.0
+"""Seconds for which a worker snoozes a task that it does not know: during a rollout, new workers may."""
 UNKNOWN_TASK_DELAY = 5.0
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What went wrong, as it is kept: the exception's type, its text, the traceback's text."""
+    """A failure as it is stored: the name of the exception's type, its message, the traceback as text."""
 
     type: str
     message: str
@@ -20,26 +21,26 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
-    """The function returned; `value` is its result as JSON, `children` the chains that it has sent meanwhile, as JSON too."""
+    """The function returned. `value`: its result as JSON. `children`: the chains that it enqueued, as JSON (rules/workflow.py)."""
 
     value: bytes
     children: bytes = b""
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
-    """The function raised, or ran out of time."""
+    """The function raised, or hit its timeout."""
 
     failure: Failure
 
 
 class Fatal(msgspec.Struct, frozen=True, tag=True):
-    """It can never succeed: the task said so, or its arguments do not fit."""
+    """The task can never succeed: it raised Dead, or its arguments do not match the function."""
 
     failure: Failure
 
 
 class RetryAsked(msgspec.Struct, frozen=True, tag=True):
-    """The task asked for another attempt: in `delay` seconds, of at most `max_retries`; None leaves it to the policy."""
+    """The task asked for a retry in `delay` seconds, with at most `max_retries`; None: as the policy says."""
 
     failure: Failure
     delay: float | None = None
@@ -47,66 +48,66 @@ class RetryAsked(msgspec.Struct, frozen=True, tag=True):
 
 
 class Snoozed(msgspec.Struct, frozen=True, tag=True):
-    """The task wants to run again in `delay` seconds, and has not failed."""
+    """The task asked to run later, in `delay` seconds. That is no failure."""
 
     delay: float
     reason: str = ""
 
 
 class Expired(msgspec.Struct, frozen=True, tag=True):
-    """Its time was over before it could run."""
+    """The task expired before this run began."""
 
 
 class Unknown(msgspec.Struct, frozen=True, tag=True):
-    """This worker has no function of that name. During a rollout another one may."""
+    """This worker knows no task of that name. During a rollout, another one may."""
 
     failure: Failure
 
 
 class Interrupted(msgspec.Struct, frozen=True, tag=True):
-    """The worker is leaving and gave the task up unfinished."""
+    """The worker stopped before the task finished."""
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag=True):
-    """Somebody cancelled the task while it ran."""
+    """The task was cancelled while it ran."""
 
 
 Outcome = Returned | Raised | Fatal | RetryAsked | Snoozed | Expired | Unknown | Interrupted | Cancelled
-"""Tagged, since some are told by a child process."""
+"""Tagged, since child processes send some of them as JSON."""
 
 
 class Succeed(msgspec.Struct, frozen=True):
-    """Done; keep `value` (JSON) as the result."""
+    """The task succeeded; `value` (JSON) is its result."""
 
     value: bytes
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Run again after `delay` seconds, with one attempt charged."""
+    """Retry after `delay` seconds; charges an attempt."""
 
     delay: float
     failure: Failure
 
 
 class Bury(msgspec.Struct, frozen=True):
-    """Into the dead letters."""
+    """The task is dead."""
 
     failure: Failure
 
 
 class Snooze(msgspec.Struct, frozen=True):
-    """Run again after `delay` seconds, no attempt charged."""
+    """Run again after `delay` seconds; charges no attempt."""
 
     delay: float
     reason: str = ""
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Back to the place in line it was taken from, no attempt charged."""
+    """Give the task back, to the rank that it was taken from; charges no attempt."""
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Ended at somebody's wish, of now or of when it was enqueued."""
+    """The task is cancelled: by request, or because it expired."""
 
     reason: str = ""
 
@@ -117,7 +118,7 @@ Transition = Succeed | Retry | Bury | Snooze | Release | Cancel
 def settle(
     outcome: Outcome, policy: Backoff, *, failures: int, random: Callable[[], float], unknown_for: float = 0.0
 ) -> Transition:
-    """What becomes of a delivery. `failures` counts earlier ones; for `unknown_for` seconds its worker has not known it."""
+    """The transition for an outcome. `failures`: before this run. `unknown_for`: seconds since the worker first met this name."""
     match outcome:
         case Returned(value):
             return Succeed(value)
@@ -128,8 +129,8 @@ def settle(
         case Raised(failure) | RetryAsked(failure) | Fatal(failure):
             return Bury(failure)
         case Unknown() if unknown_for < UNKNOWN_TASK_GRACE:
-            # An old worker during a rollout: the new one may start any moment.
-            return Snooze(UNKNOWN_TASK_DELAY, "unknown here")
+            # This may be an old worker in a rollout; a new one may start at any moment.
+            return Snooze(UNKNOWN_TASK_DELAY, "unknown to this worker")
         case Unknown(failure):
             return Bury(failure)
         case Snoozed(delay, reason):

@@ -1,10 +1,10 @@
-"""The life of a task as data. docs/architecture/states.md draws it and a test holds the two together."""
+"""The states of a task. docs/architecture/states.md draws the transitions between them."""
 
 from enum import StrEnum
 
 
 class TaskState(StrEnum):
-    """Where a task is. It is always in exactly one of these."""
+    """The state of a task: always exactly one of these."""
 
     SCHEDULED = "scheduled"
     READY = "ready"
@@ -15,5 +15,5 @@ class TaskState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """True where only a person moves the task on."""
+        """Whether the task has ended. Only a redrive, by hand, takes a dead one out of it."""
         return self in {TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED}

@@ -1,6 +1,6 @@
-"""Unique tasks: of all that would do the same, only one waits, or waits and runs, at a time.
+"""Unique tasks: of all tasks with the same claim, at most one is enqueued at a time, until it starts or until it ends.
 
-What "the same" means becomes a digest here; who holds it is decided in Redis, by `enqueue.lua`.
+The claim of a task is computed here, as a digest; `_admit.lua` decides which task holds it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ DAY = 86400.0
 
 
 Until = Literal["started", "done"]
-"""When the next task of the same kind may be enqueued: the first has started, or it has ended."""
+"""When the claim is released, and the next such task may be enqueued: when the task starts, or when it ends."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a task holds in its queue. `ttl` in seconds from when it is due; after that another may take it over."""
+    """What a unique task holds in its queue, for at most `ttl` seconds from when it is due; then another task may take it over."""
 
     digest: str
     until: Until
@@ -29,9 +29,9 @@ class Claim(msgspec.Struct, frozen=True):
 class Unique(msgspec.Struct, frozen=True):
     """How a task is unique in its queue. Raises Invalid for values out of range.
 
-    `until` is "started" or "done" (succeeded, dead or cancelled). `ttl`, in seconds from when a task is due, bounds how long
-    it can keep others out. `key` says what is the same: a text, a function of the task's arguments that makes one, or nothing
-    for the arguments themselves. The task's name always counts.
+    `until` is "started" or "done" (succeeded, dead or cancelled). `ttl`, in seconds from when a task is due, bounds how long it
+    can block others. Tasks of the same name with the same `key` are duplicates: a string, a function of the arguments that
+    returns one, or None for the arguments themselves.
     """
 
     until: Until = "done"
@@ -47,7 +47,7 @@ class Unique(msgspec.Struct, frozen=True):
             check_key(self.key)
 
     def claim(self, task: str, payload: bytes, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Claim:
-        """What a task with this payload claims; `args` and `kwargs` are for a `key` that is a function."""
+        """The claim of a task with this payload; `args` and `kwargs` are passed to a `key` that is a function."""
         return Claim(digest(task, *self._kind(payload, args, kwargs or {})), self.until, self.ttl)
 
     def _kind(self, payload: bytes, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, str]:
@@ -57,5 +57,5 @@ class Unique(msgspec.Struct, frozen=True):
 
 
 def _sorted(payload: bytes) -> str:
-    """The same arguments in another order are the same."""
+    """Canonical JSON: the order of arguments does not matter."""
     return msgspec.json.encode(msgspec.json.decode(payload), order="sorted").decode()

@@ -1,4 +1,4 @@
-"""Durations and sizes as Kubernetes writes them: "30s", "1h30m", "7d"; 512MiB, 512Mi, 1.5GB."""
+"""Durations and sizes in the notation of Kubernetes: "30s", "1h30m", "7d"; "512MiB", "512Mi", "1.5GB"."""
 
 import re
 
@@ -10,7 +10,7 @@ _WHOLE = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+")
 
 
 class Duration(float):
-    """Seconds. A class of its own, so that a manifest's text is parsed where the type asks for it."""
+    """Seconds. A separate type, so that msgspec parses text such as "30s" for fields declared with it."""
 
 
 def to_ms(seconds: float) -> int:
@@ -24,12 +24,12 @@ def parse_duration(text: str) -> Duration:
         raise ValueError(f"bad duration {text[:30]!r}: write it like 30s, 10m, 1h30m or 7d")
     seconds = Duration(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
     if seconds > LONGEST:
-        raise ValueError(f"bad duration {text[:30]!r}: at most 36500d can be told apart in milliseconds")
+        raise ValueError(f"bad duration {text[:30]!r}: at most 36500d are allowed")
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads back: 90 -> "1m30s"."""
+    """The shortest text that `parse_duration` parses to the same value: 90 -> "1m30s"."""
     left, text = round(seconds * 1000), ""
     if left <= 0:
         return "0s"

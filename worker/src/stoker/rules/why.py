@@ -1,4 +1,4 @@
-"""Why a task has not ended yet: from the facts to words, the weightiest first. `queue/reads/why.py` finds the facts."""
+"""Explains why a task is in its state: reasons from facts, most important first. `queue/reads/why.py` reads the facts."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -9,40 +9,40 @@ from stoker.rules.history import PastFailure
 from stoker.rules.states import TaskState
 
 SLOWEST_RATE = 0.01
-"""Completions a second below which an estimate would be a guess."""
+"""Completions per second below which no ETA is given."""
 
 
 class Cause(StrEnum):
-    """What a task waits for, or how it ended."""
+    """What a task waits for, or its final state."""
 
     CANCEL_REQUESTED = "cancel_requested"
     PAUSED = "paused"
     NO_WORKERS = "no_workers"
-    UNKNOWN_TASK = "unknown_task"
+    UNCLAIMED = "unclaimed"
     NOT_DUE = "not_due"
     OVERDUE = "overdue"
-    CONCURRENCY = "concurrency"
+    PARKED = "parked"
     RATE_LIMIT = "rate_limit"
     SUSPECT = "suspect"
-    IN_LINE = "in_line"
+    TASKS_AHEAD = "tasks_ahead"
     SLOTS_BUSY = "slots_busy"
     NEXT = "next"
     RUNNING = "running"
-    LEASE_OVER = "lease_over"
+    LEASE_EXPIRED = "lease_expired"
     SUCCEEDED = "succeeded"
     DEAD = "dead"
     CANCELLED = "cancelled"
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One of the things that hold it where it is."""
+    """One reason why the task is in its state."""
 
     cause: Cause
     text: str
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """What a live worker said of itself with its last heartbeat. `tasks` is None for one that does not say which it knows."""
+    """A live worker as of its last heartbeat. `tasks`: the names it knows; None where it does not list them."""
 
     slots: int = 0
     busy: int = 0
@@ -51,11 +51,11 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of a task and its queue at one moment; times in ms.
+    """A task and its queue at one moment; times in epoch ms.
 
-    `at` as in TaskStatus; `ahead` is how many stand before it in its line, None where it stands in none. `back_at` is when the
-    rate limit lets the next task go, None where it holds none back. `rate` in completions a second, `workers` how many are
-    alive, of whom `hands` are some. `holders` are ids that run with its concurrency key, of which `most` may.
+    `at` as in TaskStatus. `ahead`: tasks before it in the ready line, None where it is not in it. `back_at`: when the rate limit
+    admits the next task, None where it does not hold any back. `rate`: completions per second. `workers`: how many are alive;
+    `infos` describe some of them. `holders`: ids of running tasks with its concurrency key, of which at most `most` may run.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Facts(msgspec.Struct, frozen=True):
     cancel_at: int | None = None
     rate: float = 0.0
     workers: int = 0
-    hands: tuple[WorkerInfo, ...] = ()
+    infos: tuple[WorkerInfo, ...] = ()
     key: str | None = None
     most: int = 0
     parked: bool = False
@@ -85,9 +85,9 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Why a task is where it is. `text` is the first reason's. `ahead` counts those before it in its line.
+    """Why a task is in its state. `text` is that of the first reason. `ahead`: tasks before it in the ready line.
 
-    `eta` is in seconds until it will have ended, from how fast the queue completes tasks now; None where nobody can say.
+    `eta`: estimated seconds until it ends, from the queue's current completion rate; None where no estimate is possible.
     """
 
     id: str
@@ -106,7 +106,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(facts: Facts) -> Explanation:
-    """Put the facts into words."""
+    """The reasons that follow from the facts, most important first."""
     reasons = [Reason(cause, text) for cause, text in _reasons(facts)]
     return Explanation(
         id=facts.id,
@@ -135,38 +135,38 @@ def _reasons(facts: Facts) -> Iterator[tuple[Cause, str]]:
             yield Cause.CANCELLED, "it was cancelled"
         case TaskState.DEAD:
             why = f": {facts.failure}" if facts.failure else ""
-            yield Cause.DEAD, f"it lies in the dead letters and waits for a redrive{why}"
+            yield Cause.DEAD, f"it waits in the dead letters for a redrive{why}"
         case TaskState.READY | TaskState.SCHEDULED:
             yield from _held_back(facts)
-            yield from _in_line(facts) if facts.state is TaskState.READY else _not_due(facts)
+            yield from _ready(facts) if facts.state is TaskState.READY else _not_due(facts)
 
 
 def _running(facts: Facts) -> Iterator[tuple[Cause, str]]:
     if facts.cancel_at is not None:
         since = _seconds((facts.now - facts.cancel_at) / 1000)
-        yield Cause.CANCEL_REQUESTED, f"its cancellation was asked for {since} ago; its worker hears of it with its next heartbeat"
+        yield Cause.CANCEL_REQUESTED, f"its cancellation was requested {since} ago; its worker learns of it with its next heartbeat"
     if facts.at is not None and facts.at <= facts.now:
-        yield Cause.LEASE_OVER, f"its worker {facts.worker or ''} has not renewed its lease: another takes it back any moment"
+        yield Cause.LEASE_EXPIRED, f"worker {facts.worker or 'unknown'} has not renewed the lease: another worker will requeue it"
     else:
         yield Cause.RUNNING, f"it runs on worker {facts.worker or 'unknown'}"
 
 
 def _held_back(facts: Facts) -> Iterator[tuple[Cause, str]]:
-    """What holds back every task of the queue, or of this name."""
+    """What holds back all tasks of the queue, or all of this name."""
     if facts.paused:
-        yield Cause.PAUSED, f"queue {facts.queue} is paused: stoker resume -q {facts.queue}"
+        yield Cause.PAUSED, f"queue {facts.queue} is paused; resume it with: stoker resume -q {facts.queue}"
     if facts.workers == 0:
-        yield Cause.NO_WORKERS, f"no worker of queue {facts.queue} is alive"
-    elif facts.hands and all(hand.draining for hand in facts.hands) and len(facts.hands) == facts.workers:
-        yield Cause.NO_WORKERS, f"all {facts.workers} workers of queue {facts.queue} are leaving"
+        yield Cause.NO_WORKERS, f"queue {facts.queue} has no live worker"
+    elif facts.infos and all(info.draining for info in facts.infos) and len(facts.infos) == facts.workers:
+        yield Cause.NO_WORKERS, f"every worker of queue {facts.queue} is draining"
     if (known := _names(facts)) is not None and facts.task not in known:
         names = ", ".join(sorted(known)) or "none"
-        yield Cause.UNKNOWN_TASK, f"no live worker knows a task named {facts.task!r}; known are: {names}"
+        yield Cause.UNCLAIMED, f"no live worker knows a task named {facts.task!r}; known tasks: {names}"
 
 
 def _names(facts: Facts) -> set[str] | None:
-    """The tasks that live workers know; None where one of them does not say, or was not asked."""
-    names = [hand.tasks for hand in facts.hands]
+    """The names of tasks that live workers know; None unless all of them list theirs."""
+    names = [info.tasks for info in facts.infos]
     if not names or len(names) < facts.workers:
         return None
     return set().union(*(each for each in names if each is not None)) if None not in names else None
@@ -174,42 +174,44 @@ def _names(facts: Facts) -> set[str] | None:
 
 def _not_due(facts: Facts) -> Iterator[tuple[Cause, str]]:
     if facts.at is not None and facts.at > facts.now:
-        again = f" for another attempt after {facts.failure}" if facts.failure else ""
+        again = f", to retry after {facts.failure}" if facts.failure else ""
         yield Cause.NOT_DUE, f"it is due in {_seconds((facts.at - facts.now) / 1000)}{again}"
     else:
-        others = f", with {facts.overdue - 1} others" if facts.overdue > 1 else ""
-        yield Cause.OVERDUE, f"it is due{others}; a live worker puts it in line within a second or two"
+        others = f", as are {facts.overdue - 1} others" if facts.overdue > 1 else ""
+        yield Cause.OVERDUE, f"it is due{others}; a live worker makes it ready within a second or two"
 
 
-def _in_line(facts: Facts) -> Iterator[tuple[Cause, str]]:
+def _ready(facts: Facts) -> Iterator[tuple[Cause, str]]:
     if facts.parked:
-        yield Cause.CONCURRENCY, _parked(facts)
+        yield Cause.PARKED, _parked(facts)
         return
     if facts.back_at is not None:
-        yield Cause.RATE_LIMIT, f"the queue's rate limit lets the next task go in {_seconds((facts.back_at - facts.now) / 1000)}"
+        wait = _seconds((facts.back_at - facts.now) / 1000)
+        yield Cause.RATE_LIMIT, f"the rate limit of the queue admits the next task in {wait}"
     if facts.suspect:
-        yield Cause.SUSPECT, f"it was lost with its worker {_times(facts.losses)}, and waits for one that holds no other such task"
+        losses = _times(facts.losses)
+        yield Cause.SUSPECT, f"it was lost with its worker {losses}, so it waits for a worker that runs no other suspect"
     if facts.ahead:
-        yield Cause.IN_LINE, f"{_tasks(facts.ahead)} before it"
-    free = sum(max(0, hand.slots - hand.busy) for hand in facts.hands if not hand.draining)
-    slots = sum(hand.slots for hand in facts.hands if not hand.draining)
-    if slots and not free and len(facts.hands) == facts.workers:
+        yield Cause.TASKS_AHEAD, f"{_tasks(facts.ahead)} ahead of it"
+    free = sum(max(0, info.slots - info.busy) for info in facts.infos if not info.draining)
+    slots = sum(info.slots for info in facts.infos if not info.draining)
+    if slots and not free and len(facts.infos) == facts.workers:
         yield Cause.SLOTS_BUSY, f"all {slots} slots of {_workers(facts.workers)} are busy"
     if not facts.ahead:
-        yield Cause.NEXT, "it is the next in line"
+        yield Cause.NEXT, "it is next in line"
 
 
 def _parked(facts: Facts) -> str:
     who = f": {', '.join(facts.holders)}" if facts.holders else ""
-    before = f"; {_tasks(facts.ahead)} of that key before it" if facts.ahead else ""
-    return f"{len(facts.holders) or facts.most} of {facts.most} tasks with concurrency key {facts.key!r} run already{who}{before}"
+    ahead = f"; {_tasks(facts.ahead)} parked ahead of it" if facts.ahead else ""
+    return f"{len(facts.holders) or facts.most} of {facts.most} tasks with concurrency key {facts.key!r} are running{who}{ahead}"
 
 
-_NO_END_IN_SIGHT = {Cause.PAUSED, Cause.NO_WORKERS, Cause.UNKNOWN_TASK, Cause.CONCURRENCY}
+_NO_ESTIMATE = {Cause.PAUSED, Cause.NO_WORKERS, Cause.UNCLAIMED, Cause.PARKED}
 
 
 def _eta(facts: Facts, causes: set[Cause]) -> float | None:
-    if facts.state is not TaskState.READY or facts.ahead is None or facts.rate < SLOWEST_RATE or causes & _NO_END_IN_SIGHT:
+    if facts.state is not TaskState.READY or facts.ahead is None or facts.rate < SLOWEST_RATE or causes & _NO_ESTIMATE:
         return None
     return round((facts.ahead + 1) / facts.rate, 3)
 

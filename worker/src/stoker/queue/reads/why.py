@@ -9,19 +9,19 @@ from stoker.queue.keys import Keys
 from stoker.queue.scripts import ScriptCall
 from stoker.rules.why import Facts, WorkerInfo
 
-HANDS = 100
+WORKERS_LISTED = 100
 HOLDERS = 20
-_hand = msgspec.json.Decoder(WorkerInfo)
+_info = msgspec.json.Decoder(WorkerInfo)
 
 
 def why_call(keys: Keys, task_id: str) -> ScriptCall:
     """Ask what holds a task where it is."""
-    return ScriptCall("why", keys, [task_id, HANDS, HOLDERS])
+    return ScriptCall("why", keys, [task_id, WORKERS_LISTED, HOLDERS])
 
 
 def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
     """The facts of a task, and those of its queue that the call has found."""
-    now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, hands, workers, key, most, holders = reply
+    now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, infos, workers, key, most, holders = reply
     return msgspec.structs.replace(
         facts,
         now=now,
@@ -32,7 +32,7 @@ def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
         overdue=overdue,
         cancel_at=cancel_at or None,
         rate=rate / 1000,
-        hands=tuple(_read(hand) for hand in hands if hand),
+        infos=tuple(_read(info) for info in infos if info),
         workers=workers,
         key=key.decode() or None,
         most=most,
@@ -40,8 +40,8 @@ def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
     )
 
 
-def _read(hand: bytes) -> WorkerInfo:
+def _read(info: bytes) -> WorkerInfo:
     try:
-        return _hand.decode(hand)
+        return _info.decode(info)
     except msgspec.MsgspecError:  # a worker of another version, or another program
         return WorkerInfo()
