@@ -9,38 +9,38 @@ from hypothesis import strategies as st
 from stoker.errors import Invalid
 from stoker.queue.reads.reader import together
 from stoker.queue.records import QueueStats
-from stoker.rules.partitions import MOST, Kind, place_of, places, share
+from stoker.rules.partitions import MOST, PartitionKey, partition_names, partition_of, share
 
 ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
 def test_the_first_place_is_the_queue_itself():
-    assert places("emails", 1) == ["emails"]
-    assert places("emails", 3) == ["emails", "emails:1", "emails:2"]
+    assert partition_names("emails", 1) == ["emails"]
+    assert partition_names("emails", 3) == ["emails", "emails:1", "emails:2"]
 
 
 @given(ids, st.integers(1, MOST))
 def test_an_id_has_one_place(task_id: str, partitions: int):
-    names = places("emails", partitions)
-    assert place_of(Kind(task_id), names) == place_of(Kind(task_id), names) in names
+    names = partition_names("emails", partitions)
+    assert partition_of(PartitionKey(task_id), names) == partition_of(PartitionKey(task_id), names) in names
 
 
 @given(ids, ids, ids, st.integers(2, MOST))
 def test_what_is_counted_together_lies_together(one: str, other: str, key: str, partitions: int):
-    names = places("emails", partitions)
-    assert place_of(Kind(one, claim=key), names) == place_of(Kind(other, claim=key), names)
-    assert place_of(Kind(one, limit=key), names) == place_of(Kind(other, limit=key), names)
+    names = partition_names("emails", partitions)
+    assert partition_of(PartitionKey(one, claim=key), names) == partition_of(PartitionKey(other, claim=key), names)
+    assert partition_of(PartitionKey(one, limit=key), names) == partition_of(PartitionKey(other, limit=key), names)
 
 
 def test_a_unique_task_with_a_concurrency_key_has_no_place_where_there_are_several():
-    assert place_of(Kind("a", "digest", "key"), places("emails", 1)) == "emails"
+    assert partition_of(PartitionKey("a", "digest", "key"), partition_names("emails", 1)) == "emails"
     with pytest.raises(Invalid, match="either unique or has a concurrency key, not both"):
-        place_of(Kind("a", "digest", "key"), places("emails", 2))
+        partition_of(PartitionKey("a", "digest", "key"), partition_names("emails", 2))
 
 
 def test_ids_spread_evenly():
-    names = places("emails", 4)
-    count = Counter(place_of(Kind(f"task-{number}"), names) for number in range(4000))
+    names = partition_names("emails", 4)
+    count = Counter(partition_of(PartitionKey(f"task-{number}"), names) for number in range(4000))
     assert min(count.values()) > 900
     assert set(count) == set(names)
 

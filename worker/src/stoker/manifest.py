@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from stoker.errors import Invalid
 from stoker.rules import retry
 from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_queue, encode_payload
-from stoker.rules.partitions import MOST, places
+from stoker.rules.partitions import MOST, partition_names
 from stoker.rules.schedule import CatchUp, Definition, Overlap, cron
 from stoker.rules.units import Duration, parse_duration
 
@@ -227,7 +227,7 @@ class TaskQueue(Struct, frozen=True):
     @property
     def places(self) -> list[str]:
         """All its partitions, as the keys in Redis know them."""
-        return places(self.queue, self.spec.queue.partitions)
+        return partition_names(self.queue, self.spec.queue.partitions)
 
 
 def parse(document: Mapping[str, Any]) -> TaskQueue:

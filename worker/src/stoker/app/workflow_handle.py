@@ -17,7 +17,7 @@ from stoker.errors import NotFound, TaskFailed
 from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import TaskStatus
 from stoker.rules.message import Message
-from stoker.rules.partitions import Kind
+from stoker.rules.partitions import PartitionKey
 from stoker.rules.states import TaskState
 from stoker.rules.workflow import GroupStep, Steps, TaskStep, task_steps, tasks_and_placeholders
 
@@ -169,11 +169,11 @@ class WorkflowHandle(Generic[R]):
             for at in range(0, len(tasks), CANCELLED_AT_ONCE):
                 answers |= await self._cancel(queue, tasks[at : at + CANCELLED_AT_ONCE])
 
-    async def _cancel(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> set[Cancellation]:
+    async def _cancel(self, queue: str, tasks: Sequence[tuple[PartitionKey, Message]]) -> set[Cancellation]:
         ids = [message.id for _, message in tasks]
         found = dict(zip(ids, await self._client.inspector.cancel(queue, ids), strict=True))
         created = milliseconds(system)
-        coming = [(kind, replace(task, created=created)) for kind, task in tasks if found[task.id] is Cancellation.UNKNOWN]
+        coming = [(key, replace(task, created=created)) for key, task in tasks if found[task.id] is Cancellation.UNKNOWN]
         if coming:
             await self._client.joins.leave_tombstones(queue, coming)
             again = [message.id for _, message in coming]

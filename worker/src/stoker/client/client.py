@@ -27,7 +27,7 @@ from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.effects import starting_tasks
 from stoker.rules.message import IdFactory
-from stoker.rules.partitions import place_of
+from stoker.rules.partitions import partition_of
 from stoker.rules.states import TaskState
 from stoker.rules.workflow import Origin, OutboxEntry, Steps, home_queue
 from stoker.telemetry.tracing import Tracing
@@ -187,7 +187,7 @@ class Client:
         """Each into its partition, in order there."""
         parts: dict[str, list[int]] = {}
         for at, admission in enumerate(admissions):
-            parts.setdefault(place_of(admission.kind, partitions), []).append(at)
+            parts.setdefault(partition_of(admission.partition_key, partitions), []).append(at)
         batchings = [await self._batching(partition, durability) for partition in parts]
         under_way = (
             batching.enqueue([admissions[at] for at in part]) for batching, part in zip(batchings, parts.values(), strict=True)

@@ -7,7 +7,7 @@ from stoker.errors import RedisUnavailable
 from stoker.queue.keys import catalogue, partition_counts
 from stoker.redis.client import RedisClient, ask
 from stoker.rules.effects import Locate
-from stoker.rules.partitions import place_of, places
+from stoker.rules.partitions import partition_names, partition_of
 from stoker.rules.workflow import Steps, queues_of
 
 FRESH = 10.0
@@ -37,7 +37,7 @@ class Partitions:
     async def locator(self, chains: Sequence[Steps]) -> Locate:
         """A function that says in which partition each task and join of these chains belongs."""
         names = {queue: await self.places(queue) for queue in queues_of(chains)}
-        return lambda queue, kind: place_of(kind, names[queue])
+        return lambda queue, key: partition_of(key, names[queue])
 
     async def register(self, queue: str, partitions: int) -> list[str]:
         """Make a queue with so many partitions known. It keeps those it has, whose tasks nobody else would run."""
@@ -45,7 +45,7 @@ class Partitions:
         before = int(await ask(self._redis, "HGET", counts, queue) or 1)
         if partitions > before:
             await ask(self._redis, "HSET", counts, queue, partitions)
-        names = places(queue, max(before, partitions))
+        names = partition_names(queue, max(before, partitions))
         await ask(self._redis, "SADD", catalogue(self._namespace), *names)
         self._known[queue] = (self._monotonic(), names)
         return names
@@ -57,6 +57,6 @@ class Partitions:
             if queue in self._known:
                 return self._known[queue][1]
             raise
-        names = places(queue, int(count or 1))
+        names = partition_names(queue, int(count or 1))
         self._known[queue] = (self._monotonic(), names)
         return names

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message
-from stoker.rules.partitions import Kind
+from stoker.rules.partitions import PartitionKey
 from stoker.rules.unique import Claim
 from stoker.rules.units import to_ms
 
@@ -23,14 +23,9 @@ class Admission(Struct, frozen=True, gc=False):
     limit: Limit | None = None
 
     @property
-    def kind(self) -> Kind:
-        """What decides its partition."""
-        return kind_of(self.message.id, self.claim, self.limit)
-
-
-def kind_of(task_id: str, claim: Claim | None, limit: Limit | None) -> Kind:
-    """What decides the partition of a task with this id, claim and limit."""
-    return Kind(task_id, claim.digest if claim else "", limit.key if limit else "")
+    def partition_key(self) -> PartitionKey:
+        """What determines its partition."""
+        return PartitionKey(self.message.id, self.claim.digest if self.claim else "", self.limit.key if self.limit else "")
 
 
 def marks(claim: Claim | None, limit: Limit | None) -> tuple[str, str, str | int, str]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from stoker.rules.admission import Admission
 from stoker.rules.message import Message
-from stoker.rules.partitions import Kind
+from stoker.rules.partitions import PartitionKey
 from stoker.rules.settle import Failure
 from stoker.rules.workflow import (
     HOLE,
@@ -90,8 +90,8 @@ class LeaveTombstone(Struct, frozen=True):
 
 
 Effect = EnqueueTask | PutInOutbox | OpenJoin | CompleteMember | BreakJoin | LeaveTombstone
-Locate = Callable[[str, Kind], str]
-"""The partition of a task of this kind in that queue."""
+Locate = Callable[[str, PartitionKey], str]
+"""The partition of a queue that a task or join with this key belongs to."""
 
 
 def begin(entry: OutboxEntry, locate: Locate) -> Iterator[Effect]:
@@ -173,7 +173,7 @@ def _enqueue(step: TaskStep, entry: OutboxEntry, locate: Locate) -> EnqueueTask:
         onward=dump_onward(entry.steps[1:], entry.member),
     )
     admission = Admission(message, step.delay, step.run_at, step.claim, step.limit)
-    return EnqueueTask(locate(message.queue, admission.kind), admission, entry.member)
+    return EnqueueTask(locate(message.queue, admission.partition_key), admission, entry.member)
 
 
 def _open_join(group: GroupStep, entry: OutboxEntry, locate: Locate) -> OpenJoin:
@@ -185,7 +185,7 @@ def _open_join(group: GroupStep, entry: OutboxEntry, locate: Locate) -> OpenJoin
         return OpenJoin(then.partition, stands_in, total, then, entry.member)
     value = HOLE if takes_result(rest, entry.member) else NO_RESULT
     deferred = OutboxEntry(f"{entry.key}.join", entry.origin, rest, entry.member, value)
-    partition = locate(group.queue, Kind(group.id))
+    partition = locate(group.queue, PartitionKey(group.id))
     stands_in = placeholder(group, entry.origin.created, dump_onward(rest, entry.member))
     return OpenJoin(partition, stands_in, total, PutInOutbox(partition, deferred), entry.member)
 

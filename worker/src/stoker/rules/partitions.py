@@ -14,7 +14,7 @@ from stoker.errors import Invalid
 MOST = 64
 
 
-class Kind(NamedTuple):
+class PartitionKey(NamedTuple):
     """What determines the partition of a task: its claim or concurrency key, which are counted per partition, else its id."""
 
     id: str
@@ -22,21 +22,21 @@ class Kind(NamedTuple):
     limit: str = ""
 
 
-def places(queue: str, partitions: int) -> list[str]:
+def partition_names(queue: str, partitions: int) -> list[str]:
     """The names of all partitions of a queue, in order."""
     return [queue, *(f"{queue}:{number}" for number in range(1, partitions))]
 
 
-def place_of(kind: Kind, names: Sequence[str]) -> str:
+def partition_of(key: PartitionKey, names: Sequence[str]) -> str:
     """The partition of a task, always the same for the same key and names.
 
     Raises Invalid for a task with both a claim and a concurrency key, which may belong to different partitions.
     """
     if len(names) == 1:
         return names[0]
-    if kind.claim and kind.limit:
-        raise Invalid(f"task {kind.id}: in a queue with partitions a task is either unique or has a concurrency key, not both")
-    return names[crc32((kind.claim or kind.limit or kind.id).encode()) % len(names)]
+    if key.claim and key.limit:
+        raise Invalid(f"task {key.id}: in a queue with partitions a task is either unique or has a concurrency key, not both")
+    return names[crc32((key.claim or key.limit or key.id).encode()) % len(names)]
 
 
 def share(slots: int, partitions: int, number: int) -> int:

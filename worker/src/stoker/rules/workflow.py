@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from stoker.errors import Invalid
 from stoker.rules.admission import Admission
 from stoker.rules.message import Message, digest
-from stoker.rules.partitions import Kind
+from stoker.rules.partitions import PartitionKey
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 20
@@ -206,17 +206,17 @@ def task_steps(chains: Sequence[Steps]) -> Iterator[TaskStep]:
                 yield from task_steps(step.members)
 
 
-def tasks_and_placeholders(steps: Steps, *, joined: bool = False) -> Iterator[tuple[Kind, Message]]:
+def tasks_and_placeholders(steps: Steps, *, joined: bool = False) -> Iterator[tuple[PartitionKey, Message]]:
     """Whatever a numbered chain may put into a queue, for a cancellation; `joined` where the chain is a member of a group."""
     for at, step in enumerate(steps):
         if isinstance(step, TaskStep):
-            yield step.kind, step.message
+            yield step.partition_key, step.message
             continue
         is_last = at == len(steps) - 1
         for member in step.members:
             yield from tasks_and_placeholders(member, joined=joined or not is_last)
         if (joined or not is_last) and (is_last or isinstance(steps[at + 1], GroupStep)):
-            yield Kind(step.id), placeholder(step, 0)
+            yield PartitionKey(step.id), placeholder(step, 0)
 
 
 def placeholder(group: GroupStep, created: int, onward: Raw | UnsetType = UNSET) -> Message:

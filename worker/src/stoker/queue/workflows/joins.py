@@ -11,7 +11,7 @@ from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, relay_call
 from stoker.redis.client import RedisClient
 from stoker.rules.effects import LeaveTombstone
 from stoker.rules.message import Message
-from stoker.rules.partitions import Kind, place_of
+from stoker.rules.partitions import PartitionKey, partition_of
 
 
 class JoinProgress(NamedTuple):
@@ -36,12 +36,12 @@ class Joins:
         replies = await scripts.run(self._redis, *(ScriptCall("missing", k, [join, most]) for k in keys))
         return next((JoinProgress(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
 
-    async def leave_tombstones(self, queue: str, tasks: Sequence[tuple[Kind, Message]]) -> None:
+    async def leave_tombstones(self, queue: str, tasks: Sequence[tuple[PartitionKey, Message]]) -> None:
         """Record tasks as cancelled before they are enqueued. A later enqueue of that id finds the tombstone and does nothing."""
         names = await self._partitions.places(queue)
         by_partition: dict[str, list[Keyed]] = {}
-        for kind, message in tasks:
-            partition = place_of(kind, names)
+        for key, message in tasks:
+            partition = partition_of(key, names)
             by_partition.setdefault(partition, []).append(Keyed("", LeaveTombstone(partition, message)))
         for partition, effects in by_partition.items():
             for batch in chunks(effects, PERFORMED_AT_ONCE):

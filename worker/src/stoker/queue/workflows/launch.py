@@ -10,7 +10,7 @@ from stoker.queue.workflows.effects import Keyed, launch_call
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.rules.effects import PutInOutbox, begin_or_defer
-from stoker.rules.partitions import Kind
+from stoker.rules.partitions import PartitionKey
 from stoker.rules.workflow import OutboxEntry, home_queue
 
 
@@ -20,7 +20,7 @@ async def launch(redis: RedisClient, namespace: str, partitions: Partitions, ent
     Raises RedisUnavailable or RedisRefused.
     """
     locate = await partitions.locator([entry.steps])
-    keys = Keys(namespace, locate(home_queue(entry.steps), Kind(entry.key)))
+    keys = Keys(namespace, locate(home_queue(entry.steps), PartitionKey(entry.key)))
     outbox = Outbox(redis, keys)
     await outbox.register(keys.queue)
     effects = begin_or_defer(keys.queue, entry, locate)
