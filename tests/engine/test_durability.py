@@ -46,7 +46,7 @@ async def test_without_a_replica_it_is_said_and_the_task_is_there_all_the_same(k
     with running_pair(kind) as (master, replica):
         async with open_line(master.url) as line:
             replica.stop()
-            with pytest.raises(NotDurable, match=r"enqueued, but not replicated: no replica had it") as missed:
+            with pytest.raises(NotDurable, match=r"enqueued, but not replicated: no replica acknowledged it") as missed:
                 await line.broker.enqueue(entries("a", "b"), Durability.REPLICATED)
             assert missed.value.ids == ["a", "b"]
             replica.start()
@@ -131,5 +131,5 @@ async def test_a_right_that_is_missing_is_no_lack_of_durability():
     with running_valkey() as server:
         ask(server, "ACL", "SETUSER", "w", "on", ">secret", "~*", "+@all", "-wait")
         async with open_line(server.url.replace("//", "//w:secret@")) as line:
-            with pytest.raises(RedisRefused, match="lacks a right"):
+            with pytest.raises(RedisRefused, match="lacks a permission"):
                 await line.broker.enqueue(entries("a"), Durability.REPLICATED)

@@ -23,8 +23,8 @@ async def logged(line: Line, task_id: str = "a") -> list[str]:
 async def test_progress_is_that_of_the_present_run(line: Line) -> None:
     await line.enqueue("a")
     [delivery] = await line.fetch()
-    assert await line.broker.tell([note(delivery, done=3)]) == [True]
-    assert await line.broker.tell([note(delivery, "a line", first=1)]) == [True]
+    assert await line.broker.write_notes([note(delivery, done=3)]) == [True]
+    assert await line.broker.write_notes([note(delivery, "a line", first=1)]) == [True]
     assert (await line.status("a")).progress == Progress(3, 10, "pages", 1)
     await line.settle(delivery, Retry(0, FAILURE))
     assert (await line.status("a")).progress is None
@@ -35,12 +35,12 @@ async def test_progress_is_that_of_the_present_run(line: Line) -> None:
 async def test_what_a_lost_run_said_says_nothing_of_the_next(line: Line) -> None:
     await line.enqueue("a")
     [lost] = await line.fetch()
-    await line.broker.tell([note(lost, "before", done=9)])
+    await line.broker.write_notes([note(lost, "before", done=9)])
     await line.pass_time(LEASE + 1)
     await line.broker.reap()
     [again] = await line.fetch()
     assert (await line.status("a")).progress is None
-    assert await line.broker.tell([note(lost, "too late", first=2, done=10), note(again, "after", done=1)]) == [False, True]
+    assert await line.broker.write_notes([note(lost, "too late", first=2, done=10), note(again, "after", done=1)]) == [False, True]
     assert (await line.status("a")).progress == Progress(1, 10, "pages", 1)
     assert await logged(line) == ["before", "after"]
     assert (await line.stats()).stale_settles == 1
@@ -50,9 +50,9 @@ async def test_a_line_that_comes_twice_is_kept_once(line: Line) -> None:
     """The answer to the first call was lost, so its lines come again with the next."""
     await line.enqueue("a")
     [delivery] = await line.fetch()
-    await line.broker.tell([note(delivery, "one", "two")])
-    await line.broker.tell([note(delivery, "one", "two", "three")])
-    await line.broker.tell([note(delivery, "five", first=5)])
+    await line.broker.write_notes([note(delivery, "one", "two")])
+    await line.broker.write_notes([note(delivery, "one", "two", "three")])
+    await line.broker.write_notes([note(delivery, "five", first=5)])
     assert await logged(line) == ["one", "two", "three", "five"]
 
 
@@ -60,8 +60,8 @@ async def test_the_last_lines_are_kept_as_long_as_the_task(line: Line) -> None:
     await line.enqueue("a", "big")
     small, big = await line.fetch()
     for start in range(0, 120, 40):
-        await line.broker.tell([note(small, *(f"line {n}" for n in range(start, start + 40)), first=start + 1)])
-    await line.broker.tell([note(big, *("x" * 1000 for _ in range(20)))])
+        await line.broker.write_notes([note(small, *(f"line {n}" for n in range(start, start + 40)), first=start + 1)])
+    await line.broker.write_notes([note(big, *("x" * 1000 for _ in range(20)))])
     assert await logged(line) == [f"line {n}" for n in range(120 - MOST_LINES, 120)]
     assert 5 <= len(await logged(line, "big")) <= MOST_BYTES // 1000
     await line.settle(small, DONE)

@@ -163,7 +163,7 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.wait_for_work(1)
     deliveries = await line.fetch(7, worker="w")
     await line.beat(*deliveries, worker="w")
-    await line.broker.tell([Note(deliveries[0].id, deliveries[0].fence, PROGRESS, 1, [LOGGED])])
+    await line.broker.write_notes([Note(deliveries[0].id, deliveries[0].fence, PROGRESS, 1, [LOGGED])])
 
     ends = [DONE, Retry(0, FAILURE), Retry(5, FAILURE), Bury(FAILURE), Snooze(1), Release()]
     for delivery, end in zip(deliveries, ends, strict=False):
@@ -303,7 +303,7 @@ async def test_these_rights_are_enough(server: Server, role: str):
 @pytest.mark.parametrize(("role", "right"), [(role, right) for role in ROLES for right in sorted(needed(role))])
 async def test_one_right_less_is_not(redis_server: Server, role: str, right: str):
     async with let_in(redis_server, role, without=right) as line:
-        with pytest.raises(RedisRefused, match=r"this Redis user lacks a right: ACL SETUSER .*docs/how-to/redis\.md"):
+        with pytest.raises(RedisRefused, match=r"this Redis user lacks a permission: ACL SETUSER .*docs/how-to/redis\.md"):
             await SCENES[role](line)
 
 
@@ -317,7 +317,7 @@ async def test_another_namespace_is_out_of_reach(server: Server):
     async with let_in(server, "worker") as line:
         stranger = Broker(line.redis, Keys("elsewhere", QUEUE))
         for call in (stranger.register(), stranger.enqueue([Admission(message("a"))])):
-            with pytest.raises(RedisRefused, match="lacks a right"):
+            with pytest.raises(RedisRefused, match="lacks a permission"):
                 await call
 
 
@@ -333,7 +333,7 @@ async def test_in_a_cluster_three_more():
             for node in cluster.masters:
                 ask(node, "ACL", "SETUSER", "w", "-cluster|slots")
             late = connect(cluster.url.replace("//", "//w:secret@"))
-            with pytest.raises(RedisRefused, match="lacks a right"):
+            with pytest.raises(RedisRefused, match="lacks a permission"):
                 await check_server(late)
             await late.aclose()
         finally:

@@ -32,7 +32,7 @@ def definition(
 
 
 async def declare(schedules: Schedules, *definitions: Definition, source: str = CODE, version: int = 1) -> bool:
-    return (await schedules.register(source, version, definitions)).heard
+    return (await schedules.register(source, version, definitions)).accepted
 
 
 async def status(schedules: Schedules, name: str = "nightly") -> ScheduleStatus:

@@ -137,7 +137,7 @@ async def test_a_disk_that_cannot_be_written(kind: Kind, tmp_path: Path):
                     return behind.info("persistence")["rdb_last_bgsave_status"] == "err"
 
             await asyncio.to_thread(eventually, it_has_failed)
-            with pytest.raises(RedisRefused, match="cannot write to its disk: make room there"):
+            with pytest.raises(RedisRefused, match="cannot write to its disk: free disk space"):
                 await line.enqueue("b")
             ask(server, "CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
             await line.enqueue("b")
@@ -165,7 +165,7 @@ async def test_a_replica_without_its_master(kind: Kind):
 @KINDS
 @pytest.mark.parametrize(
     ("credentials", "advice"),
-    [("", "Redis wants credentials: write them into the URL"), ("anna:wrong@", "Redis refuses these credentials: mend them")],
+    [("", "Redis wants credentials: write them into the URL"), ("anna:wrong@", "Redis refuses these credentials: correct them")],
     ids=["none", "wrong ones"],
 )
 async def test_credentials(kind: Kind, credentials: str, advice: str):
@@ -184,7 +184,7 @@ async def test_a_server_that_lets_nobody_else_in(kind: Kind):
     with running_valkey(kind=kind) as server, client(server) as only:
         only.config_set("maxclients", 1)
         async with open_line_unchecked(server.url) as line:
-            await refused_everywhere(line, "Redis lets nobody else in: raise its maxclients")
+            await refused_everywhere(line, "Redis refuses new connections: raise its maxclients")
             only.config_set("maxclients", 100)
             await line.enqueue("a")
 
@@ -194,7 +194,7 @@ async def test_a_name_that_something_else_uses(kind: Kind):
     with running_valkey(kind=kind) as server:
         async with open_line_unchecked(server.url) as line:
             ask(server, "SET", line.keys.meta, "mine")
-            with pytest.raises(RedisRefused, match="give Stoker a namespace or a database of its own"):
+            with pytest.raises(RedisRefused, match="give Stoker its own namespace or database"):
                 await line.enqueue("a")
 
 

@@ -117,7 +117,7 @@ async def test_queues_on_all_nodes_are_read_at_once(cluster: ClusterOf):
 
 async def test_a_server_of_an_unknown_authority_is_refused(tls_port: int):
     redis = connect(f"rediss://127.0.0.1:{tls_port}/0")
-    with pytest.raises(RedisRefused, match=r"TLS with Redis fails: mend ssl_ca_certs.*certificate verify failed"):
+    with pytest.raises(RedisRefused, match=r"TLS with Redis fails: check ssl_ca_certs.*certificate verify failed"):
         await Broker(redis, Keys("test", "emails")).register()
     await redis.aclose()
 

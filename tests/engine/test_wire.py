@@ -10,7 +10,7 @@ from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.redis import connect as connection
 from stoker.redis.client import Routed
-from stoker.redis.replies import told
+from stoker.redis.replies import parse_info
 from stoker.redis.single import SingleServer
 from tests.redis_servers import running_valkey
 from tests.waiting import until
@@ -47,7 +47,7 @@ async def test_everybody_gets_the_own_reply_over_one_connection(visitor: Visitor
     texts = [str(number) * (number % 50 + 1) for number in range(2000)]
     assert await asyncio.gather(*(visitor.echo(text) for text in texts)) == texts
     [clients] = await visitor.redis.everywhere("INFO", "clients")
-    assert told(clients)["connected_clients"] == "1"
+    assert parse_info(clients)["connected_clients"] == "1"
 
 
 async def test_whoever_gives_up_takes_nothing_from_the_others(visitor: Visitor):
@@ -105,6 +105,6 @@ async def test_who_answers_and_is_no_redis_is_given_up_at_once():
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         visitor = Visitor(f"redis://127.0.0.1:{port}")
-        with pytest.raises(RedisUnavailable, match="answers what Redis would not"):
+        with pytest.raises(RedisUnavailable, match="the reply is not in the Redis protocol"):
             await visitor.broker.promote()
         await visitor.redis.aclose()

@@ -9,7 +9,7 @@ import pytest
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
 from stoker.queue.health import complaint
 from stoker.redis.failures import PASSING, TO_MEND, mapped
-from stoker.redis.replies import ErrorReply, told
+from stoker.redis.replies import ErrorReply, parse_info
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_the_caller_was_busy_with_does_not_count():
 
 def test_what_a_server_says_of_itself_is_read_by_name():
     info = b"# Server\r\nredis_version:7.0.15\r\nexecutable:/opt/a:b\r\n\r\n# Memory\r\nmaxmemory_policy:noeviction\r\n"
-    assert told(info) == {"redis_version": "7.0.15", "executable": "/opt/a:b", "maxmemory_policy": "noeviction"}
+    assert parse_info(info) == {"redis_version": "7.0.15", "executable": "/opt/a:b", "maxmemory_policy": "noeviction"}
 
 
 @pytest.mark.parametrize("code", [*sorted(PASSING), *sorted(TO_MEND), "OOM", "NOSCRIPT"])

@@ -8,7 +8,7 @@ from redis._parsers import BaseParser
 
 from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.redis.failures import PASSING, TO_MEND, mapped
-from stoker.redis.redispy import ours
+from stoker.redis.redispy import translate
 from stoker.redis.replies import ErrorReply
 
 
@@ -24,7 +24,7 @@ from stoker.redis.replies import ErrorReply
     ],
 )
 def test_an_answer_keeps_its_words(answer: str):
-    error = ours(BaseParser.parse_error(answer))
+    error = translate(BaseParser.parse_error(answer))
     assert type(error) is ErrorReply
     assert str(error) == answer
 
@@ -43,7 +43,7 @@ def test_an_answer_keeps_its_words(answer: str):
     ids=repr,
 )
 def test_this_passes(error: Exception):
-    assert type(mapped(ours(error))) is RedisUnavailable
+    assert type(mapped(translate(error))) is RedisUnavailable
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_happened_while_connecting_counts_and_not_its_wrapping(cause: Excep
         exceptions.RedisClusterException("No"),
     )
     inner.__context__, outer.__cause__ = cause, inner
-    error = mapped(ours(outer))
+    error = mapped(translate(outer))
     assert type(error) is RedisRefused
     assert mend in str(error)
 
@@ -69,4 +69,4 @@ def test_what_happened_while_connecting_counts_and_not_its_wrapping(cause: Excep
 def test_what_the_caller_was_busy_with_does_not_count():
     error = exceptions.TryAgainError("Multiple keys request during rehashing of slot", status_code="TRYAGAIN")
     error.__context__ = exceptions.NoPermissionError("some other Redis, some other time", status_code="NOPERM")
-    assert type(mapped(ours(error))) is RedisUnavailable
+    assert type(mapped(translate(error))) is RedisUnavailable

@@ -277,7 +277,7 @@ def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
     """Each says a number as its progress, and logs it."""
     news = [(delivery, next(world.numbers)) for delivery in deliveries]
     notes = [Note(each.id, each.fence, b"%d" % number, number, [b"%d" % number]) for each, number in news]
-    accepted = world.call(world.line.broker.tell(notes))
+    accepted = world.call(world.line.broker.write_notes(notes))
     expected = world.model.tell([(each.id, each.fence, number) for each, number in news])
     if not any(accepted):
         world.nothing_changed()

@@ -25,7 +25,7 @@ def declare(world: World, pick: Pick) -> None:
     """An application starts and says which schedules it has."""
     wanted = definitions(pick)
     found = world.call(world.schedules.register("code", 1, wanted))
-    answers(found.heard, True)
+    answers(found.accepted, True)
     model_schedules.declare(world.model, wanted, world.now)
 
 

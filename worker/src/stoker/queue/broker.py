@@ -1,4 +1,4 @@
-"""The transitions of a queue: one method each, one script each. Clients and workers change Redis through it alone."""
+"""The transitions of one partition: one method and one script each. Reads and repairs are in `reads/`, schedules in `schedules`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from stoker.manifest import Lease, RateLimit, Retention
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
-from stoker.queue.progress import Note, tell
+from stoker.queue.progress import Note, write_notes
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often
 from stoker.queue.records import Answer, Delivery, Pulse, Receipt, Turn
 from stoker.queue.scripts import Argument, ScriptCall, chunks
@@ -32,7 +32,7 @@ _ADMITTED = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
 
 
 class Broker:
-    """The transitions of one queue. All methods raise RedisUnavailable or RedisRefused."""
+    """The transitions of one partition. All methods raise RedisUnavailable or RedisRefused."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Broker:
         self._nothing_ended = settle_call(keys, [], 0)
 
     async def register(self) -> None:
-        """Make this place of a queue known to those who list queues."""
+        """Add this partition to the catalogue of its namespace."""
         await ask(self._redis, "SADD", catalogue(self.keys.namespace), self.keys.queue)
 
     async def enqueue(self, admissions: Sequence[Admission], durability: Durability = Durability.MEMORY) -> list[Answer]:
@@ -72,9 +72,9 @@ class Broker:
         return [_answer(admission.message, reply) for admission, reply in zip(admissions, replies, strict=True)]
 
     async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
-        """Settle what has ended and take up to `room` new tasks, in one round trip.
+        """Settle ended deliveries and fetch up to `room` tasks, in one round trip.
 
-        `holds_suspect`: the worker keeps a task that was lost before, beyond these settlements, and gets no other.
+        `holds_suspect`: the worker still holds a task that was lost before, and gets no second one.
         """
         nonce = _nonce()
         parts = list(portions(settlements))
@@ -92,10 +92,10 @@ class Broker:
         return _fetched(replies[-1], worker, nonce, refused, relay=relay)
 
     async def wait_and_take(self, room: int, worker: str, timeout: float, *, holds_suspect: bool = False) -> Turn | None:
-        """`wait_for_work`, and in the same round trip take up to `room` tasks, as `turn` does.
+        """Wait for work and fetch up to `room` tasks in the same round trip.
 
-        None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes; where Redis
-        does not know the script yet; after `rest`; and after a silence that was longer than the lease.
+        None when `turn` has to fetch them: in a cluster, whose client cannot send both in one round trip; when Redis has not cached
+        the script; after `rest`; and when the last heartbeat is older than the lease.
         """
         if self._redis.follows_slots:
             await self.wait_for_work(timeout)
@@ -106,43 +106,43 @@ class Broker:
         return None if reply is None else _fetched(reply, worker, nonce, [])
 
     async def rest(self, worker: str) -> None:
-        """This worker takes no more, whatever it has sent behind a wait for work."""
+        """Make fetches that this worker sent behind a wait for work return nothing."""
         await scripts.run(self._redis, ScriptCall("rest", self.keys, [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
-        """Block until something may be ready. Returns False after `timeout` seconds."""
+        """Block until a task may be ready. Returns False after `timeout` seconds."""
         return await ask_alone(self._redis, self.keys.wake, "BLPOP", self.keys.wake, timeout, blocks=timeout) is not None
 
     def heartbeat_call(self, worker: str, info: bytes, held: Mapping[str, str]) -> ScriptCall:
-        """The call that renews `held` (fence -> id). Run by the heartbeat's own thread; see `pulse`."""
+        """The call that renews the leases in `held` (fence -> id), for the heartbeat's thread. `pulse` reads its reply."""
         pairs = [part for pair in held.items() for part in pair]
         return ScriptCall("heartbeat", self.keys, [worker, info, to_ms(self._lease.duration), *pairs])
 
-    async def tell(self, notes: Sequence[Note]) -> list[bool]:
-        """What running tasks say of themselves. False where a delivery has lost its lease."""
-        return await tell(self._redis, self.keys, notes)
+    async def write_notes(self, notes: Sequence[Note]) -> list[bool]:
+        """Write progress and log lines. False where a delivery has lost its lease."""
+        return await write_notes(self._redis, self.keys, notes)
 
     async def pass_on(self) -> None:
-        """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
+        """Wake another worker if a task is ready: this one may have taken the wake token, and will not fetch."""
         await scripts.run(self._redis, ScriptCall("pass_on", self.keys, []))
 
     async def leave(self, worker: str) -> None:
-        """A worker that is done is forgotten at once, not after its lease."""
+        """Forget a worker that has exited, instead of waiting for its lease to expire."""
         await scripts.run(self._redis, ScriptCall("leave", self.keys, [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
-        """Move due tasks to the ready line. Returns how many, and seconds until the next is due."""
+        """Make due tasks ready. Returns how many, and seconds until the next is due (None: none is scheduled)."""
         [(moved, due, now)] = await scripts.run(self._redis, ScriptCall("promote", self.keys, [limit]))
         return moved, max(0, due - now) / 1000 if due >= 0 else None
 
     async def reap(self) -> Reaped:
-        """Give back what workers held that have been silent for longer than their lease."""
+        """Give back tasks whose lease has expired."""
         arguments: list[Argument] = [REAPED_AT_ONCE, self._lease.max_lost, lost_too_often(self._lease.max_lost)]
         [reply] = await scripts.run(self._redis, ScriptCall("reap", self.keys, arguments))
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
-        """Forget ended tasks past their retention. Returns how many finished (or cancelled) and dead ones went."""
+        """Delete ended tasks past their retention. Returns how many succeeded or cancelled tasks, and how many dead ones."""
         keep = self._retention
         bounds = [to_ms(keep.succeeded.age), keep.succeeded.count, to_ms(keep.dead.age), keep.dead.count]
         call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *bounds])
@@ -168,7 +168,7 @@ class Broker:
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
-    """Read the answer to a heartbeat."""
+    """Decode the reply to a heartbeat."""
     paused, lost, cancelled = reply
     return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled])
 
@@ -220,5 +220,5 @@ def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce:
 
 
 def _nonce() -> str:
-    """What makes fences differ that a failover has counted twice."""
+    """Makes fences unique: after a failover the counter may give a number twice."""
     return os.urandom(4).hex()

@@ -1,4 +1,4 @@
-"""Whether a Redis can be trusted with tasks, and a queue be understood. Asked once, before the first task is taken or served."""
+"""Checks before first use: is this Redis safe for tasks, and does this version know the queue's layout?"""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -6,7 +6,7 @@ from contextlib import suppress
 from stoker.errors import RedisFull, RedisRefused
 from stoker.queue.keys import LAYOUT, Keys
 from stoker.redis.client import RedisClient, ask, ask_everywhere
-from stoker.redis.replies import told
+from stoker.redis.replies import parse_info
 from stoker.version import VERSION
 
 OLDEST = (6, 2)
@@ -14,19 +14,19 @@ Info = Mapping[str, object]
 
 
 async def check_server(redis: RedisClient) -> None:
-    """Raises RedisRefused for a server that would lose tasks or cannot run the scripts, RedisUnavailable for one that is away.
+    """Raises RedisRefused for a server that may lose tasks or cannot run the scripts. Checks every master of a cluster.
 
-    INFO answers everything, also where CONFIG is forbidden. Of a cluster every master is asked.
+    Uses INFO alone, since managed services forbid CONFIG.
     """
     for info in await ask_everywhere(redis, "INFO"):
-        if wrong := complaint(told(info), cluster=redis.follows_slots):
+        if wrong := complaint(parse_info(info), cluster=redis.follows_slots):
             raise RedisRefused(wrong)
 
 
 async def check_layout(redis: RedisClient, keys: Keys) -> None:
-    """Raises RedisRefused for a queue that a newer version has laid out in a way that this one would damage.
+    """Raises RedisRefused for a queue with a newer layout, which this version would damage.
 
-    A queue without a number gets this version's. A full server keeps its queues unnumbered until it has room.
+    A queue without a layout number gets this version's, unless Redis is full: then a later call writes it.
     """
     found = await ask(redis, "HGET", keys.meta, "layout")
     if found is None:
@@ -34,13 +34,13 @@ async def check_layout(redis: RedisClient, keys: Keys) -> None:
             await ask(redis, "HSETNX", keys.meta, "layout", LAYOUT)
     elif int(found) > LAYOUT:
         raise RedisRefused(
-            f"queue {keys.queue} was laid out by a newer version of Stoker (layout {int(found)}); "
+            f"queue {keys.queue} was written by a newer version of Stoker (layout {int(found)}); "
             f"this is {VERSION}, which knows layout {LAYOUT}: upgrade this program, see docs/reference/wire-format.md"
         )
 
 
 def complaint(info: Info, *, cluster: bool) -> str | None:
-    """What is wrong with a server that says this of itself, and what mends it; None for a good one."""
+    """What is wrong with a server, from its INFO, and what to do; None if nothing is."""
     mode = info.get("redis_mode", info.get("server_mode", "standalone"))
     version = str(info.get("redis_version", ""))
     policy = info.get("maxmemory_policy", "noeviction")
@@ -52,8 +52,8 @@ def complaint(info: Info, *, cluster: bool) -> str | None:
         return f"Redis {version} is too old: Stoker needs Redis 6.2 or newer, or any Valkey"
     if policy != "noeviction":
         return (
-            f"Redis may throw tasks away when its memory is full (maxmemory-policy is {policy}): "
-            "CONFIG SET maxmemory-policy noeviction, and write the same into its configuration file, chart or parameter group"
+            f"Redis may evict tasks when its memory is full (maxmemory-policy is {policy}): "
+            "CONFIG SET maxmemory-policy noeviction, and set it in the configuration file, chart or parameter group too"
         )
     return None
 

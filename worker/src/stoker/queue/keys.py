@@ -1,14 +1,17 @@
-"""The names of every Redis key of a queue. All share one hash tag, so a queue lives in one cluster slot."""
+"""The names of all Redis keys. Those of one partition share a hash tag, so a script's keys lie in one cluster slot."""
 
 from dataclasses import dataclass
 
 LAYOUT = 1
-"""What the keys below hold, as one number. It grows only with a change that older versions would damage."""
+"""Version of the layout of the keys below. Raised only by a change that older versions would damage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one place of a queue (see rules/partitions.py). The comment says the type and what a member or field holds."""
+    """The keys of one partition of a queue (rules/partitions.py). Comments: type, then member -> score or field -> value.
+
+    Scripts name these attributes in their headers, and see the keys under the same names.
+    """
 
     namespace: str
     queue: str
@@ -18,11 +21,11 @@ class Keys:
         return f"{{{self.namespace}:{self.queue}}}"
 
     @property
-    def ready(self) -> str:  # ZSET id -> place in line: priority level, then arrival
+    def ready(self) -> str:  # ZSET id -> rank: priority level, then arrival
         return f"{self._base}:ready"
 
     @property
-    def suspects(self) -> str:  # ZSET id -> place in line, of ready tasks that were lost with a worker before
+    def suspects(self) -> str:  # ZSET id -> rank, of ready tasks that were lost with a worker before
         return f"{self._base}:suspects"
 
     @property
@@ -50,7 +53,7 @@ class Keys:
         return f"{self._base}:tasks"
 
     @property
-    def owners(self) -> str:  # HASH id -> fence, a blank, the place in line it was taken from
+    def owners(self) -> str:  # HASH id -> fence, a blank, the rank it was fetched at
         return f"{self._base}:owners"
 
     @property
@@ -70,7 +73,7 @@ class Keys:
         return f"{self._base}:errors"
 
     @property
-    def cancels(self) -> str:  # HASH id -> when its cancellation was asked for, ms, while it runs
+    def cancels(self) -> str:  # HASH id of a running task -> when its cancellation was requested, ms
         return f"{self._base}:cancels"
 
     @property
@@ -78,31 +81,31 @@ class Keys:
         return f"{self._base}:results"
 
     @property
-    def uniques(self) -> str:  # HASH digest of a kind of task -> until when it is claimed, ms, a blank, the id that claims it
+    def uniques(self) -> str:  # HASH digest of a uniqueness key -> end of the claim, ms, a blank, the id that holds it
         return f"{self._base}:uniques"
 
     @property
-    def claims(self) -> str:  # HASH id -> s (until it has started) or d (until it is done), a blank, the digest it claims
+    def claims(self) -> str:  # HASH id -> s (claimed until started) or d (until done), a blank, the digest
         return f"{self._base}:claims"
 
     @property
-    def limits(self) -> str:  # HASH id -> how many with its concurrency key may run at a time, a blank, the key
+    def limits(self) -> str:  # HASH id -> most running tasks of its concurrency key, a blank, the key
         return f"{self._base}:limits"
 
     @property
-    def running_by(self) -> str:  # ZSET of concurrency key US id, of running tasks that have one
+    def running_by(self) -> str:  # ZSET concurrency key US id, of running tasks
         return f"{self._base}:running_by"
 
     @property
-    def parked(self) -> str:  # ZSET id -> place in line, of ready tasks whose concurrency key has no room
+    def parked(self) -> str:  # ZSET id -> rank, of ready tasks whose concurrency key is full
         return f"{self._base}:parked"
 
     @property
-    def parked_by(self) -> str:  # ZSET of concurrency key US place US id, of parked tasks: each key's own line
+    def parked_by(self) -> str:  # ZSET concurrency key US rank US id, of parked tasks
         return f"{self._base}:parked_by"
 
     @property
-    def members(self) -> str:  # HASH id -> its place in a group: the join's queue, a blank, the join's id, a blank, its number
+    def members(self) -> str:  # HASH id of a group's member -> home queue of the join, a blank, id of the join, a blank, its number
         return f"{self._base}:members"
 
     @property
@@ -112,7 +115,7 @@ class Keys:
     @property
     def waiting(
         self,
-    ) -> str:  # HASH id of a join -> members missing, bytes of results so far, the most of them, members
+    ) -> str:  # HASH id of a join -> members missing, bytes of results, most bytes, members
         return f"{self._base}:waiting"
 
     @property
@@ -120,31 +123,31 @@ class Keys:
         return f"{self._base}:arrivals"
 
     @property
-    def outbox(self) -> str:  # STREAM of what follows in other queues, or in several steps, until a worker has relayed it
+    def outbox(self) -> str:  # STREAM of what follows in other partitions, or in several steps, until a worker has relayed it
         return f"{self._base}:outbox"
 
     @property
-    def relayed(self) -> str:  # ZSET key of a relayed item -> until when it is remembered, ms
+    def relayed(self) -> str:  # ZSET key of a relayed effect -> until when it is remembered, ms
         return f"{self._base}:relayed"
 
     @property
-    def history(self) -> str:  # HASH id -> its last failures in short (JSON), a line each, newest last
+    def history(self) -> str:  # HASH id -> its last failures, shortened (JSON lines), newest last
         return f"{self._base}:history"
 
     @property
-    def progress(self) -> str:  # HASH id -> fence, a blank, how far the delivery has come (JSON)
+    def progress(self) -> str:  # HASH id -> fence, a blank, progress of the delivery (JSON)
         return f"{self._base}:progress"
 
     @property
-    def logs(self) -> str:  # HASH id -> the last lines that it logged
+    def logs(self) -> str:  # HASH id -> its last log lines
         return f"{self._base}:logs"
 
     @property
-    def events(self) -> str:  # STREAM of what happens to tasks, while somebody watches
+    def events(self) -> str:  # STREAM of what happens to tasks, written while it is watched
         return f"{self._base}:events"
 
     @property
-    def schedules(self) -> str:  # HASH of "column name" for each schedule, and "source ..." for who declares them
+    def schedules(self) -> str:  # HASH "column name" of each schedule, and "source name" of each source that declares schedules
         return f"{self._base}:schedules"
 
     @property
@@ -152,23 +155,23 @@ class Keys:
         return f"{self._base}:upcoming"
 
     @property
-    def runs(self) -> str:  # HASH name of a schedule -> id of its last run, until somebody has noted how it ended
+    def runs(self) -> str:  # HASH name of a schedule -> id of its last run, until its end is recorded
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH: paused, fence counter, logical clock, last arrival, layout, until when there is an audience
+    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit
         return f"{self._base}:meta"
 
     @property
-    def stats(self) -> str:  # HASH of monotonic counters and the completion rate
+    def stats(self) -> str:  # HASH monotonic counters, and the completion rate
         return f"{self._base}:stats"
 
     @property
-    def workers(self) -> str:  # HASH worker -> what it says of itself (JSON)
+    def workers(self) -> str:  # HASH worker -> its report (JSON)
         return f"{self._base}:workers"
 
     @property
-    def beats(self) -> str:  # ZSET worker -> when it counts as gone, ms
+    def beats(self) -> str:  # ZSET worker -> when it counts as dead, ms
         return f"{self._base}:beats"
 
     @property
@@ -176,15 +179,15 @@ class Keys:
         return f"{self._base}:wake"
 
     @property
-    def inbox(self) -> str:  # STREAM of tasks that other programs XADD: task, payload, id, priority, delay
+    def inbox(self) -> str:  # STREAM of tasks that other programs XADD; fields: see rules/inbox_entry.py
         return f"{self._base}:inbox"
 
 
 def catalogue(namespace: str) -> str:
-    """SET of the names of all queues ever used in a namespace. Outside every queue's slot."""
+    """SET of the names of all partitions ever used in a namespace. Not in a partition's slot."""
     return f"{{{namespace}}}:queues"
 
 
 def partition_counts(namespace: str) -> str:
-    """HASH queue -> how many partitions it has; absent = 1. In the slot of the catalogue."""
+    """HASH queue -> number of its partitions; absent = 1. In the slot of the catalogue."""
     return f"{{{namespace}}}:partitions"

@@ -1,4 +1,4 @@
-"""What running tasks tell of themselves, on its way into Redis."""
+"""Progress and log lines of running tasks, written to Redis."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from stoker.queue.scripts import Argument, ScriptCall
 from stoker.redis.client import RedisClient
 
 MOST_LINES, MOST_BYTES = 50, 8192
-"""Of a task's log, all its attempts together, the last of these are kept."""
-TOLD_AT_ONCE = 20
+"""The end of a task's log that is kept, over all its attempts."""
+NOTES_AT_ONCE = 20
 
 
 class Note(NamedTuple):
-    """News of one delivery: how far it is (JSON; empty: no news), and new lines of its log (JSON), numbered from `first` on."""
+    """Progress of one delivery (JSON; empty: unchanged), and its new log lines (JSON), numbered from `first`."""
 
     id: str
     fence: str
@@ -23,12 +23,12 @@ class Note(NamedTuple):
     lines: Sequence[bytes]
 
 
-async def tell(redis: RedisClient, keys: Keys, notes: Sequence[Note]) -> list[bool]:
-    """True for each that was kept; False where its delivery has lost its lease. Telling the same twice does no harm."""
+async def write_notes(redis: RedisClient, keys: Keys, notes: Sequence[Note]) -> list[bool]:
+    """True for each note that was kept, False where the delivery has lost its lease. Idempotent."""
     accepted: list[bool] = []
-    for at in range(0, len(notes), TOLD_AT_ONCE):
+    for at in range(0, len(notes), NOTES_AT_ONCE):
         arguments: list[Argument] = [MOST_LINES, MOST_BYTES]
-        for note in notes[at : at + TOLD_AT_ONCE]:
+        for note in notes[at : at + NOTES_AT_ONCE]:
             arguments += (note.id, note.fence, note.progress, note.first, len(note.lines), *note.lines)
         [reply] = await scripts.run(redis, ScriptCall("progress", keys, arguments))
         accepted += [bool(flag) for flag in reply]

@@ -1,6 +1,4 @@
-"""Take back what dead workers held: what the reaper, which comes when leases have ended (`Broker.reap`), has in common with
-whoever saw a worker end and does not wait for that.
-"""
+"""Take tasks back from dead workers: `reap_host` at once, for a host known to have ended; `Broker.reap` when leases expire."""
 
 from typing import NamedTuple
 
@@ -18,7 +16,7 @@ REAPED_AT_ONCE = 100
 
 
 class Reaped(NamedTuple):
-    """What was taken back from the dead."""
+    """Tasks given back, tasks buried, and workers forgotten."""
 
     given_back: int
     buried: int
@@ -26,7 +24,7 @@ class Reaped(NamedTuple):
 
 
 async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) -> Reaped:
-    """What the processes of a pod (or machine) held goes back into line, each delivery counted as lost, and they are forgotten."""
+    """Give back what the worker processes of a pod or machine held, each delivery counted as lost, and forget these workers."""
     names = [name.decode() for name in await ask(redis, "HKEYS", keys.workers)]
     gone = [name for name in names if runs_on(name, host)]
     held: list[tuple[bytes, str]] = []
@@ -44,12 +42,12 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
 
 
 def added(a: Reaped, b: Reaped) -> Reaped:
-    """Both together."""
+    """The sum of both. Workers are counted once: they appear in every partition."""
     return Reaped(a.given_back + b.given_back, a.buried + b.buried, max(a.forgotten, b.forgotten))
 
 
 def lost_too_often(max_lost: int) -> bytes:
-    """The failure of a task that was lost `max_lost` times."""
+    """The failure of a task buried after `max_lost` losses."""
     return msgspec.json.encode(
         Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it; it may be what kills them")
     )

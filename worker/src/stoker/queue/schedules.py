@@ -1,7 +1,7 @@
-"""The schedules of one queue: who declares them, when they are due, and starting their runs.
+"""Schedules (cron) of one queue: declaring them, starting due runs, pausing.
 
-There is no scheduler process. Every worker looks, and the operator; whoever finds a run due computes the next moment and hands both
-to one script, which starts the run and lets the schedule wait for the next only where nobody was faster.
+There is no scheduler process. Every worker looks for due runs, and so does the operator. The one that finds a due run computes the
+next moment and passes both to one script, which starts the run and advances the schedule unless another process was faster.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ from stoker.rules.schedule import Definition, Overlap, Passing, Planned, first, 
 
 DUE_AT_ONCE = 50
 MOST = 200
-"""Schedules that one source may declare."""
+"""The most schedules that one source may declare for a queue."""
 HOLD = 60.0
-"""Seconds for which a list is held against older ones, unless somebody renews it."""
+"""Seconds for which a declared list stands against lower versions; declaring it again renews this."""
 TASKQUEUE = "taskqueue"
-"""The source that rules: what a TaskQueue lists wins over code that lists the same name."""
+"""The source with precedence: a TaskQueue's schedule replaces one of the same name declared in code."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Definition)
 
 
 class ScheduleStatus(msgspec.Struct, frozen=True):
-    """One schedule; no `definition` where a newer version of Stoker has written it. Times in epoch ms.
+    """One schedule. Times in epoch ms. `definition` is None when a newer version of Stoker has written it.
 
-    `next_run` is when its next run is due, None while it is suspended or paused. `last_run` is the id of its last run, whose
-    `last_state` is "running" (or waiting) until it was seen to end. `skipped` moments passed because the run before them had not
-    ended, `missed` ones because nobody was there to start them.
+    `next_run` is when the next run is due, None while suspended or paused. `last_run` is the id of the last run; `last_state` is
+    "running" until its end was recorded. `skipped` counts moments at which the previous run had not ended, `missed` those at
+    which no process was there to start the run.
     """
 
     name: str
@@ -55,10 +55,7 @@ class ScheduleStatus(msgspec.Struct, frozen=True):
 
 
 class Look(NamedTuple):
-    """What a look has brought: the runs that it started, how many schedules it moved on, in how many seconds the next is due.
-
-    `next_in` None: no schedule waits.
-    """
+    """Runs started, schedules advanced, and seconds until the next run is due (None: no schedule waits for one)."""
 
     started: list[str]
     moved: int
@@ -66,9 +63,9 @@ class Look(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """Whether a source was heard, and which of its names belong to another source."""
+    """`accepted` is False when a higher version of the source stands. `taken` are names that belong to another source."""
 
-    heard: bool
+    accepted: bool
     taken: list[str]
 
 
@@ -81,15 +78,14 @@ class Schedules:
         self._clock = clock
 
     async def now(self) -> int:
-        """The queue's own time, ms."""
+        """The queue's clock, epoch ms."""
         return int((await self._timetable(0))[0])
 
     async def register(self, source: str, version: int, definitions: Sequence[Definition], hold: float = HOLD) -> Registered:
-        """Make these all the schedules of a source. The highest version of those who speak for it now is heard, and a list is held
-        against lower versions for `hold` seconds.
+        """Declare all schedules of a source; those it no longer lists are removed.
 
-        A schedule whose times have not changed goes on waiting for the moment that it waited for. Raises Invalid for more than
-        MOST of them.
+        Processes of several versions may declare a source during a rollout: the highest version wins, and stands against lower
+        ones for `hold` seconds. A schedule whose timing has not changed keeps its next moment. Raises Invalid for more than MOST.
         """
         if len(definitions) > MOST:
             raise Invalid(f"{source} declares {len(definitions)} schedules for one queue, at most {MOST} are allowed")
@@ -100,18 +96,18 @@ class Schedules:
         for definition, text in zip(definitions, texts, strict=True):
             planned = _first(definition, now)
             fields += [definition.name, text, _timing(definition), planned.moment, planned.due]
-        [[heard, *taken]] = await scripts.run(self._redis, ScriptCall("schedules", self._keys, fields))
-        return Registered(bool(heard), [name.decode() for name in taken])
+        [[accepted, *taken]] = await scripts.run(self._redis, ScriptCall("schedules", self._keys, fields))
+        return Registered(bool(accepted), [name.decode() for name in taken])
 
     async def look(self) -> Look:
-        """Start what is due, and say when the next run is."""
+        """Start due runs."""
         now, next_due, *due = await self._timetable(DUE_AT_ONCE)
         entries: list[Argument] = []
         ids: list[str] = []
         for name, text, moment in zip(due[::3], due[1::3], due[2::3], strict=True):
             definition = read_definition(text)
             if definition is None or not moment.isdigit():
-                continue  # damage, which the doctor knows, or one for newer workers
+                continue  # damage, which the doctor reports, or written by a newer version
             passed = passing(definition, int(moment), now)
             ids.append(run_id(name.decode(), passed.run or int(moment)))
             entries += self._run(definition, text, int(moment), passed, ids[-1])
@@ -121,7 +117,7 @@ class Schedules:
         return Look(started, moved, max(0, next_due - now) / 1000 if next_due >= 0 else None)
 
     async def run_now(self, name: str) -> str:
-        """Start a run beside what the schedule waits for. Returns its id. Raises NotFound."""
+        """Start a run now, without changing the schedule's next moment. Returns its id. Raises NotFound."""
         text, definition = await self._definition(name)
         now = await self.now()
         task_id = f"{run_id(name, now)}-{os.urandom(3).hex()}"
@@ -132,16 +128,16 @@ class Schedules:
         return task_id
 
     async def pause(self, name: str) -> bool:
-        """Let no run start until it is resumed. Returns whether that is news. Raises NotFound."""
+        """Start no runs until it is resumed. Returns False if it was paused already. Raises NotFound."""
         return await self._set(name, "pause", Planned(0, -1))
 
     async def resume(self, name: str) -> bool:
-        """Let it wait for its next moment from now on. Returns whether that is news. Raises NotFound."""
+        """Wait for the next moment after now. Returns False if it was not paused. Raises NotFound."""
         _, definition = await self._definition(name)
         return await self._set(name, "resume", _first(definition, await self.now()))
 
     async def remove(self, name: str) -> None:
-        """Forget it. Where its source still lists it, it comes back. Raises NotFound."""
+        """Delete a schedule. It comes back if its source still declares it. Raises NotFound."""
         await self._set(name, "remove", Planned(0, -1))
 
     async def all(self) -> list[ScheduleStatus]:
@@ -159,7 +155,7 @@ class Schedules:
         if text is None:
             raise self._unknown(name)
         if (definition := read_definition(text)) is None:
-            raise Invalid(f"schedule {name!r} was written by a newer version of Stoker: use that one")
+            raise Invalid(f"schedule {name!r} was written by a newer version of Stoker: upgrade this program")
         return text, definition
 
     async def _set(self, name: str, verb: str, planned: Planned) -> bool:
@@ -203,7 +199,7 @@ class Schedules:
 
 
 def read_definition(text: bytes) -> Definition | None:
-    """None for what this version, with its time zones, cannot read."""
+    """A definition; None if this version, or its time zone data, cannot read it."""
     try:
         return _decode.decode(text)
     except (msgspec.MsgspecError, ValueError, Invalid):
@@ -215,7 +211,7 @@ def _first(definition: Definition, now: int) -> Planned:
 
 
 def _timing(definition: Definition) -> str:
-    """What says when it runs: where this has changed it waits for another moment."""
+    """All that decides when it runs: if this changes, the next moment is computed again."""
     timing = definition.timing
     return f"{timing.cron} {timing.time_zone} {timing.jitter:g} {definition.suspend}"
 

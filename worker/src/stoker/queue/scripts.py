@@ -25,10 +25,10 @@ T = TypeVar("T")
 _FOLDER = Path(__file__).with_name("lua")
 
 REDIS_TIME = "redis.call('TIME')"
-"""Where scripts read the clock: one place, in the prelude."""
+"""How scripts read the clock; the prelude has it once."""
 _time = REDIS_TIME
 
-# What Redis 6.2 has for allow-oom: a script may go on where its first write was one that takes no memory.
+# The allow-oom of Redis 6.2: a script may go on when memory is full if its first write needs none.
 _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 
 
@@ -38,7 +38,7 @@ _DEFINITION = re.compile(r"^(?=local |function )", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
 PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_effects")
-"""What stands before every script, in this order."""
+"""The files of shared functions, in the order of their dependencies."""
 
 
 class Script(NamedTuple):
@@ -52,8 +52,8 @@ class Script(NamedTuple):
 class ScriptCall(NamedTuple):
     """One call of a script by name, on the keys of one partition of a queue.
 
-    `before` is a call that does nothing, of a script that is to be known wherever this one is: of two in one round trip, the
-    second must not run alone because the first one was forgotten.
+    `before` is a call without effect, of a script that goes before this one in a round trip. If the server has forgotten both
+    scripts, it is loaded first, so that this one never runs without the other.
     """
 
     script: str
@@ -62,12 +62,12 @@ class ScriptCall(NamedTuple):
     before: "ScriptCall | None" = None
 
     def by_hash(self, *, old: bool = False) -> Routed:
-        """The command that runs it where the server knows it."""
+        """EVALSHA, for a server that has the script."""
         names = key_names(self.script, self.keys)
         return Routed(names[0], ("EVALSHA", load(self.script, old=old).sha, len(names), *names, *self.arguments))
 
     def by_text(self, *, old: bool = False) -> Routed:
-        """The command that runs it anywhere."""
+        """EVAL, for any server."""
         names = key_names(self.script, self.keys)
         return Routed(names[0], ("EVAL", load(self.script, old=old).text, len(names), *names, *self.arguments))
 
@@ -113,9 +113,9 @@ def _words(lua: str) -> set[str]:
 
 
 def take_time_from(expression: str = REDIS_TIME) -> None:
-    """Let this process' scripts take {seconds, microseconds} from another Lua expression: `stoker.testing` moves the clock so.
+    """Make the scripts of this process read {seconds, microseconds} from another Lua expression, for the clock of `stoker.testing`.
 
-    Nothing else in them changes, and as other texts they have other hashes: what a server has learnt stays what it is.
+    Changed texts have other hashes, so scripts that a server has cached stay as they are.
     """
     global _time
     _time = expression
@@ -125,21 +125,21 @@ def take_time_from(expression: str = REDIS_TIME) -> None:
 async def run(redis: RedisClient, *calls: ScriptCall) -> list[Any]:
     """Run scripts in one round trip, in order, not as a transaction. Returns their replies.
 
-    One that the server does not know runs after the others, in a second round trip: no call may rely on an earlier one.
+    A script that the server has not cached runs after the others, in a second round trip: no call may depend on an earlier one.
     Raises RedisUnavailable or RedisRefused for the first that failed; those before it have taken effect.
     """
-    try:  # as errors_mapped() does, which costs as much as the rest of this
+    try:  # not errors_mapped(), which costs as much as the rest of this function
         replies = await redis.round_trip([call.by_hash(old=redis.old) for call in calls])
-        return await _heard(redis, calls, replies) if any(map(_failed, replies)) else replies
+        return await _load_missing(redis, calls, replies) if any(map(_failed, replies)) else replies
     except (ErrorReply, OSError) as error:
         raise mapped(error) from error
 
 
 async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: ScriptCall, blocks: float) -> Any | None:
-    """Run a script as soon as a command that blocks for so many seconds has ended, before anybody could hear of that.
+    """Run a script right after a command that blocks for up to `blocks` seconds, in the same round trip.
 
-    Returns its reply, None where the server does not know it. On a connection of its own: whoever is cancelled here leaves
-    nothing behind that runs later, unless it runs already.
+    Returns the script's reply, None if the server has not cached it. Uses its own connection: cancelling the call closes it, so
+    that the script does not run later.
     """
     with errors_mapped():
         fetch = call.by_hash(old=redis.old)
@@ -154,7 +154,7 @@ async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: S
 
 
 async def run_as_made(redis: RedisClient, calls: Iterable[ScriptCall]) -> list[Any]:
-    """The same for long calls, each of which sets out before the next is made."""
+    """As `run`, for long calls: each is sent before the next is built."""
     made = []
 
     def commands() -> Iterator[Routed]:
@@ -163,24 +163,24 @@ async def run_as_made(redis: RedisClient, calls: Iterable[ScriptCall]) -> list[A
             yield call.by_hash(old=redis.old)
 
     with errors_mapped():
-        return await _heard(redis, made, await redis.stream(commands()))
+        return await _load_missing(redis, made, await redis.stream(commands()))
 
 
-async def _heard(redis: RedisClient, calls: Sequence[ScriptCall], replies: list[Any]) -> list[Any]:
-    """The replies, once all calls have run."""
+async def _load_missing(redis: RedisClient, calls: Sequence[ScriptCall], replies: list[Any]) -> list[Any]:
+    """The replies, after running those calls whose script the server had not cached."""
     for at, reply in enumerate(replies):
         if code(reply) == "NOSCRIPT":
-            replies[at] = await _teach(redis, calls[at])
+            replies[at] = await _run_by_text(redis, calls[at])
         elif isinstance(reply, Exception):
             raise mapped(reply) from reply
     return replies
 
 
 async def run_and_ask(redis: RedisClient, calls: Sequence[ScriptCall], question: tuple[Argument, ...]) -> tuple[list[Any], Any]:
-    """Run scripts that do no harm when run twice, then a command about them (WAIT, WAITAOF) on the same connection.
+    """Run idempotent scripts, then a command about their writes (WAIT, WAITAOF) on the same connection.
 
-    Returns their replies and its answer, which may be an error. Where the server does not know a script, all are sent again by
-    their texts, with the question: it is about the writes of its own connection, and knows nothing of those of another.
+    Returns the scripts' replies and the command's, which may be an error. If the server has not cached a script, all are sent
+    again by their texts with the command, which covers only the writes of its own connection.
     """
     with errors_mapped():
         *replies, answer = await _asked(redis, [call.by_hash(old=redis.old) for call in calls], question)
@@ -210,14 +210,14 @@ def _not_run(reply: Any) -> bool:
 
 
 def _unreadable(reply: Any) -> bool:
-    """Whether the server cannot read a script's `#!lua` line."""
+    """Whether the server is too old for a script's `#!lua` line."""
     return isinstance(reply, ErrorReply) and "unexpected symbol near '#'" in str(reply)
 
 
-async def _teach(redis: RedisClient, call: ScriptCall) -> Any:
-    """Run a script that the server does not know yet, by its text."""
+async def _run_by_text(redis: RedisClient, call: ScriptCall) -> Any:
+    """Run a script by its text, which also caches it in the server."""
     if call.before:
-        await _teach(redis, call.before)
+        await _run_by_text(redis, call.before)
     [reply] = await redis.round_trip([call.by_text(old=redis.old)])
     if _unreadable(reply):
         redis.old = True
@@ -228,7 +228,7 @@ async def _teach(redis: RedisClient, call: ScriptCall) -> Any:
 
 
 def run_blocking(redis: ThreadClient, call: ScriptCall) -> Any:
-    """The same for a thread of its own. Once more where Redis did not answer: the connection may have been old."""
+    """Run one script on a ThreadClient. Retries once: the connection may have been closed while idle."""
     try:
         [reply] = redis.run(lambda client: run(client, call))
     except RedisUnavailable:
@@ -237,6 +237,6 @@ def run_blocking(redis: ThreadClient, call: ScriptCall) -> Any:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in runs of at most `size`."""
+    """Slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,6 +1,6 @@
-"""The schedules of TaskQueues, kept by whoever has the manifests: the operator and `stoker up`.
+"""Timekeeper: declares the schedules of one TaskQueue manifest and starts due runs, in the operator and `stoker up`.
 
-They declare what a manifest lists, and start what is due, so that the first run needs no worker to be there before it.
+So the first run of a schedule does not depend on a running worker, and can scale a queue up from zero.
 """
 
 import time
@@ -14,7 +14,7 @@ RENEW_AFTER = HOLD / 4
 
 
 class Timekeeper:
-    """For one TaskQueue. Belongs to one event loop; `monotonic` is in seconds."""
+    """For one TaskQueue. Belongs to one event loop. `monotonic` returns seconds."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -23,7 +23,7 @@ class Timekeeper:
         self._version = 0
 
     async def keep(self, schedules: Schedules, definitions: Sequence[Definition], version: int, stats: QueueStats | None) -> None:
-        """Declare these, where they are news or it is time to say so again, and start what the reading says is due.
+        """Declare these schedules if they have changed or the declaration is due for renewal; start runs that `stats` shows as due.
 
         Raises RedisUnavailable or RedisRefused.
         """
@@ -35,7 +35,7 @@ class Timekeeper:
             await schedules.look()
 
     async def forget(self, schedules: Schedules) -> None:
-        """The TaskQueue is gone, and with it what it listed. Raises RedisUnavailable or RedisRefused."""
+        """Remove the schedules of a deleted TaskQueue. Raises RedisUnavailable or RedisRefused."""
         if self._declared:
-            await schedules.register(TASKQUEUE, self._version, [], hold=0)  # the next one of its name counts from 1
+            await schedules.register(TASKQUEUE, self._version, [], hold=0)  # a new TaskQueue of this name starts at version 1
             self._declared = []

@@ -1,1 +1,1 @@
-"""How we speak to Redis: one server, sentinels or a cluster. Knows no task and no queue."""
+"""Redis clients for one server, Sentinel and Cluster. Knows nothing of tasks and queues."""

@@ -1,6 +1,6 @@
-"""What a client of Redis can do, whichever kind of Redis it is for: `Server` and `Cluster` do.
+"""RedisClient, the interface of `SingleServer` and `Cluster`, and the functions that send single commands through it.
 
-Scripts go by `scripts`; single commands by `ask`, `scan` and `everywhere` here.
+Scripts go through `queue/scripts.py`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
@@ -11,53 +11,53 @@ from stoker.redis.wire import Command
 
 
 class Routed(NamedTuple):
-    """A command, and the key whose slot says which node of a cluster is to run it."""
+    """A command, and the key whose slot selects the node of a cluster."""
 
     key: str
     command: Command
 
 
 class RedisClient(Protocol):
-    """Belongs to one event loop. Nothing is sent until the first call.
+    """Belongs to one event loop. Connects on its first call.
 
-    Errors of single commands are returned in place of their replies, as ErrorReply; OSError is raised where Redis does not answer.
+    An error of a single command is returned as its reply, an ErrorReply; OSError is raised when Redis does not answer.
     """
 
     follows_slots: ClassVar[bool]
-    """Whether it is for a Redis Cluster."""
+    """True for a Redis Cluster."""
     old: bool
-    """Whether its server is Redis 6.2, as scripts have found out: it cannot read their `#!lua` lines."""
+    """True once a script has found a server older than Redis 7, which cannot read `#!lua` lines."""
 
     def round_trip(self, commands: Sequence[Routed]) -> Awaitable[list[Any]]:
-        """Run commands, in order within a slot, in one round trip to each server, beside those of others.
+        """Run commands, in order within a slot, in one round trip to each server. Other callers share the connection.
 
-        To be awaited at once. What it raises may come from the call itself.
+        Await it at once. It may raise before it is awaited.
         """
         ...
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:
-        """The same for long commands: each leaves before the next is made, so that Redis works while we do."""
+        """As `round_trip`, for long commands: each is sent before the next is built, so Redis works meanwhile."""
         ...
 
     async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
-        """Run commands of one slot, that do no harm when run twice, on a connection that nobody else uses meanwhile.
+        """Run idempotent commands of one slot on a connection that is not shared.
 
-        For what blocks, for so many seconds, or is about its own connection. Whoever is cancelled here is cancelled in
-        Redis, too. Raises RedisUnavailable where all connections are in use for too long.
+        For commands that block, for `blocks` seconds, or that concern their connection (WAIT). Cancelling the call closes the
+        connection, which also ends the command. Raises RedisUnavailable when no connection becomes free in time.
         """
         ...
 
     async def everywhere(self, *command: Any) -> list[Any]:
-        """Run a command without a key on every server that holds tasks."""
+        """Run a command without a key on every master."""
         ...
 
     async def aclose(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         ...
 
 
 async def ask(redis: RedisClient, *command: Any) -> Any:
-    """The reply to a command whose second word is its key. Raises RedisUnavailable or RedisRefused."""
+    """Run a command whose second word is its key. Raises RedisUnavailable or RedisRefused."""
     with errors_mapped():
         [reply] = await redis.round_trip([Routed(command[1], command)])
     if isinstance(reply, Exception):
@@ -66,7 +66,7 @@ async def ask(redis: RedisClient, *command: Any) -> Any:
 
 
 async def ask_alone(redis: RedisClient, key: str, *command: Any, blocks: float) -> Any:
-    """The same for a command that blocks, for so many seconds at most."""
+    """As `ask`, for a command that blocks for at most `blocks` seconds."""
     with errors_mapped():
         [reply] = await redis.alone([Routed(key, command)], blocks=blocks)
     if isinstance(reply, Exception):
@@ -75,7 +75,7 @@ async def ask_alone(redis: RedisClient, key: str, *command: Any, blocks: float) 
 
 
 async def ask_everywhere(redis: RedisClient, *command: Any) -> list[Any]:
-    """The replies of all servers. Raises RedisUnavailable or RedisRefused."""
+    """Run a command on every master and return their replies. Raises RedisUnavailable or RedisRefused."""
     with errors_mapped():
         replies = await redis.everywhere(*command)
     for reply in replies:
@@ -85,7 +85,7 @@ async def ask_everywhere(redis: RedisClient, *command: Any) -> list[Any]:
 
 
 async def scan(redis: RedisClient, command: str, key: str, count: int) -> AsyncIterator[tuple[bytes, bytes]]:
-    """All pairs of a hash (HSCAN) or a sorted set (ZSCAN), about `count` at a time; some may come twice."""
+    """All pairs of a hash (HSCAN) or a sorted set (ZSCAN), read about `count` at a time; a pair may come twice."""
     cursor = b"0"
     while True:
         cursor, flat = await ask(redis, command, key, cursor, "COUNT", count)

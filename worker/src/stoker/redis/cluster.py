@@ -1,6 +1,6 @@
-"""A Redis Cluster: redis-py's client knows its nodes and slots; batches follow their slot wherever it goes.
+"""A client for Redis Cluster. redis-py tracks nodes and slots; batching, MOVED and ASK are handled here.
 
-redis-py's own pipeline does not look for a dead node's successor, and sends ASKING on any connection that is free.
+redis-py's own pipeline does not look for the successor of a dead node, and sends ASKING on any free connection.
 """
 
 import asyncio
@@ -18,20 +18,21 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from stoker.errors import RedisUnavailable
 from stoker.redis.client import Routed
-from stoker.redis.redispy import for_redispy, ours, translated
+from stoker.redis.failures import ALL_IN_USE
+from stoker.redis.redispy import for_redispy, redispy_errors_translated, translate
 from stoker.redis.replies import code
 from stoker.redis.url import Host, Options
 from stoker.redis.wire import NO_MASTER, Command
 
 REDIRECTIONS = 5
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
-_DOUBTFUL = NO_MASTER | {"CLUSTERDOWN", "LOADING"}
+_STALE = NO_MASTER | {"CLUSTERDOWN", "LOADING"}
 _ASKING = ("ASKING",)
 _UNKNOWN_TO_CLUSTERS = ("ssl_ca_path", "ssl_password")
 
 
 class Cluster:
-    """A RedisClient for all nodes of one cluster, found through any of `seeds`."""
+    """A RedisClient for one cluster, discovered through any of `seeds`."""
 
     follows_slots: ClassVar[bool] = True
 
@@ -39,12 +40,12 @@ class Cluster:
         self.old = False
         self._nodes = _Nodes(seeds, options)
         self._patience: float = options["socket_timeout"]
-        # Each call has one connection at a time to a node: so a node never lacks one.
-        self._turns = asyncio.Semaphore(options["max_connections"])
+        # A call uses one connection to each node at a time, so this limit holds for every node.
+        self._slots_free = asyncio.Semaphore(options["max_connections"])
 
     async def round_trip(self, commands: Sequence[Routed]) -> list[Any]:
-        """See RedisClient. Only what a node has refused to run is sent again, to where it points."""
-        async with self._turn():
+        """See RedisClient. Only commands answered with MOVED or ASK are sent again, to the node named there."""
+        async with self._connection_slot():
             replies: list[Any] = [None] * len(commands)
             left: Sequence[int] = range(len(commands))
             for _ in range(REDIRECTIONS):
@@ -57,15 +58,15 @@ class Cluster:
             for at, reply in enumerate(replies):
                 if _asks(reply):
                     [replies[at]] = await self._ask(reply, [commands[at].command])
-            return _in_our_words(replies)
+            return _from_redispy(replies)
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:
-        """See RedisClient. They leave together."""
+        """See RedisClient. Sent in one batch."""
         return await self.round_trip(list(commands))
 
     async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
-        """See RedisClient. All are sent again where one of them was not run: the others may be about it."""
-        async with self._turn():
+        """See RedisClient. If one was redirected all are sent again: the others may depend on it."""
+        async with self._connection_slot():
             batch = [each.command for each in commands]
             replies: list[Any] = []
             for _ in range(REDIRECTIONS):
@@ -77,32 +78,32 @@ class Cluster:
                 if not moved:
                     break
                 await self._nodes.follow(moved)
-            return _in_our_words(replies)
+            return _from_redispy(replies)
 
     async def everywhere(self, *command: Any) -> list[Any]:
         """See RedisClient."""
-        async with self._turn():
+        async with self._connection_slot():
             await self._nodes.initialize()
             answers = await asyncio.gather(*(self._on(node, [command]) for node in self._nodes.get_primaries()))
-            return _in_our_words([reply for [reply] in answers])
+            return _from_redispy([reply for [reply] in answers])
 
     async def aclose(self) -> None:
         """See RedisClient."""
-        with translated():
+        with redispy_errors_translated():
             await self._nodes.aclose()
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _connection_slot(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._patience):
-                await self._turns.acquire()
+                await self._slots_free.acquire()
         except TimeoutError as error:
-            raise RedisUnavailable("this process already uses all the connections to Redis that it may have") from error
+            raise RedisUnavailable(ALL_IN_USE) from error
         try:
-            with translated():
+            with redispy_errors_translated():
                 yield
         finally:
-            self._turns.release()
+            self._slots_free.release()
 
     async def _send(self, commands: Sequence[Routed], left: Sequence[int], replies: list[Any]) -> None:
         batches: dict[ClusterNode, list[int]] = {}
@@ -118,7 +119,7 @@ class Cluster:
     async def _ask(self, redirection: AskError, commands: Sequence[Command], blocks: float = 0.0) -> list[Any]:
         node = self._nodes.get_node(redirection.host, redirection.port)
         if node is None:
-            self._nodes.doubt()
+            self._nodes.rediscover()
             return [redirection] * len(commands)
         asking = [each for command in commands for each in (_ASKING, command)]
         return (await self._on(node, asking, blocks))[1::2]
@@ -131,26 +132,26 @@ class Cluster:
             replies = [TimeoutError("Timeout: no answer in time")] * len(commands)
         except RedisError as error:
             replies = [error] * len(commands)
-        if any(map(_is_doubtful, replies)):
-            self._nodes.doubt(node)
+        if any(map(_is_stale, replies)):
+            self._nodes.rediscover(node)
         return replies
 
 
 class _Nodes(RedisCluster):
-    """Who has which slots, and the connections to them."""
+    """The slot map and the connections to the nodes."""
 
     def __init__(self, seeds: Sequence[Host], options: Options) -> None:
-        told = for_redispy(options)
-        more = {name: told.pop(name) for name in _UNKNOWN_TO_CLUSTERS if name in told}
-        told["max_connections"] += 1  # one for who looks for the nodes meanwhile
-        super().__init__(startup_nodes=[ClusterNode(*host) for host in seeds], retry=Retry(NoBackoff(), 0), **told)
-        # redis-py's connections know these options, only its cluster does not pass them on.
-        for known in (self.connection_kwargs, *(node.connection_kwargs for node in self.startup_nodes)):
-            known.update(more)
+        known_options = for_redispy(options)
+        more = {name: known_options.pop(name) for name in _UNKNOWN_TO_CLUSTERS if name in known_options}
+        known_options["max_connections"] += 1  # one to rediscover the nodes meanwhile
+        super().__init__(startup_nodes=[ClusterNode(*host) for host in seeds], retry=Retry(NoBackoff(), 0), **known_options)
+        # redis-py's connections take these options, but RedisCluster does not pass them on.
+        for kwargs in (self.connection_kwargs, *(node.connection_kwargs for node in self.startup_nodes)):
+            kwargs.update(more)
         self._last_lost: str | None = None
 
     async def initialize(self, *args: Any, **options: Any) -> "_Nodes":
-        """Ask the cluster who has what. redis-py wants its first master for that, also while just that one is down."""
+        """Discover nodes and slots. redis-py insists on its first master for this, even while that one is down."""
         try:
             await super().initialize(*args, **{"last_failed_node_name": self._last_lost, **options})
         except _LOST:
@@ -164,35 +165,35 @@ class _Nodes(RedisCluster):
         return self
 
     def of(self, key: str) -> ClusterNode:
-        """Who has it."""
+        """The node that holds a key."""
         return self.nodes_manager.get_node_from_slot(self.keyslot(key))
 
-    def doubt(self, node: ClusterNode | None = None) -> None:
-        """The next call asks the cluster who has taken over, this node last."""
+    def rediscover(self, node: ClusterNode | None = None) -> None:
+        """Rediscover the cluster before the next call, asking this node last."""
         self._initialize = True
         self._last_lost = node.name if node else None
 
     async def follow(self, moved: Iterable[MovedError]) -> None:
-        """Go where these point."""
+        """Update the slot map from MOVED replies."""
         for slot in {error.slot_id: error for error in moved}.values():
             await self.nodes_manager.move_slot(slot)
 
     async def aclose(self) -> None:
-        """Give all connections back. redis-py forgets those of a cluster that it was about to ask anew."""
+        """Close all connections. redis-py leaks those of a cluster that it was about to rediscover."""
         self._initialize = False
         await super().aclose()
 
 
-def _in_our_words(replies: Sequence[Any]) -> list[Any]:
-    return [ours(reply) if isinstance(reply, Exception) else reply for reply in replies]
+def _from_redispy(replies: Sequence[Any]) -> list[Any]:
+    return [translate(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
 
-def _is_doubtful(reply: Any) -> bool:
-    """Whether its node may not be the one to ask any more."""
+def _is_stale(reply: Any) -> bool:
+    """Whether the reply suggests that the slot map is out of date."""
     if not isinstance(reply, Exception):
         return False
-    error = ours(reply)
-    return isinstance(error, OSError) or code(error) in _DOUBTFUL
+    error = translate(reply)
+    return isinstance(error, OSError) or code(error) in _STALE
 
 
 def _asks(reply: Any) -> bool:
@@ -200,10 +201,10 @@ def _asks(reply: Any) -> bool:
 
 
 async def _exchange(node: ClusterNode, commands: Sequence[Command]) -> list[Any]:
-    """On one connection, without what redis-py makes of replies. Whoever is cancelled here is cancelled in Redis, too."""
+    """Send commands and read raw replies on one connection. Cancelling disconnects, which ends the command in Redis."""
     connection = node.acquire_connection()
     try:
-        if connection.is_connected and await connection.can_read():  # the server has closed it meanwhile
+        if connection.is_connected and await connection.can_read():  # the server has closed it
             await connection.disconnect(nowait=True)
         await connection.send_packed_command(connection.pack_commands(commands))
         return [await _reply(connection) for _ in commands]

@@ -1,18 +1,14 @@
-"""Connections to every kind of Redis: one server, the master behind sentinels, a cluster.
-
-The rest of the engine sees a RedisClient and does not ask which kind it is.
-"""
+"""connect(): the RedisClient for a URL, whether one server, the master behind sentinels, or a cluster."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from stoker.redis import url as address
 from stoker.redis.client import RedisClient
 from stoker.redis.connector import Connector
 from stoker.redis.single import SingleServer
-from stoker.redis.url import REDIS_PORT, ClusterUrl, Host, Options, SentinelUrl
+from stoker.redis.url import REDIS_PORT, ClusterUrl, Host, Options, SentinelUrl, read
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
@@ -21,46 +17,46 @@ T = TypeVar("T")
 
 
 def connect(url: str, *, max_connections: int = 64) -> RedisClient:
-    """A client for the Redis at this URL; see `address` for what it may be. Nothing is sent until its first call.
+    """A client for the Redis at this URL; `redis/url.py` lists the schemes. Nothing is sent until its first call.
 
-    It never retries by itself: only the caller knows whether its call may run twice. Raises Invalid for a URL it cannot read.
+    It never retries: only the caller knows whether a call may run twice. Raises Invalid for a malformed URL.
     """
-    place = address.read(url)
-    basis: Options = {
+    address = read(url)
+    defaults: Options = {
         "max_connections": max_connections,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
     }
-    # redis-py takes 12 MB: a worker on one server has better use for them.
-    if isinstance(place, ClusterUrl):
+    # Imported here: redis-py takes 12 MB, which a worker on one server saves.
+    if isinstance(address, ClusterUrl):
         from stoker.redis.cluster import Cluster
 
-        return Cluster(place.hosts, basis | place.options)
-    access = Connector(basis | place.options)
-    if isinstance(place, SentinelUrl):
+        return Cluster(address.hosts, defaults | address.options)
+    connector = Connector(defaults | address.options)
+    if isinstance(address, SentinelUrl):
         from stoker.redis.sentinel import Sentinels
 
-        return SingleServer(access, Sentinels(place.name, place.sentinels, basis | place.sentinel_options).master)
-    fixed = (place.options.get("host", "localhost"), place.options.get("port", REDIS_PORT))
+        return SingleServer(connector, Sentinels(address.name, address.sentinels, defaults | address.sentinel_options).master)
+    fixed = (address.options.get("host", "localhost"), address.options.get("port", REDIS_PORT))
 
     async def find() -> Host:
         return fixed
 
-    return SingleServer(access, find)
+    return SingleServer(connector, find)
 
 
 class ThreadClient:
-    """The same client for a thread that has no event loop: it brings one. One thread at a time may use it."""
+    """A client with its own event loop, for a thread that has none. Not thread-safe."""
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url, max_connections=2)
         self._runner = asyncio.Runner()
 
     def run(self, work: Callable[[RedisClient], Coroutine[Any, Any, T]]) -> T:
-        """Do this with the client and wait for its end."""
+        """Run work(client) to its end."""
         return self._runner.run(work(self._redis))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         with self._runner, contextlib.suppress(OSError):
             self._runner.run(self._redis.aclose())

@@ -1,7 +1,7 @@
-"""What Redis and the way to it say when something is wrong, and the error of ours that it becomes.
+"""Maps errors of Redis, TLS and the operating system to RedisUnavailable or RedisRefused.
 
-Two questions decide. Does it pass by itself? Then it is RedisUnavailable, and whoever waits may try again.
-Must a person mend it? Then it is RedisRefused, and the message says how. Redis' own words stand in brackets.
+RedisUnavailable passes by itself: retry. RedisRefused needs a person, and its message says what to do. Redis' own text follows in
+brackets.
 """
 
 import contextlib
@@ -14,61 +14,62 @@ from stoker.redis.replies import ErrorReply
 
 PASSING = {
     "LOADING": "Redis has started and is loading its data",
-    "BUSY": "Redis is busy with a script that runs for too long (SCRIPT KILL ends one that has written nothing)",
-    "READONLY": "Redis is a replica now, which takes no writes: a failover is under way, or the URL leads to a replica",
+    "BUSY": "Redis is busy with a script that runs for too long (SCRIPT KILL ends it unless it has written)",
+    "READONLY": "Redis is a replica now, which refuses writes: a failover is under way, or the URL leads to a replica",
     "MASTERDOWN": "Redis is a replica that has lost its master",
-    "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write asks for, and takes no writes until they are back",
+    "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write requires, and refuses writes until they are back",
     "CLUSTERDOWN": "the Redis Cluster is down or has lost some of its slots",
-    "TRYAGAIN": "the queue's slot is on its way to another node of the Redis Cluster",
-    "ASK": "the queue's slot is on its way to another node of the Redis Cluster",
-    "MOVED": "the queue's slot has gone to another node of the Redis Cluster",
-    "UNBLOCKED": "Redis has become a replica, which takes no writes",
+    "TRYAGAIN": "the queue's slot is moving to another node of the Redis Cluster",
+    "ASK": "the queue's slot is moving to another node of the Redis Cluster",
+    "MOVED": "the queue's slot has moved to another node of the Redis Cluster",
+    "UNBLOCKED": "Redis has become a replica, which refuses writes",
 }
-"""Error codes of Redis that pass by themselves, or with the trouble that others already know of."""
+"""Error codes of Redis that pass by themselves, and what they mean."""
 
 TO_MEND = {
     "NOAUTH": "Redis wants credentials: write them into the URL, as in redis://user:password@host",
-    "WRONGPASS": "Redis refuses these credentials: mend them in the URL, or ACL SETUSER <user> on '><password>'",
-    "NOPERM": "this Redis user lacks a right: ACL SETUSER <user> with the rights that docs/how-to/redis.md lists",
-    "MISCONF": "Redis takes no writes because it cannot write to its disk: make room there and BGSAVE, "
+    "WRONGPASS": "Redis refuses these credentials: correct them in the URL, or ACL SETUSER <user> on '><password>'",
+    "NOPERM": "this Redis user lacks a permission: ACL SETUSER <user> with the permissions that docs/how-to/redis.md lists",
+    "MISCONF": "Redis refuses writes because it cannot write to its disk: free disk space and BGSAVE, "
     "or CONFIG SET stop-writes-on-bgsave-error no",
-    "DENIED": "Redis only talks to its own machine: set a password there, or CONFIG SET protected-mode no",
+    "DENIED": "Redis only accepts connections from its own machine: set a password there, or CONFIG SET protected-mode no",
     "CROSSSLOT": "this is a Redis Cluster: write redis+cluster:// instead of redis:// in the URL",
-    "WRONGTYPE": "a key of this queue holds something else: give Stoker a namespace or a database of its own",
+    "WRONGTYPE": "a key of this queue holds something else: give Stoker its own namespace or database",
 }
-"""Error codes of Redis that stay until a person mends them."""
+"""Error codes of Redis that stay until a person acts, and what to do."""
 
 FULL = "Redis is full: let the queue drain, or CONFIG SET maxmemory <more>"
 SILENT = "Redis does not answer"
+ALL_IN_USE = "all Redis connections of this process are in use: raise max_connections in the URL's query"
 
 _AUTH = re.compile(r"ERR (invalid password|Client sent AUTH|AUTH <password> called|wrong number of arguments (?i:for 'auth'))")
-"""What a server says of credentials without a code."""
+"""Replies about credentials that have no code of their own."""
 _CROWDED = "ERR max number of clients reached"
 _NO_CLUSTER = "ERR This instance has cluster support disabled"
-# A script's failing command, within: "ERR Error running script (...): @user_script:17: -OOM command not allowed".
+# The failing command of a script is nested: "ERR Error running script (...): @user_script:17: -OOM command not allowed".
 _NESTED = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
-# The same for a right that a script's caller lacks: Redis says it in words, without a code.
+# A missing permission within a script, which has no code.
 _LACKS_RIGHT = re.compile(r"ACL failure in script|The user executing the script can't")
 _PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 def mapped(error: BaseException) -> RedisUnavailable | RedisRefused:
-    """Our error for an ErrorReply or one of the operating system's."""
+    """The error of ours for an ErrorReply or an OSError."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, _PASSING_TLS):
-        return RedisRefused(f"TLS with Redis fails: mend ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL ({error})")
+        return RedisRefused(f"TLS with Redis fails: check ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL ({error})")
     if isinstance(error, OSError):
         return RedisUnavailable(f"{SILENT} ({error or type(error).__name__})")
     if known := code_of(error):
         return _of_code(known, error)
     if str(error).startswith(_CROWDED):
-        return RedisUnavailable(f"Redis lets nobody else in: raise its maxclients if that lasts ({error})")
+        return RedisUnavailable(f"Redis refuses new connections: raise its maxclients if this lasts ({error})")
     if str(error).startswith(_NO_CLUSTER):
         return RedisRefused(f"this Redis is not a cluster: write redis:// instead of redis+cluster:// in the URL ({error})")
     return RedisRefused(f"Redis refused the call ({error})")
 
 
 def code_of(error: BaseException) -> str | None:
-    """The first word of Redis' answer where it is one of those we know, also from inside a script."""
+    """The error code of a reply, also from inside a script; None for a code that is not listed here."""
     if not isinstance(error, ErrorReply):
         return None
     if found := _NESTED.search(str(error)):
@@ -80,7 +81,7 @@ def code_of(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def errors_mapped() -> Iterator[None]:
-    """Turn what a client raises into `RedisUnavailable` (try again) or `RedisRefused` (mend it first)."""
+    """Raise RedisUnavailable or RedisRefused for what a client raises."""
     try:
         yield
     except (ErrorReply, OSError) as error:

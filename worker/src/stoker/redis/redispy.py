@@ -1,4 +1,4 @@
-"""What redis-py is told and what it raises, in our own words. For `cluster` and `sentinel` alone: it brings redis-py along."""
+"""Options for redis-py and errors from it. Only `cluster` and `sentinel` import this: it loads redis-py (12 MB)."""
 
 import contextlib
 import ssl
@@ -11,7 +11,7 @@ from stoker.redis.replies import ErrorReply
 from stoker.redis.url import Options
 
 RESP2 = 2
-"""The protocol of all our connections: the newer one has other replies."""
+"""The protocol of all connections: RESP3 shapes replies differently."""
 
 _OF_CLUSTERS = (exceptions.RedisClusterException, exceptions.ClusterError)
 _WRAPPING = (exceptions.ConnectionError, exceptions.RedisClusterException)
@@ -19,22 +19,22 @@ _FLAGS = ("ssl_include_verify_flags", "ssl_exclude_verify_flags")
 
 
 def for_redispy(options: Options) -> dict[str, Any]:
-    """The options of a connection, with flags one by one."""
+    """The options of a connection as redis-py takes them: flags as lists."""
     flags = {name: list(options[name]) for name in _FLAGS if name in options}
     return {**options, **flags, "protocol": RESP2}
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Let nobody else meet redis-py's errors."""
+def redispy_errors_translated() -> Iterator[None]:
+    """Raise ErrorReply or OSError for errors of redis-py."""
     try:
         yield
     except (exceptions.RedisError, exceptions.RedisClusterException) as error:
-        raise ours(error) from error
+        raise translate(error) from error
 
 
-def ours(error: Exception) -> ErrorReply | OSError:
-    """The answer of Redis that redis-py has made this error of, or what the operating system would have said."""
+def translate(error: Exception) -> ErrorReply | OSError:
+    """The ErrorReply or OSError that an error of redis-py stands for."""
     for each in _causes(error):
         if isinstance(each, ssl.SSLError):
             return each
@@ -56,7 +56,7 @@ def _is_loss(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    # redis-py wraps what happened while connecting, sometimes twice.
+    # redis-py wraps errors of connecting, sometimes twice.
     yield error
     each: BaseException | None = error
     while isinstance(each, _WRAPPING) and (each := each.__cause__ or each.__context__):

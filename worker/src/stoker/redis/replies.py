@@ -1,11 +1,11 @@
-"""What a server answers: its errors, and those replies that are lists of pairs."""
+"""Replies of a server: errors, flat lists of pairs, stream entries, INFO."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 class ErrorReply(Exception):
-    """An error that a server has answered, in its own words. See `failures` for what becomes of it."""
+    """An error reply of a server, with its text. `failures.mapped` makes a StokerError of it."""
 
     @property
     def code(self) -> str:
@@ -19,16 +19,16 @@ def code(reply: Any) -> str:
 
 
 def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Fields and values, or members and scores, that came one after the other."""
+    """A dict from a flat list of fields and values, or members and scores."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def entries(reply: Sequence[Any] | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of a stream: their ids and what they say."""
+    """The entries of a stream: id and fields of each."""
     return [(entry, pairs(fields)) for entry, fields in reply or ()]
 
 
-def told(info: bytes) -> dict[str, str]:
-    """What INFO says, by name."""
+def parse_info(info: bytes) -> dict[str, str]:
+    """The fields of a reply to INFO."""
     lines = info.decode(errors="replace").splitlines()
     return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon and not name.startswith("#")}

@@ -1,4 +1,4 @@
-"""Sentinels, by redis-py: they are asked where a master is whenever a connection to it is opened, and say why if they name none."""
+"""Sentinels: asks them for the master's address whenever a connection is opened. Uses redis-py."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -10,14 +10,14 @@ from redis.exceptions import RedisError
 
 from stoker.errors import RedisRefused
 from stoker.redis.failures import code_of
-from stoker.redis.redispy import for_redispy, ours
+from stoker.redis.redispy import for_redispy, translate
 from stoker.redis.url import Host, Options
 
-_NOT_LET_IN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_BAD_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 
 class Sentinels:
-    """The sentinels of one master; any of them that answers will do. The one that answered last is asked first."""
+    """The sentinels of one master. The one that answered last is asked first."""
 
     def __init__(self, name: str, hosts: Sequence[Host], options: Options) -> None:
         self.hosts = list(hosts)
@@ -25,9 +25,9 @@ class Sentinels:
         self._options = {**for_redispy(options), "retry": Retry(NoBackoff(), 0)}
 
     async def master(self) -> Host:
-        """Where it is. Raises ConnectionError where none of them knows that now, RedisRefused where none ever will.
+        """The master's address. Raises ConnectionError when no sentinel knows it now, RedisRefused for a wrong name or credentials.
 
-        Each time by clients of its own: redis-py sorts its sentinels while others ask, and may forget some.
+        Opens new clients each time: redis-py reorders its sentinels during concurrent calls, and may lose some.
         """
         troubles: list[Exception] = []
         known: set[str] = set()
@@ -37,20 +37,22 @@ class Sentinels:
                 try:
                     masters = cast(dict[str, Any], await sentinel.sentinel_masters())
                 except RedisError as error:
-                    troubles.append(ours(error))
+                    troubles.append(translate(error))
                     continue
                 known.update(masters)
                 if (state := masters.get(self._name)) and asked.check_master_state(state, self._name):
                     self.hosts.sort(key=lambda each: each != host)
                     return state["ip"], state["port"]
-        raise self._unnamed(known, troubles)
+        raise self._not_found(known, troubles)
 
-    def _unnamed(self, known: set[str], troubles: Sequence[Exception]) -> Exception:
+    def _not_found(self, known: set[str], troubles: Sequence[Exception]) -> Exception:
         name = self._name
         reasons = "; ".join(dict.fromkeys(map(str, troubles))) or "it is down, and no other has taken over yet"
         if len(troubles) < len(self.hosts) and name not in known:
-            return RedisRefused(f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: mend the URL")
-        if len(troubles) == len(self.hosts) and any(code_of(each) in _NOT_LET_IN for each in troubles):
+            return RedisRefused(
+                f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: correct the URL"
+            )
+        if len(troubles) == len(self.hosts) and any(code_of(each) in _BAD_CREDENTIALS for each in troubles):
             advice = "give sentinel_username and sentinel_password in the URL's query"
             return RedisRefused(f"the sentinels refuse these credentials: {advice} ({reasons})")
         return ConnectionError(f"the sentinels name no master {name!r}: {reasons}")

@@ -1,6 +1,6 @@
-"""The client of one Redis server, wherever it is now: a master that sentinels name may move.
+"""A client for one Redis server, whose address may change when sentinels name a new master.
 
-All callers share one connection (see `wire`); what blocks has one to itself.
+All callers share one connection (see `wire`); commands that block get their own.
 """
 
 import asyncio
@@ -10,54 +10,55 @@ from typing import Any, ClassVar
 from stoker.errors import RedisUnavailable
 from stoker.redis.client import Routed
 from stoker.redis.connector import Connector
+from stoker.redis.failures import ALL_IN_USE
 from stoker.redis.url import Host
 from stoker.redis.wire import Wire
 
 
 class SingleServer:
-    """A RedisClient. `find` says where the server is whenever a connection is opened."""
+    """A RedisClient. `find` returns the server's address; it is called for every new connection."""
 
     follows_slots: ClassVar[bool] = False
 
-    def __init__(self, access: Connector, find: Callable[[], Awaitable[Host]]) -> None:
+    def __init__(self, connector: Connector, find: Callable[[], Awaitable[Host]]) -> None:
         self.old = False
-        self._access = access
+        self._connector = connector
         self._find = find
         self._wire: Wire | None = None
         self._opening: asyncio.Task[Wire] | None = None
         self._spare: list[Wire] = []
-        self._turns = asyncio.Semaphore(access.most)
+        self._blocking_slots = asyncio.Semaphore(connector.max_blocking)
 
     def round_trip(self, commands: Sequence[Routed]) -> Awaitable[list[Any]]:
         """See RedisClient."""
-        # Where the connection is there the future itself is returned: a coroutine around it would cost more than it does.
-        return self._go(self._wire, commands) if self._wire and self._wire.fit else self._go_first(commands)
+        # Returns the future itself when connected: a coroutine around it would cost more than the call.
+        return self._go(self._wire, commands) if self._wire and self._wire.usable else self._connect_and_go(commands)
 
     async def stream(self, commands: Iterable[Routed]) -> list[Any]:
         """See RedisClient."""
-        wire = self._wire if self._wire and self._wire.fit else await self._shared()
+        wire = self._wire if self._wire and self._wire.usable else await self._shared()
         sent: list[asyncio.Future[list[Any]]] = []
         for each in commands:
             sent.append(self._go(wire, [each]))
-            sent[-1].add_done_callback(_heard)
-            await asyncio.sleep(0)  # event loops write when they come round
+            sent[-1].add_done_callback(_retrieve)
+            await asyncio.sleep(0)  # let the event loop write
         return [reply for replies in sent for reply in await replies]
 
     async def alone(self, commands: Sequence[Routed], *, blocks: float = 0.0) -> list[Any]:
         """See RedisClient."""
-        await self._wait_for_turn()
+        await self._wait_for_slot()
         try:
-            self._spare = [wire for wire in self._spare if wire.fit]
+            self._spare = [wire for wire in self._spare if wire.usable]
             wire = self._spare.pop() if self._spare else await self._open()
             try:
-                replies = await wire.round_trip([each.command for each in commands], blocks + self._access.patience)
+                replies = await wire.round_trip([each.command for each in commands], blocks + self._connector.answer_timeout)
             except BaseException:
-                wire.cut()
+                wire.abort()
                 raise
             self._spare.append(wire)
             return replies
         finally:
-            self._turns.release()
+            self._blocking_slots.release()
 
     async def everywhere(self, *command: Any) -> list[Any]:
         """See RedisClient."""
@@ -69,24 +70,24 @@ class SingleServer:
             self._opening.cancel()
         for wire in (self._wire, *self._spare):
             if wire:
-                wire.cut()
+                wire.abort()
         self._wire, self._spare = None, []
 
     def _go(self, wire: Wire, commands: Sequence[Routed]) -> "asyncio.Future[list[Any]]":
-        return wire.round_trip([each.command for each in commands], self._access.patience)
+        return wire.round_trip([each.command for each in commands], self._connector.answer_timeout)
 
-    async def _go_first(self, commands: Sequence[Routed]) -> list[Any]:
+    async def _connect_and_go(self, commands: Sequence[Routed]) -> list[Any]:
         return await self._go(await self._shared(), commands)
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_slot(self) -> None:
         try:
-            async with asyncio.timeout(self._access.patience):
-                await self._turns.acquire()
+            async with asyncio.timeout(self._connector.answer_timeout):
+                await self._blocking_slots.acquire()
         except TimeoutError as error:
-            raise RedisUnavailable("this process already uses all the connections to Redis that it may have") from error
+            raise RedisUnavailable(ALL_IN_USE) from error
 
     async def _shared(self) -> Wire:
-        """The connection that all share; those who come while it is opened wait for the same one."""
+        """The shared connection. Concurrent callers wait for one attempt to open it."""
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._opened)
@@ -98,10 +99,10 @@ class SingleServer:
             self._wire = opening.result()
 
     async def _open(self) -> Wire:
-        return await self._access.open(await self._find())
+        return await self._connector.open(await self._find())
 
 
-def _heard(replies: "asyncio.Future[list[Any]]") -> None:
-    # Where the first of many fails nobody asks the others any more.
+def _retrieve(replies: "asyncio.Future[list[Any]]") -> None:
+    # After the first failure the others are never awaited: mark their exceptions as retrieved.
     if not replies.cancelled():
         replies.exception()

@@ -1,10 +1,9 @@
-"""Staying awake for an answer that comes at once.
+"""Spin for at most 150 us instead of sleeping in epoll while one enqueue is in flight.
 
-A processor that goes to sleep between a question and its answer has to be woken, which on many virtual machines takes longer
-than a near server takes to answer. So an event loop may go round without sleeping for a moment, as schedulers and network
-drivers do that poll before they wait. Whoever else it serves has a turn each time that it comes round.
+On many virtual machines waking a sleeping CPU takes longer than a near server takes to answer. So the event loop keeps turning
+without blocking for that long, as network drivers do that poll before they wait; other callbacks run in every turn.
 
-It costs the processor's time, so it is tried now and then, and done while it takes at least a fifth off the time to the answer.
+Spinning costs CPU, so it is measured by trials, and used while it cuts the latency by at least a fifth.
 """
 
 import asyncio
@@ -12,61 +11,61 @@ from collections import deque
 from statistics import median
 from time import perf_counter
 
-MOMENT = 150e-6
-"""Seconds for which a loop stays awake at most."""
-WORTH = 0.8
-"""Awake an answer must come within this share of the time that it takes otherwise."""
+LONGEST_SPIN = 150e-6
+"""Seconds."""
+WORTHWHILE = 0.8
+"""Spin while its latency is below this share of the latency asleep."""
 EPOCH, TRIALS = 1024, 8
-"""Of so many questions, the first ones are trials: so many asleep, then so many awake."""
+"""Of every EPOCH round trips the first are trials: TRIALS asleep, then TRIALS spinning."""
 REMEMBERED = 2 * TRIALS
-"""So many trials of each way are compared. Their medians: a failover or a slow neighbour says nothing of either way."""
+"""How many trials of each way are compared, by their medians: one slow trial decides nothing."""
 
 
 class SpinWait:
-    """Entered while a question is under way, and no other with it. Belongs to one event loop."""
+    """A context around a single round trip in flight. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._worth = Worth()
+        self._trials = Trials()
         self._began = self._until = 0.0
-        self._goes_round = False
+        self._spinning = False
 
     def __enter__(self) -> None:
         self._began = perf_counter()
-        if self._worth.stay_awake():
-            self._until = self._began + MOMENT
-            if not self._goes_round:
-                self._go_round()
+        if self._trials.should_spin():
+            self._until = self._began + LONGEST_SPIN
+            if not self._spinning:
+                self._turn()
 
     def __exit__(self, *_: object) -> None:
         self._until = 0.0
-        if self._worth.on_trial:
-            self._worth.learn(perf_counter() - self._began)
+        if self._trials.on_trial:
+            self._trials.learn(perf_counter() - self._began)
 
-    def _go_round(self) -> None:
-        self._goes_round = perf_counter() < self._until
-        if self._goes_round:
-            self._loop.call_soon(self._go_round)
+    def _turn(self) -> None:
+        self._spinning = perf_counter() < self._until
+        if self._spinning:
+            self._loop.call_soon(self._turn)
 
 
-class Worth:
-    """Whether answers come sooner to who is awake, by trials of both ways."""
+class Trials:
+    """Decides whether to spin, by comparing the latencies of both ways."""
 
     def __init__(self) -> None:
-        self.on_trial = True  # whether the last question was asked to learn from it
-        self._asked = 0
-        self._prefers = False
+        self.on_trial = True  # whether the last round trip was a trial
+        self._count = 0
+        self._prefers_spinning = False
         self._asleep: deque[float] = deque(maxlen=REMEMBERED)
-        self._awake: deque[float] = deque(maxlen=REMEMBERED)
+        self._spun: deque[float] = deque(maxlen=REMEMBERED)
 
-    def stay_awake(self) -> bool:
-        """Which way the next question is to be asked."""
-        self._asked = self._asked % EPOCH + 1
-        self.on_trial = self._asked <= 2 * TRIALS
-        return self._asked > TRIALS if self.on_trial else self._prefers
+    def should_spin(self) -> bool:
+        """Whether the next round trip spins."""
+        self._count = self._count % EPOCH + 1
+        self.on_trial = self._count <= 2 * TRIALS
+        return self._count > TRIALS if self.on_trial else self._prefers_spinning
 
     def learn(self, seconds: float) -> None:
-        """So long the answer to a trial took."""
-        (self._awake if self._asked > TRIALS else self._asleep).append(seconds)
-        if self._asked == 2 * TRIALS:
-            self._prefers = median(self._awake) < WORTH * median(self._asleep)
+        """Record the latency of a trial."""
+        (self._spun if self._count > TRIALS else self._asleep).append(seconds)
+        if self._count == 2 * TRIALS:
+            self._prefers_spinning = median(self._spun) < WORTHWHILE * median(self._asleep)

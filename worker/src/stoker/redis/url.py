@@ -1,10 +1,10 @@
-"""A Redis URL, read once: which kind of Redis it is, where its servers are, and the options of a connection (see `access`).
+"""Redis URLs: the kind of Redis, the addresses of its servers, and the connection options.
 
     redis://[user:password@]host[:port][/db]        one server; rediss:// for TLS, unix:///path for a socket
     redis+sentinel://[user:password@]s1:26379,s2/master[/db]   the master that these sentinels name
-    redis+cluster://[user:password@]n1:6379,n2:6379            a Redis Cluster; any of its nodes will do
+    redis+cluster://[user:password@]n1:6379,n2:6379            a Redis Cluster; any of its nodes
 
-Queries have the names that redis-py has made known: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel
+Query options have redis-py's names: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel
 also sentinel_username and sentinel_password. rediss+sentinel:// and rediss+cluster:// are the same over TLS.
 """
 
@@ -75,8 +75,8 @@ _TLS_OPTIONS: Readers = {
     "ssl_include_verify_flags": _flags,
     "ssl_exclude_verify_flags": _flags,
 }
-_NEEDLESS = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "socket_read_size", "timeout"})
-"""What redis-py's connections may be told, and ours need not: it is read over, so that a URL that has it stays good."""
+_IGNORED = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "socket_read_size", "timeout"})
+"""Options of redis-py that have no meaning here. They are ignored, so a URL that has them stays valid."""
 _OF_SENTINELS = "sentinel_"
 
 Options = dict[str, Any]
@@ -84,13 +84,13 @@ Host = tuple[str, int]
 
 
 class Single(NamedTuple):
-    """One server, which never changes its address."""
+    """One server with a fixed address."""
 
     options: Options
 
 
 class SentinelUrl(NamedTuple):
-    """The server that the sentinels call master by this name, wherever it is now."""
+    """The master of this name, found through sentinels."""
 
     name: str
     sentinels: list[Host]
@@ -99,7 +99,7 @@ class SentinelUrl(NamedTuple):
 
 
 class ClusterUrl(NamedTuple):
-    """A Redis Cluster, found through any of these nodes."""
+    """A Redis Cluster, discovered through any of these nodes."""
 
     hosts: list[Host]
     options: Options
@@ -109,7 +109,7 @@ Address = Single | SentinelUrl | ClusterUrl
 
 
 def read(url: str) -> Address:
-    """What a URL says. Raises Invalid, which never shows the password."""
+    """Parse a URL. Raises Invalid, whose message never shows the password."""
     try:
         parts = urlsplit(url)
         if parts.scheme in _SINGLE:
@@ -132,9 +132,9 @@ def without_password(url: str) -> str:
 
 
 def _without_secrets(rest: str) -> str:
-    place, question, query = rest.partition("?")
+    location, question, query = rest.partition("?")
     shown = [f"{name}=***" if "password" in name else f"{name}{'=' if value else ''}{value}" for name, value in _pairs(query)]
-    return place + question + "&".join(shown)
+    return location + question + "&".join(shown)
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -145,9 +145,9 @@ def _master(parts: SplitResult) -> SentinelUrl:
     name, _, db = parts.path.strip("/").partition("/")
     if not name:
         raise ValueError("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
-    theirs = {_OF_SENTINELS + name: read for name, read in {**_OPTIONS, **_TLS_OPTIONS}.items()}
-    options = _without_host(_options(_as_single(parts, db), {**_known(parts), **theirs}))
-    sentinel = {key.removeprefix(_OF_SENTINELS): options.pop(key) for key in list(options) if key in theirs}
+    for_sentinels = {_OF_SENTINELS + name: read for name, read in {**_OPTIONS, **_TLS_OPTIONS}.items()}
+    options = _without_host(_options(_as_single(parts, db), {**_known(parts), **for_sentinels}))
+    sentinel = {key.removeprefix(_OF_SENTINELS): options.pop(key) for key in list(options) if key in for_sentinels}
     sentinel |= {key: value for key, value in options.items() if key.startswith("ssl")}
     return SentinelUrl(name, _hosts(parts, SENTINEL_PORT), options, sentinel)
 
@@ -160,7 +160,7 @@ def _nodes(parts: SplitResult) -> ClusterUrl:
 
 
 def _as_single(parts: SplitResult, db: str) -> str:
-    # So that credentials, database and query are read in one place, which knows nothing of many hosts.
+    # One host in the place of many, so that `_options` reads credentials, database and query.
     credentials, at, _ = parts.netloc.rpartition("@")
     return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=f"{credentials}{at}any", path=f"/{db.strip('/')}").geturl()
 
@@ -174,12 +174,12 @@ def _known(parts: SplitResult) -> Readers:
 
 
 def _options(url: str, known: Readers) -> Options:
-    """The options of a connection, as far as they are said; `ssl` for TLS, `host` and `port`, or `path`."""
+    """The connection options that a URL sets: those of its query, `ssl` for TLS, `host` and `port`, or `path`."""
     parts = urlsplit(url)
     port = _port(parts)
     options: Options = {}
     for name, text in parse_qsl(parts.query):
-        if name not in _NEEDLESS:
+        if name not in _IGNORED:
             options.setdefault(name, _option(name, text, known))
     options |= {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
     if parts.scheme == "unix":
@@ -220,6 +220,6 @@ def _hosts(parts: SplitResult, port: int) -> list[Host]:
 def _port(parts: SplitResult) -> int | None:
     try:
         return parts.port
-    except ValueError:  # its text may hold a piece of the password
+    except ValueError:  # the text of the error may contain part of the password
         advice = "in a password, @ : / ? # and % are written %40 %3A %2F %3F %23 %25"
         raise ValueError(f"a port is a number up to 65535; {advice}") from None

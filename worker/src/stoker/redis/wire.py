@@ -1,8 +1,8 @@
-"""One connection to a Redis server that many callers share: what they send leaves at once, replies come back in that order.
+"""Wire: one pipelined connection to a Redis server, shared by many callers. Commands are sent at once, replies come in order.
 
-Why not redis-py's: it serves one caller at a time, spends some 50 us of CPU on a round trip, before Python 3.12 it may lose a
-cancellation, and to import it takes a quarter of what a worker may have in memory. Here a caller that gives up takes nothing
-from the others: its replies are read and dropped.
+Why not redis-py's connection: it serves one caller at a time, spends some 50 us of CPU on a round trip, may lose a cancellation
+before Python 3.12, and importing it takes a quarter of a worker's memory budget. Here a cancelled caller does not disturb the
+others: its replies are read and dropped.
 """
 
 import asyncio
@@ -19,97 +19,97 @@ from stoker.redis.replies import ErrorReply
 Command = tuple[Any, ...]
 
 NO_MASTER = frozenset({"READONLY", "NOREPLICAS", "MASTERDOWN"})
-"""What a server answers that is no master any more. One that has lost its replicas may have a successor at work already."""
+"""Error codes of a server that is no longer the master. One without replicas may already have a successor."""
 
 
-class Pending(NamedTuple):
-    """Where a server listens, and how to get in."""
+class Endpoint(NamedTuple):
+    """The address of a server, and the commands that a new connection starts with."""
 
     host: str
     port: int
     path: str | None = None
     tls: ssl.SSLContext | None = None
-    greetings: Sequence[Command] = ()
+    handshake: Sequence[Command] = ()
 
 
-class _Trip:
-    """The replies that a caller waits for."""
+class _RoundTrip:
+    """The replies that a caller waits for: `count` of them, `until` a moment of the loop's clock."""
 
-    __slots__ = ("count", "replies", "until", "whole")
+    __slots__ = ("count", "future", "replies", "until")
 
-    def __init__(self, count: int, until: float, whole: "asyncio.Future[list[Any]]") -> None:
+    def __init__(self, count: int, until: float, future: "asyncio.Future[list[Any]]") -> None:
         self.count = count
         self.until = until
-        self.whole = whole
+        self.future = future
         self.replies: list[Any] = []
 
 
 class Wire(asyncio.Protocol):
-    """Belongs to one event loop. Errors of single commands are returned in place of their replies."""
+    """Belongs to one event loop. An error of a single command is returned as its reply."""
 
     def __init__(self) -> None:
-        self.fit = True
-        """False once it is lost, or its server is no master: whoever comes next takes another one."""
+        self.usable = True
+        """False once it is closed, or its server is not the master: open another one."""
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(replyError=self._error)
-        self._trips: deque[_Trip] = deque()
+        self._trips: deque[_RoundTrip] = deque()
         self._watch: asyncio.TimerHandle | None = None
-        self._end: Exception | None = None
+        self._closed_by: Exception | None = None
 
     @classmethod
-    async def to(cls, place: Pending, patience: float) -> "Wire":
-        """A connection, let in within `patience` seconds. Raises OSError, or the ErrorReply that lets nobody in."""
+    async def open(cls, endpoint: Endpoint, patience: float) -> "Wire":
+        """A connection, ready within `patience` seconds. Raises OSError, or the ErrorReply of a server that refuses it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(patience):
-                if place.path:
-                    _, wire = await loop.create_unix_connection(cls, place.path)
+                if endpoint.path:
+                    _, wire = await loop.create_unix_connection(cls, endpoint.path)
                 else:
-                    _, wire = await loop.create_connection(cls, place.host, place.port, ssl=place.tls)
+                    _, wire = await loop.create_connection(cls, endpoint.host, endpoint.port, ssl=endpoint.tls)
         except TimeoutError as error:
             raise TimeoutError(f"Timeout: no connection within {patience:g} s") from error
         try:
-            for answer in await wire.round_trip(place.greetings, patience):
-                if isinstance(answer, Exception):
-                    raise answer
+            for reply in await wire.round_trip(endpoint.handshake, patience):
+                if isinstance(reply, Exception):
+                    raise reply
         except BaseException:
-            wire.cut()
+            wire.abort()
             raise
         return wire
 
     def round_trip(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
-        """Send these now; their replies come in order. Not sent where it raises ConnectionError at once.
+        """Send commands now; the future's result is their replies in order. Raises ConnectionError when closed: nothing was sent.
 
-        Where the future raises ConnectionError, or TimeoutError after `patience` seconds, they may have run or not.
+        If the future raises ConnectionError, or TimeoutError after `patience` seconds, the commands may have run.
         """
-        whole: asyncio.Future[list[Any]] = self._loop.create_future()
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not commands:
-            whole.set_result([])
-            return whole
+            future.set_result([])
+            return future
         if self._transport.is_closing():
-            raise self._end or ConnectionError("the connection is closed")
-        trip = _Trip(len(commands), self._loop.time() + patience, whole)
+            raise self._closed_by or ConnectionError("the connection is closed")
+        trip = _RoundTrip(len(commands), self._loop.time() + patience, future)
         self._trips.append(trip)
         self._transport.write(b"".join([pack_command(each) for each in commands]))
         if self._watch is None:
-            # One timer for all: a timeout for each costs more than the round trip's own Python.
+            # One timer for all: one for each would cost more than the rest of the round trip's Python.
             self._watch = self._loop.call_at(trip.until, self._check)
-        return whole
+        return future
 
     @property
     def socket(self) -> "socket.socket":
-        """What it goes through; for its options."""
+        """The socket, to set options."""
         return cast(socket.socket, self._transport.get_extra_info("socket"))
 
-    def cut(self, error: Exception | None = None) -> None:
-        """End it now; whoever waits hears of it."""
-        self.fit = False
-        self._end = error or ConnectionError("the connection was closed")
+    def abort(self, error: Exception | None = None) -> None:
+        """Close it now. Waiting callers get the error."""
+        self.usable = False
+        self._closed_by = error or ConnectionError("the connection was closed")
         self._transport.abort()
-        self._give_up(self._end)
+        self._fail_all(self._closed_by)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # No check of the kind: uvloop's transports are not asyncio's.
+        # Not isinstance: uvloop's transports are not asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -120,22 +120,22 @@ class Wire(asyncio.Protocol):
                 trip.replies.append(reply)
                 if len(trip.replies) == trip.count:
                     self._trips.popleft()
-                    if not trip.whole.done():  # its caller may have given up
-                        trip.whole.set_result(trip.replies)
+                    if not trip.future.done():  # its caller may have been cancelled
+                        trip.future.set_result(trip.replies)
         except HiredisError as error:
-            self.cut(ConnectionError(f"it answers what Redis would not ({error})"))
-        except IndexError:  # nobody has asked: so a server speaks that lets nobody in
-            self.cut(reply if isinstance(reply, ErrorReply) else ConnectionError("it answers what nobody has asked"))
-        if not self.fit and not self._trips:
+            self.abort(ConnectionError(f"the reply is not in the Redis protocol ({error})"))
+        except IndexError:  # an unsolicited reply: a server that refuses the connection
+            self.abort(reply if isinstance(reply, ErrorReply) else ConnectionError("an unsolicited reply"))
+        if not self.usable and not self._trips:
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.fit = False
-        self._give_up(ConnectionError(f"Connection lost: {error or 'closed by the server'}"))
+        self.usable = False
+        self._fail_all(ConnectionError(f"Connection lost: {error or 'closed by the server'}"))
 
     def _error(self, text: str) -> Exception:
         if text.partition(" ")[0] in NO_MASTER:
-            self.fit = False
+            self.usable = False
         return ErrorReply(text)
 
     def _check(self) -> None:
@@ -145,13 +145,13 @@ class Wire(asyncio.Protocol):
             if until > self._loop.time():
                 self._watch = self._loop.call_at(until, self._check)
             else:
-                self.cut(TimeoutError("Timeout: no answer in time"))
+                self.abort(TimeoutError("Timeout: no answer in time"))
 
-    def _give_up(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         if self._watch:
             self._watch.cancel()
             self._watch = None
         while self._trips:
             trip = self._trips.popleft()
-            if not trip.whole.done():
-                trip.whole.set_exception(error)
+            if not trip.future.done():
+                trip.future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The log of what happens in a queue. It is written only while somebody reads it here, so it costs nothing otherwise."""
+"""Follow the events of a queue. Scripts record events only while they are watched from here."""
 
 import asyncio
 import time
@@ -14,31 +14,31 @@ from stoker.rules.history import Event, What
 from stoker.rules.message import decode
 
 AUDIENCE = 15.0
-"""Seconds for which events are written after the last sign of somebody who reads them."""
-STILL_HERE = 4.0
-"""Seconds between those signs."""
+"""Seconds for which events are recorded after the last `attend`."""
+ATTEND_EVERY = 4.0
+"""Seconds."""
 KEPT = 600.0
-"""Seconds for which the log lasts after the last of them."""
+"""Seconds after the last `attend` until the stream expires."""
 AT_ONCE = 200
 LONGEST_WAIT = 1.0
 BEGINNING = "0-0"
 
 
-async def follow_all(redis: RedisClient, places: Sequence[Keys], after: str | None = None) -> AsyncGenerator[Event, None]:
-    """Events of a queue with all its partitions. Those of one partition come in order; positions are moments, so they fit all."""
-    heard: asyncio.Queue[Event | BaseException] = asyncio.Queue(AT_ONCE)
+async def follow_all(redis: RedisClient, partitions: Sequence[Keys], after: str | None = None) -> AsyncGenerator[Event, None]:
+    """Events of all partitions of a queue, in order within each. Positions are times, so one position fits all partitions."""
+    received: asyncio.Queue[Event | BaseException] = asyncio.Queue(AT_ONCE)
 
     async def listen(keys: Keys) -> None:
         try:
             async for event in follow(redis, keys, after):
-                await heard.put(event)
+                await received.put(event)
         except Exception as error:
-            await heard.put(error)
+            await received.put(error)
 
-    listeners = [asyncio.create_task(listen(keys)) for keys in places]
+    listeners = [asyncio.create_task(listen(keys)) for keys in partitions]
     try:
         while True:
-            item = await heard.get()
+            item = await received.get()
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -49,16 +49,16 @@ async def follow_all(redis: RedisClient, places: Sequence[Keys], after: str | No
 
 
 async def follow(redis: RedisClient, keys: Keys, after: str | None = None) -> AsyncGenerator[Event, None]:
-    """Events as they come, for ever: those after the one at position `after`, or from now on.
+    """Events after the position `after`, or from now on. Never ends by itself.
 
-    Whoever takes longer than AUDIENCE for one event misses what happens meanwhile.
+    A reader that takes longer than AUDIENCE for one event misses those that happen afterwards.
     """
     position, signed = after, float("-inf")
     while True:
-        if time.monotonic() - signed >= STILL_HERE:
+        if time.monotonic() - signed >= ATTEND_EVERY:
             newest = await attend(redis, keys)
             signed = time.monotonic()
-            # A log that ends before our place in it is another one: it was gone, or its server failed over.
+            # A stream that ends before our position is a new one: the old one expired, or the server failed over.
             position = newest if position is None or _number(newest) < _number(position) else position
         for event in await _next(redis, keys, position or BEGINNING):
             position = event.position
@@ -66,27 +66,27 @@ async def follow(redis: RedisClient, keys: Keys, after: str | None = None) -> As
 
 
 async def attend(redis: RedisClient, keys: Keys) -> str:
-    """Have events written for the next AUDIENCE seconds. Returns the position of the newest."""
+    """Record events for the next AUDIENCE seconds. Returns the position of the newest one."""
     call = ScriptCall("attend", keys, [round(AUDIENCE * 1000), round(KEPT * 1000)])
     [newest] = await scripts.run(redis, call)
     return str(newest.decode())
 
 
 async def latest(redis: RedisClient, keys: Keys, limit: int) -> list[Event]:
-    """The last of those that are in the log, oldest first."""
+    """The last recorded events, oldest first."""
     found = await ask(redis, "XREVRANGE", keys.events, "+", "-", "COUNT", limit)
     return await _named(redis, keys, [_event(*entry) for entry in reversed(entries(found))])
 
 
 async def _next(redis: RedisClient, keys: Keys, position: str) -> list[Event]:
-    """Wait for some, on a connection that is nobody else's meanwhile."""
+    """Wait up to LONGEST_WAIT for events after a position, on a connection that is not shared."""
     command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", round(LONGEST_WAIT * 1000), "STREAMS", keys.events, position)
     streams = await ask_alone(redis, keys.events, *command, blocks=LONGEST_WAIT)
     return await _named(redis, keys, [_event(*entry) for _, found in streams or () for entry in entries(found)])
 
 
 async def _named(redis: RedisClient, keys: Keys, events: Sequence[Event]) -> list[Event]:
-    """With the names of their tasks."""
+    """Adds the names of the tasks."""
     ids = list(dict.fromkeys(event.id for event in events if event.id))
     if not ids:
         return list(events)
@@ -105,22 +105,22 @@ def _name(envelope: bytes | None) -> str | None:
 
 
 def _event(position: bytes, fields: dict[bytes, bytes]) -> Event:
-    told = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+    named = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
     where = position.decode()
     return Event(
         where,
         _number(where)[0],
-        What(told["what"]),
-        told.get("id", ""),
-        worker=told.get("worker"),
-        detail=told.get("detail"),
+        What(named["what"]),
+        named.get("id", ""),
+        worker=named.get("worker"),
+        detail=named.get("detail"),
     )
 
 
 def _number(position: str) -> tuple[int, int]:
-    """Raises Invalid for what is no position of a log."""
+    """Both numbers of a position. Raises Invalid."""
     first, _, second = position.partition("-")
     try:
         return int(first), int(second or 0)
     except ValueError:
-        raise Invalid(f"bad position {position!r}: take the one of an event that was read, or {BEGINNING}") from None
+        raise Invalid(f"bad position {position!r}: use the one of an event, or {BEGINNING}") from None

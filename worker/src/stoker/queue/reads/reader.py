@@ -1,4 +1,4 @@
-"""Every read of a queue. `Inspector` adds what a person may do to it."""
+"""Reader: statistics, tasks and explanations of queues. `Inspector` adds the manual operations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -59,63 +59,63 @@ class Reader:
 
     @classmethod
     def at(cls, url: str, namespace: str) -> Self:
-        """One with a connection of its own. Raises Invalid for a URL it cannot read; nothing is sent yet."""
+        """A reader with its own connection, made on first use. Raises Invalid for a malformed URL."""
         return cls(connect(url), namespace)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._redis.aclose()
 
     async def ping(self) -> None:
-        """Raises unless Redis answers."""
+        """Raises RedisUnavailable unless every master answers."""
         await ask_everywhere(self._redis, "PING")
 
     async def queues(self) -> list[str]:
-        """The names of all queues ever used here, sorted."""
+        """The names of all partitions ever used in this namespace, sorted."""
         names = await ask(self._redis, "SMEMBERS", catalogue(self._namespace))
         return sorted(name.decode() for name in names)
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
-        """All of these queues in one round trip; `due` looks `horizon` seconds ahead."""
+        """Statistics of these partitions, in one round trip. `due` counts what falls due within `horizon` seconds."""
         calls = [ScriptCall("stats", self._keys(queue), [round(horizon * 1000)]) for queue in queues]
         replies = await scripts.run(self._redis, *calls) if calls else []
         return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
 
     async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
-        """Queues with all their partitions, each as one, in one round trip; a queue is given by its places."""
-        found = iter(await self.stats([place for places in queues for place in places], horizon))
-        return [together([next(found) for _ in places]) for places in queues]
+        """Statistics of whole queues, in one round trip. A queue is given as the names of its partitions."""
+        found = iter(await self.stats([name for partitions in queues for name in partitions], horizon))
+        return [together([next(found) for _ in partitions]) for partitions in queues]
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
-        """Raises NotFound for an id that never was here, or whose retention is over."""
+        """One task. Raises NotFound for an unknown id, or one whose retention is over."""
         found = await self._in_any(await self.partitions.places(queue), task_id)
         if found is None:
             raise _not_found(queue, task_id)
         return found
 
     async def find(self, task_id: str) -> TaskStatus:
-        """The task, in whichever queue it is."""
+        """One task, searched for in all queues. Raises NotFound."""
         found = await self._in_any(await self.queues(), task_id)
         if found is None:
             raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
         return found
 
     async def explain(self, queue: str, task_id: str) -> Explanation:
-        """Why this task is where it is, and when it will have ended. Raises NotFound."""
-        places = await self.partitions.places(queue)
-        calls = [[ScriptCall("task", self._keys(place), [task_id, 1]), why_call(self._keys(place), task_id)] for place in places]
+        """Why a task is in its state, and when it is expected to end. Raises NotFound."""
+        partitions = await self.partitions.places(queue)
+        calls = [[ScriptCall("task", self._keys(name), [task_id, 1]), why_call(self._keys(name), task_id)] for name in partitions]
         replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
-        for place, found, circumstances in zip(places, replies[::2], replies[1::2], strict=True):
+        for name, found, circumstances in zip(partitions, replies[::2], replies[1::2], strict=True):
             if found:
-                return explain(with_circumstances(_facts(_status(place, task_id, found)), circumstances))
+                return explain(with_circumstances(_facts(_status(name, task_id, found)), circumstances))
         raise _not_found(queue, task_id)
 
     async def tasks(self, queue: str, state: TaskState, cursor: int = 0, limit: int = PAGE) -> Page:
-        """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
+        """A page of tasks in one state: ready in the order they will run, scheduled by due time, ended newest first."""
         ids: list[bytes] = []
         first = cursor
-        for place in SETS[state]:
-            key = getattr(self._keys(queue), place)
+        for name in SETS[state]:
+            key = getattr(self._keys(queue), name)
             last = first + limit - len(ids) - 1
             command = "ZREVRANGE" if state.final else "ZRANGE"
             found = await ask(self._redis, command, key, first, last) if last >= first else []
@@ -124,10 +124,10 @@ class Reader:
         found_tasks = await self._tasks(queue, [task_id.decode() for task_id in ids])
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
 
-    async def _in_any(self, places: Sequence[str], task_id: str) -> TaskStatus | None:
-        calls = [ScriptCall("task", self._keys(place), [task_id, 1]) for place in places]
+    async def _in_any(self, partitions: Sequence[str], task_id: str) -> TaskStatus | None:
+        calls = [ScriptCall("task", self._keys(name), [task_id, 1]) for name in partitions]
         replies = await scripts.run(self._redis, *calls) if calls else []
-        return next((_status(place, task_id, reply) for place, reply in zip(places, replies, strict=True) if reply), None)
+        return next((_status(name, task_id, reply) for name, reply in zip(partitions, replies, strict=True) if reply), None)
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
         calls = [ScriptCall("task", self._keys(queue), [task_id, 0]) for task_id in ids]
@@ -139,7 +139,7 @@ class Reader:
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
-    """The partitions of one queue as the queue they are. A worker works on all of them."""
+    """The sum over the partitions of one queue. Every worker serves all of them, so workers are not added up."""
     if len(parts) == 1:
         return parts[0]
     sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:] if name != "next_run"}
@@ -169,11 +169,11 @@ def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     envelope, state, at, fence, failures, losses, failure, result, parked, history, progress, logs = reply
     if state == b"nowhere":
-        raise NotFound(f"task {task_id!r} is in no place of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
+        raise NotFound(f"task {task_id!r} is in no state of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
         message = decode(envelope)
     except Invalid:
-        # A worker buries it; whoever lists the dead letters must see it among the others.
+        # A worker buries it; a list of dead tasks must show it among the others.
         message = Message(task_id, UNREADABLE, msgspec.Raw(b"{}"), queue, 0)
     return TaskStatus(
         id=message.id,

@@ -1,4 +1,4 @@
-"""The facts that `rules/why.py` puts into words: one call beside the one that reads the task."""
+"""Reads the facts that `rules/why.py` explains, in the round trip that reads the task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,17 +10,17 @@ from stoker.queue.scripts import ScriptCall
 from stoker.rules.why import Facts, WorkerInfo
 
 WORKERS_LISTED = 100
-HOLDERS = 20
+HOLDERS_LISTED = 20
 _info = msgspec.json.Decoder(WorkerInfo)
 
 
 def why_call(keys: Keys, task_id: str) -> ScriptCall:
-    """Ask what holds a task where it is."""
-    return ScriptCall("why", keys, [task_id, WORKERS_LISTED, HOLDERS])
+    """The call that reads what a task waits for."""
+    return ScriptCall("why", keys, [task_id, WORKERS_LISTED, HOLDERS_LISTED])
 
 
 def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
-    """The facts of a task, and those of its queue that the call has found."""
+    """Adds to the facts of a task those of the reply to `why_call`."""
     now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, infos, workers, key, most, holders = reply
     return msgspec.structs.replace(
         facts,

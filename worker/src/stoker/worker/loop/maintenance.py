@@ -154,11 +154,11 @@ async def declare(schedules: Schedules, source: str, definitions: Sequence[Defin
             _log.debug("upkeep failed, trying again", extra={"error": str(error)})
             await asyncio.sleep(UPKEEP_INTERVAL)
             continue
-        if not answer.heard and not unheard:
+        if not answer.accepted and not unheard:
             _log.info("a newer version of the application declares the schedules", extra={"source": source})
         if answer.taken:
             _log.warning("schedules of these names are declared elsewhere, which wins", extra={"schedules": answer.taken})
-        unheard = not answer.heard
+        unheard = not answer.accepted
         await asyncio.sleep(RENEW_INTERVAL * random.uniform(0.8, 1.2))
 
 

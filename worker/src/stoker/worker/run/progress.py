@@ -125,7 +125,7 @@ class Notes:
                 account.not_sent(note)
 
     async def _tell(self, notes: list[Note]) -> None:
-        refused = (await self._broker.tell(notes)).count(False)
+        refused = (await self._broker.write_notes(notes)).count(False)
         if refused:
             self._metrics.stale.inc(refused)
 

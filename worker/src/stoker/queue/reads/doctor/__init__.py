@@ -1,9 +1,7 @@
-"""`stoker doctor`: every task in exactly one place, and whatever follows from tasks on its way, proven on a live queue, and mended
-where it is not.
+"""`stoker doctor`: checks a live queue for damage, and repairs it with `mend`.
 
-Walks through everything in bounded steps while the queue goes on working. What one place says of itself is judged by one atomic
-script, so what moves meanwhile is never mistaken for damage; what can only be seen by looking at several places, or by waiting, is
-looked at again and again before it is called damage.
+Scans all keys in bounded steps while the queue works. What lies within one partition is judged by one atomic script, so a task that
+moves meanwhile is never mistaken for damage. What takes several partitions, or time, is looked at repeatedly before it counts.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -18,12 +16,12 @@ from stoker.queue.reads.doctor.tasks import tasks
 from stoker.queue.reads.doctor.wake import wake
 from stoker.redis.client import RedisClient
 
-# Tasks first: what is mended there leaves words in the outbox, which joins then see.
+# Tasks first: repairs there write to the outbox, which `joins` reads.
 ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (tasks, marks, outbox, joins, schedules, wake)
 
 
 async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:
-    """Yield what is wrong in one place of a queue. Raises RedisUnavailable or RedisRefused."""
+    """Yield what is wrong in one partition. Raises RedisUnavailable or RedisRefused."""
     for look in ROUNDS:
         async for finding in look(redis, keys, mend=mend):
             yield finding

@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""Finding: what the doctor yields."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from stoker.redis.client import RedisClient, ask
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be: a task, or what `trouble` says of which `id`. `mended` where it was put right."""
+    """One damaged item: `id` of a task or of what `trouble` names. `mended` if it was repaired."""
 
     id: str
     trouble: str
@@ -15,5 +15,5 @@ class Finding(NamedTuple):
 
 
 async def count(redis: RedisClient, keys: Keys) -> None:
-    """One more was mended. The scripts of the doctor count for themselves."""
+    """Count a repair made here. The doctor's scripts count their own."""
     await ask(redis, "HINCRBY", keys.stats, "mended", 1)

@@ -1,4 +1,4 @@
-"""Joins: the count is right, and everybody they wait for is on its way. One whose member is gone for good would wait for ever."""
+"""Joins: their counts are right, and every missing member still exists. A join whose member was deleted would never run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -19,12 +19,12 @@ from stoker.rules.workflow import MAX_MEMBERS, GroupStep, Steps
 
 MEMBERS_AT_ONCE = 10_000
 LOOKS, APART = 10, 0.1
-"""So often a member must be seen nowhere, with so many seconds between: a chain may hop past one who looks from queue to queue."""
+"""A member counts as gone after LOOKS scans without it, APART seconds apart: a chain may move between queues during a scan."""
 NAMED = 10
 
 
 class Seen(NamedTuple):
-    """Who is on its way to which join: members by number, and joins all of whose members an outbox holds."""
+    """Existing members of each join, by number; and joins that an entry in an outbox will set up with all their members."""
 
     members: dict[str, set[int]]
     begun: set[str]
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """A join that is counted wrong is counted anew; one whose members are gone is broken as if they had been purged."""
+    """Recount joins with a wrong count; break those whose members are gone, as if these had been purged."""
     sizes = await _sizes(redis, keys)
     for batch in _batches(sizes):
         call = ScriptCall("examine_joins", keys, [int(mend), *batch])
@@ -51,7 +51,7 @@ async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
 
 
 async def _sizes(redis: RedisClient, k: Keys) -> dict[str, int]:
-    """The joins of this place, and how many members each has."""
+    """The joins of this partition, and the number of members of each."""
     sizes: dict[str, int] = {}
     async for join, waits in scan(redis, "HSCAN", k.waiting, STEP):
         sizes[join.decode()] = _whole(waits.rpartition(b" ")[2])
@@ -74,7 +74,7 @@ def _batches(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 
 async def _never_to_come(redis: RedisClient, k: Keys, suspected: list[str]) -> dict[str, set[int]]:
-    """Of these joins, those that wait for members that were seen nowhere, however often one has looked."""
+    """Those of these joins that wait for members found in no queue in any of LOOKS scans."""
     gone: dict[str, set[int]] = {}
     for number in range(LOOKS):
         if not suspected:
@@ -82,7 +82,7 @@ async def _never_to_come(redis: RedisClient, k: Keys, suspected: list[str]) -> d
         if number:
             await asyncio.sleep(APART)
         seen = await _on_their_way(redis, k)
-        if not seen.legible:  # what nobody can read may be what a join waits for; it has a finding of its own
+        if not seen.legible:  # an unreadable entry may hold the missing member; it is a finding itself
             return {}
         wanted = [join for join in suspected if join not in seen.begun]
         missing = await _missing(redis, k, wanted)
@@ -92,7 +92,7 @@ async def _never_to_come(redis: RedisClient, k: Keys, suspected: list[str]) -> d
 
 
 async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, set[int]]:
-    """The numbers of members that have not arrived, of those joins that wait still. Asked after one has looked for them."""
+    """The numbers of missing members, of the joins that still wait. Asked after the scan for members."""
     found: dict[str, set[int]] = {}
     for at in range(0, len(names), STEP):
         some = names[at : at + STEP]
@@ -102,7 +102,7 @@ async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, s
 
 
 async def _on_their_way(redis: RedisClient, home: Keys) -> Seen:
-    """Looks through all queues: a member may be in another one than its join."""
+    """Scan all queues: a member may be in another queue than its join."""
     seen = Seen({}, set(), legible=True)
     places = {name.decode() for name in await ask(redis, "SMEMBERS", catalogue(home.namespace))}
     for k in (Keys(home.namespace, place) for place in sorted(places | {home.queue})):
@@ -129,7 +129,7 @@ def _in_an_outbox(seen: Seen, stored: StoredEntry) -> None:
 
 
 def _begun(steps: Steps) -> Iterator[str]:
-    """The joins that are set up where this chain begins."""
+    """The joins that the first step of this chain sets up."""
     if steps and isinstance(step := steps[0], GroupStep):
         yield step.id
         for chain in step.members or (steps[1:],):
@@ -137,7 +137,7 @@ def _begun(steps: Steps) -> Iterator[str]:
 
 
 def _enter(seen: Seen, member: str) -> None:
-    """A place in a group: the place of the join, its id, a number."""
+    """Adds a member, "partition join number"."""
     match member.split(" "):
         case [_, join, at]:
             seen.members.setdefault(join, set()).add(_whole(at))

@@ -1,4 +1,4 @@
-"""Marks: what keys hold that are not called by the id of a task, and would stay for ever when that is gone."""
+"""Marks: entries whose name is not the id of a task, and which would never be deleted once their task is gone."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -12,14 +12,14 @@ from stoker.redis.client import RedisClient, scan
 
 
 async def marks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """Marks of nobody are removed. A parked task whose concurrency key has room stands in line again."""
+    """Remove marks without a task. Unpark a task whose concurrency key has room."""
     async for batch in in_steps(_marks(redis, keys), lambda mark: mark[:2]):
         for finding in await _judge(redis, keys, batch, mend=mend):
             yield finding
 
 
 async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes, bytes]]:
-    """A kind, the mark, and what it is called in a finding."""
+    """Kind and mark, and the id for a finding."""
     sets: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
         ("slot", k.running_by, _last),
         ("turn", k.parked_by, _last),

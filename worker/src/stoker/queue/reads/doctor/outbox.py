@@ -1,4 +1,4 @@
-"""The outbox: what lies there can be relayed, and has been before long."""
+"""The outbox: every entry can be relayed, and none is old."""
 
 from collections.abc import AsyncIterator
 
@@ -15,11 +15,11 @@ from stoker.rules.inbox_entry import dead_letter
 
 UNREADABLE = "(unreadable entry of the outbox)"
 LATE = 60.0
-"""Seconds after which an entry should have been relayed: every worker looks about once a second."""
+"""Seconds after which an entry should have been relayed: every worker relays about once a second."""
 
 
 async def outbox(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """An entry that nobody can read becomes a dead letter with all that it holds; one that lies there for long is relayed."""
+    """Turn an unreadable entry into a dead task with all its fields; relay an old one."""
     now, _ = await look(redis, keys)
     async for entry in entries_of(redis, keys):
         try:
@@ -37,12 +37,12 @@ async def outbox(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator
 
 
 def name_of(entry: StoredEntry) -> str:
-    """What it is called, also as a dead letter."""
+    """The id of an entry, in a finding and as a dead task."""
     return f"outbox-{entry.number}"
 
 
 async def _bury(redis: RedisClient, k: Keys, entry: StoredEntry, error: Invalid) -> bool:
-    """Make it a dead letter, unless another has taken it away meanwhile."""
+    """Make an entry a dead task. False if it was removed meanwhile."""
     letter = dead_letter(name_of(entry), UNREADABLE, entry.fields, k.queue, milliseconds(system), str(error))
     [[answer]] = await scripts.run(redis, intake_call(k, {entry.number: ("bury", letter)}, "outbox"))
     if answer == b"dead":

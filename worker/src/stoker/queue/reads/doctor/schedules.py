@@ -1,4 +1,4 @@
-"""Schedules: each waits for exactly one next run, or is paused or suspended; what was removed has left nothing behind."""
+"""Schedules: each waits for one next run, or is paused or suspended, and a removed one has left nothing behind."""
 
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from stoker.redis.replies import pairs
 from stoker.rules.schedule import Definition, Planned, first, planned
 
 ROUNDING = 1
-"""ms by which a run may be due later than its moment and the jitter say."""
+"""ms by which a run may be due later than its moment plus jitter."""
 SOURCE = "source"
 
 
 class ScheduleRow(NamedTuple):
-    """One schedule as it was read; '' for what is not there."""
+    """One schedule as it was read; empty where a column is absent."""
 
     definition: bytes
     paused: bool
@@ -28,7 +28,7 @@ class ScheduleRow(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What is wrong with a schedule, and what mends it: see lua/examine_schedules.lua."""
+    """What is wrong with a schedule, and the repair: see lua/examine_schedules.lua."""
 
     trouble: str
     verb: str
@@ -36,7 +36,7 @@ class Remedy(NamedTuple):
 
 
 async def schedules(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """One that waits for nothing waits for its next moment again. The script finds out whether what was read here is so."""
+    """A schedule that waits for nothing gets its next moment. The script repairs only what is still as it was read here."""
     states = await _states(redis, keys)
     if not states:
         return
@@ -54,13 +54,13 @@ async def schedules(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncItera
 
 
 def judge(state: ScheduleRow, now: int) -> Remedy | None:
-    """What is wrong with a schedule in this state, if anything."""
+    """What is wrong with a schedule; None if nothing is."""
     if not state.definition:
         return Remedy("is what a removed schedule has left behind", "forget")
     definition = read_definition(state.definition)
     if state.paused and state.due:
         return Remedy("is paused, and waits for a run", "hold")
-    if state.paused or definition is None:  # written by a newer version, which knows what it waits for
+    if state.paused or definition is None:  # written by a newer version
         return None
     if definition.suspend:
         return Remedy("is suspended, and waits for a run", "hold") if state.due else None

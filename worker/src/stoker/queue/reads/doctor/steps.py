@@ -1,4 +1,4 @@
-"""A walk through what may come twice, as a SCAN gives it, in steps that one script may take."""
+"""Deduplicates a SCAN, in steps of a size for one script."""
 
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import TypeVar
@@ -8,7 +8,7 @@ STEP = 100
 
 
 async def in_steps(found: AsyncIterator[T], key: Callable[[T], Hashable]) -> AsyncIterator[list[T]]:
-    """Everything once, told apart by its key, STEP at a time and in order."""
+    """Every item once, by its key, in order, in lists of STEP."""
     seen: set[Hashable] = set()
     step: list[T] = []
     async for each in found:

@@ -1,4 +1,4 @@
-"""Tasks: each in exactly one place, with its envelope, and with those columns that its place has."""
+"""Tasks: each is in exactly one state, with its envelope, and has only the columns of that state."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -11,7 +11,7 @@ from stoker.redis.client import RedisClient, scan
 
 
 async def tasks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """A task that is nowhere becomes ready again; one in two places keeps the liveliest; what is kept of none is forgotten."""
+    """A task in no state becomes ready; one in two keeps the liveliest; columns without a task are deleted."""
     async for batch in in_steps(_ids(redis, keys), bytes):
         for finding in await _judge(redis, keys, batch, mend=mend):
             yield finding

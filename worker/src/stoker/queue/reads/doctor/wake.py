@@ -1,4 +1,4 @@
-"""The wake token: work that waits has one, or somebody who took it and is about to fetch."""
+"""The wake token: when tasks are ready it exists, or a worker has just taken it and is about to fetch."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,24 +11,24 @@ from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient
 
 PATIENCE = 2.0
-"""Seconds for which tasks must wait and nothing happen. Whoever was woken fetches within a few ms."""
+"""Seconds without any fetch while tasks are ready. A woken worker fetches within a few ms."""
 SLACK = 10.0
-"""Seconds by which who watches the rate limit may be late: then another has taken over."""
+"""Seconds by which the worker that watches the rate limit may be late, before another takes over."""
 
 
 async def wake(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[Finding]:
-    """Tasks wait and nobody is woken for them, so that they wait until somebody looks by chance."""
+    """Find ready tasks for which no worker is woken; add the token."""
     _, fence = await look(redis, keys)
     if fence < 0:
         return
     await asyncio.sleep(PATIENCE)
     _, still = await look(redis, keys, mend=mend, fence=fence)
     if still == fence:
-        yield Finding(keys.queue, "tasks are ready, and nobody is woken for them", mend)
+        yield Finding(keys.queue, "tasks are ready, and no worker is woken for them", mend)
 
 
 async def look(redis: RedisClient, k: Keys, *, mend: bool = False, fence: int | None = None) -> tuple[int, int]:
-    """The queue's time in ms, and the fence counter where nobody is awake; -1 where somebody is."""
+    """The queue's clock in ms, and the fence counter if tasks are ready and no worker is woken, else -1."""
     arguments = [int(mend), "" if fence is None else fence, round(SLACK * 1000)]
     reply: list[Any]
     [reply] = await scripts.run(redis, ScriptCall("examine_wake", k, arguments))
