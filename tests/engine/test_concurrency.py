@@ -199,8 +199,8 @@ OUT_OF_STEP = "concurrency out of step"
 @pytest.mark.parametrize(
     ("damage", "more"),
     [
-        ("a slot nobody uses", {"counts as running with its concurrency key, and does not run"}),
-        ("a slot that is missing", {"is parked, and its concurrency key has room"}),
+        ("a slot nobody uses", {"stale concurrency slot"}),
+        ("a slot that is missing", {"parked, but its concurrency key has room"}),
         ("a turn that is missing", set()),
         ("a key that is gone", set()),
     ],

@@ -80,9 +80,9 @@ async def test_the_doctor_finds_and_mends_planted_damage(line: Line) -> None:
     with pytest.raises(NotFound, match="doctor"):
         await line.status("nowhere")
     expected = {
-        ("nowhere", "nowhere"),
-        ("urgent", "nowhere"),
-        ("twice", "in two places"),
+        ("nowhere", "in no state"),
+        ("urgent", "in no state"),
+        ("twice", "in two states"),
         ("owned", "owner without lease"),
         ("bodiless", "without envelope"),
         ("stray", "without envelope"),

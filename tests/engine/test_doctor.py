@@ -56,7 +56,7 @@ async def set_hash(line: Line, key: str, field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("trouble", "plant"),
     [
-        pytest.param("in the wrong line", lambda line: set_hash(line, line.keys.lost, "ready", 1), id="lost and no suspect"),
+        pytest.param("in the wrong ready set", lambda line: set_hash(line, line.keys.lost, "ready", 1), id="lost and no suspect"),
         pytest.param("lease without owner", lambda line: now(line.redis.hdel(line.keys.owners, "running")), id="no owner"),
         pytest.param("stray column", lambda line: set_hash(line, line.keys.cancels, "ready", 1), id="a wish to cancel"),
         pytest.param("stray column", lambda line: set_hash(line, line.keys.results, "dead", "{}"), id="a result"),
@@ -88,7 +88,7 @@ async def test_who_was_nowhere_keeps_its_priority(line: Line) -> None:
     await line.enqueue("low")
     await line.enqueue("high", priority=5)
     await now(line.redis.zrem(line.keys.ready, "high"))
-    await is_found_and_mended(line, ("high", "nowhere"))
+    await is_found_and_mended(line, ("high", "in no state"))
     assert await line.order() == ["high", "low"]
 
 
@@ -103,7 +103,7 @@ async def test_a_task_that_is_gone_holds_no_room_of_its_key(line: Line) -> None:
     await with_a_key(line, "next")
     await now(line.redis.zadd(line.keys.running_by, {f"printer{US}gone": 0}))
     assert await line.order() == []
-    await is_found_and_mended(line, ("gone", "counts as running with its concurrency key, and does not run"))
+    await is_found_and_mended(line, ("gone", "stale concurrency slot"))
     assert await line.order() == ["next"]
 
 
@@ -112,7 +112,7 @@ async def test_a_turn_of_nobody_is_taken_out_of_the_line(line: Line) -> None:
     [runs] = await line.fetch()
     turn = (await now(line.redis.zrange(line.keys.parked_by, 0, 0)))[0].replace(b"parked", b"nobody")
     await now(line.redis.zadd(line.keys.parked_by, {turn: 0}))
-    await is_found_and_mended(line, ("nobody", "stands in the line of its concurrency key, and is not parked there"))
+    await is_found_and_mended(line, ("nobody", "stale parking entry"))
     await line.settle(runs, DONE)
     assert await line.order() == ["parked"]
 
@@ -129,7 +129,7 @@ async def test_parked_ones_whose_key_has_room_stand_in_line_again(line: Line) ->
         await now(line.redis.hdel(k.limits, delivery.id))
         await now(line.redis.zrem(k.running_by, f"pool{US}{delivery.id}"))
         await line.settle(delivery, DONE)
-    await is_found_and_mended(line, ("t3", "is parked, and its concurrency key has room"))
+    await is_found_and_mended(line, ("t3", "parked, but its concurrency key has room"))
     assert await line.order() == ["t3", "t4", "other"]
 
 
@@ -150,7 +150,7 @@ async def test_a_claim_of_nobody_is_free_again(line: Line) -> None:
     claim = Claim("kind", "done", 1e6)
     await line.broker.enqueue([Admission(message("holder"), claim=claim)])
     await now(line.redis.hdel(line.keys.claims, "holder"))
-    await is_found_and_mended(line, ("holder", "is said to claim to be the only one, and does not"))
+    await is_found_and_mended(line, ("holder", "stale uniqueness lock"))
     [receipt] = await line.broker.enqueue([Admission(message("another"), claim=claim)])
     assert not receipt.duplicate
 
@@ -158,7 +158,7 @@ async def test_a_claim_of_nobody_is_free_again(line: Line) -> None:
 async def test_a_worker_without_a_heartbeat_is_forgotten(line: Line) -> None:
     await line.beat(worker="alive")
     await set_hash(line, line.keys.workers, "ghost", "{}")
-    await is_found_and_mended(line, ("ghost", "is a worker that nobody would ever forget"))
+    await is_found_and_mended(line, ("ghost", "worker without heartbeat"))
     assert await now(line.redis.hkeys(line.keys.workers)) == [b"alive"]
 
 
@@ -166,7 +166,7 @@ async def test_the_wake_token_that_was_lost(line: Line) -> None:
     await line.enqueue("a")
     assert await found(line) == set()
     await now(line.redis.delete(line.keys.wake))
-    await is_found_and_mended(line, (QUEUE, "tasks are ready, and nobody is woken for them"))
+    await is_found_and_mended(line, (QUEUE, "tasks are ready, but there is no wake token"))
     assert await line.broker.wait_for_work(0.01)
 
 
@@ -208,7 +208,7 @@ async def test_a_join_whose_member_is_gone_for_good_is_broken(line: Line) -> Non
     await arrive(line, first, join)
     assert await found(line) == set()
     await line.settle(second, DONE)  # it succeeded, and did not arrive
-    await is_found_and_mended(line, (join, "waits for members that are gone for good: 1"))
+    await is_found_and_mended(line, (join, "waits for members that no longer exist: 1"))
     status = await line.status(join)
     assert (status.state, status.failure and status.failure.type) == (TaskState.DEAD, "GroupBroken")
     await arrive(line, third, join)
@@ -291,7 +291,7 @@ async def test_a_join_is_counted_anew(line: Line, plant: Any, arrived: int) -> N
             await arrive(line, delivery, join)
     if arrived < 2:
         await plant(line, join)
-    await is_found_and_mended(line, (join, "join out of count"))
+    await is_found_and_mended(line, (join, "wrong join count"))
     for delivery in members[arrived:]:
         await arrive(line, delivery, join)
     [joined] = await line.fetch()
@@ -310,9 +310,9 @@ async def test_remains_of_joins_are_removed(line: Line) -> None:
     await set_hash(line, k.tasks, join, "{}")
     await now(line.redis.zadd(k.ready, {join: 1}))
     assert await found(line, mend=True) == {
-        ("gone", "has an arrival, and nobody waits"),
-        ("rowless", "join without what follows"),
-        (join, "join that has come already"),
+        ("gone", "result for a join that is over"),
+        ("rowless", "join without successor"),
+        (join, "join already run"),
     }
     assert await found(line) == set()
     assert not await now(line.redis.exists(k.joins, k.waiting, k.arrivals))
@@ -352,7 +352,7 @@ async def test_an_entry_that_lies_there_for_long_is_relayed(line: Line) -> None:
 
 async def test_what_was_relayed_is_not_remembered_for_ever(line: Line) -> None:
     await now(line.redis.zadd(line.keys.relayed, {"key": 9e15}))
-    await is_found_and_mended(line, ("key", "was relayed, and would be remembered for too long"))
+    await is_found_and_mended(line, ("key", "relay key kept too long"))
     await line.pass_time(601)
     await line.broker.sweep()
     assert not await now(line.redis.exists(line.keys.relayed))
@@ -370,49 +370,49 @@ SPREAD = Definition("spread", cron("@hourly", jitter=600), "report", Raw(b"{}"))
     [
         pytest.param(
             "hourly",
-            "is not paused, and waits for no run",
+            "has no next run, though not paused",
             lambda line: now(line.redis.zrem(line.keys.upcoming, "hourly")),
             id="no next run",
         ),
         pytest.param(
             "spread",
-            "waits for a run at another time than its moment's",
+            "next run at another time than its moment",
             lambda line: now(line.redis.zincrby(line.keys.upcoming, 3600_000, "spread")),
             id="too late",
         ),
         pytest.param(
             "hourly",
-            "waits for a run of no known moment",
+            "next run without a moment",
             lambda line: now(line.redis.hdel(line.keys.schedules, "moment hourly")),
             id="no moment",
         ),
         pytest.param(
             "paused",
-            "is paused, and waits for a run",
+            "has a next run, though paused",
             lambda line: now(line.redis.zadd(line.keys.upcoming, {"paused": 1})),
             id="paused",
         ),
         pytest.param(
             "idle",
-            "is suspended, and waits for a run",
+            "has a next run, though suspended",
             lambda line: now(line.redis.zadd(line.keys.upcoming, {"idle": 1})),
             id="idle",
         ),
         pytest.param(
             "gone",
-            "is what a removed schedule has left behind",
+            "left behind by a removed schedule",
             lambda line: now(line.redis.zadd(line.keys.upcoming, {"gone": 1})),
             id="next run of none",
         ),
         pytest.param(
             "gone",
-            "is what a removed schedule has left behind",
+            "left behind by a removed schedule",
             lambda line: set_hash(line, line.keys.schedules, "missed gone", 3),
             id="columns of none",
         ),
         pytest.param(
             "gone",
-            "is what a removed schedule has left behind",
+            "left behind by a removed schedule",
             lambda line: set_hash(line, line.keys.runs, "gone", "x"),
             id="run of none",
         ),
@@ -435,7 +435,7 @@ async def test_a_schedule_that_cannot_be_read_keeps_no_other_from_running(line: 
     await now(line.redis.hdel(line.keys.schedules, "moment broken"))
     await line.pass_time(3601)
     assert [task_id.split("-")[1] for task_id in (await schedules.look()).started] == ["hourly"]
-    assert await found(line, mend=True) == {("broken", "waits for a run of no known moment")}
+    assert await found(line, mend=True) == {("broken", "next run without a moment")}
     assert [task_id.split("-")[1] for task_id in (await schedules.look()).started] == ["broken"]
 
 

@@ -186,7 +186,7 @@ async def test_the_doctor_frees_claims_that_nobody_needs(line: Line) -> None:
     assert {(finding.id, finding.trouble) for finding in await line.examine()} == {
         ("a", "stray claim"),
         ("c", "stray claim"),
-        ("c", "is said to claim to be the only one, and does not"),
+        ("c", "stale uniqueness lock"),
     }
     await line.examine(mend=True)
     assert await line.examine() == []

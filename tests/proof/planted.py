@@ -31,13 +31,13 @@ BUGS = (
     Bug(
         "settle does not check the fence",
         "lua/settle.lua",
-        "local place = not seen[id] and owned_place(owner[index], fence)",
-        "local place = not seen[id] and tonumber(string.match(owner[index] or '', ' (%S+)$') or '')",
+        "local rank = not seen[id] and owned_rank(owner[index], fence)",
+        "local rank = not seen[id] and tonumber(string.match(owner[index] or '', ' (%S+)$') or '')",
     ),
     Bug(
         "a heartbeat does not check the fence",
         "lua/heartbeat.lua",
-        "if owned_place(owner[index], fence) then",
+        "if owned_rank(owner[index], fence) then",
         "if owner[index] then",
     ),
     Bug(
@@ -127,8 +127,8 @@ BUGS = (
     Bug(
         "a released task forgets its place in line",
         "lua/settle.lua",
-        "elseif verb == 'release' then\n      push(back, place, id)",
-        "elseif verb == 'release' then\n      push(back, place_at(level, now), id)",
+        "elseif verb == 'release' then\n      push(back, rank, id)",
+        "elseif verb == 'release' then\n      push(back, rank_at(level, now), id)",
     ),
     Bug(
         "a wish to cancel is forgotten when its task fails",
@@ -187,7 +187,7 @@ BUGS = (
     Bug(
         "a task that is given back is not told",
         "lua/_reclaim.lua",
-        "tell('reclaimed', id, 'worker', worker)",
+        "record('reclaimed', id, 'worker', worker)",
         "",
     ),
     Bug(
@@ -199,7 +199,7 @@ BUGS = (
     Bug(
         "progress does not check the fence",
         "lua/progress.lua",
-        "if owned_place(redis.call('HGET', owners, id), fence) then",
+        "if owned_rank(redis.call('HGET', owners, id), fence) then",
         "if redis.call('HGET', owners, id) then",
     ),
     Bug(
@@ -217,7 +217,7 @@ BUGS = (
     Bug(
         "a loss is not remembered",
         "lua/_reclaim.lua",
-        "remember(id, {",
+        "add_failure(id, {",
         "local _ = ({",
     ),
     Bug(
@@ -229,8 +229,8 @@ BUGS = (
     Bug(
         "arrivals within a tick are not told apart",
         "lua/_prelude.lua",
-        "place_of(level, tick + 1), id)",
-        "place_of(level, tick - tick % TICKS_PER_MS), id)",
+        "rank_of(level, tick + 1), id)",
+        "rank_of(level, tick - tick % TICKS_PER_MS), id)",
     ),
     Bug(
         "a paused queue is fetched from",
@@ -313,13 +313,13 @@ BUGS = (
     Bug(
         "the join of a cancelled member waits for ever",
         "lua/cancel.lua",
-        "part_with(stopped, 'cancelled')",
+        "report_gone_members(stopped, 'cancelled')",
         "call_with('HDEL', members, stopped)",
     ),
     Bug(
         "the join of a member that died with its worker and a wish to cancel waits for ever",
         "lua/_reclaim.lua",
-        "part_with(stopped, 'cancelled')",
+        "report_gone_members(stopped, 'cancelled')",
         "",
     ),
     Bug(

@@ -1,7 +1,7 @@
--- How a task comes into a queue.
+-- Adding a task to a partition.
 
--- Who holds a claim, while its time lasts and it has not ended; else it is free, and a stale holder forgets it.
-local function holder_of(digest, now)
+-- The task that holds a claim; nothing if the claim has expired or its holder has ended. Deletes a stale holder's entry.
+local function claim_holder(digest, now)
   local held = redis.call('HGET', uniques, digest)
   local expires, holder = string.match(held or '', '^(%d+) (.+)$')
   if not holder then return end
@@ -17,10 +17,10 @@ local function marks_of(mode, digest, ttl, limit)
 end
 
 -- Add a task; `claim` is {mode, digest, ttl} or nothing, `limit` the value of its column or nothing.
--- Returns its state | the envelope that has its id already | {the id that holds its claim}, then the last tick.
+-- Returns its state | the envelope stored under this id | {the id that holds its claim}, then the last tick.
 local function admit(now, tick, id, envelope, level, due, claim, limit)
-  -- The same id again is a repeated call, whoever holds the claim.
-  local holder = claim and redis.call('HEXISTS', tasks, id) == 0 and holder_of(claim.digest, now)
+  -- The same id again is a repeated call, whichever task holds the claim.
+  local holder = claim and redis.call('HEXISTS', tasks, id) == 0 and claim_holder(claim.digest, now)
   if holder then return {holder}, tick end
   if redis.call('HSETNX', tasks, id, envelope) == 0 then return redis.call('HGET', tasks, id), tick end
   if claim then
@@ -28,7 +28,7 @@ local function admit(now, tick, id, envelope, level, due, claim, limit)
     redis.call('HSET', claims, id, claim.mode .. ' ' .. claim.digest)
   end
   if limit then redis.call('HSET', limits, id, limit) end
-  local state, last = take_place(id, level, due, now, tick)
-  tell('enqueued', id, 'detail', state)
+  local state, last = make_ready_or_scheduled(id, level, due, now, tick)
+  record('enqueued', id, 'detail', state)
   return state, last
 end

@@ -49,7 +49,7 @@ local function bury_placeholder(now, id, member, level, placeholder, failure)
   if level ~= '0' then redis.call('HSET', levels, id, level) end
   if member ~= '' then redis.call('HSET', members, id, member) end
   redis.call('HINCRBY', stats, 'buried', 1)
-  tell('buried', id)
+  record('buried', id)
 end
 
 -- Performs what follows a join whose last member has succeeded. Returns the last tick.
@@ -136,7 +136,7 @@ function actions.tombstone(now, tick, rest)
   if redis.call('HSETNX', tasks, id, envelope) == 1 then
     redis.call('ZADD', cancelled, now, id)
     redis.call('HINCRBY', stats, 'stopped', 1)
-    tell('cancelled', id)
+    record('cancelled', id)
   end
   return tick
 end

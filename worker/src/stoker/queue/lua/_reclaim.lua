@@ -1,31 +1,31 @@
--- Take back what a dead worker held.
+-- Taking tasks back from dead workers.
 
--- `owner` are the values of :owners for these ids, `how` says in words how each was lost. A task lost too often is buried with
--- `failure`: it may be what kills its workers. Returns how many were given back, and how many buried.
+-- `owner` are the values of :owners for these ids, `how` describes the loss. A task lost `max_lost` times is buried with `failure`: it
+-- may be what kills its workers. Returns how many were given back, and how many buried.
 local function reclaim(ids, owner, now, max_lost, failure, how)
   local cancel_asked, back, over, stopped, buried = columns(cancels, ids), {}, {}, {}, 0
   for index, id in ipairs(ids) do
-    local place = tonumber(string.match(owner[index] or '', ' (%S+)$') or place_at(0, now))
+    local rank = tonumber(string.match(owner[index] or '', ' (%S+)$') or rank_at(0, now))
     local worker = worker_of(owner[index] or '')
     if cancel_asked[index] then
       redis.call('HINCRBY', stats, 'stopped', 1)
       redis.call('ZADD', cancelled, now, id)
       for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end
       over[#over + 1], stopped[#stopped + 1] = id, id
-      tell('cancelled', id, 'worker', worker)
+      record('cancelled', id, 'worker', worker)
     else
       local losses = redis.call('HINCRBY', lost, id, 1)
       local attempt = losses + (redis.call('HGET', attempts, id) or 0)
-      remember(id, {at = now, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
+      add_failure(id, {at = now, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
       if losses >= max_lost then
         redis.call('ZADD', dead, now, id)
         redis.call('HSET', errors, id, failure)
-        if level_of(place) ~= 0 then redis.call('HSET', levels, id, level_of(place)) end
+        if level_of(rank) ~= 0 then redis.call('HSET', levels, id, level_of(rank)) end
         buried, over[#over + 1] = buried + 1, id
-        tell('buried', id, 'worker', worker)
+        record('buried', id, 'worker', worker)
       else
-        back[#back + 1], back[#back + 2] = place, id
-        tell('reclaimed', id, 'worker', worker)
+        back[#back + 1], back[#back + 2] = rank, id
+        record('reclaimed', id, 'worker', worker)
       end
     end
   end
@@ -33,10 +33,10 @@ local function reclaim(ids, owner, now, max_lost, failure, how)
   call_with('HDEL', owners, ids)
   call_with('HDEL', cancels, ids)
   call_with('ZADD', suspects, back)
-  local unparked = make_way(limits_of(ids), ids)
+  local unparked = unpark_next(limits_of(ids), ids)
   call_with('HDEL', limits, stopped)
   free_claims(over)
-  part_with(stopped, 'cancelled')
+  report_gone_members(stopped, 'cancelled')
   if #ids > 0 then redis.call('HINCRBY', stats, 'lost', #ids) end
   if buried > 0 then redis.call('HINCRBY', stats, 'buried', buried) end
   if #back + unparked > 0 then wake_one() end

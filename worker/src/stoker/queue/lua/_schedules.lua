@@ -1,4 +1,4 @@
--- Schedules: one hash of columns, `column name`, and the zset of those that wait for their next run.
+-- Schedules: a hash of `column name`, and the zset of those that wait for their next run.
 local SCHEDULE_COLUMNS = {'definition', 'owner', 'timing', 'moment', 'paused', 'last', 'ended', 'started', 'skipped', 'missed'}
 
 local function forget_schedule(name)
@@ -7,7 +7,7 @@ local function forget_schedule(name)
   redis.call('HDEL', runs, name)
 end
 
--- How a run has ended, or nothing while it waits or runs.
+-- The final state of a run; nothing while it has not ended.
 local function end_of_run(id)
   if redis.call('ZSCORE', done, id) then return 'succeeded' end
   if redis.call('ZSCORE', dead, id) then return 'dead' end

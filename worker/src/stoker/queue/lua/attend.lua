@@ -1,9 +1,8 @@
 #!lua flags=allow-oom
--- Somebody watches: until `audience_ms` from now whatever happens to a task is written into the log of events. Without an
--- audience the log lasts for a while and is gone.
+-- Record events for the next `audience_ms`. The stream expires `keep_ms` after the last call.
 -- KEYS: meta events
 -- ARGV: audience_ms keep_ms
--- Returns the number of the newest entry; '0-0' where there is none
+-- Returns the id of the newest entry, '0-0' if there is none
 
 local now = now_ms()
 local before = tonumber(redis.call('HGET', meta, 'audience_until') or 0)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Cancel tasks: waiting ones at once; of running ones their worker is told with its next heartbeat.
+-- Cancel tasks: ready and scheduled ones at once; the worker of a running one learns of it by its next heartbeat.
 -- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims wake events
 --       members outbox limits running_by parked parked_by
 -- ARGV: ids
@@ -8,9 +8,9 @@
 local now, reply, stopped, limit_of = now_ms(), {}, {}, limits_of(ARGV)
 for index, id in ipairs(ARGV) do
   local removed = redis.call('ZREM', ready, id) + redis.call('ZREM', suspects, id) + redis.call('ZREM', scheduled, id)
-  local place = removed == 0 and limit_of[id] and redis.call('ZSCORE', parked, id)
-  if place then
-    leave_parking(limit_of[id], tonumber(place), id)
+  local rank = removed == 0 and limit_of[id] and redis.call('ZSCORE', parked, id)
+  if rank then
+    unpark(limit_of[id], tonumber(rank), id)
     removed, limit_of[id] = 1, nil
   end
   if removed > 0 then
@@ -19,7 +19,7 @@ for index, id in ipairs(ARGV) do
   elseif redis.call('ZSCORE', leases, id) then
     redis.call('HSET', cancels, id, now)
     reply[index] = 'requested'
-    tell('cancel_requested', id)
+    record('cancel_requested', id)
   elseif redis.call('ZSCORE', cancelled, id) then
     reply[index] = 'cancelled'
   else
@@ -28,9 +28,9 @@ for index, id in ipairs(ARGV) do
 end
 for _, column in ipairs({attempts, lost, levels, errors}) do call_with('HDEL', column, stopped) end
 free_claims(stopped)
-part_with(stopped, 'cancelled')
-if make_way(limit_of, stopped) > 0 then wake_one() end
+report_gone_members(stopped, 'cancelled')
+if unpark_next(limit_of, stopped) > 0 then wake_one() end
 call_with('HDEL', limits, stopped)
-tell_all('cancelled', stopped)
+record_all('cancelled', stopped)
 if #stopped > 0 then redis.call('HINCRBY', stats, 'stopped', #stopped) end
 return reply

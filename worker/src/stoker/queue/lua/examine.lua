@@ -1,97 +1,97 @@
 #!lua flags=allow-oom
--- Hold tasks to the rule that each is in exactly one place and has an envelope; mend what is not, if asked to.
+-- Check that each task is in exactly one state and has an envelope and the columns of its state; repair it with `mend`.
 -- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake uniques claims
 --       history progress logs members outbox limits running_by parked parked_by
 -- ARGV: mend (0|1), then ids
--- Returns for each id: '' (sound) | what is wrong first: 'nowhere' | 'without envelope' | 'in two places' | 'owner without lease'
---       | 'lease without owner' | 'in the wrong line' (suspects were lost with a worker, the others were not) | 'stray claim'
---       | 'stray column' (something is kept of it that only tasks in other places have)
---       | 'concurrency out of step' (running or parked, and its key does not know it, or the other way round)
+-- Returns for each id: '' (sound) | the first trouble: 'in no state' | 'without envelope' | 'in two states' | 'owner without lease'
+--       | 'lease without owner' | 'in the wrong ready set' (:suspects is for tasks that were lost with a worker) | 'stray claim'
+--       | 'stray column' (of another state)
+--       | 'concurrency out of step' (its key counts it wrongly as running or parked)
 local TROUBLES_AT_ONCE = 4
--- The liveliest first.
-local PLACES = {ready, suspects, scheduled, leases, dead, done, cancelled, parked}
+-- Those from which a task will run come first.
+local SETS = {ready, suspects, scheduled, leases, dead, done, cancelled, parked}
 local COLUMNS = {tasks, owners, attempts, lost, levels, errors, results, cancels, history, progress, logs, limits}
 local ENDED, OVER = {[dead] = true, [done] = true, [cancelled] = true}, {[done] = true, [cancelled] = true}
 
--- Into the line where it belongs, behind those of its priority.
-local function stand_in_line(id)
+-- Makes a task ready, behind those of its priority.
+local function make_ready_again(id)
   local level, readable, task = redis.call('HGET', levels, id), pcall(cjson.decode, redis.call('HGET', tasks, id))
   level = tonumber(level or readable and type(task) == 'table' and -(tonumber(task.priority) or 0) or 0)
-  line_up({place_at(level, now_ms()), id})
+  make_ready({rank_at(level, now_ms()), id})
   redis.call('HDEL', levels, id)
   wake_one()
 end
 
--- A claim is held by a task that has not ended, and the other way round.
-local function stray_claim(id, place)
+-- Whether its claim is held by another task, or outlives it.
+local function stray_claim(id, set)
   local claim = redis.call('HGET', claims, id)
   if not claim then return false end
   local held = redis.call('HGET', uniques, string.sub(claim, 3))
-  return ENDED[place] or not held or string.match(held, ' (.+)$') ~= id
+  return ENDED[set] or not held or string.match(held, ' (.+)$') ~= id
 end
 
--- The columns that a task in this place has none of.
-local function stray_columns(id, place)
+-- The columns that a task in this state must not have.
+local function stray_columns(id, set)
   local found = {}
   local function never(column, there)
     if not there and redis.call('HEXISTS', column, id) == 1 then found[#found + 1] = column end
   end
-  never(cancels, place == leases)
-  never(results, place == done)
-  never(levels, place == scheduled or place == dead)
-  for _, column in ipairs({attempts, lost, errors, limits, members}) do never(column, not OVER[place]) end
+  never(cancels, set == leases)
+  never(results, set == done)
+  never(levels, set == scheduled or set == dead)
+  for _, column in ipairs({attempts, lost, errors, limits, members}) do never(column, not OVER[set]) end
   return found
 end
 
--- A key knows exactly those of its tasks that run and those that are parked.
+-- Whether its concurrency key counts it wrongly as running or parked.
 local function out_of_step(id, limit, leased)
-  local place = redis.call('ZSCORE', parked, id)
-  if not limit then return place and true or false end
-  local slot, turn = redis.call('ZSCORE', running_by, slot_of(limit, id)), place and redis.call('ZSCORE', parked_by, turn_of(limit, tonumber(place), id))
-  return (slot and true or false) ~= (leased and true or false) or (place and not turn)
+  local rank = redis.call('ZSCORE', parked, id)
+  if not limit then return rank and true or false end
+  local running, waits = redis.call('ZSCORE', running_by, running_member(limit, id)), rank and redis.call('ZSCORE', parked_by, parked_member(limit, tonumber(rank), id))
+  return (running and true or false) ~= (leased and true or false) or (rank and not waits)
 end
 
--- Parked ones stand in line again, which is never wrong: fetching decides anew.
-local function set_right(id, limit, leased)
-  local place = redis.call('ZSCORE', parked, id)
-  if place then
-    if limit then leave_parking(limit, tonumber(place), id) else redis.call('ZREM', parked, id) end
-    line_up({place, id})
+-- Unparking is always safe: fetching checks the limit again.
+local function repair_concurrency(id, limit, leased)
+  local rank = redis.call('ZSCORE', parked, id)
+  if rank then
+    if limit then unpark(limit, tonumber(rank), id) else redis.call('ZREM', parked, id) end
+    make_ready({rank, id})
     wake_one()
   end
   if not limit then return end
   if leased then
-    redis.call('ZADD', running_by, 0, slot_of(limit, id))
-  elseif make_way({[id] = limit}, {id}) > 0 then
+    redis.call('ZADD', running_by, 0, running_member(limit, id))
+  elseif unpark_next({[id] = limit}, {id}) > 0 then
     wake_one()
   end
 end
 
--- What is wrong with it first, and what mends that.
+-- The first trouble of a task, and the function that repairs it.
 local function examined(id)
   local found, limit = {}, limits_of({id})[id]
-  for _, place in ipairs(PLACES) do
-    if redis.call('ZSCORE', place, id) then found[#found + 1] = place end
+  for _, set in ipairs(SETS) do
+    if redis.call('ZSCORE', set, id) then found[#found + 1] = set end
   end
-  local place, owned, leased = found[1], redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
+  local set, owned, leased = found[1], redis.call('HEXISTS', owners, id) == 1, redis.call('ZSCORE', leases, id)
 
   if redis.call('HEXISTS', tasks, id) == 0 then
     return 'without envelope', function()
       free_claims({id})
-      part_with({id}, 'purged')
+      report_gone_members({id}, 'purged')
       for _, at in ipairs(found) do redis.call('ZREM', at, id) end
       for _, column in ipairs(COLUMNS) do redis.call('HDEL', column, id) end
-      if limit and make_way({[id] = limit}, {id}) > 0 then wake_one() end
+      if limit and unpark_next({[id] = limit}, {id}) > 0 then wake_one() end
     end
   elseif #found == 0 then
-    return 'nowhere', function()
+    return 'in no state', function()
       redis.call('HDEL', owners, id)
-      stand_in_line(id)
+      make_ready_again(id)
     end
   elseif #found > 1 then
-    -- Running twice is allowed, losing is not: the liveliest place wins.
-    return 'in two places', function()
-      local keep = leased and owned and leases or place
+    -- Running twice is allowed, losing is not: keep the first of SETS.
+    return 'in two states', function()
+      local keep = leased and owned and leases or set
       for _, at in ipairs(found) do
         if at ~= keep then redis.call('ZREM', at, id) end
       end
@@ -102,24 +102,24 @@ local function examined(id)
   elseif leased and not owned then
     return 'lease without owner', function()
       redis.call('ZREM', leases, id)
-      stand_in_line(id)
+      make_ready_again(id)
     end
-  elseif place == ready and redis.call('HEXISTS', lost, id) == 1 or place == suspects and redis.call('HEXISTS', lost, id) == 0 then
-    return 'in the wrong line', function()
-      local at = redis.call('ZSCORE', place, id)
-      redis.call('ZREM', place, id)
-      line_up({at, id})
+  elseif set == ready and redis.call('HEXISTS', lost, id) == 1 or set == suspects and redis.call('HEXISTS', lost, id) == 0 then
+    return 'in the wrong ready set', function()
+      local at = redis.call('ZSCORE', set, id)
+      redis.call('ZREM', set, id)
+      make_ready({at, id})
       wake_one()
     end
-  elseif stray_claim(id, place) then
+  elseif stray_claim(id, set) then
     return 'stray claim', function() free_claims({id}) end
   elseif out_of_step(id, limit, leased) then
-    return 'concurrency out of step', function() set_right(id, limit, leased) end
+    return 'concurrency out of step', function() repair_concurrency(id, limit, leased) end
   end
-  local columns_of_others = stray_columns(id, place)
+  local columns_of_others = stray_columns(id, set)
   if #columns_of_others > 0 then
     return 'stray column', function()
-      if place == cancelled then part_with({id}, 'cancelled') end
+      if set == cancelled then report_gone_members({id}, 'cancelled') end
       for _, column in ipairs(columns_of_others) do redis.call('HDEL', column, id) end
     end
   end
@@ -128,13 +128,13 @@ end
 
 local mend, reply, mended = ARGV[1] == '1', {}, 0
 for at = 2, #ARGV do
-  local trouble, set_it_right = examined(ARGV[at])
+  local trouble, repair = examined(ARGV[at])
   reply[#reply + 1] = trouble
   if mend and trouble ~= '' then
     mended = mended + 1
     for _ = 1, TROUBLES_AT_ONCE do
-      if set_it_right then set_it_right() end
-      trouble, set_it_right = examined(ARGV[at])
+      if repair then repair() end
+      trouble, repair = examined(ARGV[at])
     end
   end
 end

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Put right what somebody has found wrong with schedules, each only where it is still as it was read.
+-- Confirm and repair (`mend`) trouble that reads/doctor/schedules.py found, if the schedule is still as it was read.
 -- KEYS: schedules upcoming runs stats
 -- ARGV: mend (0|1), then for each: name, as it was read: definition ('' none) paused (0|1) moment ('' none) due ('' none);
 --       verb moment_ms due_ms
 --       verb: wait (for this moment) | hold (wait for none) | forget
--- Returns for each: 1 it is so (and mended, if asked to) | 0 it has changed meanwhile
+-- Returns for each: 1 confirmed (and repaired with `mend`) | 0 it has changed meanwhile
 local FIRST, FIELDS = 2, 8
 
 local reply, mended = {}, 0

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Whether tasks wait and nobody is woken for them. That is nothing in itself: whoever was woken a moment ago has the token, and fetches.
+-- Whether tasks are ready and there is no wake token. Not damage by itself: a worker that took the token is about to fetch.
 -- KEYS: ready meta wake stats
--- ARGV: mend (0|1) fence (what an earlier call has returned, '' at first) slack_ms (so much later than told a watcher may come)
--- Returns {now_ms, the fence counter where nobody is awake; -1 where somebody is, the queue is paused, or the rate limit is watched}
+-- ARGV: mend (0|1) fence (of an earlier call, '' at first) slack_ms (how late a watcher of the rate limit may be)
+-- Returns {now_ms, the fence counter; -1 if no task is ready, there is a token, the queue is paused, or the rate limit is watched}
 local now = now_ms()
 local of = redis.call('HMGET', meta, 'paused', 'watch_until', 'fence')
 local watched_until = tonumber(of[2] or 0) + ARGV[3]

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Take the next tasks, by priority and then arrival, under a lease. At most one suspect, and none beside another.
+-- Lease the next tasks, by rank. A worker gets a suspect only if it holds none.
 -- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events beats
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
---       waited (0|1: it was sent behind a wait for work, perhaps long ago)
+--       waited (0|1: sent behind a wait for work, perhaps long ago)
 -- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
 --          then for each task: id envelope failures losses waited_ms}
 --         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
---         nil where a worker has waited that rests by now, or was silent for longer than its lease: another is woken
+--         nil if a worker that waited has rested since, or its heartbeat has expired: another worker is woken
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
@@ -28,10 +28,10 @@ if due >= 0 and due <= now then
 end
 local reply = {now, due, 0, 0}
 
--- What most queues have nothing of. One call says so, instead of one for each.
+-- One call to find out that these keys do not exist, as in most queues.
 local special = redis.call('EXISTS', suspects, attempts, lost, claims, limits) > 0
 
--- What the rate limit lets go, as rules/ratelimit.py has it: `debt` is in thousandths of a task, so all of it is exact.
+-- How many tasks the rate limit allows (token bucket). `debt` is in thousandths of a task, so that it stays an integer.
 local allowed, debt = room, 0
 if per_second > 0 then
   local was = redis.call('HMGET', meta, 'debt', 'debt_at')
@@ -39,8 +39,8 @@ if per_second > 0 then
   allowed = math.max(0, math.min(room, math.floor(burst - debt / 1000)))
 end
 
--- The limit holds back what this worker has room for. One worker watches it: told when to come back, it wakes nobody,
--- and all others sleep on. A watcher that died is replaced by whoever looks after the time it was told.
+-- The rate limit holds back tasks that this worker has room for. One worker watches it: it gets the time to come back, wakes no other,
+-- and the others stay idle. If it does not come back in time, the next worker that fetches replaces it.
 local function watch(free, takes_suspects)
   if redis.call('EXISTS', ready) == 0 and not (takes_suspects and redis.call('EXISTS', suspects) == 1) then return false end
   local watcher = redis.call('HMGET', meta, 'watcher', 'watch_until')
@@ -58,7 +58,7 @@ if allowed == 0 then
   return reply
 end
 
--- The next tasks in line, up to so many. The first suspect comes along where its place is among theirs.
+-- The next ready tasks, up to `most`, with the first suspect among them if its rank is.
 local function next_in_line(most, takes_suspect)
   local suspect = special and takes_suspect and redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES') or {}
   if suspect[1] and redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2]) >= most then suspect = {} end
@@ -74,7 +74,7 @@ local function next_in_line(most, takes_suspect)
   return line
 end
 
-local ids, places, parked_now, suspected = {}, {}, 0, false
+local ids, ranks, parked_now, suspected = {}, {}, 0, false
 repeat
   local line, found = next_in_line(allowed - #ids, not holds_suspect and not suspected), {}
   for at = 1, #line / 2 do found[at] = line[at * 2 - 1] end
@@ -83,19 +83,19 @@ repeat
   local suspicious = keyed and columns(lost, found) or {}
   local count = #ids
   for index, id in ipairs(found) do
-    local limit, place = keyed and limit_of[id], line[index * 2]
-    if limit and not is_free(limit) then
-      park(limit, tonumber(place), id)
-      tell('parked', id, 'detail', limit.key)
+    local limit, rank = keyed and limit_of[id], line[index * 2]
+    if limit and not has_room(limit) then
+      park(limit, tonumber(rank), id)
+      record('parked', id, 'detail', limit.key)
       parked_now = parked_now + 1
     else
-      if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', running_by, 0, slot_of(limit, id)) end
+      if limit and redis.call('HEXISTS', tasks, id) == 1 then redis.call('ZADD', running_by, 0, running_member(limit, id)) end
       count = count + 1
-      ids[count], places[count] = id, place
+      ids[count], ranks[count] = id, rank
       suspected = suspected or suspicious[index]
     end
   end
--- Parked ones leave room for others.
+-- Parked tasks leave room for others.
 until not keyed or #ids == allowed or #found == 0 or parked_now >= PARKED_AT_ONCE
 if #ids == 0 then
   if parked_now >= PARKED_AT_ONCE then wake_one() end
@@ -111,16 +111,16 @@ reply[FIRST] = last - #ids + 1
 for at, id in ipairs(ids) do
   if envelopes[at] then
     leased[given + 1], leased[given + 2] = expiry, id
-    owned[given + 1], owned[given + 2] = id, string.format('%016d:%s:%s %s', reply[FIRST] + at - 1, worker, nonce, places[at])
+    owned[given + 1], owned[given + 2] = id, string.format('%016d:%s:%s %s', reply[FIRST] + at - 1, worker, nonce, ranks[at])
     given = given + 2
-    if watched then tell('started', id, 'worker', worker) end
+    if watched then record('started', id, 'worker', worker) end
   else
-    -- An id without an envelope cannot run; it is counted, never hidden.
+    -- An id without an envelope cannot run: count it.
     redis.call('HINCRBY', stats, 'invariant_violations', 1)
   end
   local n = FIRST + (at - 1) * FIELDS
   reply[n + 1], reply[n + 2], reply[n + 3] = id, envelopes[at] or '', failures[at] or 0
-  reply[n + 4], reply[n + 5] = losses[at] or 0, math.max(0, now - arrived_ms(tonumber(places[at])))
+  reply[n + 4], reply[n + 5] = losses[at] or 0, math.max(0, now - arrived_ms(tonumber(ranks[at])))
   took_suspect = took_suspect or losses[at]
 end
 call_with('ZADD', leases, leased)
@@ -134,6 +134,6 @@ if per_second > 0 then
   if redis.call('HGET', meta, 'watcher') == worker then redis.call('HDEL', meta, 'watcher', 'watch_until') end
 end
 
--- There is more than this worker may hold: wake the next one.
+-- More tasks are ready than this worker takes: wake the next one.
 if redis.call('EXISTS', ready) == 1 or (took_suspect and redis.call('EXISTS', suspects) == 1) then wake_one() end
 return reply

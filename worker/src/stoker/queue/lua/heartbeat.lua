@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A worker says that it lives, renews the leases it owns, and learns what it has lost.
+-- Renew a worker's heartbeat and leases; return deliveries it has lost or is to cancel.
 -- KEYS: leases owners cancels workers beats meta
 -- ARGV: worker info lease_ms, then for each held delivery: fence id
 -- Returns {paused 0|1, {fences of lost deliveries}, {fences of deliveries to be cancelled}}
@@ -11,7 +11,7 @@ local owner, cancel_asked, gone, to_cancel = columns(owners, ids), columns(cance
 
 for index, id in ipairs(ids) do
   local fence = ARGV[FIRST + index * 2 - 2]
-  if owned_place(owner[index], fence) then
+  if owned_rank(owner[index], fence) then
     renewed[#renewed + 1], renewed[#renewed + 2] = now + lease, id
     if cancel_asked[index] then to_cancel[#to_cancel + 1] = fence end
   else

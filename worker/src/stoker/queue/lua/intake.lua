@@ -1,10 +1,10 @@
--- Move entries of the inbox into the queue, each exactly once: whoever takes an entry away puts its task in its place.
+-- Turn entries of a stream into tasks, each exactly once: the entry is deleted and its task added in one step.
 -- KEYS: inbox outbox tasks ready scheduled dead levels errors meta stats wake events uniques claims limits
 -- ARGV: stream (inbox|outbox), then for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit
---       verb: add | bury (failure = why it is no task) | drop (its task is there already)
+--       verb: add | bury (as dead, with `failure`) | drop (its task exists already)
 --       claim_mode: s until started, d until done, '' no claim; limit: how many and the concurrency key, '' none
--- Returns for each entry: 'ready' | 'scheduled' | 'dead' | 'dropped' (or another holds its claim) | 'gone' (another took it)
---         | the envelope that has the id already: then the entry stays, and the caller says what it is
+-- Returns for each entry: 'ready' | 'scheduled' | 'dead' | 'dropped' (also if another task holds its claim) | 'gone' (another call took it)
+--         | the envelope stored under this id: then the entry stays, and the caller decides
 local stream, FIRST, FIELDS = ARGV[1] == 'outbox' and outbox or inbox, 2, 12
 
 local now = now_ms()
@@ -28,7 +28,7 @@ for at = FIRST, #ARGV, FIELDS do
     redis.call('HSET', errors, id, ARGV[at + 7])
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     state, buried = 'dead', buried + 1
-    tell('buried', id, 'detail', 'inbox')
+    record('buried', id, 'detail', 'inbox')
   else
     if delay > 0 then due = now + delay end
     state, tick = admit(now, tick, id, envelope, level, due, marks_of(unpack(ARGV, at + 8, at + 11)))

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A worker that is done says goodbye.
+-- Forget a worker that exits.
 -- KEYS: workers beats meta
 -- ARGV: worker
 -- Returns 1 when it was known, else 0

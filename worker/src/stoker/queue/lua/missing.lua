@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Who a join still waits for.
+-- The members that a join still waits for.
 -- KEYS: waiting arrivals
 -- ARGV: id of the join, how many members to name at most
--- Returns {} where no such join waits | {total, missing, then numbers of missing members}
+-- Returns {} if no such join waits | {total, missing, then numbers of missing members}
 local id, most = ARGV[1], tonumber(ARGV[2])
 
 local missing, total = string.match(redis.call('HGET', waiting, id) or '', '^(%d+) %d+ %S+ (%d+)$')

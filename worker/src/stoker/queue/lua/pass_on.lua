@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Wake another worker if there is work: the one that calls will not do it, nor watch the rate limit.
+-- Wake another worker if a task is ready: the caller will neither fetch nor watch the rate limit.
 -- KEYS: ready suspects meta wake
 -- ARGV: none
 -- Returns 0 when there was no work

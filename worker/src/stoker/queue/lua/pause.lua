@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Pause a queue (nothing is fetched; what runs goes on) or let it go on.
+-- Pause a queue (no fetches; running tasks continue) or resume it.
 -- KEYS: meta ready suspects scheduled wake events
 -- ARGV: paused (0|1)
 -- Returns whether it was paused before: 0|1
 
 local now, before = now_ms(), redis.call('HEXISTS', meta, 'paused')
-tell(ARGV[1] == '1' and 'paused' or 'resumed', '')
+record(ARGV[1] == '1' and 'paused' or 'resumed', '')
 if ARGV[1] == '1' then
   redis.call('HSET', meta, 'paused', now)
 else

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- What running tasks tell of themselves: how far they are, and the last lines of their logs. Refused for a delivery that has lost its
--- lease. Lines are numbered within a delivery, so that those which come twice are kept once.
+-- Write progress and log lines of running tasks. Refused for a delivery that has lost its lease. Lines are numbered within a delivery,
+-- so repeated ones are kept once.
 -- KEYS: owners progress logs stats
--- ARGV: most_lines most_bytes, then for each delivery: id fence progress (JSON, '' = no news) first (number of its first new line)
+-- ARGV: most_lines most_bytes, then for each delivery: id fence progress (JSON, '' = unchanged) first (number of its first new line)
 --       how many lines, the lines (JSON)
 -- Returns for each delivery: 1 kept | 0 refused
 local most_lines, most_bytes, at = tonumber(ARGV[1]), tonumber(ARGV[2]), 3
@@ -23,7 +23,7 @@ end
 
 while ARGV[at] do
   local id, fence, news, first, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  if owned_place(redis.call('HGET', owners, id), fence) then
+  if owned_rank(redis.call('HGET', owners, id), fence) then
     if news ~= '' then redis.call('HSET', progress, id, fence .. ' ' .. news) end
     if count > 0 then keep_lines(id, fence, first, first + count - 1, at + 5) end
     reply[#reply + 1] = 1

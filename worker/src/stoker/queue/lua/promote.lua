@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Move due tasks to the ready line, in bounded batches, and wake a worker.
+-- Make due tasks ready, at most `limit`, and wake a worker.
 -- KEYS: scheduled levels ready suspects lost meta wake events
 -- ARGV: limit
 -- Returns {moved, next_due_ms (-1 none), now_ms}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Give back what dead workers held: those whose leases have ended.
+-- Give back tasks whose lease has expired, and forget workers whose heartbeat has.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
 --       members outbox workers beats limits running_by parked parked_by
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Give back at once what workers held whose end somebody saw: the deliveries found in their names. One that has ended meanwhile, or is
--- another's by now, is left alone.
+-- Give back at once deliveries of workers that are known to have ended. A delivery that has ended meanwhile, or whose task another
+-- worker has, is left alone.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
 --       members outbox workers beats limits running_by parked parked_by
 -- ARGV: max_lost failure (JSON, kept for a buried task) how many workers, their names, then for each delivery: id fence
@@ -10,7 +10,7 @@ local max_lost, failure, FIRST_WORKER, FIRST = tonumber(ARGV[1]), ARGV[2], 4, 4 
 local now, found, ids, owner, gone = now_ms(), {}, {}, {}, {}
 for at = FIRST, #ARGV, 2 do found[#found + 1] = ARGV[at] end
 for index, value in ipairs(columns(owners, found)) do
-  if owned_place(value, ARGV[FIRST + index * 2 - 1]) then
+  if owned_rank(value, ARGV[FIRST + index * 2 - 1]) then
     ids[#ids + 1], owner[#owner + 1] = found[index], value
   end
 end

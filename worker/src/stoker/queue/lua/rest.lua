@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A worker takes no more: the fetch that it has sent behind its wait for work brings nothing from now on.
+-- Make fetches that a worker has sent behind a wait for work return nothing.
 -- KEYS: meta
 -- ARGV: worker
 -- Returns 1

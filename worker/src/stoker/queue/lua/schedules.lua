@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Make these the schedules of one source (an application's code, the TaskQueue), all of them: what it no longer lists is removed.
--- Several processes speak for a source, during a rollout with different lists: the one with the highest version is heard, and for as
--- long as somebody with its list renews it, lists of lower versions are not. Nothing is written where nobody has schedules.
+-- Declare all schedules of a source (an application's code, the TaskQueue); those it no longer lists are removed. During a rollout
+-- processes declare different lists: the highest version wins, and while it is renewed lower ones are refused. Writes nothing for a
+-- source that never had schedules.
 -- KEYS: schedules upcoming runs meta
--- ARGV: source version list (a digest of what follows) hold_ms (how long it is renewed for) rules (0|1: takes a name from another source),
+-- ARGV: source version list (a digest of what follows) hold_ms (how long it is renewed for) rules (0|1: may take a name from another source),
 --       then for each schedule: name definition timing moment_ms due_ms (-1: suspended)
--- Returns {1 heard | 0 not, then the names that another source has}
+-- Returns {1 accepted | 0 refused, then the names that another source has}
 local source, version, list, hold, rules = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local FIRST, FIELDS = 6, 5
 

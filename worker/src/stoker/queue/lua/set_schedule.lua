@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- What a person may do to a schedule.
+-- Pause, resume or delete a schedule.
 -- KEYS: schedules upcoming runs meta
 -- ARGV: name verb moment_ms due_ms (of the next run; -1: suspended by its definition)
 --       verb: pause | resume | remove
--- Returns -1 unknown | 0 it was so before | 1 done
+-- Returns -1 unknown | 0 unchanged | 1 done
 local name, verb, moment, due = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 if redis.call('HEXISTS', schedules, 'definition ' .. name) == 0 then return -1 end

@@ -1,25 +1,25 @@
 #!lua flags=allow-oom
--- End deliveries. A delivery whose fence does not own its task any more changes nothing.
+-- End deliveries. One whose fence no longer owns its task is refused, and changes nothing.
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       then for each effect of a delivery that has succeeded: the delivery's number, the effect (see _effects.lua)
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
---       A task whose cancellation was asked for while it ran is cancelled instead of running again.
+--       A task whose cancellation was requested while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
 local EFFECTS = FIRST + ARGV[2] * FIELDS
 
 local now, ids = now_ms(), {}
 for at = FIRST, EFFECTS - 1, FIELDS do ids[#ids + 1] = ARGV[at] end
--- What most queues have nothing of. One call says so, instead of one for each.
+-- One call to find out that these keys do not exist, as in most queues.
 local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, claims, members, limits) > 0
 local owner, cancel_asked = columns(owners, ids), special and columns(cancels, ids) or {}
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
 local back, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
-local TOLD = watched and {
+local EVENTS = watched and {
   succeed = 'succeeded', retry = 'retried', bury = 'buried', snooze = 'postponed', release = 'released', cancel = 'cancelled',
 }
 local count, busy, seen = {succeed = 0, retry = 0, bury = 0, snooze = 0, release = 0, cancel = 0}, 0, {}
@@ -32,16 +32,16 @@ end
 for index, id in ipairs(ids) do
   local at = FIRST + (index - 1) * FIELDS
   local fence, verb, delay, body = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-  local place = not seen[id] and owned_place(owner[index], fence)
-  if not place then
+  local rank = not seen[id] and owned_rank(owner[index], fence)
+  if not rank then
     reply[index] = 0
   else
     reply[index], seen[id] = 1, true
     if cancel_asked[index] and verb ~= 'succeed' and verb ~= 'bury' then verb = 'cancel' end
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
-    local level = level_of(place)
-    if TOLD then tell(TOLD[verb], id, 'worker', worker_of(fence)) end
+    local level = level_of(rank)
+    if EVENTS then record(EVENTS[verb], id, 'worker', worker_of(fence)) end
     if verb == 'succeed' then
       finished[#finished + 1] = id
       if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
@@ -49,7 +49,7 @@ for index, id in ipairs(ids) do
       finished[#finished + 1] = id
       push(stopped, now, id) given_up[#given_up + 1] = id
     elseif verb == 'release' then
-      push(back, place, id)
+      push(back, rank, id)
     else
       if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
       if verb ~= 'snooze' then
@@ -57,11 +57,11 @@ for index, id in ipairs(ids) do
         local failure = failure_of(body)
         failure.at, failure.worker = now, worker_of(fence)
         failure.attempt = redis.call('HINCRBY', attempts, id, 1) + (redis.call('HGET', lost, id) or 0)
-        remember(id, failure)
+        add_failure(id, failure)
       end
       if verb == 'bury' then push(buried, now, id) hopeless[#hopeless + 1] = id
       elseif delay > 0 then push(later, now + delay, id)
-      else push(back, place_at(level, now), id) end
+      else push(back, rank_at(level, now), id) end
     end
   end
 end
@@ -73,22 +73,22 @@ end
 call_with('ZREM', leases, ended)
 call_with('HDEL', owners, ended)
 call_with('HDEL', tasks, dropped)
-forget_story(dropped)
+delete_history(dropped)
 local unparked = 0
 if special then
   for _, column in ipairs({cancels, progress}) do call_with('HDEL', column, ended) end
   for _, column in ipairs({attempts, lost, errors}) do call_with('HDEL', column, finished) end
   free_claims(finished)
   free_claims(hopeless)
-  part_with(given_up, 'cancelled')
+  report_gone_members(given_up, 'cancelled')
   call_with('HDEL', members, finished)
   local limit_of = limits_of(ended)
-  unparked = make_way(limit_of, ended)
+  unparked = unpark_next(limit_of, ended)
   if next(limit_of) ~= nil then call_with('HDEL', limits, finished) end
 end
 call_with('ZADD', done, kept)
 call_with('HSET', results, result)
-line_up(back)
+make_ready(back)
 call_with('ZADD', cancelled, stopped)
 call_with('ZADD', scheduled, later)
 call_with('ZADD', dead, buried)

@@ -1,12 +1,12 @@
--- Start the runs that are due, and let their schedules wait for the next, in one step: each moment comes once, whoever looks and how often.
--- A person may start a run as well, which changes nothing of what the schedule waits for.
+-- Start due runs and advance their schedules in one step, so each moment starts one run, however many processes look. A run started
+-- by a person (`now`) does not advance the schedule.
 -- KEYS: schedules upcoming runs tasks ready scheduled levels dead done cancelled limits meta stats wake events
 -- ARGV: for each: name definition (SHA-1 of what was read) moment_ms verb overlap (0|1) missed id envelope priority limit
 --       next_moment_ms next_due_ms
---       verb: run | pass (its moment was missed) | now (a person's word)
+--       verb: run | pass (its moment was missed) | now (started by a person)
 --       limit: how many with its concurrency key may run at a time, a blank, the key; or ''
--- Returns for each: 'started' | 'skipped' (the last run still waits or runs) | 'passed' | 'there already' (the id is taken)
---         | 'stale' (somebody else was first, or the schedule was changed, paused or removed)
+-- Returns for each: 'started' | 'skipped' (the last run has not ended) | 'passed' | 'there already' (the id is taken)
+--         | 'stale' (another process was faster, or the schedule was changed, paused or removed)
 local FIELDS = 12
 
 local now = now_ms()
@@ -16,8 +16,8 @@ local reply, tick, state = {}, first, nil
 local function start(id, envelope, priority, limit)
   if redis.call('HSETNX', tasks, id, envelope) == 0 then return 'there already' end
   if limit ~= '' then redis.call('HSET', limits, id, limit) end
-  state, tick = take_place(id, -tonumber(priority), 0, now, tick)
-  tell('enqueued', id, 'detail', state)
+  state, tick = make_ready_or_scheduled(id, -tonumber(priority), 0, now, tick)
+  record('enqueued', id, 'detail', state)
   return 'started'
 end
 

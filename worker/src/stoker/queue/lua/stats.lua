@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- What waits, runs and ended, in O(1) for a given number of priority levels. Writes nothing but the clock.
--- What lies in the inbox counts as ready: it will be, as soon as a worker is there to take it in. So does what lies in the outbox: a
--- queue whose last worker died before it could relay must not pass for an empty one that needs no workers.
+-- Statistics, in O(priority levels). Writes nothing but the clock. Entries of the inbox count as ready: a worker will turn them into
+-- tasks. So do entries of the outbox: a queue whose last worker died before it relayed them must not look empty and scale to zero.
 -- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming outbox
 -- ARGV: horizon_ms (how far ahead `due` looks)
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
@@ -13,10 +12,10 @@ local now = now_ms()
 local oldest = now
 for _, line in ipairs({ready, suspects}) do
   local head = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
-  while head[2] do  -- the head of each priority level
-    local place = tonumber(head[2])
-    oldest = math.min(oldest, arrived_ms(place))
-    head = redis.call('ZRANGEBYSCORE', line, (level_of(place) + 1) * LEVEL, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  while head[2] do  -- the first of each priority level
+    local rank = tonumber(head[2])
+    oldest = math.min(oldest, arrived_ms(rank))
+    head = redis.call('ZRANGEBYSCORE', line, (level_of(rank) + 1) * LEVEL, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
 end
 
@@ -25,12 +24,12 @@ for _, stream in ipairs({inbox, outbox}) do
   local length = redis.call('XLEN', stream)
   if length > 0 then
     local since = tonumber(string.match(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
-    if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have made up the number of its entry
+    if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have chosen the id of its entry
     arriving = arriving + length
   end
 end
 
--- A worker with room watches the rate limit, or did so a moment ago.
+-- A worker with room is watching the rate limit, or was a moment ago.
 local watched = redis.call('HMGET', meta, 'watch_until')[1]
 local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
 

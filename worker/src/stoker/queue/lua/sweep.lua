@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Forget finished, cancelled and dead tasks past their retention, by age and by count, oldest first, and what was relayed long ago.
+-- Delete ended tasks past their retention, by age and by count, oldest first, and expired relay keys.
 -- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events members outbox relayed
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count
--- Returns {finished and cancelled forgotten, dead forgotten}
+-- Returns {succeeded and cancelled tasks deleted, dead tasks deleted}
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -18,9 +18,9 @@ local hopeless = past(dead, now - dead_age, dead_count)
 for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) do
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results, limits}) do call_with('HDEL', column, ids) end
-  forget_story(ids)
-  tell_all('forgotten', ids)
+  delete_history(ids)
+  record_all('forgotten', ids)
 end
-part_with(hopeless, 'forgotten')
+report_gone_members(hopeless, 'forgotten')
 call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
 return {#old + #stopped, #hopeless}

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- All that is known of one task.
+-- One task with all its columns.
 -- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results history progress logs
 --       limits parked
 -- ARGV: id with_logs (0|1)
 -- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or '',
---                earlier failures (JSON, a line each) or '', how far this run is (JSON) or '', log lines (JSON, a line each) or ''}
+--                earlier failures (JSON, a line each) or '', progress of this run (JSON) or '', log lines (JSON, a line each) or ''}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
 local id = ARGV[1]
 
@@ -20,13 +20,13 @@ if redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id) then st
 local limit = redis.call('ZSCORE', parked, id) and limits_of({id})[id]
 if limit then state = 'ready' end
 local owner = redis.call('HGET', owners, id)
--- What an earlier delivery has told of its progress says nothing of this one.
-local whose, told = string.match(redis.call('HGET', progress, id) or '', '^(%S+) (.*)$')
-if not whose or not owned_place(owner, whose) then told = nil end
+-- Progress of an earlier delivery does not count.
+local whose, news = string.match(redis.call('HGET', progress, id) or '', '^(%S+) (.*)$')
+if not whose or not owned_rank(owner, whose) then news = nil end
 return {
   envelope, state, at, owner and string.match(owner, '^(%S+)') or '',
   redis.call('HGET', attempts, id) or 0, redis.call('HGET', lost, id) or 0,
   redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
   limit and limit.key or '', redis.call('HGET', history, id) or '',
-  told or '', ARGV[2] == '1' and string.match(redis.call('HGET', logs, id) or '', '\n(.*)$') or '',
+  news or '', ARGV[2] == '1' and string.match(redis.call('HGET', logs, id) or '', '\n(.*)$') or '',
 }

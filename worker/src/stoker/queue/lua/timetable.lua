@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Which schedules are due. On the way, note how runs have ended, since tasks are forgotten after a while.
+-- Which schedules are due. Also records how runs have ended, before their tasks are deleted.
 -- KEYS: schedules upcoming runs tasks dead done cancelled meta
 -- ARGV: limit
 -- Returns {now_ms, next_due_ms (-1 none), then for each that is due: name definition moment_ms}

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- The facts that decide when a task runs: what is before it, what holds it back, and who is there to run it.
+-- The facts that decide when a task runs: tasks before it, what holds it back, and live workers.
 -- KEYS: meta ready suspects scheduled cancels lost stats workers beats limits running_by parked parked_by
 -- ARGV: id most_workers most_holders (how many of them are named)
--- Returns {now_ms, paused 0|1, come_back_ms (when the rate limit lets the next go; 0 none is held back), tasks before it (-1: not in line),
---          suspect 0|1, overdue tasks, wish to cancel it (ms, 0 none), rate * 1000, {what live workers say of themselves}, live workers,
+-- Returns {now_ms, paused 0|1, come_back_ms (when the rate limit allows the next task; 0: not limiting), tasks before it (-1: not ready),
+--          suspect 0|1, overdue tasks, when its cancellation was requested (ms, 0: never), rate * 1000, {reports of live workers}, live workers,
 --          concurrency key or '', how many of it may run, {ids that run with it}}
 local id, most_workers, most_holders = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -13,17 +13,17 @@ local limit = limits_of({id})[id]
 
 local before = -1
 local parked_at = limit and redis.call('ZSCORE', parked, id)
-local place = redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id)
+local rank = redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id)
 if parked_at then
-  before = redis.call('ZLEXCOUNT', parked_by, members_of(limit.key), '(' .. turn_of(limit, tonumber(parked_at), id))
-elseif place then
-  before = redis.call('ZCOUNT', ready, '-inf', '(' .. place) + redis.call('ZCOUNT', suspects, '-inf', '(' .. place)
+  before = redis.call('ZLEXCOUNT', parked_by, members_range(limit.key), '(' .. parked_member(limit, tonumber(parked_at), id))
+elseif rank then
+  before = redis.call('ZCOUNT', ready, '-inf', '(' .. rank) + redis.call('ZCOUNT', suspects, '-inf', '(' .. rank)
 end
 
 local alive = redis.call('ZRANGEBYSCORE', beats, now, '+inf', 'LIMIT', 0, most_workers)
 local holders = {}
 if limit then
-  local from, to = members_of(limit.key)
+  local from, to = members_range(limit.key)
   for _, slot in ipairs(redis.call('ZRANGEBYLEX', running_by, from, to, 'LIMIT', 0, most_holders)) do
     holders[#holders + 1] = string.sub(slot, #limit.key + 2)
   end

@@ -47,7 +47,7 @@ async def joins(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
             broken = BreakJoin(keys.queue, join, Failure("GroupBroken", words))
             await scripts.run(redis, relay_call(keys, [Keyed("", broken)]))
             await count(redis, keys)
-        yield Finding(join, f"waits for members that are gone for good: {numbers}", mend)
+        yield Finding(join, f"waits for members that no longer exist: {numbers}", mend)
 
 
 async def _sizes(redis: RedisClient, k: Keys) -> dict[str, int]:

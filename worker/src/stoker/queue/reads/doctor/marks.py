@@ -21,14 +21,14 @@ async def marks(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[
 async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes, bytes]]:
     """Kind and mark, and the id for a finding."""
     sets: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
-        ("slot", k.running_by, _last),
-        ("turn", k.parked_by, _last),
+        ("running", k.running_by, _last),
+        ("parked", k.parked_by, _last),
         ("relayed", k.relayed, bytes),
     )
     for kind, key, name in sets:
         async for mark, _ in scan(redis, "ZSCAN", key, STEP):
             yield kind, mark, name(mark)
-            if kind == "turn" and mark.count(US) >= 2:
+            if kind == "parked" and mark.count(US) >= 2:
                 yield "key", mark.rsplit(US, 2)[0], name(mark)
     hashes: tuple[tuple[str, str, Callable[[bytes, bytes], bytes]], ...] = (
         ("unique", k.uniques, lambda _, value: value.partition(b" ")[2]),

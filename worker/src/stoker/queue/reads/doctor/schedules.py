@@ -56,26 +56,26 @@ async def schedules(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncItera
 def judge(state: ScheduleRow, now: int) -> Remedy | None:
     """What is wrong with a schedule; None if nothing is."""
     if not state.definition:
-        return Remedy("is what a removed schedule has left behind", "forget")
+        return Remedy("left behind by a removed schedule", "forget")
     definition = read_definition(state.definition)
     if state.paused and state.due:
-        return Remedy("is paused, and waits for a run", "hold")
+        return Remedy("has a next run, though paused", "hold")
     if state.paused or definition is None:  # written by a newer version
         return None
     if definition.suspend:
-        return Remedy("is suspended, and waits for a run", "hold") if state.due else None
+        return Remedy("has a next run, though suspended", "hold") if state.due else None
     if not state.due:
-        return Remedy("is not paused, and waits for no run", "wait", first(definition, now))
+        return Remedy("has no next run, though not paused", "wait", first(definition, now))
     return _untimely(definition, state)
 
 
 def _untimely(definition: Definition, state: ScheduleRow) -> Remedy | None:
     if not state.moment.isdigit():
-        return Remedy("waits for a run of no known moment", "wait", planned(definition, int(float(state.due))))
+        return Remedy("next run without a moment", "wait", planned(definition, int(float(state.due))))
     moment, due = int(state.moment), float(state.due)
     if moment <= due <= moment + definition.timing.jitter * 1000 + ROUNDING:
         return None
-    return Remedy("waits for a run at another time than its moment's", "wait", planned(definition, moment))
+    return Remedy("next run at another time than its moment", "wait", planned(definition, moment))
 
 
 async def _states(redis: RedisClient, k: Keys) -> dict[str, ScheduleRow]:

@@ -24,7 +24,7 @@ async def wake(redis: RedisClient, keys: Keys, *, mend: bool) -> AsyncIterator[F
     await asyncio.sleep(PATIENCE)
     _, still = await look(redis, keys, mend=mend, fence=fence)
     if still == fence:
-        yield Finding(keys.queue, "tasks are ready, and no worker is woken for them", mend)
+        yield Finding(keys.queue, "tasks are ready, but there is no wake token", mend)
 
 
 async def look(redis: RedisClient, k: Keys, *, mend: bool = False, fence: int | None = None) -> tuple[int, int]:
