@@ -307,7 +307,7 @@ BUGS = (
     Bug(
         "a join within a group forgets whose member it is",
         "lua/_effects.lua",
-        "if member ~= '' then redis.call('HSET', members, id, member) end\n    effects_added",
+        "if member ~= '' then redis.call('HSET', members, id, member) end\n      effects_added",
         "effects_added",
     ),
     Bug(

@@ -1,1 +1,1 @@
-"""The only room that speaks Redis: keys, scripts, the broker (transitions), the inspector (reads and repairs)."""
+"""The engine: keys, Lua scripts, transitions (broker), schedules, workflows, reads and manual operations (inspector)."""

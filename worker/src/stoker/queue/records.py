@@ -1,4 +1,4 @@
-"""What a queue tells its callers, as values: receipts, deliveries, turns, heartbeats' answers."""
+"""The values that the queue returns: receipts, deliveries, turns, heartbeat replies, statistics, tasks."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -37,9 +37,8 @@ def receipts(answers: Iterable[Answer]) -> list[Receipt]:
 
 
 class Delivery(Struct, frozen=True, gc=False):
-    """A task under a lease. Every write about it carries `fence`; `waited` is seconds since it was ready.
-
-    `taken` is the moment by Redis' clock, epoch ms.
+    """A leased task. Every write about it carries `fence`. `waited`: seconds since it became ready. `taken`: when it was leased, by
+    Redis' clock, epoch ms.
     """
 
     id: str
@@ -57,9 +56,9 @@ class Delivery(Struct, frozen=True, gc=False):
 
 
 class Turn(NamedTuple):
-    """One round trip of a worker: what was settled in vain, what was taken, and in how many seconds there will be more.
+    """The result of a worker's round trip: settlements refused, tasks fetched, and seconds until the next task is due (None: unknown).
 
-    `relay`: something may have come into the outbox.
+    `relay`: an entry may have been added to the outbox.
     """
 
     refused: list[Settlement]
@@ -70,7 +69,7 @@ class Turn(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """The answer to a heartbeat: whether the queue is paused, the fences that own nothing any more, those to be cancelled."""
+    """The reply to a heartbeat: whether the queue is paused, fences that have lost their lease, fences to cancel."""
 
     paused: bool
     lost: list[str]
@@ -78,13 +77,12 @@ class Pulse(NamedTuple):
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """One queue at one moment. Times in seconds, `completion_rate` in tasks a second over about 5 s.
+    """Statistics of a queue. Times in seconds; `completion_rate` in tasks per second, over about 5 s.
 
-    `ready` counts what still lies in the inbox as well.
-    `due` are the scheduled tasks and the runs of schedules that fall due within the horizon asked for (0 = overdue already).
-    `parked` tasks wait for others with their concurrency key, and are not counted as ready.
-    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first of them
-    in `next_run` seconds (below 0: it is due). The last group counts since the queue began.
+    `ready` includes entries of the inbox and the outbox. `parked` tasks are not counted as ready.
+    `due` counts scheduled tasks and runs of schedules that fall due within the horizon asked for (0: overdue).
+    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first in
+    `next_run` seconds (negative: overdue). The second group are counters since the queue's first use.
     """
 
     queue: str
@@ -122,17 +120,16 @@ class QueueStats(msgspec.Struct, frozen=True):
 
     @property
     def service_time(self) -> float:
-        """Seconds that a run took on average since the queue began; 0 before the first has ended."""
+        """Average seconds of a run since the queue's first use; 0 before the first has ended."""
         runs = self.succeeded + self.failed + self.released + self.postponed
         return self.busy_ms / 1000 / runs if runs else 0.0
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
-    """One task. `at` (epoch ms) is when its lease ends, when it is due, was buried, or is forgotten; None while ready.
+    """One task. `at`, epoch ms: end of the lease, due time, when it was buried or cancelled, or when a result expires; None while ready.
 
-    `parked` is the concurrency key whose other tasks a ready one waits for. `history` are its last failures, oldest first; they are
-    kept until the task is forgotten. `progress` is what its present run says; `log` are the last lines of all its
-    runs, and empty in lists.
+    `parked` is the full concurrency key that a ready task waits for. `history` are its last failures, oldest first. `progress` is that
+    of its current run. `log` are the last lines of all its runs; empty in lists.
     """
 
     id: str
@@ -157,12 +154,12 @@ class TaskStatus(msgspec.Struct, frozen=True):
 
     @property
     def expired(self) -> bool:
-        """Whether it ended as cancelled because no run had begun, or no other, by `expires` (epoch ms)."""
+        """Whether it was cancelled because no further run had begun by `expires` (epoch ms)."""
         return self.state is TaskState.CANCELLED and self.expires is not None and self.at is not None and self.at >= self.expires
 
 
 class Page(NamedTuple):
-    """Some tasks, and the cursor of the next page (None at the end)."""
+    """A page of tasks, and the cursor of the next page (None: the last page)."""
 
     tasks: list[TaskStatus]
     cursor: int | None

@@ -74,75 +74,84 @@ local function complete(now, tick, id, bytes)
   return perform(now, tick, following)
 end
 
-local actions = {}
+-- The functions of all kinds of effects. They are made with the first effect: Lua makes functions in every call of a script, and
+-- most settlements have no effects.
+local function make_actions()
+  local actions = {}
 
-function actions.task(now, tick, rest)
-  local id, level, delay, due, mode, digest, ttl, limit, member, envelope = parts(rest, 10)
-  due = tonumber(delay) > 0 and now + delay or tonumber(due)
-  local state, last = admit(now, tick, id, envelope, tonumber(level), due, marks_of(mode, digest, ttl, limit))
-  if state == 'ready' or state == 'scheduled' then
-    if member ~= '' then redis.call('HSET', members, id, member) end
-    effects_added = effects_added + 1
-  elseif type(state) == 'table' then
-    effects_held_back = effects_held_back + 1
+  function actions.task(now, tick, rest)
+    local id, level, delay, due, mode, digest, ttl, limit, member, envelope = parts(rest, 10)
+    due = tonumber(delay) > 0 and now + delay or tonumber(due)
+    local state, last = admit(now, tick, id, envelope, tonumber(level), due, marks_of(mode, digest, ttl, limit))
+    if state == 'ready' or state == 'scheduled' then
+      if member ~= '' then redis.call('HSET', members, id, member) end
+      effects_added = effects_added + 1
+    elseif type(state) == 'table' then
+      effects_held_back = effects_held_back + 1
+    end
+    return last
   end
-  return last
-end
 
-function actions.send(_, tick, body)
-  redis.call('XADD', outbox, '*', 'body', body)
-  return tick
-end
-
--- The fields after the id are kept as the join's row. `waiting` holds: members missing, bytes of results, the most bytes (-1: the
--- results are not wanted), members.
-function actions.join(_, tick, rest)
-  local id, row = parts(rest, 2)
-  if redis.call('HEXISTS', tasks, id) == 0 and redis.call('HSETNX', joins, id, row) == 1 then
-    local total, most = parts(row, 3)
-    redis.call('HSET', waiting, id, total .. ' 0 ' .. (string.find(row, HOLE, 1, true) and most or '-1') .. ' ' .. total)
+  function actions.send(_, tick, body)
+    redis.call('XADD', outbox, '*', 'body', body)
+    return tick
   end
-  return tick
-end
 
-function actions.arrive(now, tick, rest)
-  local id, at, value = parts(rest, 3)
-  local waits = redis.call('HGET', waiting, id)
-  if not waits then return tick end
-  local missing, bytes, most, total = string.match(waits, '^(%d+) (%d+) (%S+) (%d+)$')
-  bytes, most = tonumber(bytes) + #value + 1, tonumber(most)
-  -- Results that are not wanted, or no longer fit, are not kept.
-  if redis.call('HSETNX', arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end
-  missing = tonumber(missing) - 1
-  if missing == 0 then return complete(now, tick, id, bytes) end
-  redis.call('HSET', waiting, id, string.format('%.0f %.0f %.0f %s', missing, bytes, most, total))
-  return tick
-end
-
-function actions.break_join(now, tick, rest)
-  local id, failure = parts(rest, 2)
-  local row = redis.call('HGET', joins, id)
-  if row then
-    local _, _, member, level, placeholder = close_join(id, row)
-    bury_placeholder(now, id, member, level, placeholder, failure)
+  -- The fields after the id are kept as the join's row. `waiting` holds: members missing, bytes of results, the most bytes (-1: the
+  -- results are not wanted), members.
+  function actions.join(_, tick, rest)
+    local id, row = parts(rest, 2)
+    if redis.call('HEXISTS', tasks, id) == 0 and redis.call('HSETNX', joins, id, row) == 1 then
+      local total, most = parts(row, 3)
+      redis.call('HSET', waiting, id, total .. ' 0 ' .. (string.find(row, HOLE, 1, true) and most or '-1') .. ' ' .. total)
+    end
+    return tick
   end
-  return tick
+
+  function actions.arrive(now, tick, rest)
+    local id, at, value = parts(rest, 3)
+    local waits = redis.call('HGET', waiting, id)
+    if not waits then return tick end
+    local missing, bytes, most, total = string.match(waits, '^(%d+) (%d+) (%S+) (%d+)$')
+    bytes, most = tonumber(bytes) + #value + 1, tonumber(most)
+    -- Results that are not wanted, or no longer fit, are not kept.
+    if redis.call('HSETNX', arrivals, id .. US .. at, bytes <= most and value or '') == 0 then return tick end
+    missing = tonumber(missing) - 1
+    if missing == 0 then return complete(now, tick, id, bytes) end
+    redis.call('HSET', waiting, id, string.format('%.0f %.0f %.0f %s', missing, bytes, most, total))
+    return tick
+  end
+
+  function actions.break_join(now, tick, rest)
+    local id, failure = parts(rest, 2)
+    local row = redis.call('HGET', joins, id)
+    if row then
+      local _, _, member, level, placeholder = close_join(id, row)
+      bury_placeholder(now, id, member, level, placeholder, failure)
+    end
+    return tick
+  end
+
+  function actions.tombstone(now, tick, rest)
+    local id, envelope = parts(rest, 2)
+    local row = redis.call('HGET', joins, id)
+    if row then close_join(id, row) end
+    if redis.call('HSETNX', tasks, id, envelope) == 1 then
+      redis.call('ZADD', cancelled, now, id)
+      redis.call('HINCRBY', stats, 'stopped', 1)
+      record('cancelled', id)
+    end
+    return tick
+  end
+
+  return actions
 end
 
-function actions.tombstone(now, tick, rest)
-  local id, envelope = parts(rest, 2)
-  local row = redis.call('HGET', joins, id)
-  if row then close_join(id, row) end
-  if redis.call('HSETNX', tasks, id, envelope) == 1 then
-    redis.call('ZADD', cancelled, now, id)
-    redis.call('HINCRBY', stats, 'stopped', 1)
-    record('cancelled', id)
-  end
-  return tick
-end
+local actions
 
 function perform(now, tick, effect)
   local kind, rest = parts(effect, 2)
+  actions = actions or make_actions()
   return actions[kind](now, tick, rest)
 end
 

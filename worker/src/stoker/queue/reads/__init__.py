@@ -1,1 +1,1 @@
-"""Every read of a queue, and what an operator of it may do by hand."""
+"""Reads of a queue, manual operations, and the doctor."""
