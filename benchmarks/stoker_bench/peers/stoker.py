@@ -30,7 +30,7 @@ class _Producer:
 
     async def waiting(self) -> int:
         inspector = app.client.inspector
-        [stats] = await inspector.totals([await inspector.partitions.places(QUEUE)])
+        [stats] = await inspector.totals([await inspector.partitions.names(QUEUE)])
         return stats.ready
 
 

@@ -176,7 +176,7 @@ class Client:
 
     async def _enqueue_into_unknown(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> list[Answer]:
         """The same where its partitions must be asked for, are several, or have no batching yet."""
-        partitions = await self._partitions.places(queue)
+        partitions = await self._partitions.names(queue)
         if len(partitions) > 1:
             return await self._enqueue_across(partitions, admissions, durability)
         return await (await self._batching(queue, durability)).enqueue(admissions)

@@ -1,4 +1,4 @@
-"""How many partitions each queue has, as Redis keeps it for clients, workers and people."""
+"""Partitions: how many each queue has, read from Redis and cached."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from stoker.rules.partitions import partition_names, partition_of
 from stoker.rules.workflow import Steps, queues_of
 
 FRESH = 10.0
-"""Seconds for which a count is believed. A worker that has more of them serves the old ones as well, so nobody is in a hurry."""
+"""Seconds for which a count is cached. Counts only grow, and workers serve all partitions, so a stale one loses nothing."""
 
 
 class Partitions:
-    """The counts of one namespace, asked for when they are needed and kept for a while. Raises RedisUnavailable or RedisRefused."""
+    """The partitions of the queues of one namespace, cached for FRESH seconds. Raises RedisUnavailable or RedisRefused."""
 
     def __init__(self, redis: RedisClient, namespace: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
@@ -24,23 +24,23 @@ class Partitions:
         self._known: dict[str, tuple[float, list[str]]] = {}
 
     def remembered(self, queue: str) -> list[str] | None:
-        """The places of a queue without asking; None where that would be too old."""
+        """The cached names of a queue's partitions; None if there are none, or they are too old."""
         at, names = self._known.get(queue, (0.0, []))
         return names if names and self._monotonic() - at < FRESH else None
 
-    async def places(self, queue: str) -> list[str]:
-        """All places of a queue. Of one place that was named itself, only that one."""
+    async def names(self, queue: str) -> list[str]:
+        """The names of a queue's partitions; of a single partition (with a colon) only its own."""
         if ":" in queue:
             return [queue]
         return self.remembered(queue) or await self._look(queue)
 
     async def locator(self, chains: Sequence[Steps]) -> Locate:
         """A function that says in which partition each task and join of these chains belongs."""
-        names = {queue: await self.places(queue) for queue in queues_of(chains)}
+        names = {queue: await self.names(queue) for queue in queues_of(chains)}
         return lambda queue, key: partition_of(key, names[queue])
 
     async def register(self, queue: str, partitions: int) -> list[str]:
-        """Make a queue with so many partitions known. It keeps those it has, whose tasks nobody else would run."""
+        """Give a queue this many partitions, never fewer than it has: their tasks would not run. Returns their names."""
         counts = partition_counts(self._namespace)
         before = int(await ask(self._redis, "HGET", counts, queue) or 1)
         if partitions > before:

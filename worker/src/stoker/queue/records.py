@@ -56,7 +56,7 @@ class Delivery(Struct, frozen=True, gc=False):
 
 
 class Turn(NamedTuple):
-    """The result of a worker's round trip: settlements refused, tasks fetched, and seconds until the next task is due (None: unknown).
+    """A worker's round trip: settlements refused, tasks fetched, and seconds until more are due (None: unknown).
 
     `relay`: an entry may have been added to the outbox.
     """
@@ -126,10 +126,10 @@ class QueueStats(msgspec.Struct, frozen=True):
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
-    """One task. `at`, epoch ms: end of the lease, due time, when it was buried or cancelled, or when a result expires; None while ready.
+    """One task. `at` (epoch ms; None while ready): lease end, due time, when it was buried or cancelled, or result expiry.
 
-    `parked` is the full concurrency key that a ready task waits for. `history` are its last failures, oldest first. `progress` is that
-    of its current run. `log` are the last lines of all its runs; empty in lists.
+    `parked` is the full concurrency key that a ready task waits for. `history` are its last failures, oldest first. `progress` is
+    that of its current run. `log` are the last lines of all its runs; empty in lists.
     """
 
     id: str

@@ -49,7 +49,7 @@ class Inspector(Reader):
             limit,
             [
                 task_id
-                for partition in await self.partitions.places(queue)
+                for partition in await self.partitions.names(queue)
                 for task_id in await self._dead_matching(partition, task, failure)
             ],
         )
@@ -71,7 +71,7 @@ class Inspector(Reader):
         """Cancel tasks: ready and scheduled ones at once, running ones by their worker's next heartbeat."""
         pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
         answers = [Cancellation.UNKNOWN] * len(ids)
-        for partition in await self.partitions.places(queue) if ids else []:
+        for partition in await self.partitions.names(queue) if ids else []:
             replies = await scripts.run(self._redis, *(ScriptCall("cancel", self._keys(partition), page) for page in pages))
             words = [Cancellation(word.decode()) for reply in replies for word in reply]
             answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
@@ -83,7 +83,7 @@ class Inspector(Reader):
         Each delivery counts as lost; a task lost `max_lost` times is buried.
         """
         total = Reaped(0, 0, 0)
-        for partition in await self.partitions.places(queue):
+        for partition in await self.partitions.names(queue):
             total = added(total, await reap_host(self._redis, self._keys(partition), host, max_lost))
         return total
 
@@ -102,7 +102,7 @@ class Inspector(Reader):
         """
         if state is TaskState.RUNNING:
             raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
-        for partition in await self.partitions.places(queue):
+        for partition in await self.partitions.names(queue):
             for key in reversed(SETS[state]):  # parked ones first: deleting the others would make them ready
                 call = ScriptCall("purge", self._keys(partition), [key, PURGED_AT_ONCE])
                 while gone := (await scripts.run(self._redis, call))[0]:
@@ -110,20 +110,20 @@ class Inspector(Reader):
 
     async def events(self, queue: str, after: str | None = None) -> AsyncGenerator[Event, None]:
         """Events of a queue as they happen, from now on or after the `position` of an event. Never ends by itself."""
-        partitions = [self._keys(name) for name in await self.partitions.places(queue)]
+        partitions = [self._keys(name) for name in await self.partitions.names(queue)]
         async with aclosing(follow_all(self._redis, partitions, after)) as events:
             async for event in events:
                 yield event
 
     async def latest_events(self, queue: str, limit: int = PAGE) -> list[Event]:
         """The last events, oldest first. Events are recorded only while they are watched."""
-        partitions = [self._keys(partition) for partition in await self.partitions.places(queue)]
+        partitions = [self._keys(partition) for partition in await self.partitions.names(queue)]
         found = [event for keys in partitions for event in await latest(self._redis, keys, limit)]
         return sorted(found, key=lambda event: event.at)[-limit:]
 
     async def examine(self, queue: str, *, mend: bool = False) -> AsyncIterator[Finding]:
         """Check a queue for damage, and repair it with `mend`: see `doctor`."""
-        for partition in await self.partitions.places(queue):
+        for partition in await self.partitions.names(queue):
             async for finding in examine(self._redis, self._keys(partition), mend=mend):
                 yield finding
 
@@ -132,7 +132,7 @@ class Inspector(Reader):
         return Schedules(self._redis, self._keys(queue))
 
     async def _set_paused(self, queue: str, *, paused: bool) -> bool:
-        partitions = [self._keys(partition) for partition in await self.partitions.places(queue)]
+        partitions = [self._keys(partition) for partition in await self.partitions.names(queue)]
         calls = [ScriptCall("pause", keys, [int(paused)]) for keys in partitions]
         before = await scripts.run(self._redis, *calls)
         return all(before) if paused else any(before)
@@ -150,7 +150,7 @@ class Inspector(Reader):
         return found
 
     async def _dead_call(self, script: str, queue: str, ids: Sequence[str]) -> list[str]:
-        partitions = await self.partitions.places(queue) if ids else []
+        partitions = await self.partitions.names(queue) if ids else []
         pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
         calls = [ScriptCall(script, self._keys(partition), page) for partition in partitions for page in pages]
         replies = await scripts.run(self._redis, *calls) if calls else []

@@ -88,7 +88,7 @@ class Reader:
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """One task. Raises NotFound for an unknown id, or one whose retention is over."""
-        found = await self._in_any(await self.partitions.places(queue), task_id)
+        found = await self._in_any(await self.partitions.names(queue), task_id)
         if found is None:
             raise _not_found(queue, task_id)
         return found
@@ -102,7 +102,7 @@ class Reader:
 
     async def explain(self, queue: str, task_id: str) -> Explanation:
         """Why a task is in its state, and when it is expected to end. Raises NotFound."""
-        partitions = await self.partitions.places(queue)
+        partitions = await self.partitions.names(queue)
         calls = [[ScriptCall("task", self._keys(name), [task_id, 1]), why_call(self._keys(name), task_id)] for name in partitions]
         replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
         for name, found, circumstances in zip(partitions, replies[::2], replies[1::2], strict=True):

@@ -32,13 +32,13 @@ class Joins:
 
     async def progress(self, queue: str, join: str, most: int) -> JoinProgress | None:
         """What this join waits for, naming at most `most` members; None where it is not open."""
-        keys = [Keys(self._namespace, partition) for partition in await self._partitions.places(queue)]
+        keys = [Keys(self._namespace, partition) for partition in await self._partitions.names(queue)]
         replies = await scripts.run(self._redis, *(ScriptCall("missing", k, [join, most]) for k in keys))
         return next((JoinProgress(reply[0], reply[1], reply[2:]) for reply in replies if reply), None)
 
     async def leave_tombstones(self, queue: str, tasks: Sequence[tuple[PartitionKey, Message]]) -> None:
         """Record tasks as cancelled before they are enqueued. A later enqueue of that id finds the tombstone and does nothing."""
-        names = await self._partitions.places(queue)
+        names = await self._partitions.names(queue)
         by_partition: dict[str, list[Keyed]] = {}
         for key, message in tasks:
             partition = partition_of(key, names)
