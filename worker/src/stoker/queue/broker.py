@@ -117,7 +117,7 @@ class Broker:
         """`wait_for_work`, and in the same round trip take up to `room` tasks, as `turn` does.
 
         None where only `turn` can take them: in a cluster, whose client decides by itself where a command goes; where Redis
-        does not know the script yet; after `rest`; and after a silence that was longer than the lease.
+        does not know the script yet; after `quiet`; and after a silence that was longer than the lease.
         """
         if self._redis.follows_slots:
             await self.wait_for_work(timeout)
@@ -127,8 +127,8 @@ class Broker:
         reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
         return None if reply is None else _fetched(reply, worker, nonce, [])
 
-    async def rest(self, worker: str) -> None:
-        """This worker takes no more, whatever it has sent behind a wait for work."""
+    async def quiet(self, worker: str) -> None:
+        """This worker takes no more: a fetch that it has sent behind a wait for work brings nothing."""
         await scripts.run(self._redis, ScriptCall("rest", self.keys, [worker]))
 
     async def wait_for_work(self, timeout: float) -> bool:
@@ -148,8 +148,8 @@ class Broker:
         """Wake another worker if anything is ready: this one may have been woken for it and will not come."""
         await scripts.run(self._redis, ScriptCall("pass_on", self.keys, []))
 
-    async def leave(self, worker: str) -> None:
-        """A worker that is done is forgotten at once, not after its lease."""
+    async def forget_worker(self, worker: str) -> None:
+        """Remove a worker that has stopped, without waiting for its lease to end."""
         await scripts.run(self._redis, ScriptCall("leave", self.keys, [worker]))
 
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:

@@ -18,8 +18,8 @@ EXACT = 1 << 53
 """Whole numbers below are told as they are."""
 
 
-class Account(Protocol):
-    """Where a run's news go."""
+class ProgressSink(Protocol):
+    """Takes the progress and the log lines of one run."""
 
     def progress(self, done: float, total: float | None, note: str) -> None: ...
     def line(self, level: int, text: str) -> None: ...
@@ -116,15 +116,15 @@ class Context:
     deadline: float = math.inf
     _over: Event = field(default_factory=Event, repr=False, compare=False)
     children: Children = field(repr=False, default_factory=lambda: Children("", 0))
-    account: Account | None = field(default=None, repr=False, compare=False)
+    sink: ProgressSink | None = field(default=None, repr=False, compare=False)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> Sent:
         """Say how far it is, for whoever looks: as often as you like and from any thread; it is sent at most twice a second.
 
         May be awaited, and need not be. Raises Invalid for what is no finite number.
         """
-        if self.account:
-            self.account.progress(_amount(done), None if total is None else _amount(total), str(note))
+        if self.sink:
+            self.sink.progress(_amount(done), None if total is None else _amount(total), str(note))
         return Sent()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
