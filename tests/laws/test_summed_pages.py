@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.group.aggregate import SummedMetrics
+from stoker.worker.group.group_metrics import SummedMetrics
 
 
 def page(done: int, *, busy: int = 0, lag: float = 0.0) -> str:

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from stoker.errors import Invalid
 from stoker.rules.units import format_duration
-from stoker.worker.group.aggregate import SummedMetrics
+from stoker.worker.group.group_metrics import SummedMetrics
 from stoker.worker.group.reload import changes
 from stoker.worker.system.health_server import WORKER_HEADER, HealthServer
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
