@@ -79,16 +79,16 @@ async def follow(stack: Stack, count: int) -> tuple[int, str]:
     peak, killed = 0, ""
     while True:
         await asyncio.sleep(0.05)
-        scene = stack.supervisor.scenes.get(name)
-        if scene is None or scene.stats is None:
+        view = stack.supervisor.views.get(name)
+        if view is None or view.stats is None:
             continue
-        peak = max(peak, scene.working)
-        ended = scene.stats.succeeded + scene.stats.dead
-        if not killed and ended > count / 3 and scene.stats.running and fleet.working:
+        peak = max(peak, view.working)
+        ended = view.stats.succeeded + view.stats.dead
+        if not killed and ended > count / 3 and view.stats.running and fleet.working:
             victim = fleet.working[0]
             victim.kill()
             killed = f"{victim.name} (pid {victim.pid})"
-        if ended >= count and scene.working == scene.leaving == 0:
+        if ended >= count and view.working == view.draining == 0:
             return peak, killed
 
 

@@ -217,7 +217,7 @@ async def test_workers_are_known_while_they_beat(line: Line) -> None:
     await line.beat(worker="one")
     await line.beat(worker="two")
     assert (await line.stats()).workers == 2
-    await line.broker.leave("one")
+    await line.broker.forget_worker("one")
     assert (await line.stats()).workers == 1
     assert await lapse(line) == Reaped(0, 0, forgotten=1)
     assert (await line.stats()).workers == 0

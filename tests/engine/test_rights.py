@@ -178,12 +178,12 @@ async def as_worker(line: Visitor) -> None:
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)
-    await line.broker.rest("w")
+    await line.broker.quiet("w")
     await a_large_group(line)
     await line.broker.sweep()
     await line.status("00")
     await by_the_clock(line, "code:shop")
-    await line.broker.leave("w")
+    await line.broker.forget_worker("w")
     await line.broker.pass_on()
 
 

@@ -221,7 +221,7 @@ async def test_a_full_server_takes_nothing_new_and_drains(kind: Kind):
                 for delivery in deliveries:
                     assert await line.settle(delivery, DONE)
             await line.broker.sweep()
-            await line.broker.leave("w")
+            await line.broker.forget_worker("w")
             stats = await line.stats()
             assert (stats.ready, stats.running, stats.scheduled, stats.done) == (0, 0, 0, 302)
             assert stats.enqueued == 302, "nothing of what was refused came in"

@@ -102,7 +102,7 @@ async def test_a_full_server_takes_nothing_new_but_lets_the_queue_drain() -> Non
             assert (await line.broker.reap()).given_back == 1
             assert await line.broker.sweep() == (0, 0)
             assert len(await line.fetch()) == 5
-            await line.broker.leave("w")
+            await line.broker.forget_worker("w")
             await line.redis.config_set("maxmemory", "0")
 
 

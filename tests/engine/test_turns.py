@@ -11,8 +11,9 @@ from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Turn
 from stoker.queue.settlements import Settlement
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.loop.prefetch import PATIENCE, SHARE
-from stoker.worker.loop.turns import UNDER_WAY_AT_ONCE, Turns
+from stoker.worker.loop.capacity import FETCHES_AT_ONCE
+from stoker.worker.loop.prefetch import MAX_WAIT, SLOTS_PER_PREFETCH
+from stoker.worker.loop.turns import Turns
 from tests.engine.line import DONE, Line
 from tests.waiting import until
 
@@ -92,7 +93,7 @@ async def test_under_load_the_next_tasks_are_fetched_while_others_run(line: Line
     async with working(line) as worker:
         await until(lambda: len(worker.order) == len(tasks))
     assert worker.order == tasks
-    assert worker.broker.most == UNDER_WAY_AT_ONCE
+    assert worker.broker.most == FETCHES_AT_ONCE
     assert worker.most_busy <= SLOTS
     assert (await line.stats()).succeeded == len(tasks)
 
@@ -111,7 +112,7 @@ async def taken_ahead(worker: Worker, line: Line) -> list[str]:
     worker.sticks_after = 500
     await line.enqueue(*tasks)
     await until(lambda: len(worker.open) == SLOTS and set(worker.turns.held.values()) - set(worker.order))
-    assert len(worker.turns.held) <= SLOTS + SLOTS // SHARE
+    assert len(worker.turns.held) <= SLOTS + SLOTS // SLOTS_PER_PREFETCH
     return tasks
 
 
@@ -136,7 +137,7 @@ async def test_where_tasks_are_short_some_are_taken_ahead_and_a_draining_worker_
 async def test_what_was_taken_ahead_of_a_long_task_goes_back_within_a_second_or_two(line: Line):
     async with working(line) as worker:
         tasks = await taken_ahead(worker, line)
-        await given_back(worker, within=PATIENCE + 2)
+        await given_back(worker, within=MAX_WAIT + 2)
         assert await first_in_line(line) == tasks[len(worker.order) :][:FIRST]
 
 
@@ -167,15 +168,15 @@ async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line
     assert (stats.running, stats.succeeded + stats.ready, stats.stale_settles) == (0, 25, 0)
 
 
-async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_rests(line: Line):
+async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_is_quiet(line: Line):
     await line.fetch()  # the server knows the script by now
     await line.beat(worker="w")
     waits = asyncio.create_task(line.broker.wait_and_take(10, "w", 60))
     await until(lambda: blocked(line, 1))
-    await line.broker.rest("w")
+    await line.broker.quiet("w")
     await line.enqueue("a")
     assert (await waits, (await line.stats()).ready) == (None, 1)
-    await line.broker.leave("w")
+    await line.broker.forget_worker("w")
     await line.beat(worker="w")
     turn = await line.broker.wait_and_take(10, "w", 60)
     assert turn
@@ -197,10 +198,10 @@ async def test_a_worker_that_was_silent_for_a_lease_gets_nothing_by_a_fetch_that
         assert await waits is None
 
 
-async def test_a_worker_that_rests_takes_nothing_though_it_waits(line: Line):
+async def test_a_quiet_worker_takes_nothing_though_it_waits(line: Line):
     async with working(line) as worker:
         await until(lambda: blocked(line, 1))
-        worker.turns.rest()
+        worker.turns.quiet()
         await until(lambda: blocked(line, 0))
         await line.enqueue("a")
         assert (await line.stats()).ready == 1

@@ -1,9 +1,8 @@
-"""The loops that every worker runs: bounded calls, but as many as there is to do."""
+"""The chores that every worker repeats: bounded calls, but as many as there is to do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,8 +15,8 @@ from stoker.rules.settle import Bury
 from stoker.rules.units import Duration
 from stoker.rules.workflow import Origin, OutboxEntry, TaskStep, dump_entry
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.loop import maintenance
-from stoker.worker.system.aio import end
+from stoker.worker.loop import chores
+from stoker.worker.system.aio import cancel_all
 from tests.engine.line import FAILURE, LEASE, Line, message, now, open_line
 from tests.waiting import until
 
@@ -27,12 +26,12 @@ SOON = 8.0
 
 
 @asynccontextmanager
-async def running(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(loop)
+async def running(chore: chores.Chore) -> AsyncIterator[None]:
+    task = asyncio.create_task(chores.repeat(chore))
     try:
         yield
     finally:
-        await end(task)  # one cancellation may be lost on its way through redis-py
+        await cancel_all(task)  # one cancellation may be lost on its way through redis-py
 
 
 async def many(line: Line, delay: float = 0.0) -> None:
@@ -49,14 +48,14 @@ async def test_all_that_is_past_its_retention_goes(redis_url: str) -> None:
         await many(line)
         while taken := await line.fetch(200):
             await line.broker.turn([Settlement(each.id, each.fence, Bury(FAILURE)) for each in taken], 0, "w")
-        async with running(maintenance.sweep(line.broker)):
+        async with running(chores.sweep(line.broker)):
             await until(lambda: counted(line, dead=10), SOON)
 
 
 async def test_all_that_is_due_becomes_ready(line: Line) -> None:
     await many(line, delay=5)
     await line.pass_time(6)
-    async with running(maintenance.promote(line.broker)):
+    async with running(chores.promote(line.broker)):
         await until(lambda: counted(line, ready=MANY), SOON)
 
 
@@ -65,15 +64,15 @@ async def test_all_that_a_dead_worker_held_comes_back(line: Line) -> None:
     while await line.fetch(200):
         pass
     await line.pass_time(LEASE + 1)
-    async with running(maintenance.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1))):
+    async with running(chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1))):
         await until(lambda: counted(line, ready=MANY), SOON)
 
 
 async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
     await asyncio.gather(*(line.redis.xadd(line.keys.inbox, {"task": "add", "id": f"t{number}"}) for number in range(MANY)))
     async with (
-        running(maintenance.take_in(Inbox(line.redis, line.keys))),
-        running(maintenance.take_in(Inbox(line.redis, line.keys))),
+        running(chores.take_in(Inbox(line.redis, line.keys))),
+        running(chores.take_in(Inbox(line.redis, line.keys))),
     ):
         await until(lambda: counted(line, enqueued=MANY), SOON)
     assert await line.order(3) == ["t0", "t1", "t2"]
@@ -82,7 +81,7 @@ async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
 async def test_what_cannot_be_relayed_is_said_once_and_holds_nobody_up(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     k, called = line.keys, asyncio.Event()
     await now(line.redis.xadd(k.outbox, {"body": "{"}))
-    async with running(maintenance.relay(Outbox(line.redis, k), called)):
+    async with running(chores.relay(Outbox(line.redis, k), called)):
         for number in range(3):
             entry = OutboxEntry(f"key {number}", Origin(0), (TaskStep(message(f"child{number}")),))
             await now(line.redis.xadd(k.outbox, {"body": dump_entry(entry)}))

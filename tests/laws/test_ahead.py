@@ -3,9 +3,9 @@
 import pytest
 
 from stoker.queue.records import Delivery
-from stoker.worker.loop.prefetch import PATIENCE, SHARE, SHORT, Prefetch
+from stoker.worker.loop.prefetch import MAX_WAIT, SHORT, SLOTS_PER_PREFETCH, Prefetch
 
-SLOTS = 8 * SHARE
+SLOTS = 8 * SLOTS_PER_PREFETCH
 
 
 def delivery(number: int) -> Delivery:
@@ -16,7 +16,7 @@ def ahead(*runs: float) -> Prefetch:
     """After runs of so many seconds."""
     kept = Prefetch(SLOTS)
     for seconds in runs:
-        kept.learn(seconds)
+        kept.observe(seconds)
     return kept
 
 
@@ -36,14 +36,14 @@ def test_how_many_may_wait(runs: tuple[float, ...], limit: int) -> None:
 
 def test_a_worker_of_one_slot_takes_nobody_ahead() -> None:
     kept = Prefetch(1)
-    kept.learn(0.001)
+    kept.observe(0.001)
     assert kept.limit == 0
 
 
 def test_first_come_first_started_and_the_wait_is_counted() -> None:
     kept = ahead(0.001)
-    kept.keep(delivery(1), 10.0)
-    kept.keep(delivery(2), 10.5)
+    kept.add(delivery(1), 10.0)
+    kept.add(delivery(2), 10.5)
     first, second = kept.next(11.0), kept.next(11.0)
     assert [(each.id, each.waited) for each in (first, second)] == [("t1", 3.0), ("t2", 2.5)]
     assert not kept
@@ -51,20 +51,20 @@ def test_first_come_first_started_and_the_wait_is_counted() -> None:
 
 def test_whoever_waits_too_long_goes_and_nobody_follows() -> None:
     kept = ahead(0.001)
-    kept.keep(delivery(1), 10.0)
-    kept.keep(delivery(2), 10.5)
-    assert kept.gives_up_at == 10.0 + PATIENCE
-    assert [each.id for each in kept.out_of_patience(10.2 + PATIENCE)] == ["t1"]
+    kept.add(delivery(1), 10.0)
+    kept.add(delivery(2), 10.5)
+    assert kept.expires_at == 10.0 + MAX_WAIT
+    assert [each.id for each in kept.expired(10.2 + MAX_WAIT)] == ["t1"]
     assert (len(kept), kept.limit) == (1, 0)
 
 
 def test_one_may_leave_and_all_may() -> None:
     kept = ahead(0.001)
     for number in range(3):
-        kept.keep(delivery(number), 0.0)
-    left = kept.leave("fence-1")
+        kept.add(delivery(number), 0.0)
+    left = kept.remove("fence-1")
     assert left is not None
     assert left.id == "t1"
-    assert kept.leave("fence-1") is None
-    assert [each.id for each in kept.everyone()] == ["t0", "t2"]
-    assert kept.gives_up_at is None
+    assert kept.remove("fence-1") is None
+    assert [each.id for each in kept.clear()] == ["t0", "t2"]
+    assert kept.expires_at is None

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stoker.worker.system.aio import end
+from stoker.worker.system.aio import cancel_all
 
 
 async def test_a_lost_cancellation_is_sent_again() -> None:
@@ -21,7 +21,7 @@ async def test_a_lost_cancellation_is_sent_again() -> None:
     task = asyncio.create_task(loses_the_first())
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        await end(task)
+        await cancel_all(task)
     assert task.cancelled()
     assert lost == 2
 
@@ -30,8 +30,8 @@ async def test_a_task_that_failed_has_ended_too() -> None:
     async def fails() -> None:
         raise ValueError("no")
 
-    await end(asyncio.create_task(fails()), asyncio.create_task(asyncio.sleep(3600)))
+    await cancel_all(asyncio.create_task(fails()), asyncio.create_task(asyncio.sleep(3600)))
 
 
 async def test_nothing_ends_at_once() -> None:
-    await end()
+    await cancel_all()

@@ -1,14 +1,14 @@
 """What a worker has asked for is not asked for twice."""
 
-from stoker.worker.loop.prefetch import InFlight
+from stoker.worker.loop.capacity import InFlight
 
 
 def test_what_is_asked_for_is_counted_until_it_is_over_and_once() -> None:
-    room = InFlight()
-    first, second = room.book(3, suspect=True), room.book(4, suspect=False)
-    assert (room.asked, room.suspect_asked_for) == (7, True)
+    in_flight = InFlight()
+    first, second = in_flight.reserve(3, suspect=True), in_flight.reserve(4, suspect=False)
+    assert (in_flight.asked, in_flight.suspect_asked_for) == (7, True)
     second.over()
     second.over()
-    assert (room.asked, room.suspect_asked_for) == (3, True)
+    assert (in_flight.asked, in_flight.suspect_asked_for) == (3, True)
     first.over()
-    assert (room.asked, room.suspect_asked_for) == (0, False)
+    assert (in_flight.asked, in_flight.suspect_asked_for) == (0, False)

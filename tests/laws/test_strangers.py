@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from stoker.rules.message import Message
-from stoker.worker.loop.unknown_tasks import MOST_STRANGERS, UnknownTasks
+from stoker.worker.loop.unknown_tasks import MAX_UNKNOWN, UnknownTasks
 
 ENQUEUED = 1000.0
 
@@ -33,7 +33,7 @@ def test_every_name_and_version_counts_for_itself() -> None:
 def test_of_too_many_kinds_the_later_count_from_their_enqueue() -> None:
     """So that each comes to an end, and a sender of made-up names cannot fill a worker's memory."""
     strangers = UnknownTasks()
-    for number in range(MOST_STRANGERS):
+    for number in range(MAX_UNKNOWN):
         strangers.unknown_for(message(task=f"made-up-{number}"), 1000.0)
     assert strangers.unknown_for(message(task="one-more"), 1300.0) == 300
     assert strangers.unknown_for(message(task="made-up-0"), 1300.0) == 300

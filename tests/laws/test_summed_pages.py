@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.worker.group.aggregate import Sums
+from stoker.worker.group.group_metrics import SummedMetrics
 
 
 def page(done: int, *, busy: int = 0, lag: float = 0.0) -> str:
@@ -20,7 +20,7 @@ def page(done: int, *, busy: int = 0, lag: float = 0.0) -> str:
     return generate_latest(registry).decode()
 
 
-def read(sums: Sums) -> dict[str, float]:
+def read(sums: SummedMetrics) -> dict[str, float]:
     registry = CollectorRegistry()
     registry.register(sums)
     families = text_string_to_metric_families(generate_latest(registry).decode())
@@ -32,9 +32,9 @@ def read(sums: Sums) -> dict[str, float]:
 
 
 def test_counters_histograms_and_gauges_are_added_up() -> None:
-    sums = Sums(2)
-    sums.hear(0, "first", page(3, busy=1))
-    sums.hear(1, "second", page(4, busy=2))
+    sums = SummedMetrics(2)
+    sums.update(0, "first", page(3, busy=1))
+    sums.update(1, "second", page(4, busy=2))
     read_back = read(sums)
     assert read_back["stoker_tasks_succeeded_total send"] == 7
     assert read_back["stoker_task_duration_seconds_count send"] == 7
@@ -46,21 +46,21 @@ def test_counters_histograms_and_gauges_are_added_up() -> None:
 
 
 def test_of_lags_the_worst_counts() -> None:
-    sums = Sums(2)
-    sums.hear(0, "first", page(0, lag=0.1))
-    sums.hear(1, "second", page(0, lag=2.0))
+    sums = SummedMetrics(2)
+    sums.update(0, "first", page(0, lag=0.1))
+    sums.update(1, "second", page(0, lag=2.0))
     assert read(sums)["stoker_worker_event_loop_lag_seconds"] == 2.0
 
 
 def test_a_process_that_starts_anew_takes_nothing_back() -> None:
     """A sum that fell would look like a restart of all, and every rate would jump."""
-    sums = Sums(2)
-    sums.hear(0, "first", page(5, busy=2))
-    sums.hear(1, "second", page(5))
-    sums.lose(0)
+    sums = SummedMetrics(2)
+    sums.update(0, "first", page(5, busy=2))
+    sums.update(1, "second", page(5))
+    sums.remove(0)
     assert read(sums)["stoker_tasks_succeeded_total send"] == 10
     assert read(sums)["stoker_worker_slots busy"] == 0, "it is gone, and so is what it was doing"
-    sums.lose(0)
-    sums.hear(0, "third", page(2))
-    sums.hear(1, "second again", page(1))
+    sums.remove(0)
+    sums.update(0, "third", page(2))
+    sums.update(1, "second again", page(1))
     assert read(sums)["stoker_tasks_succeeded_total send"] == 5 + 2 + 5 + 1

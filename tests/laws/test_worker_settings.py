@@ -14,7 +14,7 @@ from stoker.cli import build
 from stoker.manifest import TaskQueue, parse
 from stoker.rules.units import format_duration
 from stoker.settings import PREFIX, WorkerSettings, worker_environment
-from stoker.worker.process.command import Command
+from stoker.worker.process.worker_command import Command
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
 ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD"}

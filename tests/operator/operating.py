@@ -197,7 +197,7 @@ class Queue:
         while deliveries := (await self.broker.turn([], 200, "test-worker")).deliveries:
             await self.broker.turn([Settlement(each.id, each.fence, Succeed(b"null")) for each in deliveries], 0, "test-worker")
             done += len(deliveries)
-        await self.broker.leave("test-worker")
+        await self.broker.forget_worker("test-worker")
         return done
 
     async def close(self) -> None:

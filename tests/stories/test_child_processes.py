@@ -125,7 +125,7 @@ async def is_cancelled(handle: Any) -> bool:
         ("os._exit", "ProcessDied: the task's process ended itself with exit code 7"),
         ("os._exit in a thread", "ProcessDied: the task's process ended itself with exit code 8"),
         ("a segmentation fault", "ProcessDied: the task's process was killed by SIGSEGV"),
-        ("the OOM killer", "ProcessDied: the task's process was killed by SIGKILL (perhaps by the kernel, for want of memory)"),
+        ("the OOM killer", "ProcessDied: the task's process was killed by SIGKILL (perhaps by the kernel: out of memory)"),
         ("all descriptors closed", "ProcessDied"),
         ("a result that is no JSON", "ResultNotJSON"),
         ("a result that nothing can carry", "ResultNotJSON"),

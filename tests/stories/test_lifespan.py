@@ -89,11 +89,16 @@ async def test_context_variables_that_it_sets_are_seen_by_tasks_and_their_thread
 
 async def test_a_task_that_wants_something_else_keeps_the_worker_from_starting(app: Stoker) -> None:
     @app.task()
-    async def ship(shop: State[int]) -> None: ...
+    async def ship(shop: State[int]) -> None:
+        shipped.append(shop)
 
+    shipped: list[object] = []
+    handle = await ship.enqueue()
     with pytest.raises(Invalid, match=r"task ship wants State\[int\], and the lifespan of shop yields Shop"):
-        async with working(app):
-            await until(lambda: opened and opened[0].diary == ["open", "close"])
+        async with working(app) as running:
+            await until(running.done)
+    status = await handle.status()
+    assert (len(opened), shipped, status.state, status.attempts) == (1, [], TaskState.READY, 0)
 
 
 async def test_a_shape_that_cannot_be_asked_about_is_taken_on_trust(app: Stoker) -> None:

@@ -136,8 +136,8 @@ async def test_workers_come_with_the_work_and_go_with_it(tmp_path: Path) -> None
         running.process.send_signal(signal.SIGINT)
         assert await running.exit_code() == 0
         assert living(children) == set()
-    assert "12/12 done" in running.output
-    assert "draining" in running.output
+    assert "12/12 ended" in running.output
+    assert "Draining." in running.output
 
 
 async def test_ctrl_c_lets_running_tasks_end_first(redis: Redis, redis_url: str, tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ async def test_a_bug_in_one_reading_does_not_end_the_scaling(
     monkeypatch.setattr(Inspector, "stats", faulty)
     running = asyncio.create_task(supervisor.run())
     try:
-        shown = await until(lambda: supervisor.scenes.get("default"))
+        shown = await until(lambda: supervisor.views.get("default"))
         assert shown.trouble == "ZeroDivisionError: planted"
-        await until(lambda: not supervisor.scenes["default"].trouble)
+        await until(lambda: not supervisor.views["default"].trouble)
     finally:
-        supervisor.leave()
+        supervisor.stop()
         await running
         await inspector.close()
 

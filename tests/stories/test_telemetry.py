@@ -81,7 +81,7 @@ async def test_the_page_says_where_things_are(app: Stoker) -> None:
         await until(lambda: says(port, (200, "ok\n")))
         assert await probe(port, "/livez") == (200, "ok\n")
         assert await probe(port, "/readyz?verbose") == (200, "ok\n")
-        assert await probe(port, "/else") == (404, "here are /livez, /readyz, /metrics and /drain\n")
+        assert await probe(port, "/else") == (404, "try /livez, /readyz, /metrics or /drain\n")
 
 
 async def test_a_draining_worker_is_not_ready(app: Stoker) -> None:
@@ -219,9 +219,9 @@ async def test_the_log_tells_every_tasks_story_with_its_id(app: Stoker, log: io.
     told = [line for line in lines(log) if line.get("task_id") == handle.id]
     assert [line["message"] for line in told] == [
         "loading the van",
-        "task failed, to be retried",
+        "task failed, will be retried",
         "loading the van",
-        "task buried",
+        "task dead",
     ]
     assert [line["level"] for line in told] == ["info", "warning", "info", "error"]
     assert [line["attempt"] for line in told] == [1, 1, 2, 2]

@@ -44,7 +44,7 @@ async def test_a_worker_lives_through_it(app: Stoker, redis_url: str, tmp_path: 
             assert await pids() == {worker.process.pid}, deed
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
-    failed = {line["error"] for line in worker.said("task failed, to be retried")}
+    failed = {line["error"] for line in worker.said("task failed, will be retried")}
     assert failed == {"MemoryError: ", "RecursionError: maximum recursion depth exceeded"}
     assert (await app.client.inspector.stats(["default"]))[0].lost == 0
 
@@ -55,7 +55,7 @@ async def test_threads_that_tasks_leave_behind_do_not_keep_the_process(app: Stok
         await (await vandal.do.enqueue("leave threads")).result(timeout=FOUND_AGAIN)
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
-    [line] = worker.said("not waiting any longer for what tasks have left behind")
+    [line] = worker.said("exiting without waiting for threads that tasks have left behind")
     assert line["threads"] == ["living on"]
 
 
@@ -136,13 +136,13 @@ async def test_what_a_stuck_worker_held_runs_elsewhere_and_its_late_word_does_no
     monkeypatch.setenv("STUCK_AFTER", "1.0")
     handle = await vandal.do.enqueue("block for a while")
     with worker_process(redis_url, tmp_path, app="vandal:app", name="stuck") as stuck:
-        await until(lambda: stuck.said("the event loop is stuck: no heartbeat, its tasks go to other workers"))
+        await until(lambda: stuck.said("the event loop is stuck: heartbeats stop, its tasks go to other workers"))
         with worker_process(redis_url, tmp_path, app="vandal:app", name="awake"):
             assert await handle.result(timeout=FOUND_AGAIN) == 2
-            await until(lambda: stuck.said("refused: the lease had gone to another"))
-        await until(lambda: stuck.said("the event loop comes round again"))
+            await until(lambda: stuck.said("settlements refused: the leases were lost"))
+        await until(lambda: stuck.said("the event loop runs again"))
         assert await pids() == {stuck.process.pid}, "it works again"
-    [line] = stuck.said("the event loop is stuck: no heartbeat, its tasks go to other workers")
+    [line] = stuck.said("the event loop is stuck: heartbeats stop, its tasks go to other workers")
     assert any("vandal.py" in frame for frame in line["at"])
     counted = (await app.client.inspector.stats(["default"]))[0]
     assert (counted.lost, counted.stale_settles) == (1, 1)
@@ -154,7 +154,7 @@ async def test_told_to_leave_twice_a_blocked_worker_ends_at_once(app: Stoker, re
     handle = await vandal.do.enqueue("block")
     with worker_process(redis_url, tmp_path, app="vandal:app", name="blocked") as worker:
         await until(lambda: is_running(handle))
-        await until(lambda: worker.said("a task blocks the event loop: its neighbours stand still"), 15)
+        await until(lambda: worker.said("a task blocks the event loop: all other tasks of this process wait"), 15)
         worker.signal(signal.SIGINT)
         await until(lambda: worker.said(WARNED))
         assert worker.process.poll() is None
@@ -164,7 +164,7 @@ async def test_told_to_leave_twice_a_blocked_worker_ends_at_once(app: Stoker, re
         assert await handle.result(timeout=FOUND_AGAIN) == 2
 
 
-WARNED = "told to leave while a task blocks the event loop: draining when it lets go; once more to end at once"
+WARNED = "a task blocks the event loop: draining when it returns. Press Ctrl-C again to exit now."
 
 
 async def is_running(handle: Any) -> bool:

@@ -113,7 +113,7 @@ async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
         assert counted == await refused(bakery)
         frozen.signal(signal.SIGTERM)
         assert await frozen.exit_code() == 0
-        assert frozen.said("refused: the lease had gone to another")
+        assert frozen.said("settlements refused: the leases were lost")
     assert await handle.result(timeout=1) == 2
     assert (await stats(bakery)).succeeded == 1
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,25 @@ AT_ONCE = Retry(max_retries=3, initial_delay=0.01, multiplier=1, jitter=Jitter.N
 
 @asynccontextmanager
 async def working(app: Stoker, /, **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """A worker on the app's `default` queue; it is told to leave at the end, and must."""
+    """A worker on the app's `default` queue, drained at the end. Raises what the block raises, else what the worker does."""
     defaults: dict[str, Any] = {"queue": "default", "retry": AT_ONCE, "lease": Lease(Duration(1)), "drain_timeout": 5.0, "port": 0}
     chosen = WorkerSettings(**{"redis_url": app.redis_url, "namespace": app.namespace, "host": "127.0.0.1", **defaults, **settings})
     running = asyncio.create_task(work(app, chosen))
     await until(lambda: running.done() or signal.getsignal(signal.SIGTERM) not in {signal.SIG_DFL, None})
     try:
         yield running
-    finally:
-        if not running.done():
-            signal.raise_signal(signal.SIGTERM)
-        async with asyncio.timeout(ENDS_WITHIN):
-            await running
+    except BaseException:
+        with suppress(Exception):  # what the story says went wrong first
+            await _drained(running)
+        raise
+    await _drained(running)
+
+
+async def _drained(running: asyncio.Task[None]) -> None:
+    if not running.done():
+        signal.raise_signal(signal.SIGTERM)
+    async with asyncio.timeout(ENDS_WITHIN):
+        await running
 
 
 class WorkerProcess:

@@ -19,7 +19,7 @@ from stoker.rules.call import TaskCall
 from stoker.rules.retry import Jitter
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
-from stoker.testing.kit import PACE
+from stoker.testing.kit import STEP_INTERVAL
 from tests.testing import oven
 
 
@@ -114,7 +114,7 @@ async def test_a_moment_that_the_code_under_test_computes_means_what_it_says(app
 async def test_tasks_that_end_while_the_kit_looks_elsewhere_are_settled(app: Stoker, kit: testing.Kit) -> None:
     @app.task()
     async def nap() -> None:
-        await asyncio.sleep(1.1 * PACE)
+        await asyncio.sleep(1.1 * STEP_INTERVAL)
 
     for _ in range(30):
         handle = await nap.enqueue()
@@ -457,7 +457,7 @@ async def test_process_tasks_run_in_processes_where_they_find_the_application(se
 async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> None:
     await app.enqueue_many([TaskCall("of_the_next_version", "default")])
     [run] = await kit.run_until_idle()
-    assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "postponed", 5)
+    assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "snoozed", 5)
 
 
 async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app: Stoker, kit: testing.Kit) -> None:
@@ -467,8 +467,8 @@ async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app:
     async def known() -> None: ...
 
     await app.enqueue_many([TaskCall("of_the_next_version", "default", delay=86400)])
-    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"postponed"}
-    assert [run.outcome for run in await kit.run_for(15)][-1] == "buried"
+    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"snoozed"}
+    assert [run.outcome for run in await kit.run_for(15)][-1] == "dead"
     [dead] = kit.dead
     assert dead.failure is not None
     assert "known are: known" in dead.failure.message
@@ -522,7 +522,7 @@ async def test_a_task_cannot_turn_the_crank(app: Stoker, kit: testing.Kit) -> No
 
     handle = await impatient.options(retry=0).enqueue()
     await kit.run_until_idle()
-    kit.assert_dead(handle, "a task cannot ask the kit to run tasks")
+    kit.assert_dead(handle, "a task cannot have the kit run tasks")
 
 
 async def test_a_task_that_lets_time_pass_keeps_its_lease(app: Stoker, kit: testing.Kit) -> None:

@@ -1,4 +1,4 @@
-"""The pytest plugin of Stoker. Every test run of whoever has installed Stoker imports it, so it imports nothing by itself."""
+"""Pytest plugin of Stoker. Every pytest run with Stoker installed imports this module, so it imports Stoker only when used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def stoker_server() -> Iterator[Server]:
-    """One server for the whole run (for each process of pytest-xdist)."""
+    """One test server for the whole run (one per pytest-xdist worker)."""
     from stoker.testing import Server
 
     with Server() as server:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from stoker.worker.process.command import Command, serve, told, written
+from stoker.worker.process.worker_command import Command, dumps, loads, serve
 
 FAILED_BY_SIGNAL = 128
 
@@ -43,7 +43,7 @@ def read_apart() -> Command:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code or not text:
         sys.exit(code if code >= 0 else FAILED_BY_SIGNAL - code)
-    return told(text)
+    return loads(text)
 
 
 def _read(hear: Callable[[Command], None]) -> None:
@@ -66,7 +66,7 @@ def _read(hear: Callable[[Command], None]) -> None:
 
 def _send(pipe: int, command: Command) -> None:
     with os.fdopen(pipe, "wb") as sink:
-        sink.write(written(command))
+        sink.write(dumps(command))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from stoker.cli.up import up
 from stoker.cli.worker import worker
 from stoker.errors import NotFound, StokerError
 from stoker.version import VERSION
-from stoker.worker.process.command import Command
+from stoker.worker.process.worker_command import Command
 
 FAILED, NOT_FOUND = 1, 3
 """Exit codes beside 0 (done) and 2 (wrong usage)."""

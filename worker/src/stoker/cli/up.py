@@ -38,17 +38,17 @@ async def _up(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path
     asked = asyncio.Event()
     async with running_stack(queues, redis_url, port, data) as stack:
 
-        def leave() -> None:
+        def drain_or_abort() -> None:
             if asked.is_set():
                 for fleet in stack.supervisor.fleets.values():
-                    fleet.release()
+                    fleet.abort()
             asked.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, leave)
+            asyncio.get_running_loop().add_signal_handler(number, drain_or_abort)
         places = [f"redis {without_password(stack.redis_url)}", f"logs {data / 'logs'}", "Ctrl-C drains"]
         if stack.gateway_url:
             places.insert(0, f"gateway {stack.gateway_url}/docs")
         console.print("  ·  ".join(places), soft_wrap=True, highlight=False, style="dim")
         await watch(stack.supervisor, asked, "", console)
-        console.print("draining: running tasks end first (Ctrl-C again gives them back at once)", style="dim")
+        console.print("Draining. Press Ctrl-C again to requeue running tasks now.", style="dim")

@@ -12,7 +12,7 @@ from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.units import Duration
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
-from stoker.worker.process.command import Command, serve
+from stoker.worker.process.worker_command import Command, serve
 
 
 def option(*flags: str, **settings: Any) -> Any:

@@ -1,1 +1,1 @@
-"""One machine: the same manifest with processes for pods. Behind `stoker up` and the demo."""
+"""`stoker up`: the operator's work on one machine, with processes for pods. Used by the command line and the demo."""

@@ -1,4 +1,4 @@
-"""Everything `stoker up` starts, and ends again, in order: Redis, the fleets, the gateway."""
+"""The stack of `stoker up`, started and stopped in order: Redis, the gateway, the fleets."""
 
 import asyncio
 import fcntl
@@ -11,20 +11,20 @@ from pathlib import Path
 from msgspec import Struct
 
 from stoker.errors import Invalid
-from stoker.local.server import embedded_server, is_free
+from stoker.local.embedded_redis import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
 from stoker.manifest import TaskQueue
 from stoker.queue.reads.inspector import Inspector
 from stoker.settings import DEFAULT_NAMESPACE
-from stoker.worker.system.managed_process import Program
+from stoker.worker.system.managed_process import ManagedProcess
 
-GATEWAY_PATIENCE = 15.0
-USUAL_PORT = 6379
-"""Where an application looks for Redis when nobody told it otherwise."""
+GATEWAY_TIMEOUT = 15.0
+DEFAULT_PORT = 6379
+"""The port of the default Redis URL."""
 
 
 class Stack(Struct, frozen=True):
-    """What runs. `gateway_url` is empty where none was asked for."""
+    """A running stack. `gateway_url` is empty without a gateway."""
 
     redis_url: str
     gateway_url: str
@@ -34,16 +34,16 @@ class Stack(Struct, frozen=True):
 
 @asynccontextmanager
 async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path) -> AsyncIterator[Stack]:
-    """Run TaskQueues on this machine; on leaving, every worker finishes its tasks first.
+    """Run TaskQueues on this machine; on exit, every worker drains.
 
     An empty `redis_url` starts a server whose data stays under `data`; port 0 means no gateway.
-    Raises Invalid for an application that does not import, a port or a folder that is taken, RedisUnavailable for a server
-    that does not answer.
+    Raises Invalid for an application that does not import, and a port or a folder in use; RedisUnavailable for a server that
+    does not answer.
     """
     logs = data / "logs"
     async with AsyncExitStack() as cleanup:
-        cleanup.enter_context(_alone_in(data))
-        url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis", USUAL_PORT if port else 0))
+        cleanup.enter_context(_locked(data))
+        url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis", DEFAULT_PORT if port else 0))
         inspector = Inspector.at(url, DEFAULT_NAMESPACE)
         cleanup.push_async_callback(inspector.close)
         await inspector.ping()
@@ -52,15 +52,15 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
         await supervisor.check()
         if port:
             gateway = await _gateway(port, environment, logs)
-            cleanup.push_async_callback(gateway.stop, GATEWAY_PATIENCE)
+            cleanup.push_async_callback(gateway.stop, GATEWAY_TIMEOUT)
         scaling = asyncio.create_task(supervisor.run())
-        cleanup.push_async_callback(_end, supervisor, scaling)
+        cleanup.push_async_callback(_stop, supervisor, scaling)
         yield Stack(url, f"http://127.0.0.1:{port}" if port else "", supervisor, inspector)
 
 
 @contextmanager
-def _alone_in(data: Path) -> Iterator[None]:
-    """Two servers on one append-only file would destroy it."""
+def _locked(data: Path) -> Iterator[None]:
+    """Hold the lock of this folder: two servers on one append-only file would destroy it. Raises Invalid when it is taken."""
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
@@ -70,21 +70,21 @@ def _alone_in(data: Path) -> Iterator[None]:
         yield
 
 
-async def _gateway(port: int, environment: dict[str, str], logs: Path) -> Program:
+async def _gateway(port: int, environment: dict[str, str], logs: Path) -> ManagedProcess:
     if not is_free(port):
         raise Invalid(f"port {port} is taken; choose another for the gateway with --port, or 0 for none")
     command = [sys.executable, "-m", "stoker", "gateway", "--host", "127.0.0.1", "--port", str(port)]
-    gateway = await Program.start("gateway", command, environment, logs / "gateway.log")
-    give_up = time.monotonic() + GATEWAY_PATIENCE
+    gateway = await ManagedProcess.start("gateway", command, environment, logs / "gateway.log")
+    give_up = time.monotonic() + GATEWAY_TIMEOUT
     while is_free(port):
         if not gateway.running or time.monotonic() > give_up:
-            await gateway.stop(GATEWAY_PATIENCE)
-            raise Invalid(f"the gateway did not start: {gateway.last_words()}")
+            await gateway.stop(GATEWAY_TIMEOUT)
+            raise Invalid(f"the gateway did not start: {gateway.log_tail()}")
         await asyncio.sleep(0.05)
     return gateway
 
 
-async def _end(supervisor: Supervisor, task: asyncio.Task[None]) -> None:
-    supervisor.leave()
+async def _stop(supervisor: Supervisor, task: asyncio.Task[None]) -> None:
+    supervisor.stop()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The operator's part on one machine: read the demand, decide, scale, once a second."""
+"""Supervisor: the operator's scaling loop on one machine. Reads demand, decides, scales, twice a second."""
 
 import asyncio
 import logging
@@ -23,68 +23,68 @@ _log = logging.getLogger("stoker.local")
 
 
 class QueueView(Struct, frozen=True):
-    """What one TaskQueue looks like now. `stats` and `decision` are None where they are not known."""
+    """One TaskQueue now. `stats` and `decision` are None while they are not known."""
 
     name: str
     working: int
-    leaving: int
+    draining: int
     stats: QueueStats | None
     decision: Decision | None
     trouble: str
 
 
 class Supervisor:
-    """Runs the fleets of some TaskQueues."""
+    """Runs one fleet for each TaskQueue."""
 
     def __init__(self, queues: Sequence[TaskQueue], inspector: Inspector, environment: Mapping[str, str], folder: Path) -> None:
         self.fleets = {queue.name: Fleet(queue, environment, folder) for queue in queues}
-        self.scenes: dict[str, QueueView] = {}
+        self.views: dict[str, QueueView] = {}
         self._queues = queues
         self._inspector = inspector
         self._memories: dict[str, Memory] = {}
         self._timekeepers = {queue.name: Timekeeper() for queue in queues}
         self._version = milliseconds()
-        self._leaving = False
+        self._stopping = False
 
     async def check(self) -> None:
-        """Import every application once. Raises Invalid with the first complaint."""
+        """Import every application once. Raises Invalid with the first error."""
         for fleet in self.fleets.values():
             await fleet.check()
 
     async def run(self) -> None:
-        """Scale until cancelled or told to leave, then drain every worker."""
+        """Scale until cancelled or `stop` is called, then drain every worker."""
         try:
-            while not self._leaving:
+            while not self._stopping:
                 await self.step(time.monotonic())
                 await asyncio.sleep(INTERVAL)
         finally:
             await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
 
-    def leave(self) -> None:
-        """End `run` after this step, should the cancellation that is to hurry it be lost on its way."""
-        self._leaving = True
+    def stop(self) -> None:
+        """End `run` after this step, should a cancellation be lost on its way."""
+        self._stopping = True
 
     async def step(self, now: float) -> None:
-        """One reading, and one decision for each queue."""
+        """One reading of all queues, and one decision for each."""
         readings: Sequence[QueueStats | None]
         trouble = ""
         try:
             readings = await self._inspector.totals([queue.places for queue in self._queues])
         except Exception as error:
-            readings, trouble = [None] * len(self._queues), _complaint(error)
+            readings, trouble = [None] * len(self._queues), _message(error)
         for queue, stats in zip(self._queues, readings, strict=True):
             fleet = self.fleets[queue.name]
             decision: Decision | None = None
-            own_trouble = ""
+            own = ""
             try:
                 decision = self._decide(queue, stats, fleet, now)
                 await fleet.scale(decision.replicas, now)
                 if stats is not None:
                     await self._keep_time(queue, stats)
             except Exception as error:  # no more processes or files, perhaps: the next step tries again
-                own_trouble = _complaint(error)
-            said = trouble or own_trouble or fleet.trouble
-            self.scenes[queue.name] = QueueView(queue.name, len(fleet.working), fleet.leaving, stats, decision, said)
+                own = _message(error)
+            shown = trouble or own or fleet.trouble
+            self.views[queue.name] = QueueView(queue.name, len(fleet.working), fleet.draining, stats, decision, shown)
 
     async def _keep_time(self, queue: TaskQueue, stats: QueueStats) -> None:
         schedules = self._inspector.schedules(queue.queue)
@@ -97,9 +97,9 @@ class Supervisor:
         return decision
 
 
-def _complaint(error: Exception) -> str:
-    """What people are shown. Whatever Stoker did not foresee is told in full in the log as well."""
+def _message(error: Exception) -> str:
+    """What people are shown. An unexpected error is also logged with its traceback."""
     if isinstance(error, StokerError):
         return str(error)
-    _log.error("local scaling met a bug, and goes on", exc_info=error)
+    _log.error("a bug in local scaling: trying again", exc_info=error)
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What a person sees of `stoker up`: a live table on a terminal, a line now and then elsewhere."""
+"""View of `stoker up`: a live table on a terminal, a line a second for pipes and logs."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,55 +17,56 @@ REFRESH = 0.25
 LINE_EVERY = 1.0
 
 
-def table(scenes: Iterable[QueueView], footer: str = "") -> RenderableType:
-    """All queues, one row each, with what went wrong below."""
-    scenes = list(scenes)
+def table(views: Iterable[QueueView], footer: str = "") -> RenderableType:
+    """All queues, one row each, with their troubles below."""
+    views = list(views)
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("queue", "done"):
+    for heading in ("queue", "ended"):
         grid.add_column(heading)
-    for heading in ("%", "ready", "running", "later", "dead", "tasks/s", "wait"):
+    for heading in ("%", "ready", "running", "scheduled", "dead", "tasks/s", "wait"):
         grid.add_column(heading, justify="right")
     grid.add_column("workers")
     grid.add_column("why", style="dim")
-    for scene in scenes:
-        grid.add_row(*_row(scene))
-    troubles = [Text(f"{scene.name}: {scene.trouble}", style="red") for scene in scenes if scene.trouble]
+    for view in views:
+        grid.add_row(*_row(view))
+    troubles = [Text(f"{view.name}: {view.trouble}", style="red") for view in views if view.trouble]
     return Group(grid, *troubles, Text(footer, style="dim"))
 
 
-def line(scene: QueueView) -> str:
+def line(view: QueueView) -> str:
     """One queue in one line, for pipes and CI logs."""
-    if scene.stats is None:
-        return f"{scene.name}: nothing known: {scene.trouble}"
-    s = scene.stats
+    if view.stats is None:
+        return f"{view.name}: unknown: {view.trouble}"
+    s = view.stats
     return (
-        f"{s.queue}: {ended(scene)}/{s.enqueued} done, {s.ready} ready, {s.running} running, {s.scheduled} later, {s.dead} dead, "
-        f"{s.completion_rate:.0f}/s, workers {_workers(scene)} ({_why(scene)})" + (f" {scene.trouble}" if scene.trouble else "")
+        f"{s.queue}: {ended(view)}/{s.enqueued} ended, {s.ready} ready, {s.running} running, {s.scheduled} scheduled, "
+        f"{s.dead} dead, {s.completion_rate:.0f}/s, workers {_workers(view)} ({_why(view)})"
+        + (f" {view.trouble}" if view.trouble else "")
     )
 
 
-def ended(scene: QueueView) -> int:
-    """Tasks that came to an end."""
-    return scene.stats.succeeded + scene.stats.dead if scene.stats else 0
+def ended(view: QueueView) -> int:
+    """Number of tasks that succeeded or are dead."""
+    return view.stats.succeeded + view.stats.dead if view.stats else 0
 
 
-def _row(scene: QueueView) -> tuple[RenderableType, ...]:
-    s = scene.stats
+def _row(view: QueueView) -> tuple[RenderableType, ...]:
+    s = view.stats
     if s is None:
-        return (scene.name, "", "", "?", "?", "?", "?", "?", "?", _workers(scene), _why(scene))
-    bar = ProgressBar(total=max(1, s.enqueued), completed=ended(scene), width=BAR_WIDTH)
-    percent = f"{100 * ended(scene) // max(1, s.enqueued)}"
+        return (view.name, "", "", "?", "?", "?", "?", "?", "?", _workers(view), _why(view))
+    bar = ProgressBar(total=max(1, s.enqueued), completed=ended(view), width=BAR_WIDTH)
+    percent = f"{100 * ended(view) // max(1, s.enqueued)}"
     counts = (str(s.ready), str(s.running), str(s.scheduled), Text(str(s.dead), style="red" if s.dead else ""))
-    workers = Text("■" * scene.working, style="green") + Text("■" * scene.leaving, style="yellow") + Text(f" {_workers(scene)}")
-    return (s.queue, bar, percent, *counts, f"{s.completion_rate:.0f}", f"{s.oldest_wait:.1f}s", workers, _why(scene))
+    workers = Text("■" * view.working, style="green") + Text("■" * view.draining, style="yellow") + Text(f" {_workers(view)}")
+    return (s.queue, bar, percent, *counts, f"{s.completion_rate:.0f}", f"{s.oldest_wait:.1f}s", workers, _why(view))
 
 
-def _workers(scene: QueueView) -> str:
-    return f"{scene.working}" + (f" (+{scene.leaving} draining)" if scene.leaving else "")
+def _workers(view: QueueView) -> str:
+    return f"{view.working}" + (f" (+{view.draining} draining)" if view.draining else "")
 
 
-def _why(scene: QueueView) -> str:
-    return f"{scene.decision.reason}: wants {scene.decision.wanted}" if scene.decision else ""
+def _why(view: QueueView) -> str:
+    return f"{view.decision.reason}: wants {view.decision.wanted}" if view.decision else ""
 
 
 async def watch(supervisor: Supervisor, until: asyncio.Event, footer: str, console: Console) -> None:
@@ -73,25 +74,25 @@ async def watch(supervisor: Supervisor, until: asyncio.Event, footer: str, conso
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while not until.is_set():
-                live.update(table(supervisor.scenes.values(), footer), refresh=True)
-                await _either(until, REFRESH)
-            live.update(table(supervisor.scenes.values()), refresh=True)
+                live.update(table(supervisor.views.values(), footer), refresh=True)
+                await _wait(until, REFRESH)
+            live.update(table(supervisor.views.values()), refresh=True)
         return
     shown: dict[str, str] = {}
     while not until.is_set():
         _print_changes(supervisor, shown, console)
-        await _either(until, LINE_EVERY)
+        await _wait(until, LINE_EVERY)
     _print_changes(supervisor, shown, console)
 
 
 def _print_changes(supervisor: Supervisor, shown: dict[str, str], console: Console) -> None:
-    for scene in supervisor.scenes.values():
-        if (text := line(scene)) != shown.get(scene.name):
-            shown[scene.name] = text
+    for view in supervisor.views.values():
+        if (text := line(view)) != shown.get(view.name):
+            shown[view.name] = text
             console.print(text, soft_wrap=True, highlight=False)
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

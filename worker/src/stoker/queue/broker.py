@@ -95,7 +95,7 @@ class Broker:
         """Wait for work and fetch up to `room` tasks in the same round trip.
 
         None when `turn` has to fetch them: in a cluster, whose client cannot send both in one round trip; when Redis has not cached
-        the script; after `rest`; and when the last heartbeat is older than the lease.
+        the script; after `quiet`; and when the last heartbeat is older than the lease.
         """
         if self._redis.follows_slots:
             await self.wait_for_work(timeout)
@@ -105,7 +105,7 @@ class Broker:
         reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
         return None if reply is None else _fetched(reply, worker, nonce, [])
 
-    async def rest(self, worker: str) -> None:
+    async def quiet(self, worker: str) -> None:
         """Make fetches that this worker sent behind a wait for work return nothing."""
         await scripts.run(self._redis, ScriptCall("rest", self.keys, [worker]))
 
@@ -126,7 +126,7 @@ class Broker:
         """Wake another worker if a task is ready: this one may have taken the wake token, and will not fetch."""
         await scripts.run(self._redis, ScriptCall("pass_on", self.keys, []))
 
-    async def leave(self, worker: str) -> None:
+    async def forget_worker(self, worker: str) -> None:
         """Forget a worker that has exited, instead of waiting for its lease to expire."""
         await scripts.run(self._redis, ScriptCall("leave", self.keys, [worker]))
 

@@ -28,8 +28,8 @@ EXACT = 1 << 53
 """Whole numbers below stay whole in JSON."""
 
 
-class Account(Protocol):
-    """Where a run's progress and log lines go."""
+class ProgressSink(Protocol):
+    """Takes the progress and the log lines of one run."""
 
     def progress(self, done: float, total: float | None, note: str) -> None: ...
     def line(self, level: int, text: str) -> None: ...
@@ -103,11 +103,11 @@ class Children:
 class Run:
     """What the worker keeps with a run's Context: what it has sent, where its progress goes, and whether it is to end."""
 
-    __slots__ = ("account", "children", "over")
+    __slots__ = ("children", "over", "sink")
 
-    def __init__(self, children: Children, account: Account | None = None) -> None:
+    def __init__(self, children: Children, sink: ProgressSink | None = None) -> None:
         self.children = children
-        self.account = account
+        self.sink = sink
         self.over = Event()
 
 
@@ -138,8 +138,8 @@ class Context:
 
         May be awaited, and need not be. Raises Invalid for numbers that are not finite.
         """
-        if account := self._run.account:
-            account.progress(_amount(done), None if total is None else _amount(total), str(note))
+        if sink := self._run.sink:
+            sink.progress(_amount(done), None if total is None else _amount(total), str(note))
         return Sent()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:

@@ -1,1 +1,1 @@
-"""What Stoker tells of itself: metrics, traces, logs."""
+"""Telemetry: metrics, traces, logs."""

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line for machines, or coloured lines for a person at a terminal."""
+"""Logging: one JSON object per line, or coloured lines at a terminal."""
 
 import json
 import logging
@@ -15,8 +15,8 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 _COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
-class Described(Protocol):
-    """What a log line within a run says of the task."""
+class LoggedTask(Protocol):
+    """The fields of a task that log lines within its run carry."""
 
     @property
     def id(self) -> str: ...
@@ -26,19 +26,19 @@ class Described(Protocol):
     def queue(self) -> str: ...
 
 
-class Numbered(Protocol):
-    """What it says of this run of it."""
+class LoggedRun(Protocol):
+    """The field of a run that log lines within it carry."""
 
     @property
     def attempt(self) -> int: ...
 
 
-running: ContextVar[tuple[Described, Numbered] | None] = ContextVar("stoker.running", default=None)
-"""The run that this code belongs to, in its threads too; None outside of any."""
+running: ContextVar[tuple[LoggedTask, LoggedRun] | None] = ContextVar("stoker.running", default=None)
+"""The run that this code belongs to, also in its threads; None outside of a run."""
 
 
 class TaskIds(logging.Filter):
-    """Lets every record through, and gives those within a run the task's ids. For the handlers of any logging configuration."""
+    """Adds the task's ids to records within a run, and drops none. For the handlers of any logging configuration."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if run := running.get():
@@ -46,13 +46,13 @@ class TaskIds(logging.Filter):
         return True
 
 
-def task_fields(message: Described, delivery: Numbered) -> dict[str, object]:
-    """What log lines say of the run they come from."""
+def task_fields(message: LoggedTask, delivery: LoggedRun) -> dict[str, object]:
+    """The fields that log lines of a run carry."""
     return {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger and message, the record's extra fields beside them, and the ids of the current trace."""
+    """Time, level, logger, message, the record's extra fields, and the ids of the current trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         try:
             return msgspec.json.encode(entry, enc_hook=str).decode()
-        except (ValueError, TypeError, RecursionError):  # text that is no Unicode, odd keys: a line is never lost for them
+        except (ValueError, TypeError, RecursionError):  # text that is no Unicode, odd keys: keep the line
             return json.dumps({key: str(value) for key, value in entry.items()})
 
 
@@ -85,21 +85,21 @@ class TextFormatter(logging.Formatter):
 
 
 class TaskLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds a task's ids to what the caller gives as `extra`. The standard adapter would drop the caller's.
+    """Adds a task's ids to the caller's `extra`, which the standard adapter would drop.
 
-    `told` hears every line from INFO on, whatever the loggers are set to: the task's own story does not depend on that.
+    `keep` is called with every line from INFO on, whatever the level of the loggers: the task's own log does not depend on it.
     """
 
-    def __init__(self, logger: logging.Logger, extra: Mapping[str, object], told: Callable[[int, str], None] | None = None) -> None:
+    def __init__(self, logger: logging.Logger, extra: Mapping[str, object], keep: Callable[[int, str], None] | None = None) -> None:
         super().__init__(logger, extra)
-        self._told = told
+        self._keep = keep
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if self._told and level >= logging.INFO:
+        if self._keep and level >= logging.INFO:
             try:
-                self._told(level, str(msg) % args if args else str(msg))
-            except (TypeError, ValueError):  # the loggers complain of it where the programmer looks
-                self._told(level, str(msg))
+                self._keep(level, str(msg) % args if args else str(msg))
+            except (TypeError, ValueError):  # logging reports the mistake
+                self._keep(level, str(msg))
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # the line that logs, not this one
         super().log(level, msg, *args, **kwargs)
 
@@ -109,12 +109,12 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as `extra`."""
+    """The fields that the caller gave as `extra`."""
     return {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
 
 
 def configure(form: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr) -> None:
-    """Send all logs to `stream`: as text where it is a terminal (or asked for), else as JSON."""
+    """Send all logs to `stream`: as text when it is a terminal or `form` says so, else as JSON."""
     text = form == "text" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())

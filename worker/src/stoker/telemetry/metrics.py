@@ -12,7 +12,7 @@ OTHER = "other"
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _EDGES = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
 _LABELS = ("queue", "task")
-_EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "postponed")
+_EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "snoozed")
 _TIMES = {
     "duration": ("stoker_task_duration_seconds", "Time a task ran."),
     "wait": ("stoker_task_queue_wait_seconds", "Time a task was ready before it ran."),
@@ -29,71 +29,71 @@ class Times:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Add one duration."""
         self.counts[bisect_left(_BUCKETS, seconds)] += 1
         self.total += seconds
 
 
-class Tally:
-    """What is counted of one task name, as plain numbers: prometheus_client's own metrics cost more than the rest of a run."""
+class TaskCounts:
+    """Counts of one task name, as plain numbers: prometheus_client's metrics cost more than the rest of a run."""
 
     __slots__ = (*_EVENTS, *_TIMES)
 
     def __init__(self) -> None:
-        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.postponed = 0
+        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.snoozed = 0
         self.duration, self.wait = Times(), Times()
 
 
 class TaskCollector(Collector):
-    """Turns tallies into metrics when somebody looks."""
+    """Turns the counts into metrics when the page is read."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._tallies: dict[str, Tally] = {}
+        self._counts: dict[str, TaskCounts] = {}
 
-    def of(self, task: str) -> Tally:
-        """The tally of a registered task's name, or of `other`."""
-        if task not in self._tallies:
-            self._tallies[task] = Tally()
-        return self._tallies[task]
+    def of(self, task: str) -> TaskCounts:
+        """The counts of a registered task's name, or of `other`."""
+        if task not in self._counts:
+            self._counts[task] = TaskCounts()
+        return self._counts[task]
 
     def collect(self) -> Iterator[Metric]:
         """All counters and histograms."""
-        tallies = [((self._queue, task), tally) for task, tally in self._tallies.copy().items()]
+        counts = [((self._queue, task), counted) for task, counted in self._counts.copy().items()]
         for event in _EVENTS:
             counter = CounterMetricFamily(f"stoker_tasks_{event}", f"Tasks {event} in this worker.", labels=_LABELS)
-            for labels, tally in tallies:
-                counter.add_metric(labels, getattr(tally, event))
+            for labels, counted in counts:
+                counter.add_metric(labels, getattr(counted, event))
             yield counter
         for field, (name, text) in _TIMES.items():
             histogram = HistogramMetricFamily(name, text, labels=_LABELS)
-            for labels, tally in tallies:
-                times: Times = getattr(tally, field)
+            for labels, counted in counts:
+                times: Times = getattr(counted, field)
                 histogram.add_metric(labels, list(zip(_EDGES, accumulate(times.counts), strict=True)), times.total)
             yield histogram
 
 
 class WorkerMetrics:
-    """What one worker process exports of one queue."""
+    """The metrics of one worker process."""
 
     def __init__(self, registry: CollectorRegistry, queue: str, slots: int) -> None:
         self.tasks = TaskCollector(queue)
         registry.register(self.tasks)
         self.stale = Counter(
-            "stoker_stale_settles", "Outcomes refused because the lease had gone to another.", ["queue"], registry=registry
+            "stoker_stale_settles", "Outcomes refused because the lease was lost.", ["queue"], registry=registry
         ).labels(queue)
         self.reclaimed = Counter(
-            "stoker_tasks_reclaimed", "Tasks taken back from dead workers by this one.", ["queue"], registry=registry
+            "stoker_tasks_reclaimed", "Tasks that this worker took back from dead ones.", ["queue"], registry=registry
         ).labels(queue)
-        slot_gauge = Gauge("stoker_worker_slots", "Room for tasks in this worker.", ["queue", "state"], registry=registry)
+        slot_gauge = Gauge("stoker_worker_slots", "Task slots of this worker.", ["queue", "state"], registry=registry)
         self._busy, self._free, self._slots = slot_gauge.labels(queue, "busy"), slot_gauge.labels(queue, "free"), slots
         self._busy_at: dict[str, int] = {}
         self.slots(0, queue)
-        self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "How late the event loop runs what is due.", registry=registry)
+        self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "Delay of the event loop.", registry=registry)
 
-    def slots(self, at_place: int, place: str) -> None:
-        """Say how many slots are busy with tasks of one partition."""
-        self._busy_at[place] = at_place
+    def slots(self, busy_here: int, partition: str) -> None:
+        """Set how many slots run tasks of this partition."""
+        self._busy_at[partition] = busy_here
         busy = sum(self._busy_at.values())
         self._busy.set(busy)
         self._free.set(max(0, self._slots - busy))

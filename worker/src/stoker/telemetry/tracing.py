@@ -1,6 +1,6 @@
-"""OpenTelemetry spans after the messaging semantic conventions: `send emails` -> `process emails`, linked.
+"""Tracing: OpenTelemetry spans after the messaging semantic conventions, `send emails` and `process emails`, linked.
 
-The context of the enqueue travels in the task's envelope, so it survives delay, retry and the dead letters.
+The context of the enqueue is part of the task's envelope, so it survives delays, retries and redrives.
 The consumer *links* to it instead of being its child: a task may run days later, and many times.
 """
 
@@ -19,8 +19,8 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _propagator = TraceContextTextMapPropagator()
 
 
-class Processed(Protocol):
-    """What the consumer's span wants to know of a delivery."""
+class SpanDelivery(Protocol):
+    """The fields of a delivery that the consumer's span carries."""
 
     @property
     def id(self) -> str: ...
@@ -30,8 +30,8 @@ class Processed(Protocol):
     def fence(self) -> str: ...
 
 
-def carried() -> dict[str, str]:
-    """The current trace context, for another process."""
+def current_carrier() -> dict[str, str]:
+    """The current trace context as a W3C carrier, for another process."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier
@@ -39,7 +39,7 @@ def carried() -> dict[str, str]:
 
 @contextmanager
 def attached(carrier: dict[str, str]) -> Iterator[None]:
-    """Within another process' trace context: log lines and spans belong to its span."""
+    """Within this, log lines and spans belong to the span of another process."""
     token = context.attach(_propagator.extract(carrier))
     try:
         yield
@@ -48,7 +48,7 @@ def attached(carrier: dict[str, str]) -> Iterator[None]:
 
 
 class ProcessSpan:
-    """The span of one run of a task, while it is entered. Does nothing while tracing is off."""
+    """The span of one run, as a context manager. Does nothing while tracing is off."""
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +81,7 @@ _UNTRACED: AbstractContextManager[dict[str, str]] = nullcontext({})
 
 
 class Tracing:
-    """Makes the spans of clients and workers. Without a provider it costs next to nothing."""
+    """Makes the spans of clients and workers. Without a provider it does nothing."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._provider = provider
@@ -89,7 +89,7 @@ class Tracing:
 
     @classmethod
     def from_environment(cls, service: str) -> "Tracing":
-        """Export to where the standard OTEL_EXPORTER_OTLP_ENDPOINT points; off where it is not set.
+        """Export to OTEL_EXPORTER_OTLP_ENDPOINT; off when it is not set.
 
         Raises Invalid when it is set and the exporter is not installed.
         """
@@ -99,7 +99,7 @@ class Tracing:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         except ImportError as error:
             raise Invalid(f'{ENDPOINT} is set but its exporter is missing: pip install "stoker[otel]"') from error
-        from opentelemetry.sdk.resources import Resource  # 2 MB that nobody needs who exports nothing
+        from opentelemetry.sdk.resources import Resource  # 2 MB, only for those who export
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -108,7 +108,7 @@ class Tracing:
         return cls(provider)
 
     def close(self) -> None:
-        """Send what is still held back."""
+        """Export what is buffered."""
         if self._provider is None:
             return
         from opentelemetry.sdk.trace import TracerProvider
@@ -117,7 +117,7 @@ class Tracing:
             self._provider.shutdown()
 
     def sending(self, queue: str, count: int) -> AbstractContextManager[dict[str, str]]:
-        """The producer's span around an enqueue of `count` tasks. Gives the context for their envelopes."""
+        """The producer's span around an enqueue of `count` tasks. Yields the carrier for their envelopes."""
         return _UNTRACED if self._tracer is None else self._sending(self._tracer, queue, count)
 
     @contextmanager
@@ -136,14 +136,14 @@ class Tracing:
             yield carrier
 
     def carrier(self) -> dict[str, str]:
-        """The context of the current span; empty while tracing is off."""
+        """The carrier of the current span; empty while tracing is off."""
         carrier: dict[str, str] = {}
         if self._tracer is not None:
             _propagator.inject(carrier)
         return carrier
 
-    def processing(self, queue: str, task: str, delivery: Processed, carrier: dict[str, str]) -> ProcessSpan:
-        """The consumer's span around one run, to be entered."""
+    def processing(self, queue: str, task: str, delivery: SpanDelivery, carrier: dict[str, str]) -> ProcessSpan:
+        """The consumer's span around one run."""
         if self._tracer is None:
             return _NO_SPAN
         origin = trace.get_current_span(_propagator.extract(carrier)).get_span_context()

@@ -1,4 +1,4 @@
-"""Test an application's tasks: the real scripts and the real worker, on a server of the tests' own, with a clock that they move.
+"""Test an application's tasks: the real scripts and the real worker, on a test server, with a clock that the test moves.
 
     async with testing.run(app) as kit:
         await send_email.enqueue("a@example.org")

@@ -1,23 +1,22 @@
-"""The clock of a test: every script on the kit's server goes by it. It stands still until the test moves it."""
+"""The clock of a test, used by every script on the kit's server. It stands still until the test moves it."""
 
 import time
 from datetime import UTC, datetime, timedelta
 
-from stoker.testing.conversation import Conversation
+from stoker.testing.blocking_client import BlockingClient
 
 KEY = "stoker.testing:time"
 EXPRESSION = f"redis.call('LRANGE', '{KEY}', 0, 1)"
-"""Answers as TIME does: seconds and microseconds."""
+"""Lua that answers as TIME does: seconds and microseconds."""
 
 
 class Clock:
-    """Called, it is the seconds since the epoch, as any `stoker.clock.Clock`.
+    """Calling it returns seconds since the epoch, as any `stoker.clock.Clock` does.
 
-    Before each move it catches up with what has passed meanwhile, so that `datetime.now() + timedelta(...)` in the code under
-    test means what it says.
+    Each move first adds the real time that has passed, so that `datetime.now() + timedelta(...)` in the code under test is right.
     """
 
-    def __init__(self, redis: Conversation) -> None:
+    def __init__(self, redis: BlockingClient) -> None:
         self._redis = redis
         self.reset()
 
@@ -28,21 +27,21 @@ class Clock:
         return f"<Clock {self.now():%Y-%m-%d %H:%M:%S.%f}>"
 
     def now(self) -> datetime:
-        """Where it stands, in UTC."""
+        """Its time, in UTC."""
         return datetime.fromtimestamp(self(), UTC)
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass. Nothing runs by that: see `Kit.run_until_idle`."""
+        """Let time pass (seconds). Nothing runs by that: see `Kit.run_until_idle`."""
         ahead = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         self._set(self._now + self._passed() + round(ahead * 1_000_000))
 
     def move_to(self, moment: datetime) -> None:
-        """Put it there. Where that is back, queues go on from the latest moment they have seen, at half speed, as anywhere."""
+        """Set it. Set back, queues go on from the latest time they have seen, at half speed, as on any server."""
         self._passed()
         self._set(round(moment.timestamp() * 1_000_000))
 
     def reset(self) -> None:
-        """Real time."""
+        """Set it to real time."""
         self._read = time.monotonic()
         self._set(time.time_ns() // 1000)
 

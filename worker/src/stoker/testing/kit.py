@@ -1,4 +1,4 @@
-"""The kit that a test works with: an application whose queues are the test's own."""
+"""Kit: runs an application's tasks within a test, on a server and a clock of the test's own."""
 
 import asyncio
 import sys
@@ -28,22 +28,22 @@ from stoker.testing.record import Enqueued, Run, enqueued
 from stoker.testing.server import Server
 from stoker.testing.stepping import Stepper
 from stoker.worker.process.lifespan import Lifespan
-from stoker.worker.system.aio import end
+from stoker.worker.system.aio import cancel_all
 
-NAMESPACE = "test"
+NAMESSTEP_INTERVAL = "test"
 KEPT = Retention(Keep(Duration(365 * 86400)), Keep(Duration(365 * 86400)))
-"""A test wants to see what there was, however far it moves the clock."""
-PACE = 0.005
-"""Seconds after which the kit looks around, though no running task has ended: one may have enqueued what it now waits for."""
-SHORTEST_STEP = 0.001
-"""Seconds by which the clock goes on at least: the unit of Redis' times."""
+"""Results and dead tasks are kept, however far a test moves the clock."""
+STEP_INTERVAL = 0.005
+"""Seconds between steps while no running task ends: one may wait for a task that it has enqueued."""
+CLOCK_UNIT = 0.001
+"""Smallest move of the clock in seconds: the unit of times in Redis."""
 PAGE = 500
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Settings(TypedDict, total=False):
-    """What a test may say of its worker, as the flags of `stoker worker` do. Times in seconds."""
+    """Settings of a test's worker, named as the flags of `stoker worker`. Times in seconds."""
 
     concurrency: int
     task_timeout: float
@@ -54,9 +54,9 @@ class Settings(TypedDict, total=False):
 
 
 class Kit:
-    """What a test does with its application; made by `run`. Nothing runs but within its methods.
+    """Runs an application's tasks, and reads what became of them; made by `run`. Nothing runs outside of its methods.
 
-    What it says of tasks (`enqueued`, `dead`, the assertions) it reads from the server there and then, without `await`.
+    `enqueued`, `dead` and the assertions read from the server at once, without `await`.
     """
 
     def __init__(self, app: Stoker, server: Server, redis: RedisClient, settings: Settings) -> None:
@@ -68,76 +68,76 @@ class Kit:
         self._lifespan = Lifespan(app)
         self._steppers: dict[str, Stepper] = {}
         self._names = count(1)
-        self._look = _Look(server.url)
-        self._at_work = False
+        self._read = _BlockingReader(server.url)
+        self._working = False
 
     async def run_until_idle(self, *, within: float = 10.0) -> list[Run]:
-        """Run all that is ready or due by the kit's clock, and what comes of that. Returns the runs as they began.
+        """Run all tasks that are ready or due by the kit's clock, and those that they enqueue. Returns the runs in starting order.
 
-        Tasks run side by side as in a worker. Raises AssertionError where some still run after `within` real seconds.
+        Tasks run concurrently, as in a worker. Raises AssertionError when some still run after `within` real seconds.
         """
         since = len(self.runs)
-        if await self._beside(self._run_all(within)):
+        if await self._in_lifespan(self._run_all(within)):
             still = [run for run in self.runs[since:] if run.outcome == "released"]
             _fail(f"after {within:g} s these ran still (the kit's clock moves no sleep of theirs):", still)
         return self.runs[since:]
 
     async def run_for(self, seconds: float | timedelta) -> list[Run]:
-        """Let this much time pass, and run everything when it is due: the clock goes from one moment to the next. Returns the runs.
+        """Let this much time pass (seconds), and run each task when it is due: the clock jumps from one moment to the next.
 
-        What a dead worker holds is waited for as well.
+        Returns the runs. Leases of dead workers end on the way too.
         """
         since = len(self.runs)
         until = self.clock() + (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
         await self.run_until_idle()
         while (pause := self._pause()) is not None and self.clock() + pause < until:
-            self.clock.advance(max(pause, SHORTEST_STEP))
+            self.clock.advance(max(pause, CLOCK_UNIT))
             await self.run_until_idle()
         self.clock.advance(max(0.0, until - self.clock()))
         await self.run_until_idle()
         return self.runs[since:]
 
     async def crash_worker(self, after: Literal["fetch", "run"] = "fetch") -> list[str]:
-        """A worker takes what is ready and dies: before it has begun any, or after it has run them all. Nothing is settled.
+        """Have a worker take the ready tasks and die: before it has run any, or after it has run all. Nothing is settled.
 
-        Returns the ids. They come back when the lease has ended: after `clock.advance(30)`, unless `run` was told otherwise.
+        Returns their ids. They become ready again when the lease has ended: after `clock.advance(30)`, unless `lease` is set.
         """
-        taken = await self._beside(self._crash(after_running=after == "run"))
+        taken = await self._in_lifespan(self._crash(after_running=after == "run"))
         if not taken:
             _fail("no task was ready that a worker could crash with; there are:", self.enqueued())
         return taken
 
     def enqueued(self, task: Task[..., Any] | str | None = None) -> list[Enqueued]:
-        """The tasks (of this function or name) in all queues and states, the oldest first, with their arguments."""
+        """The tasks (of this function or name) in all queues and states, oldest first, with their arguments."""
         name = task.name if isinstance(task, Task) else task
         now = self.clock()
-        found = [enqueued(self.app, status, now) for status in self._look(self._all) if name in (None, status.task)]
+        found = [enqueued(self.app, status, now) for status in self._read(self._all) if name in (None, status.task)]
         return sorted(found, key=lambda each: each.id)
 
     @property
     def dead(self) -> list[Enqueued]:
-        """What is in the dead letters."""
+        """The dead tasks."""
         return [each for each in self.enqueued() if each.state is TaskState.DEAD]
 
     def assert_succeeded(self, handle: Handle[R]) -> R:
-        """Its result. Raises AssertionError that says what became of it instead."""
+        """Its result. Raises AssertionError with its state when it has not succeeded."""
         __tracebackhide__ = True
         status = self._status(handle)
         if status.state is not TaskState.SUCCEEDED or status.result is None:
-            _fail("not succeeded:", [self._told(status)])
+            _fail("not succeeded:", [self._record(status)])
         result: R = application_of(self.app).declarations[status.task].decode_result(bytes(status.result.value))
         return result
 
     def assert_dead(self, handle: Handle[Any], match: str = "") -> Enqueued:
-        """It is in the dead letters, with `match` in the type and text of its failure. Raises AssertionError otherwise."""
+        """Assert that it is dead, with `match` in the type and text of its failure."""
         __tracebackhide__ = True
-        told = self._told(self._status(handle))
-        if told.state is not TaskState.DEAD or match not in str(told):
-            _fail(f"not dead{f' of {match!r}' if match else ''}:", [told])
-        return told
+        record = self._record(self._status(handle))
+        if record.state is not TaskState.DEAD or match not in str(record):
+            _fail(f"not dead{f' of {match!r}' if match else ''}:", [record])
+        return record
 
     def assert_enqueued(self, task: Task[..., Any], /, **arguments: Any) -> Enqueued:
-        """The one task with these arguments among its own. Raises AssertionError where there is none, or more than one."""
+        """The one task whose arguments include these. Raises AssertionError when there is none, or more than one."""
         __tracebackhide__ = True
         there = self.enqueued(task)
         fitting = [each for each in there if arguments.items() <= each.arguments.items()]
@@ -147,7 +147,7 @@ class Kit:
 
     @contextmanager
     def override(self, dependency: Factory, replacement: Factory) -> Iterator[None]:
-        """Within this, tasks are given another dependency."""
+        """Within this, tasks get `replacement` for this dependency."""
         overrides = self.app.dependency_overrides
         before = overrides.copy()
         overrides[dependency] = replacement
@@ -158,24 +158,24 @@ class Kit:
             overrides.update(before)
 
     async def declare_schedules(self) -> None:
-        """Make the application's schedules known, from this moment of the clock on: done at the beginning, and before every run."""
+        """Declare the application's schedules, from the clock's time on: done at the start, and before every run."""
         schedules = application_of(self.app).schedules.values()
         for queue in {schedule.queue for schedule in schedules}:
             wanted = [each.definition for each in schedules if each.queue == queue]
             await self._stepper(queue).declare(wanted)
 
     async def close(self) -> None:
-        """Give up what runs, and leave the application's lifespan."""
+        """Cancel what runs, and leave the application's lifespan."""
         for stepper in self._steppers.values():
             await stepper.end()
         await self._lifespan.stop()
-        self._look.close()
+        self._read.close()
 
-    async def _beside(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._at_work:
+    async def _in_lifespan(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._working:
             work.close()
-            raise AssertionError("a task cannot ask the kit to run tasks: do that in the test")
-        self._at_work = True
+            raise AssertionError("a task cannot have the kit run tasks: do that in the test")
+        self._working = True
         try:
             if not self._lifespan.begun:
                 await self._lifespan.start()
@@ -183,12 +183,12 @@ class Kit:
             try:
                 return await running
             finally:
-                await end(running)
+                await cancel_all(running)
         finally:
-            self._at_work = False
+            self._working = False
 
     async def _run_all(self, within: float) -> bool:
-        """Whether it took too long."""
+        """Whether it took longer than `within` seconds."""
         until = asyncio.get_running_loop().time() + within
         await self.declare_schedules()
         while True:
@@ -196,8 +196,8 @@ class Kit:
             moved = sum([await stepper.step() for stepper in steppers])
             running = [job for stepper in steppers for job in stepper.worker.running]
             if running:
-                await asyncio.wait(running, timeout=PACE, return_when=asyncio.FIRST_COMPLETED)
-            elif not moved and not any(stepper.worker.held for stepper in steppers):  # one may have ended while others moved
+                await asyncio.wait(running, timeout=STEP_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            elif not moved and not any(stepper.worker.held for stepper in steppers):  # one may have ended during the others' steps
                 break
             if asyncio.get_running_loop().time() > until:
                 for stepper in steppers:
@@ -213,9 +213,9 @@ class Kit:
         return [task_id for stepper in doomed for task_id in await stepper.crash(after_running=after_running)]
 
     def _pause(self) -> float | None:
-        """Seconds until there is more to do; None where nothing waits for any time."""
+        """Seconds until something is due; None when nothing is scheduled or leased."""
         waits = [stepper.back_in for stepper in self._steppers.values() if stepper.back_in is not None]
-        now, leases = self.clock(), self._look(partial(self._all, states=[TaskState.RUNNING]))
+        now, leases = self.clock(), self._read(partial(self._all, states=[TaskState.RUNNING]))
         return min([*waits, *((status.at or 0) / 1000 - now for status in leases)], default=None)
 
     def _stepper(self, queue: str) -> Stepper:
@@ -244,16 +244,16 @@ class Kit:
 
     def _status(self, handle: Handle[Any]) -> TaskStatus:
         try:
-            return self._look(lambda redis: Inspector(redis, self.app.namespace).task(handle.queue, handle.id))
+            return self._read(lambda redis: Inspector(redis, self.app.namespace).task(handle.queue, handle.id))
         except NotFound as error:
             raise AssertionError(str(error)) from None
 
-    def _told(self, status: TaskStatus) -> Enqueued:
+    def _record(self, status: TaskStatus) -> Enqueued:
         return enqueued(self.app, status, self.clock())
 
 
-class _Look:
-    """Reads from a thread of its own, for whoever cannot await."""
+class _BlockingReader:
+    """Reads from a second thread, so that callers need not await."""
 
     def __init__(self, url: str) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stoker-kit")
@@ -269,7 +269,7 @@ class _Look:
 
 @asynccontextmanager
 async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Settings]) -> AsyncIterator[Kit]:
-    """The application on a server of the test's own, which is empty at first: one that is started now, unless one is given.
+    """Connect the application to an empty test server: `server`, or one that is started now.
 
     Until the end everything that is enqueued through the application goes there. Its lifespan is entered with the first run.
     """
@@ -278,10 +278,10 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
             async with run(app, own, **settings) as kit:
                 yield kit
         return
-    elsewhere = app.redis_url, app.namespace
+    before = app.redis_url, app.namespace
     await app.close()
     with server.used():
-        app.redis_url, app.namespace = server.url, NAMESPACE
+        app.redis_url, app.namespace = server.url, NAMESSTEP_INTERVAL
         redis = connect(server.url)
         kit = Kit(app, server, redis, settings)
         try:
@@ -291,11 +291,11 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
             await kit.close()
             await redis.aclose()
             await app.close()
-            app.redis_url, app.namespace = elsewhere
+            app.redis_url, app.namespace = before
 
 
 def _path(app: Stoker) -> str:
-    """Where processes of the kit's worker find the application: in a module of one of its tasks. Empty where it is in none."""
+    """`module:attribute` of the application, for child processes: in a module of one of its tasks. Empty when it is in none."""
     modules = {declaration.function.__module__ for declaration in application_of(app).declarations.values()}
     paths = (f"{module}:{name}" for module in sorted(modules) for name, value in vars(sys.modules[module]).items() if value is app)
     return next(paths, "")
@@ -308,11 +308,11 @@ async def _queues(app: Stoker, inspector: Inspector) -> list[str]:
     return sorted(declared.union(await inspector.queues()))
 
 
-def _fail(words: str, there: Sequence[Any]) -> NoReturn:
+def _fail(text: str, records: Sequence[Any]) -> NoReturn:
     __tracebackhide__ = True
     lines = []
-    for each in there:
+    for each in records:
         lines.append(f"  {each}")
         if each.failure and each.failure.traceback:
             lines += [f"    {line}" for line in each.failure.traceback.rstrip().splitlines()]
-    raise AssertionError("\n".join([words, *(lines or ["  (none)"])]))
+    raise AssertionError("\n".join([text, *(lines or ["  (none)"])]))

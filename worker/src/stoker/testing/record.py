@@ -1,4 +1,4 @@
-"""What a test reads: the runs that there were, and the tasks that there are."""
+"""Records that a test reads: the runs of its tasks, and the tasks with their states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from stoker.rules.message import Message
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
 from stoker.rules.states import TaskState
 from stoker.telemetry.metrics import TaskCollector
-from stoker.worker.run.report import Reporter
+from stoker.worker.run.observer import RunObserver
 
 _WORDS: dict[type[Transition], str] = {
     Succeed: "succeeded",
     Retry: "retried",
-    Bury: "buried",
-    Snooze: "postponed",
+    Bury: "dead",
+    Snooze: "snoozed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -27,7 +27,7 @@ _WORDS: dict[type[Transition], str] = {
 
 @dataclass
 class Run:
-    """One run of a task. `outcome` is running, succeeded, retried, buried, postponed, released or cancelled; `again_in` seconds."""
+    """One run of a task. `outcome`: running, succeeded, retried, dead, snoozed, released or cancelled. `again_in` is in seconds."""
 
     task: str
     arguments: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Enqueued:
-    """One task, wherever it is. `due_in` is seconds by the kit's clock; 0 for all that wait for nothing."""
+    """One task in any state. `due_in` is seconds by the kit's clock, 0 unless it is scheduled."""
 
     task: str
     arguments: Mapping[str, Any]
@@ -64,23 +64,23 @@ class Enqueued:
 
 
 def call_of(task: str, arguments: Mapping[str, Any]) -> str:
-    """As one would write it."""
+    """The call, as Python writes it."""
     return f"{task}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
 
 def enqueued(app: Stoker, status: TaskStatus, now: float) -> Enqueued:
-    """What a test wants to know of a task. `now` is the kit's time in seconds."""
+    """The record of a task. `now` is the kit's time in seconds."""
     due_in = (status.at or 0) / 1000 - now if status.state is TaskState.SCHEDULED else 0.0
     arguments = _arguments(app, status.task, bytes(status.payload))
-    place = (status.id, status.queue, status.state, status.priority, status.attempts)
-    return Enqueued(status.task, arguments, *place, max(0.0, due_in), status.failure)
+    common = (status.id, status.queue, status.state, status.priority, status.attempts)
+    return Enqueued(status.task, arguments, *common, max(0.0, due_in), status.failure)
 
 
-class Witness(Reporter):
-    """Counts and logs as every worker does, and writes down each run, in the order of their beginnings."""
+class RunRecorder(RunObserver):
+    """Counts and logs as every worker does, and appends each run to `runs` when it begins."""
 
-    def __init__(self, tallies: TaskCollector, app: Stoker, runs: list[Run]) -> None:
-        super().__init__(tallies, app.tasks)
+    def __init__(self, collector: TaskCollector, app: Stoker, runs: list[Run]) -> None:
+        super().__init__(collector, app.tasks)
         self._app = app
         self._runs = runs
         self._open: dict[str, Run] = {}
@@ -109,7 +109,7 @@ class Witness(Reporter):
 
 
 def _arguments(app: Stoker, name: str, payload: bytes) -> Mapping[str, Any]:
-    """Of the types that the task declares; as JSON has them where they do not fit, or the task is unknown."""
+    """Decoded to the types that the task declares; plain JSON where they do not fit, or the task is unknown."""
     task = application_of(app).declarations.get(name)
     try:
         return task.decode_arguments(payload) if task else msgspec.json.decode(payload)

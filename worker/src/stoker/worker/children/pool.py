@@ -1,7 +1,7 @@
-"""The worker's child processes: each imports the application by itself, runs one plain function at a time, and can be killed alone.
+"""Pool of child processes: each imports the application, runs one plain function at a time, and can be killed alone.
 
-Made fresh and never forked from the worker, whose threads a fork would tear. A socket for each, so that one that dies takes
-nobody's words with it.
+Started fresh, never forked: the worker has threads. Each has its own socket, so that one that dies takes no other's messages
+with it.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from stoker.errors import StokerError
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Failure, Outcome, Raised
 from stoker.settings import ChildLimits
-from stoker.task.context import Account
+from stoker.task.context import ProgressSink
 from stoker.worker.children.protocol import (
     LENGTH,
     Begin,
     Broken,
-    Ended,
+    ForwardedRecord,
     FromChild,
-    Line,
     Ready,
-    Run,
-    Said,
-    Step,
+    ReportedLine,
+    ReportedProgress,
+    RunEnded,
+    RunTask,
     ToChild,
     frame,
     from_child,
 )
 from stoker.worker.run.deadline import Limits
 
-STARTS_WITHIN = 120.0
-LAST_WORDS = 0.2
-"""Seconds after a child's end in which what it sent last may still be read."""
+START_TIMEOUT = 120.0
+READ_AFTER_EXIT = 0.2
+"""Seconds after a child's end in which its last messages may still be read."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -48,12 +48,12 @@ class NotStarted(StokerError):
 
 
 class Child:
-    """One child process, from this side."""
+    """One child process, as the worker sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.runs = 0
         self.memory = 0
-        self.fresh = True  # whether nothing is under way in it
+        self.idle = True  # whether no run is under way in it
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -69,7 +69,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 cwd=home,
                 pass_fds=[its.fileno()],
-                start_new_session=True,  # a group of its own: what a task starts dies with it, and Ctrl-C does not reach it
+                start_new_session=True,  # a new process group: what a task starts dies with it, and Ctrl-C does not reach it
             )
         except OSError as error:
             ours.close()
@@ -78,18 +78,18 @@ class Child:
             its.close()
         child = cls(process, *await asyncio.open_unix_connection(sock=ours))
         try:
-            async with asyncio.timeout(STARTS_WITHIN):
+            async with asyncio.timeout(START_TIMEOUT):
                 await child.begin(app)
         except BaseException as error:
             await child.end()
             if isinstance(error, TimeoutError):
-                raise NotStarted(f"the process did not import {app} within {STARTS_WITHIN:g} s") from None
+                raise NotStarted(f"the process did not import {app} within {START_TIMEOUT:g} s") from None
             raise
         return child
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its group's too."""
+        """Its process id, also that of its process group."""
         return self._process.pid
 
     @property
@@ -98,38 +98,40 @@ class Child:
         return not self._gone.done()
 
     async def begin(self, app: str) -> None:
-        """Have it import the application. Raises NotStarted with its complaint."""
+        """Have it import the application. Raises NotStarted with its error."""
         try:
             self._send(Begin(app, sys.path, logging.getLogger().getEffectiveLevel()))
             answer = await self._answer()
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise NotStarted(f"the process {await self._obituary()} while it imported {app}") from None
+            raise NotStarted(f"the process {await self._cause_of_death()} while it imported {app}") from None
         if isinstance(answer, Broken):
             raise NotStarted(answer.why)
 
-    async def run(self, delivery: Delivery, trace: dict[str, str], limits: Limits, account: Account | None) -> Outcome:
-        """Run one task, which is told its limits; what it tells of itself goes to its account.
+    async def run(self, delivery: Delivery, trace: dict[str, str], limits: Limits, sink: ProgressSink | None) -> Outcome:
+        """RunTask one task within its limits; its progress goes to `sink`.
 
-        Whoever gives this up has to kill the child: it is not fresh then.
+        After a cancellation the child must be killed: it is not `idle` then.
         """
-        self.fresh = False
+        self.idle = False
         try:
-            self._send(Run(delivery, trace, limits.told, limits.soft))
-            answer = await self._answer(delivery.fence, account)
+            self._send(RunTask(delivery, trace, limits.first, limits.soft))
+            answer = await self._answer(delivery.fence, sink)
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
-            return Raised(Failure("ProcessDied", f"the task's process {await self._obituary()}"))
-        if not isinstance(answer, Ended):
-            return Raised(Failure("ProcessDied", "the task's process lost its place"))  # a task that wrote to our socket, perhaps
-        self.fresh, self.runs, self.memory = True, self.runs + 1, answer.memory
+            return Raised(Failure("ProcessDied", f"the task's process {await self._cause_of_death()}"))
+        if not isinstance(answer, RunEnded):
+            return Raised(
+                Failure("ProcessDied", "the task's process broke the protocol")
+            )  # a task that wrote to our socket, perhaps
+        self.idle, self.runs, self.memory = True, self.runs + 1, answer.memory
         return answer.outcome
 
     def kill(self) -> None:
-        """End it now, and all that its tasks have started."""
+        """Kill it, and all that its tasks have started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Kill it and wait for that."""
+        """Kill it, and wait for its end."""
         self.kill()
         await self._gone
         self._writer.transport.abort()
@@ -137,41 +139,41 @@ class Child:
     def _send(self, body: ToChild) -> None:
         self._writer.write(frame(body))
 
-    async def _answer(self, fence: str = "", account: Account | None = None) -> Ready | Broken | Ended:
+    async def _answer(self, fence: str = "", sink: ProgressSink | None = None) -> Ready | Broken | RunEnded:
         while True:
             [length] = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
             body: FromChild = from_child.decode(await self._reader.readexactly(length))
             match body:
-                case Said(record):
-                    # The handlers of the child's own loggers have had it; the root's are the worker's.
+                case ForwardedRecord(record):
+                    # The child's own loggers have handled it; the root's handlers are the worker's.
                     logging.getLogger().handle(logging.makeLogRecord(record))
-                case Line() | Step():
-                    if account and body.fence == fence:  # a thread may have outlived the run it belongs to
-                        body.tell(account)
+                case ReportedLine() | ReportedProgress():
+                    if sink and body.fence == fence:  # a thread may have outlived its run
+                        body.apply(sink)
                 case _:
                     return body
 
     async def _watch(self) -> None:
         await self._process.wait()
-        # Something that the task started may hold the socket open, so that its end alone says nothing.
-        asyncio.get_running_loop().call_later(LAST_WORDS, self._writer.transport.abort)
+        # A process that the task started may hold the socket open, so that no end of file comes.
+        asyncio.get_running_loop().call_later(READ_AFTER_EXIT, self._writer.transport.abort)
 
-    async def _obituary(self) -> str:
-        self.kill()  # without its socket it is of no use, should it live still
+    async def _cause_of_death(self) -> str:
+        self.kill()  # should it still live: without its socket it is of no use
         code = await self._process.wait()
         if code >= 0:
             return f"ended itself with exit code {code}"
         name = signal.Signals(-code).name
-        hint = " (perhaps by the kernel, for want of memory)" if name == "SIGKILL" else ""
+        hint = " (perhaps by the kernel: out of memory)" if name == "SIGKILL" else ""
         return f"was killed by {name}{hint}"
 
 
 class ProcessPool:
-    """At most so many children, started when they are first needed. Belongs to one event loop."""
+    """At most `limits.count` children (else one per slot), started on demand. Belongs to one event loop."""
 
     def __init__(self, app: str, limits: ChildLimits, slots: int) -> None:
         self._app = app
-        self._home = os.getcwd()  # before a task goes elsewhere
+        self._home = os.getcwd()  # before a task changes it
         self._limits = limits
         self._room = asyncio.Semaphore(limits.count or slots)
         self._idle: list[Child] = []
@@ -179,7 +181,7 @@ class ProcessPool:
 
     @asynccontextmanager
     async def child(self) -> AsyncIterator[Child]:
-        """A child for one run. One that is left in the middle of it is killed. Raises NotStarted."""
+        """A child for one run; killed when the run did not end. Raises NotStarted."""
         async with self._room:
             child = self._take() or await self._start()
             try:
@@ -188,7 +190,7 @@ class ProcessPool:
                 self._put_back(child)
 
     async def close(self) -> None:
-        """End all."""
+        """Kill all children."""
         for child in self._idle:
             self._end(child)
         self._idle.clear()
@@ -196,7 +198,7 @@ class ProcessPool:
 
     def _take(self) -> Child | None:
         while self._idle:
-            # The last used one: its pages are warm, and the others stay idle.
+            # The one used last: its pages are warm.
             if (child := self._idle.pop()).alive:
                 return child
             self._end(child)
@@ -210,7 +212,7 @@ class ProcessPool:
         return child
 
     def _put_back(self, child: Child) -> None:
-        if not child.fresh or not child.alive:
+        if not child.idle or not child.alive:
             self._end(child)
         elif self._limits.worn(child.runs, child.memory):
             _log.info("child process recycled", extra={"pid": child.pid, "runs": child.runs, "memory": child.memory})

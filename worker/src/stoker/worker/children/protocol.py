@@ -1,6 +1,7 @@
-"""What a worker and its children say to each other over their socket: MessagePack behind its length. Nothing is ever unpickled.
+"""Protocol between a worker and its child processes: length-prefixed MessagePack over a socket. Nothing is unpickled.
 
-One conversation: Begin, then Ready or Broken; for every task Run, any number of Said, Line and Step, and Ended.
+The worker sends Begin, the child answers Ready or Broken. For every task the worker sends RunTask; the child sends any number of
+ForwardedRecord, ReportedLine and ReportedProgress, then RunEnded.
 """
 
 import logging
@@ -11,10 +12,10 @@ import msgspec
 
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Outcome
-from stoker.task.context import Account
+from stoker.task.context import ProgressSink
 
 LENGTH = struct.Struct("!I")
-LARGEST = 1 << 63
+MAX_INT = 1 << 63
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -25,8 +26,8 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     level: int
 
 
-class Run(msgspec.Struct, frozen=True, tag=True):
-    """Run this delivery within `limit` seconds; after `soft` seconds SoftTimeout is raised in it.
+class RunTask(msgspec.Struct, frozen=True, tag=True):
+    """RunTask this delivery within `limit` seconds; after `soft` seconds SoftTimeout is raised in it.
 
     `trace` is the W3C context of the run's span in the worker.
     """
@@ -47,87 +48,82 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-class Said(msgspec.Struct, frozen=True, tag=True):
-    """A log record, as the worker is to write it."""
+class ForwardedRecord(msgspec.Struct, frozen=True, tag=True):
+    """A record for the worker's log."""
 
     record: dict[str, Any]
 
 
-class Line(msgspec.Struct, frozen=True, tag=True):
-    """A line for the story of the delivery that has this fence."""
+class ReportedLine(msgspec.Struct, frozen=True, tag=True):
+    """A line for the log of the task that was delivered with this fence."""
 
     fence: str
     level: int
     text: str
 
-    def tell(self, account: Account) -> None:
-        """To the account of that delivery."""
-        account.line(self.level, self.text)
+    def apply(self, sink: ProgressSink) -> None:
+        """Pass it on to that delivery's sink."""
+        sink.line(self.level, self.text)
 
 
-class Step(msgspec.Struct, frozen=True, tag=True):
-    """How far the delivery with this fence is."""
+class ReportedProgress(msgspec.Struct, frozen=True, tag=True):
+    """The progress of the delivery with this fence."""
 
     fence: str
     done: float
     total: float | None
     note: str
 
-    def tell(self, account: Account) -> None:
-        """To the account of that delivery."""
-        account.progress(self.done, self.total, self.note)
+    def apply(self, sink: ProgressSink) -> None:
+        """Pass it on to that delivery's sink."""
+        sink.progress(self.done, self.total, self.note)
 
 
-class Ended(msgspec.Struct, frozen=True, tag=True):
-    """The run is over. `memory` is what the child takes, in bytes."""
+class RunEnded(msgspec.Struct, frozen=True, tag=True):
+    """The run is over. `memory` is the child's resident memory in bytes."""
 
     outcome: Outcome
     memory: int
 
 
-ToChild = Begin | Run
-FromChild = Ready | Broken | Said | Line | Step | Ended
+ToChild = Begin | RunTask
+FromChild = Ready | Broken | ForwardedRecord | ReportedLine | ReportedProgress | RunEnded
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
 to_child = msgspec.msgpack.Decoder(ToChild)
 from_child = msgspec.msgpack.Decoder(FromChild)
 
 
 def frame(body: ToChild | FromChild) -> bytes:
-    """Its bytes on the socket."""
+    """The bytes of one message."""
     data = _encoder.encode(body)
     return LENGTH.pack(len(data)) + data
 
 
-class Teller(logging.Handler):
-    """Sends a child's log records to its worker, which alone writes the log."""
+class LogForwarder(logging.Handler):
+    """Sends a child's log records to its worker, which writes the log."""
 
     def __init__(self, send: Any) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one. Its arguments stay here: only text and plain values can travel."""
+        """Send a record, with its arguments formatted in: only text and plain values can be encoded."""
         fields = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": None}
         if record.exc_info:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
         try:
-            self._send_in_any_case(fields)
+            self._send_or_simplify(fields)
         except Exception:
             self.handleError(record)
 
-    def _send_in_any_case(self, fields: dict[str, Any]) -> None:
+    def _send_or_simplify(self, fields: dict[str, Any]) -> None:
         try:
-            self._send(Said(fields))
-        except (
-            ValueError,
-            TypeError,
-            OverflowError,
-            RecursionError,
-        ):  # text that is no Unicode, odd keys: no line is lost for them
-            self._send(Said({str(key): _plain(value) for key, value in fields.items()}))
+            self._send(ForwardedRecord(fields))
+        except (ValueError, TypeError, OverflowError, RecursionError):  # text that is no Unicode, odd keys: keep the line
+            self._send(ForwardedRecord({str(key): _plain(value) for key, value in fields.items()}))
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST):
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < MAX_INT):
         return value
     return str(value).encode(errors="backslashreplace").decode()

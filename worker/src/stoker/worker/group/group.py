@@ -1,7 +1,7 @@
-"""Several worker processes behind one page: started, watched, replaced when they die or hang, and told to leave together.
+"""Worker group: several worker processes behind one status page, restarted when they exit or hang, and drained together.
 
-Each is an ordinary worker with a socket that we listen on for its page, so that nobody has to be told its port. This process
-loads no application: nothing that a task does can reach it.
+Each is an ordinary worker that inherits a listening socket for its page, so that its port is known here. This process loads no
+application: no task can harm it.
 """
 
 import asyncio
@@ -20,66 +20,62 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from stoker.errors import Invalid
-from stoker.rules.retry import Jitter, Retry, backoff
 from stoker.rules.units import format_duration
-from stoker.worker.group.aggregate import Sums
+from stoker.worker.group.group_metrics import SummedMetrics
 from stoker.worker.group.reload import changes
-from stoker.worker.system.health import WORKER_HEADER, HealthServer
-from stoker.worker.system.managed_process import Program
+from stoker.worker.system.health_server import WORKER_HEADER, HealthServer
+from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
-LOOK_EVERY = 1.0
-COUNT_EVERY = 5.0
-ANSWERS_WITHIN = 5.0
-STUCK_LOOKS = 3
-"""So many looks in a row without a good answer: the process is replaced, before anyone outside would end all of them."""
-YOUNG = 10.0
-"""A process that ends by itself within this many seconds could not work."""
-CRASH_BACKOFF = Retry(initial_delay=1.0, multiplier=2, max_delay=30.0, jitter=Jitter.NONE)
-RELOAD_PATIENCE = 5.0
-"""Seconds that running tasks have when the source changes: somebody is waiting to see what it does."""
-GRACE = 15.0
-"""Seconds beyond the drain timeout, until a process that does not leave is killed."""
+PROBE_INTERVAL = 1.0
+SCRAPE_INTERVAL = 5.0
+ANSWER_TIMEOUT = 5.0
+STUCK_PROBES = 3
+"""A process is killed after this many failed liveness probes in a row: before Kubernetes would restart the whole container."""
+RELOAD_TIMEOUT = 5.0
+"""Seconds that running tasks have when the source changes: a developer is waiting for the new code."""
+KILL_GRACE = 15.0
+"""Seconds beyond the drain timeout until a process that does not exit is killed."""
 _log = logging.getLogger("stoker.worker")
 
 
-async def run_group(count: int, patience: float, host: str, port: int, *, reload: bool) -> None:
-    """Run so many workers like this one until told to leave. With `reload`, start them anew when a source file changes.
+async def run_group(count: int, drain_timeout: float, host: str, port: int, *, reload: bool) -> None:
+    """Run `count` workers with this process' command line until drained. With `reload`, restart them when a source file changes.
 
-    Raises Invalid when none of them could ever work; with `reload`, they wait for a change instead.
+    Raises Invalid when one exits before any has worked; with `reload`, it waits for a change instead.
     """
     registry = CollectorRegistry()
-    group = Group(count, patience, registry, changes(Path.cwd()) if reload else None)
+    group = WorkerGroup(count, drain_timeout, registry, changes(Path.cwd()) if reload else None)
     with HealthServer(host, port, group) as health, _signals(group):
         _log.info("group started", extra={"processes": count, "port": health.port})
         await group.run()
     _log.info("group stopped")
 
 
-class Group:
-    """The processes, and what is said of them together."""
+class WorkerGroup:
+    """The member processes and their common status page, which is `Served` from threads."""
 
     name = "group"
 
     def __init__(
-        self, count: int, patience: float, registry: CollectorRegistry, changes: AsyncIterator[Sequence[str]] | None = None
+        self, count: int, drain_timeout: float, registry: CollectorRegistry, changes: AsyncIterator[Sequence[str]] | None = None
     ) -> None:
-        self.patience = patience
+        self.drain_timeout = drain_timeout
         self.reloads = changes is not None
         self._changes = changes
-        self.leaving = asyncio.Event()
+        self.draining = asyncio.Event()
         self.has_worked = False
         self.failure: Invalid | None = None
         self.threads = ThreadPoolExecutor(2 * count + 1, thread_name_prefix="stoker-group")
-        self._gathering = threading.Lock()
+        self._scraping = threading.Lock()
         self._registry = registry
-        self._sums = Sums(count)
+        self._sums = SummedMetrics(count)
         registry.register(self._sums)
         self._running = Gauge("stoker_worker_processes", "Worker processes that take tasks.", registry=registry)
-        self._members = [Member(seat, self) for seat in range(count)]
+        self._members = [GroupMember(seat, self) for seat in range(count)]
 
     async def run(self) -> None:
-        """Keep all running until told to leave, and until they have left."""
-        beside = [asyncio.create_task(self._keep_counting()), asyncio.create_task(self._reload())]
+        """Keep all running until `drain`, and until they have exited."""
+        beside = [asyncio.create_task(self._keep_scraping()), asyncio.create_task(self._reload())]
         try:
             await asyncio.gather(*(member.keep() for member in self._members))
         finally:
@@ -91,144 +87,146 @@ class Group:
         if self.failure:
             raise self.failure
 
-    def leave(self) -> None:
-        """Have all drain; a second time: have them give their tasks back at once."""
-        self.leaving.set()
+    def drain(self) -> None:
+        """Drain all: they finish their tasks and exit."""
+        self.draining.set()
         for member in self._members:
-            member.leave()
+            member.drain()
+
+    def abort(self) -> None:
+        """Have all requeue their tasks and exit at once."""
+        for member in self._members:
+            member.abort()
 
     def live(self) -> str | None:
-        """None of them hangs."""
+        """None while no member hangs."""
         return _joined(member.stuck for member in self._members)
 
     def ready(self) -> str | None:
-        """At least one takes tasks, and no other is in trouble; one that is being replaced is not in trouble."""
-        if self.leaving.is_set():
+        """None while one takes tasks, and no other is in trouble. One that is being replaced is not in trouble."""
+        if self.draining.is_set():
             return "draining"
         troubles = [member.trouble for member in self._members]
         wrong = _joined(trouble for trouble in troubles if trouble != "recycling")
         return wrong if wrong or None in troubles else "recycling"
 
     def metrics(self) -> bytes:
-        """All pages as one."""
-        self._gather()
+        """The pages of all, summed."""
+        self._scrape()
         return generate_latest(self._registry)
 
-    def drain(self, patience: float) -> str | None:
-        """Have all rest, side by side."""
-        path = f"/drain?timeout={format_duration(patience)}"
-        return _joined(self.threads.map(lambda member: member.ask(path, patience + ANSWERS_WITHIN), self._members))
+    def quiet(self, timeout: float) -> str | None:
+        """Have all go quiet, at the same time, and wait for what runs. The processes stay."""
+        path = f"/drain?timeout={format_duration(timeout)}"
+        return _joined(self.threads.map(lambda member: member.ask(path, timeout + ANSWER_TIMEOUT), self._members))
 
     async def _reload(self) -> None:
         if self._changes is None:
             return
         async for files in self._changes:
-            _log.info("source files have changed: starting anew", extra={"files": files})
+            _log.info("source files changed: restarting", extra={"files": files})
             for member in self._members:
-                member.renew()
+                member.restart()
 
-    async def count(self) -> None:
-        """Take in what all have counted."""
-        await asyncio.get_running_loop().run_in_executor(self.threads, self._gather)
+    async def scrape(self) -> None:
+        """Read the metrics of all."""
+        await asyncio.get_running_loop().run_in_executor(self.threads, self._scrape)
 
-    async def _keep_counting(self) -> None:
-        # Also while nobody looks: what a process counted last is gone with it.
+    async def _keep_scraping(self) -> None:
+        # Also between requests: what a process has counted since is lost when it dies.
         while True:
-            await asyncio.sleep(COUNT_EVERY)
-            await self.count()
+            await asyncio.sleep(SCRAPE_INTERVAL)
+            await self.scrape()
 
-    def _gather(self) -> None:
-        with self._gathering:
+    def _scrape(self) -> None:
+        with self._scraping:
             self._running.set(sum(member.trouble is None for member in self._members))
             for member in self._members:
                 if not member.present:
-                    self._sums.lose(member.seat)
+                    self._sums.remove(member.seat)
                     continue
                 with suppress(OSError):
-                    _, process, page = member.get("/metrics", ANSWERS_WITHIN)
-                    self._sums.hear(member.seat, process, page)
+                    _, process, page = member.get("/metrics", ANSWER_TIMEOUT)
+                    self._sums.update(member.seat, process, page)
 
 
-class Member:
-    """One place in the group, and the process that has it now."""
+class GroupMember:
+    """One seat of the group, and the process that has it now."""
 
-    def __init__(self, seat: int, group: Group) -> None:
+    def __init__(self, seat: int, group: WorkerGroup) -> None:
         self.seat = seat
         self.stuck: str | None = None
         self.trouble: str | None = "starting"
         self._group = group
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._program: Program | None = None
-        self._again = asyncio.Event()
+        self._process: ManagedProcess | None = None
+        self._keeper = ProcessKeeper(self._start, KeepPolicy(kill_after=group.drain_timeout + KILL_GRACE))
+        self._restart = asyncio.Event()  # set by `restart` and `drain`
 
     @property
     def present(self) -> bool:
         """Whether there is a process."""
-        return self._program is not None and self._program.running
+        return self._process is not None and self._process.running
 
     async def keep(self) -> None:
-        """Start a process, and another whenever one ends, until told to leave. When none has ever worked, all give up."""
-        crashes = 0
-        while not self._group.leaving.is_set():
-            self._again.clear()
-            self._program = program = await Program.start(
-                f"process {self.seat}", self._command(), descriptors=[self._listener.fileno()], orphaned=signal.SIGHUP
-            )
-            watching = asyncio.create_task(self._watch(program))
-            code = await program.ended()
+        """Start a process, and another whenever one ends, until drained. When none has ever worked, the group gives up."""
+        while not self._group.draining.is_set():
+            self._restart.clear()
+            self._process = process = await self._keeper.start()
+            watching = asyncio.create_task(self._watch(process))
+            code = await process.ended()
             watching.cancel()
             self.trouble, self.stuck = "starting", None
-            if self._group.leaving.is_set():
+            pause = self._keeper.ended(process, time.monotonic())
+            if self._group.draining.is_set():
                 return
-            if program.asked_to_leave:
+            if process.draining:
                 continue
             if code and self._group.reloads:
                 _log.error("worker process ended, and waits for a change of its source", extra={"seat": self.seat, "code": code})
-                await self._again.wait()
+                await self._restart.wait()
                 continue
             if code and not self._group.has_worked:
                 self._group.failure = Invalid(f"a worker process ended with exit code {code} before any could work")
-                self._group.leave()
+                self._group.drain()
                 return
-            young = time.monotonic() - program.started < YOUNG
-            crashes = crashes + 1 if young else 1
-            pause = backoff(CRASH_BACKOFF, crashes, lambda: 1.0) if young else 0.0
             _log.error("worker process ended, another takes its place", extra={"seat": self.seat, "code": code, "again_in": pause})
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._group.leaving.wait(), pause)
+                await asyncio.wait_for(self._group.draining.wait(), pause)
 
-    def renew(self) -> None:
-        """Let another take its place: what runs may end within a moment, or is given back."""
-        self._again.set()
-        if self._program:
-            self._program.ask_to_leave()
-            asyncio.get_running_loop().call_later(RELOAD_PATIENCE, self._program.ask_to_leave)
+    def restart(self) -> None:
+        """Replace the process: running tasks may end within RELOAD_TIMEOUT, or are requeued."""
+        self._restart.set()
+        if self._process:
+            self._process.drain(abort_after=RELOAD_TIMEOUT)
 
-    def leave(self) -> None:
-        """Pass the wish on."""
-        self._again.set()
-        if self._program:
-            self._program.ask_to_leave()
-            asyncio.get_running_loop().call_later(self._group.patience + GRACE, self._program.kill)
+    def drain(self) -> None:
+        """Let running tasks end, then exit."""
+        self._restart.set()
+        self._keeper.drain()
+
+    def abort(self) -> None:
+        """Requeue running tasks and exit."""
+        self._keeper.abort()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the listening socket."""
         self._listener.close()
 
-    def ask(self, path: str, patience: float) -> str | None:
-        """None for a good answer of this process, else what it says."""
+    def ask(self, path: str, timeout: float) -> str | None:
+        """None for a 200 of this process, else its complaint."""
         try:
-            status, _, said = self.get(path, patience)
+            status, _, said = self.get(path, timeout)
         except OSError as error:
             return f"no answer: {error}"
         return None if status == http.client.OK else said.strip()
 
-    def get(self, path: str, patience: float) -> tuple[int, str, str]:
-        """Status, the process' name, and its page. Raises OSError."""
+    def get(self, path: str, timeout: float) -> tuple[int, str, str]:
+        """Status, name of the process, and page. Raises OSError."""
         if not self.present:
             raise ConnectionError("no process")
         host, port = self._listener.getsockname()
-        connection = http.client.HTTPConnection(host, port, timeout=patience)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -238,31 +236,33 @@ class Member:
         finally:
             connection.close()
 
-    async def _watch(self, program: Program) -> None:
-        up, looks = False, 0
+    async def _watch(self, process: ManagedProcess) -> None:
+        up, failed = False, 0
         while True:
             wrong = await self._asked("/livez")
-            # Until its first answer it is starting, for as long as its application takes to import.
+            # Starting until its first answer, for as long as its application takes to import.
             up = up or wrong is None
-            looks = looks + 1 if up and wrong else 0
-            self.stuck = f"process {self.seat}: {wrong}" if looks else None
-            if looks >= STUCK_LOOKS:
-                _log.critical("worker process hangs, it is killed", extra={"seat": self.seat, "pid": program.pid, "error": wrong})
-                program.kill()
+            failed = failed + 1 if up and wrong else 0
+            self.stuck = f"process {self.seat}: {wrong}" if failed else None
+            if failed >= STUCK_PROBES:
+                _log.critical("worker process hangs: killing it", extra={"seat": self.seat, "pid": process.pid, "error": wrong})
+                process.kill()
                 return
             trouble = await self._asked("/readyz") if up else "starting"
             self.trouble = trouble and (trouble if trouble == "recycling" else f"process {self.seat}: {trouble}")
             self._group.has_worked = self._group.has_worked or up
             if trouble == "recycling":
-                await self._group.count()  # it waits for this, before its counters go
-            await asyncio.sleep(LOOK_EVERY)
+                await self._group.scrape()  # it waits for this before it exits
+            await asyncio.sleep(PROBE_INTERVAL)
 
     async def _asked(self, path: str) -> str | None:
-        return await asyncio.get_running_loop().run_in_executor(self._group.threads, self.ask, path, ANSWERS_WITHIN)
+        return await asyncio.get_running_loop().run_in_executor(self._group.threads, self.ask, path, ANSWER_TIMEOUT)
 
-    def _command(self) -> Sequence[str]:
-        own = ["--processes", "1", "--no-reload", "--listen-fd", str(self._listener.fileno())]
-        return [sys.executable, "-m", "stoker", *sys.argv[1:], *own]
+    async def _start(self) -> ManagedProcess:
+        descriptor = self._listener.fileno()
+        own = ["--processes", "1", "--no-reload", "--listen-fd", str(descriptor)]
+        command = [sys.executable, "-m", "stoker", *sys.argv[1:], *own]
+        return await ManagedProcess.start(f"process {self.seat}", command, descriptors=[descriptor], orphaned=signal.SIGHUP)
 
 
 def _joined(complaints: Iterable[str | None]) -> str | None:
@@ -270,10 +270,17 @@ def _joined(complaints: Iterable[str | None]) -> str | None:
 
 
 @contextmanager
-def _signals(group: Group) -> Iterator[None]:
+def _signals(group: WorkerGroup) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+
+    def drain_or_abort() -> None:
+        if group.draining.is_set():
+            group.abort()
+        else:
+            group.drain()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, group.leave)
+        loop.add_signal_handler(number, drain_or_abort)
     try:
         yield
     finally:

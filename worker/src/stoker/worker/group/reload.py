@@ -1,4 +1,4 @@
-"""Which source files change, for `--reload`. The only module that wants watchfiles, and only when it is called."""
+"""`--reload`: watches source files. The only module that imports watchfiles, and only when called."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from stoker.errors import Invalid
 
 SETTLE_MS = 200
-"""Milliseconds within which files that are saved together count as one change."""
+"""Milliseconds within which saved files count as one change."""
 
 
 def changes(folder: Path) -> AsyncIterator[Sequence[str]]:
-    """The Python files below this folder that were changed together, again and again; virtual environments are left out.
+    """Yields the Python files below this folder that changed together, without those of virtual environments.
 
     Raises Invalid where watchfiles is not installed.
     """
@@ -20,7 +20,7 @@ def changes(folder: Path) -> AsyncIterator[Sequence[str]]:
     except ImportError as error:
         raise Invalid('--reload needs watchfiles: pip install "stoker[reload]"') from error
 
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # we say ourselves what has changed
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the group logs the changes
 
     async def look() -> AsyncIterator[Sequence[str]]:
         async for found in awatch(folder, watch_filter=PythonFilter(), debounce=SETTLE_MS):

@@ -1,4 +1,4 @@
-"""Run one delivery's function and say how it ended: async functions on the loop, plain ones in threads or in child processes."""
+"""Executor: runs a delivery's function, async ones on the loop, others in threads or child processes, and returns the outcome."""
 
 import asyncio
 import contextvars
@@ -21,20 +21,20 @@ from stoker.task.context import Context, run_of
 from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Plan
 from stoker.telemetry.logs import running
-from stoker.telemetry.tracing import carried
+from stoker.telemetry.tracing import current_carrier
 from stoker.worker.children.pool import Child, NotStarted, ProcessPool
-from stoker.worker.run.deadline import Deadlines, Limits, softly
+from stoker.worker.run.deadline import Deadlines, Limits, run_softly
 from stoker.worker.run.dependencies import context_of, run_here_with, run_with
-from stoker.worker.run.outcome import ChildFailed, called, failed, leave_if_forked, raised, returned
+from stoker.worker.run.outcome import ChildFailed, call_plain, exit_if_forked, failed, raised, returned
 from stoker.worker.system.aio import generation
 
 Call = Callable[[], Awaitable[Any]]
-_VERDICTS = (Returned, Fatal)
-"""What a run may come back with instead of a value."""
+_OUTCOMES = (Returned, Fatal)
+"""A run may return one of these instead of a value."""
 
 
 class Executor:
-    """Runs the tasks of one application: `concurrency` threads, and children for those that ask for a process."""
+    """Runs the tasks of one application, with `concurrency` threads, and child processes for tasks with executor="process"."""
 
     def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
         self._application = application_of(app)
@@ -46,15 +46,15 @@ class Executor:
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
     async def close(self) -> None:
-        """Take no more. A thread that still runs cannot be stopped from outside, and nobody waits for it; children end now."""
+        """Take no more. Threads that still run cannot be stopped and are not waited for; children are killed."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._processes.close()
 
     def run(self, delivery: Delivery, message: Message) -> Awaitable[Outcome]:
-        """The outcome of one run, to be awaited at once. Raises CancelledError only when the run itself is cancelled."""
+        """The outcome of one run, to be awaited at once. Raises CancelledError when the run itself is cancelled."""
         task = self._tasks.get(message.task)
         if task is None or message.version > task.policy.version:
-            return _known(self._not_here(task, message))
+            return _known(self._unknown(task, message))
         running.set((message, delivery))
         if task.executor == "process":
             return self._with_child(task, delivery, message)
@@ -65,31 +65,33 @@ class Executor:
         limits = self._limits(task, message)
         return self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
 
-    def _not_here(self, task: Declaration | None, message: Message) -> Unknown:
+    def _unknown(self, task: Declaration | None, message: Message) -> Unknown:
         if task is None:
             known = ", ".join(sorted(self._tasks)) or "none"
             return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
-        words = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
-        return Unknown(Failure("NewerVersion", words))
+        text = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
+        return Unknown(Failure("NewerVersion", text))
 
     def _limits(self, task: Declaration, message: Message) -> Limits:
-        """Seconds the run may take. A thread is only told: it could not be stopped, and would run on beside its retry."""
+        """Seconds the run may take. A thread only sees its hard limit in the Context: it cannot be stopped, and would run on beside
+        its retry.
+        """
         return Limits(message.soft_timeout or task.policy.soft_timeout, message.timeout or task.policy.timeout or self._timeout)
 
     def _started(
         self, task: Declaration, arguments: dict[str, Any], delivery: Delivery, message: Message, limits: Limits
     ) -> Awaitable[Any]:
-        """The function within its dependencies within the middleware. What is not there costs nothing."""
+        """The function within its dependencies within the middleware. A task without them costs nothing extra."""
         application = self._application
         plan, layers = task.plan(application.dependency_overrides), application.run_layers
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
-        context = context_of(delivery, message, limits.told)
-        return self._sent(task, context, onion(layers, call)(context))
+        context = context_of(delivery, message, limits.first)
+        return self._with_children(task, context, onion(layers, call)(context))
 
-    async def _sent(self, task: Declaration, context: Context, run: Awaitable[Any]) -> Any:
-        """With what the run has sent, if it has."""
+    async def _with_children(self, task: Declaration, context: Context, run: Awaitable[Any]) -> Any:
+        """The value of the run; with the tasks that it has enqueued, if any, an outcome that carries them."""
         value = await run
         children = run_of(context).children
         if not children:
@@ -118,47 +120,47 @@ class Executor:
         deadline = self._deadlines.after(None if task.executor == "thread" else limits.hard)
         try:
             with deadline:
-                value = await (softly(call(), limits.soft) if limits.soft and task.is_async else call())
+                value = await (run_softly(call(), limits.soft) if limits.soft and task.is_async else call())
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # sys.exit() and KeyboardInterrupt too: a task does not end its worker
+        except BaseException as error:  # sys.exit() and KeyboardInterrupt too: they must not end the worker
             if isinstance(error, TimeoutError) and deadline.expired:
                 return failed(Failure("TaskTimeout", f"did not end within {limits.hard:g} s"), TimeoutError, task.policy.retry)
             return raised(error, task.policy.retry)
         finally:
-            leave_if_forked(self._generation)
-        return value if isinstance(value, _VERDICTS) else returned(task.name, value)
+            exit_if_forked(self._generation)
+        return value if isinstance(value, _OUTCOMES) else returned(task.name, value)
 
-    async def _in_thread(self, function: Callable[[], Any], told: Context | None = None) -> Any:
+    async def _in_thread(self, function: Callable[[], Any], context: Context | None = None) -> Any:
         variables = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, lambda: variables.run(called, function))
+            return await loop.run_in_executor(self._threads, lambda: variables.run(call_plain, function))
         except asyncio.CancelledError:
-            if told:
-                run_of(told).over.set()
+            if context:
+                run_of(context).over.set()
             raise
 
     async def _with_child(self, task: Declaration, delivery: Delivery, message: Message) -> Outcome:
         try:
-            async with self._processes.child() as child:  # its start is not the task's time
+            async with self._processes.child() as child:  # its start does not count against the timeout
                 limits = self._limits(task, message)
                 return await self._call(task, partial(self._in_child, task, child, delivery, message, limits), limits)
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
 
     async def _in_child(self, task: Declaration, child: Child, delivery: Delivery, message: Message, limits: Limits) -> Any:
-        """The run in a child, within the middleware, which stays here and sees values and exceptions as everywhere."""
-        layers, context = self._application.run_layers, context_of(delivery, message, limits.told)
+        """The run in a child, within the middleware, which runs here and sees values and exceptions as usual."""
+        layers, context = self._application.run_layers, context_of(delivery, message, limits.first)
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, carried(), limits, run_of(context).account)
+            outcome = await child.run(delivery, current_carrier(), limits, run_of(context).sink)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
             run_of(context).children.read(outcome.children)
             return msgspec.json.decode(outcome.value) if layers else outcome
 
-        return await self._sent(task, context, onion(layers, call)(context))
+        return await self._with_children(task, context, onion(layers, call)(context))
 
 
 async def _known(outcome: Outcome) -> Outcome:

@@ -1,4 +1,4 @@
-"""The heartbeat: renews the leases of a worker from a thread of its own, so that a busy event loop does not lose them."""
+"""Heartbeat: a thread that renews the leases of a process' workers, so that a busy event loop does not lose them."""
 
 import logging
 import threading
@@ -15,47 +15,52 @@ from stoker.worker.loop.watchdog import Watchdog
 _log = logging.getLogger("stoker.worker")
 
 
-class Heart(Protocol):
-    """A worker, as the heartbeat's thread sees it. `hear` is called on the event loop."""
+class LeaseHolder(Protocol):
+    """A worker, as the heartbeat's thread sees it. `apply_heartbeat` is called on the event loop."""
 
     def heartbeat_call(self) -> ScriptCall: ...
-    def hear(self, answer: Pulse) -> None: ...
+    def apply_heartbeat(self, answer: Pulse) -> None: ...
 
 
 class Heartbeat(threading.Thread):
-    """Renews the worker's leases from a thread of its own, so that a busy event loop does not lose them.
+    """Beats every `interval` seconds for each of `workers`, a list that may still grow.
 
-    It stops while the loop is stuck: tasks that nobody will ever finish must go to another worker.
+    It stops while the loop is stuck: tasks that will never end there must go to another worker.
     """
 
     def __init__(
-        self, redis: ThreadClient, interval: float, watch: Watchdog, hearts: Sequence[Heart], on_loop: Callable[..., object]
+        self,
+        redis: ThreadClient,
+        interval: float,
+        watchdog: Watchdog,
+        workers: Sequence[LeaseHolder],
+        on_loop: Callable[..., object],
     ) -> None:
         super().__init__(name="stoker-heartbeat", daemon=True)
         self._redis = redis
         self._interval = interval
-        self._watch = watch
-        self._hearts = hearts
+        self._watchdog = watchdog
+        self._workers = workers
         self._on_loop = on_loop
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Beat until `stop`."""
         while not self._ended.is_set():
-            self._watch.report()
-            if not self._watch.stuck:
+            self._watchdog.report()
+            if not self._watchdog.stuck:
                 self.beat()
             self._ended.wait(self._interval)
 
     def beat(self) -> None:
-        """One heartbeat of each. A failed one is only logged: the next may still come in time."""
-        for heart in self._hearts:
+        """One heartbeat of each worker. A failure is only logged: the next may still be in time."""
+        for worker in self._workers:
             try:
-                answer = pulse(run_blocking(self._redis, heart.heartbeat_call()))
+                answer = pulse(run_blocking(self._redis, worker.heartbeat_call()))
             except StokerError as error:
                 _log.warning("heartbeat failed", extra={"error": str(error)})
             else:
-                self._on_loop(heart.hear, answer)
+                self._on_loop(worker.apply_heartbeat, answer)
 
     def stop(self) -> None:
         """End the thread and wait for it."""

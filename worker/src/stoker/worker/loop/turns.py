@@ -1,39 +1,29 @@
-"""The worker's conversation with Redis: in one round trip, a turn settles all that has ended and takes what there is room for.
+"""Turns, a worker's round trips to Redis: one turn settles all that has ended and fetches what there is room for.
 
-While a turn is under way more tasks end, so batches grow with the load by themselves, and an idle worker settles at
-once. Under load a second turn sets out before the first is back: Redis and the worker then work at the same time.
+While a turn is in flight more tasks end, so batches grow with the load, and an idle worker settles at once. Under load a second
+turn sets out before the first is back: Redis and the worker work at the same time.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 
-from stoker.errors import StokerError
-from stoker.queue.broker import FETCHED_AT_ONCE, Broker
+from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Turn
 from stoker.queue.settlements import Settlement
-from stoker.rules.settle import Release, Transition
+from stoker.rules.settle import Transition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop.capacity import FETCH_AT_LEAST, FETCHES_AT_ONCE, Capacity, Reservation
 from stoker.worker.loop.outage import Outage
-from stoker.worker.loop.prefetch import InFlight, Prefetch, Reservation
-from stoker.worker.loop.stage import ShutdownStage
-from stoker.worker.system.aio import end
+from stoker.worker.loop.shutdown import Shutdown, ShutdownStage
+from stoker.worker.loop.waiting import WorkWaiter
+from stoker.worker.system.aio import cancel_all
 
-LONGEST_WAIT = 5.0
-OTHERS_FIRST = 0.2
-"""Seconds for which a worker that holds a suspect leaves what is new to others."""
-SHORTEST_WAIT = 0.001
-CALLED_OFF_WITHIN, ON_ITS_WAY = 1.0, 0.1
-"""Seconds for Redis to hear that a wait for work is over, and for what it had already sent to arrive."""
-UNDER_WAY_AT_ONCE = 2
-WORTH_ANOTHER = 32
-"""So many ended tasks send a second turn on its way."""
 _log = logging.getLogger("stoker.worker")
 
 
 class Turns:
-    """Belongs to one event loop. `start` is given every delivery, `busy` says how many of them run still."""
+    """Belongs to one event loop. `start` is called with every delivery to run, `busy` returns how many run."""
 
     def __init__(
         self,
@@ -44,120 +34,105 @@ class Turns:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
     ) -> None:
-        self.back_in: float | None = None  # seconds after which `once` will find more
-        self.held: dict[str, str] = {}  # fence -> id, until Redis has taken the settlement
-        self.to_relay = asyncio.Event()  # set when something has come into the outbox, perhaps
+        # Read by the testing kit: seconds after which `once` will find more.
+        self.back_in: float | None = None
+        # Set here when something may have come into the outbox; the relay chore clears it.
+        self.to_relay = asyncio.Event()
+        # Advanced here alone; any thread may read it.
+        self.shutdown = Shutdown()
         self._worker = worker
-        self._slots = slots
         self._broker = broker
         self._metrics = metrics
-        self._start = start
         self._busy = busy
+        # Settlements that no turn carries: `settle` adds, a turn takes all, and brings them back when it fails.
         self._ended: list[Settlement] = []
-        self._ahead = Prefetch(slots)
-        self._suspects: set[str] = set()
+        # Wakes `_step`: something has ended, a turn is back, or the stage has changed.
         self._stir = asyncio.Event()
-        self._look = True  # whether there may be something to fetch
-        self._plenty = False  # whether the last fetch brought all it had room for
-        self._has_room = asyncio.Event()
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._room = InFlight()  # that turns under way may still fill
-        self._alarm: asyncio.TimerHandle | None = None
-        self._impatience: asyncio.TimerHandle | None = None
-        self._waits: asyncio.Task[None] | None = None  # for work, and will bring it
-        self._calling_off: asyncio.Task[None] | None = None
-        self._troubles = Outage()
-        self._stage = ShutdownStage.TAKING
+        # Whether there may be something to fetch.
+        self._look = True
+        # Added by `_set_out`, removed by the turn itself.
+        self._in_flight: set[asyncio.Task[None]] = set()
+        # These two count failures and slots for the turns and for the wait.
+        self._outage = Outage()
+        self._capacity = Capacity(slots, self.shutdown, start, busy, self._end_unstarted)
+        self._waiter = WorkWaiter(worker, broker, self._capacity, self._outage, self.shutdown, self._woken, self._look_now)
 
     @property
-    def leaving(self) -> bool:
-        """Whether it was told to end."""
-        return self._stage >= ShutdownStage.LEAVING
-
-    @property
-    def resting(self) -> bool:
-        """Whether no more is taken."""
-        return not self._taking
+    def held(self) -> dict[str, str]:
+        """Fence -> id of each task that Redis has not taken the settlement of. Other threads may copy it."""
+        return self._capacity.held
 
     @property
     def empty(self) -> bool:
-        """Whether nothing runs, and Redis has taken all outcomes."""
-        return not self.held and not self._under_way
+        """Whether nothing is held, and no turn is in flight."""
+        return not self.held and not self._in_flight
 
     @property
     def trouble(self) -> str | None:
         """Why no tasks are taken; None while they are."""
-        if not self._taking:
-            return "draining"
-        return "Redis does not answer" if self._troubles else None
+        if not self.shutdown.taking:
+            return "draining" if self.shutdown.draining else "quiet"
+        return "Redis does not answer" if self._outage else None
 
     def settle(self, settlement: Settlement) -> None:
-        """Let the next turn carry it."""
-        self._ahead.learn(settlement.busy)
+        """Have the next turn carry it."""
+        self._capacity.observe_run(settlement.busy)
         self._ended.append(settlement)
         self._stir.set()
 
     def give_up(self, fence: str, transition: Transition) -> None:
-        """End a delivery that has not been started yet; no other is meant."""
-        if delivery := self._ahead.leave(fence):
-            self._end_unstarted([delivery], transition)
+        """End a delivery that has not started; does nothing for others."""
+        self._capacity.give_up(fence, transition)
 
-    def rest(self) -> None:
+    def quiet(self) -> None:
         """Take no more."""
-        self._advance(ShutdownStage.RESTING)
+        self._advance(ShutdownStage.QUIET)
 
     def drain(self) -> None:
-        """Take no more; `run` ends when all that was taken is settled."""
-        self._advance(ShutdownStage.LEAVING)
+        """Take no more; `run` ends when all that is held is settled."""
+        self._advance(ShutdownStage.DRAINING)
 
-    def hurry(self) -> None:
-        """Do not wait for a Redis that is away: what cannot be settled comes back when its lease ends."""
-        self._advance(ShutdownStage.HURRYING)
+    def abort(self) -> None:
+        """Drain without waiting for a Redis that is away: what cannot be settled comes back when its lease ends."""
+        self._advance(ShutdownStage.ABORTING)
 
     async def run(self) -> None:
         """Make turns until drained."""
-        waiting = asyncio.create_task(self._wake_when_work_comes())
+        self._waiter.start()
         self._stir.set()
         try:
-            while not self.leaving:
+            while not self.shutdown.draining:
                 await self._step()
-            await self._stop_waiting(waiting)
-            while (self._busy() or self._ended or self._under_way) and not (self._hurried and self._troubles):
+            await self._waiter.stop()
+            while (self._busy() or self._ended or self._in_flight) and not (self.shutdown.aborting and self._outage):
                 await self._step()
         finally:
-            await end(waiting, *self._under_way)
+            await self._waiter.close()
+            await cancel_all(*self._in_flight)
 
     async def once(self) -> int:
-        """One turn now, for whoever steps by hand instead of letting it `run`. Returns how many were settled and taken.
+        """One turn now, for the testing kit, which steps instead of calling `run`. Returns how many were settled and fetched.
 
         Raises what the broker raises; what has ended is kept then.
         """
-        settlements, room = self._ended.copy(), self._slots - self._busy()
-        suspected = not self._suspects <= {each.fence for each in settlements}
+        settlements, room = self._ended.copy(), self._capacity.slots - self._busy()
+        suspected = self._capacity.holds_suspect(settlements)
         turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
         self.back_in = turn.back_in
         return len(settlements) + len(turn.deliveries)
 
-    @property
-    def _taking(self) -> bool:
-        return self._stage == ShutdownStage.TAKING
-
-    @property
-    def _hurried(self) -> bool:
-        return self._stage >= ShutdownStage.HURRYING
-
     def _advance(self, stage: ShutdownStage) -> None:
-        if self._taking and self._waits:
-            self._calling_off = asyncio.create_task(self._call_off(self._waits))
-        self._stage = max(self._stage, stage)
-        self._end_unstarted(self._ahead.everyone())
+        if self.shutdown.taking:
+            self._waiter.call_off()
+        self.shutdown.advance(stage)
+        self._capacity.give_back_prefetched()
 
     async def _step(self) -> None:
         await self._stir.wait()
         self._stir.clear()
-        self._fill()
+        self._capacity.fill()
         self._go()
 
     def _go(self) -> None:
@@ -165,187 +140,74 @@ class Turns:
             self._set_out()
 
     def _due(self) -> bool:
-        looking = self._look and (self._free > 0 or self._places >= WORTH_ANOTHER)
-        if self._under_way:
-            room_for_one = len(self._under_way) < UNDER_WAY_AT_ONCE and not self._troubles
-            return room_for_one and (len(self._ended) >= WORTH_ANOTHER or (self._plenty and looking))
+        looking = self._look and (self._capacity.free > 0 or self._capacity.room >= FETCH_AT_LEAST)
+        if self._in_flight:
+            another = len(self._in_flight) < FETCHES_AT_ONCE and not self._outage
+            return another and (len(self._ended) >= FETCH_AT_LEAST or (self._capacity.plenty and looking))
         return bool(self._ended) or looking
-
-    @property
-    def _free(self) -> int:
-        """Slots that nothing runs in, and nobody who is here or may come with a turn under way."""
-        return self._slots - self._busy() - len(self._ahead) - self._room.asked if self._taking else 0
-
-    @property
-    def _most_ahead(self) -> int:
-        """How many may wait here for a slot: some, while the line is long."""
-        return self._ahead.limit if self._taking and self._plenty else 0
-
-    @property
-    def _places(self) -> int:
-        """Free slots, and places of those who may wait for one."""
-        return max(0, self._free + self._most_ahead)
 
     def _set_out(self) -> None:
         settlements, self._ended = self._ended, []
-        free = self._places
-        # A share of the slots: while one turn's tasks run, the other's are fetched.
-        room = min(free, FETCHED_AT_ONCE, max(WORTH_ANOTHER, (self._slots + self._most_ahead) // UNDER_WAY_AT_ONCE))
-        suspect = room > 0 and not self._room.suspect_asked_for and self._suspects <= {each.fence for each in settlements}
-        self._look = self._plenty and free > room
-        turn = asyncio.create_task(self._turn(settlements, self._room.book(room, suspect=suspect)))
-        self._under_way.add(turn)
+        room = self._capacity.room
+        reservation = self._capacity.reserve(self._capacity.fetch_size(room), settlements)
+        self._look = self._capacity.plenty and room > reservation.tasks
+        turn = asyncio.create_task(self._turn(settlements, reservation))
+        self._in_flight.add(turn)
         turn.add_done_callback(self._landed)
 
     def _landed(self, turn: asyncio.Task[None]) -> None:
-        self._under_way.discard(turn)
+        self._in_flight.discard(turn)
         if not turn.cancelled() and (error := turn.exception()):
             _log.critical("a bug in the worker", exc_info=error)
         self._stir.set()
 
-    async def _turn(self, settlements: list[Settlement], booking: Reservation) -> None:
+    async def _turn(self, settlements: list[Settlement], reservation: Reservation) -> None:
         try:
-            turn = await self._broker.turn(settlements, booking.tasks, self._worker, holds_suspect=not booking.suspect)
+            suspect = reservation.suspect
+            turn = await self._broker.turn(settlements, reservation.tasks, self._worker, holds_suspect=not suspect)
         except Exception as error:
-            # Whatever it was: outcomes that were dropped here would keep their leases for as long as this worker lives.
+            # Of any kind: outcomes dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
             self._look = True
-            await self._troubles.wait_out(error, hurried=self._hurried)
+            await self._outage.wait_out(error, aborting=self.shutdown.aborting)
         else:
-            self._troubles.over()
-            self._take(turn, settlements, booking.tasks)
+            self._outage.over()
+            self._take(turn, settlements, reservation.tasks)
         finally:
-            booking.over()
-            self._under_way -= {asyncio.current_task()}
+            reservation.over()
+            self._in_flight -= {asyncio.current_task()}
         # Now, not when the loop comes round: the next answer may wait there, and Redis would wait for its tasks.
         self._go()
 
     def _take(self, turn: Turn, settlements: list[Settlement], room: int) -> None:
-        for settlement in settlements:
-            self.held.pop(settlement.fence, None)
-            self._suspects.discard(settlement.fence)
+        self._capacity.settled(settlements)
         if turn.refused:
             self._metrics.stale.inc(len(turn.refused))
-            _log.warning("refused: the lease had gone to another", extra={"task_ids": [s.id for s in turn.refused]})
-        self._receive(turn.deliveries)
+            _log.warning("settlements refused: the leases were lost", extra={"task_ids": [each.id for each in turn.refused]})
+        self._capacity.receive(turn.deliveries)
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
-            self._look_again_in(turn.back_in)
+            self._waiter.set_alarm(turn.back_in)
         if turn.relay:
             self.to_relay.set()
         if room > 0:
-            self._plenty = len(turn.deliveries) == room
-        if self._plenty:
+            self._capacity.plenty = len(turn.deliveries) == room
+        if self._capacity.plenty:
             self._look = True
-        elif room > 0 and self._taking:
-            self._has_room.set()
+        elif room > 0 and self.shutdown.taking:
+            self._waiter.there_is_room()
 
-    def _receive(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in deliveries:
-            self.held[delivery.fence] = delivery.id
-            if delivery.losses:
-                self._suspects.add(delivery.fence)
-            if self._ahead or self._busy() >= self._slots:
-                self._ahead.keep(delivery, self._now())
-            else:
-                self._start(delivery)
-        self._fill()
-
-    def _fill(self) -> None:
-        """Start what is here, as far as there are slots; the rest waits for those that run."""
-        while self._ahead and self._busy() < self._slots:
-            self._start(self._ahead.next(self._now()))
-        if self._ahead and not self._taking:
-            self._end_unstarted(self._ahead.everyone())
-        if self._ahead and self._impatience is None:
-            self._wait_for_patience()
-
-    def _wait_for_patience(self) -> None:
-        at = self._ahead.gives_up_at
-        self._impatience = None if at is None else asyncio.get_running_loop().call_at(at, self._lose_patience)
-
-    def _lose_patience(self) -> None:
-        self._end_unstarted(self._ahead.out_of_patience(self._now()))
-        self._wait_for_patience()
-
-    def _end_unstarted(self, deliveries: Iterable[Delivery], transition: Transition = Release()) -> None:
-        self._ended += [Settlement(each.id, each.fence, transition) for each in deliveries]
-        self._stir.set()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def _wake_when_work_comes(self) -> None:
-        """Block in Redis while there is room and nothing to do."""
-        while True:
-            await self._has_room.wait()
-            self._has_room.clear()
-            if self._suspects:
-                # What woke us may have been another suspect, which we may not hold beside ours: let those who wait have it first.
-                await self._pass_on()
-                await asyncio.sleep(OTHERS_FIRST)
-            # A share of the slots again: the others are for what ends or falls due meanwhile.
-            room = min(self._free // UNDER_WAY_AT_ONCE, FETCHED_AT_ONCE)
-            try:
-                if room > 0 and not self._suspects:
-                    await self._wait_with(room)
-                else:
-                    await self._broker.wait_for_work(LONGEST_WAIT)
-                    self._look_now()
-            except Exception as error:
-                await self._troubles.wait_out(error, hurried=self._hurried)
-                self._look_now()
-            if not self._taking:
-                await self._pass_on()
-
-    async def _wait_with(self, room: int) -> None:
-        """Block in the same way; what there is comes with the wake-up: a worker that waits has it one round trip earlier."""
-        booking = self._room.book(room, suspect=not self._room.suspect_asked_for)
-        self._waits = waits = asyncio.create_task(self._take_when_woken(booking))
-        try:
-            await asyncio.wait({waits})
-        finally:
-            self._waits = None
-            await end(waits)
-            booking.over()
-        if not waits.cancelled():  # it was called off
-            waits.result()
-
-    async def _take_when_woken(self, booking: Reservation) -> None:
-        turn = await self._broker.wait_and_take(booking.tasks, self._worker, LONGEST_WAIT, holds_suspect=not booking.suspect)
-        booking.over()
-        self._troubles.over()
+    def _woken(self, turn: Turn | None, reservation: Reservation) -> None:
         if turn:
-            self._take(turn, [], booking.tasks)
-        # It may have been a suspect that woke us, where we had not asked for one.
-        self._look = self._look or not turn or not (turn.deliveries or booking.suspect)
+            self._take(turn, [], reservation.tasks)
+        # It may have been a suspect that woke us, where the wait had not asked for one.
+        self._look = self._look or not turn or not (turn.deliveries or reservation.suspect)
         self._go()
 
-    async def _call_off(self, waits: asyncio.Task[None]) -> None:
-        """Redis is told before the wait is given up: tasks that come with a wake-up that nobody hears would be lost for a lease."""
-        with suppress(StokerError, TimeoutError):
-            async with asyncio.timeout(CALLED_OFF_WITHIN):
-                await self._broker.rest(self._worker)
-        await asyncio.wait({waits}, timeout=ON_ITS_WAY)
-        waits.cancel()
-
-    async def _stop_waiting(self, waiting: asyncio.Task[None]) -> None:
-        if self._calling_off:
-            await asyncio.wait({self._calling_off})
-        await end(waiting)
-        await self._pass_on()
-
-    async def _pass_on(self) -> None:
-        # We may just have taken the only wake token, for work that is not ours any more.
-        with suppress(StokerError):
-            await self._broker.pass_on()
+    def _end_unstarted(self, settlements: list[Settlement]) -> None:
+        self._ended += settlements
+        self._stir.set()
 
     def _look_now(self) -> None:
         self._look = True
         self._go()
-
-    def _look_again_in(self, seconds: float) -> None:
-        # A clock of its own: the wait in Redis may have begun before anybody knew of this task.
-        if self._alarm:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(max(seconds, SHORTEST_WAIT), self._look_now)

@@ -1,4 +1,4 @@
-"""A worker: it starts what its turns bring, runs it, and hands back what became of it."""
+"""Worker of one partition: starts the deliveries that its turns fetch, runs them, and settles their outcomes."""
 
 import asyncio
 import logging
@@ -43,20 +43,21 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.executors import Executor
 from stoker.worker.loop.turns import Turns
 from stoker.worker.loop.unknown_tasks import UnknownTasks
+from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.outcome import failure_of
-from stoker.worker.run.progress import Notes, telling
-from stoker.worker.run.report import Reporter
-from stoker.worker.system.aio import Begin, eagerly, later
+from stoker.worker.run.progress import ProgressFlusher, current_progress
+from stoker.worker.system.aio import Begin, eager_start, lazy_start
 
-ASK_AGAIN = 5.0
-MOST_NAMES = 200
-"""A worker of more tasks does not say which they are."""
+CANCEL_AGAIN = 5.0
+"""Seconds after which a run that has not ended is cancelled again."""
+MAX_NAMES = 200
+"""A worker that knows more tasks does not list them in its heartbeat."""
 _FAILURES = (Raised, Fatal, RetryAsked)
 _log = logging.getLogger("stoker.worker")
 
 
 class Worker:
-    """Runs the tasks of one queue until `drain` has emptied it. Belongs to one event loop."""
+    """Runs the tasks of one partition until it is drained. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Worker:
         broker: Broker,
         metrics: WorkerMetrics,
         clock: Clock = system,
-        report: Reporter | None = None,
+        observer: RunObserver | None = None,
     ) -> None:
         self.name = name
         self.runs = 0
@@ -77,149 +78,143 @@ class Worker:
         self._metrics = metrics
         self._tracing = application.tracing
         self._clock = clock
-        self._report = report or Reporter(metrics.tasks, app.tasks)
+        self._observer = observer or RunObserver(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
-        self._notes = Notes(broker, metrics, clock)
-        self._jobs: dict[str, asyncio.Task[None]] = {}  # by fence: one id may be here twice, after a lost lease
+        self._progress = ProgressFlusher(broker, metrics, clock)
+        # Both by fence: after a lost lease the same task may run here twice.
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
-        self._strangers = UnknownTasks()
-        self._released = False
+        self._unknown_tasks = UnknownTasks()
         self._begin: Begin | None = None
 
     @property
     def to_relay(self) -> asyncio.Event:
-        """Set when something that this worker has settled may go on in another queue."""
+        """Set when a settlement has filled the outbox: the relay has work."""
         return self._turns.to_relay
 
     @property
     def busy(self) -> int:
-        """Tasks that run now."""
-        return len(self._jobs)
+        """Number of running tasks."""
+        return len(self._running)
 
     @property
     def trouble(self) -> str | None:
-        """Why it takes no tasks; None while it does."""
+        """Why no tasks are taken; None while they are."""
         return self._turns.trouble
 
     def heartbeat_call(self) -> ScriptCall:
-        """What the heartbeat's thread sends: this worker lives and holds these."""
-        known = sorted(self._tasks) if len(self._tasks) <= MOST_NAMES else None
+        """The script call that renews the leases of all held tasks. Called on the heartbeat's thread."""
+        known = sorted(self._tasks) if len(self._tasks) <= MAX_NAMES else None
         info = msgspec.json.encode(
-            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.leaving, "tasks": known}
+            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.shutdown.draining, "tasks": known}
         )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
-    def hear(self, answer: Pulse) -> None:
-        """Give up what was lost (another worker has it, and nothing written here would count) and what was cancelled."""
+    def apply_heartbeat(self, answer: Pulse) -> None:
+        """Cancel the runs of tasks whose lease is lost (no settlement of ours would count) or that were cancelled."""
         for fence in answer.lost:
-            if job := self._jobs.get(fence):
-                _log.warning("lease lost, giving the task up", extra={"task_id": self._turns.held.get(fence)})
-                self._cancel(fence, job)
+            if run := self._running.get(fence):
+                _log.warning("lease lost: cancelling the run", extra={"task_id": self._turns.held.get(fence)})
+                self._cancel(fence, run)
             else:
                 self._turns.give_up(fence, Release())
         for fence in answer.cancelled:
-            if (job := self._jobs.get(fence)) and fence not in self._cancelled:
+            if (run := self._running.get(fence)) and fence not in self._cancelled:
                 self._cancelled.add(fence)
-                self._cancel(fence, job)
+                self._cancel(fence, run)
             else:
                 self._turns.give_up(fence, Cancel())
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing runs, and Redis has taken all outcomes. Safe to ask from another thread."""
-        return self._turns.empty
+    def drained(self) -> bool:
+        """Whether no tasks are taken, nothing runs, and Redis has all outcomes. Any thread may ask."""
+        return not self._turns.shutdown.taking and self._turns.empty
 
-    @property
-    def resting(self) -> bool:
-        """Whether no more tasks are taken."""
-        return self._turns.resting
-
-    def rest(self) -> None:
+    def quiet(self) -> None:
         """Take no more tasks, and stay."""
-        _log.info("resting: no more tasks are taken", extra={"running": self.busy})
-        self._turns.rest()
+        _log.info("quiet: no more tasks are taken", extra={"running": self.busy})
+        self._turns.quiet()
 
     def drain(self) -> None:
-        """Take no more tasks and end when the running ones have; after the drain timeout, release them."""
-        if not self._turns.leaving:
+        """Take no more tasks, and end when the running ones have; abort after the drain timeout."""
+        if not self._turns.shutdown.draining:
             _log.info("draining", extra={"running": self.busy, "timeout": self._settings.drain_timeout})
-            asyncio.get_running_loop().call_later(self._settings.drain_timeout, self.release)
+            asyncio.get_running_loop().call_later(self._settings.drain_timeout, self.abort)
             self._turns.drain()
 
-    def release(self) -> None:
-        """Give the running tasks back at once, no attempt charged."""
-        if not self._released:
-            self._released = True
-            if self._jobs:
-                _log.warning("releasing the running tasks", extra={"running": self.busy})
-            self._give_up()
-            self._turns.hurry()
+    def abort(self) -> None:
+        """Requeue the running tasks at once, no attempt charged, and end."""
+        if not self._turns.shutdown.aborting:
+            if self._running:
+                _log.warning("aborting: running tasks are requeued", extra={"running": self.busy})
+            self._turns.abort()
+            self._cancel_all()
 
-    def _give_up(self) -> None:
-        # Again and again while anything runs: one cancellation may be lost, or be caught by the task.
-        for fence, job in self._jobs.items():
-            self._cancel(fence, job)
-        if self._jobs:
-            asyncio.get_running_loop().call_later(ASK_AGAIN, self._give_up)
+    def _cancel_all(self) -> None:
+        # Repeated while anything runs: one cancellation may be lost, or caught by the task.
+        for fence, run in self._running.items():
+            self._cancel(fence, run)
+        if self._running:
+            asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel_all)
 
     async def run(self) -> None:
         """Work until drained."""
-        telling.set(self._notes)
-        self._begin = eagerly(asyncio.get_running_loop())
+        current_progress.set(self._progress)
+        self._begin = eager_start(asyncio.get_running_loop())
         try:
             await self._turns.run()
         finally:
             await self.close()
 
     async def turn(self) -> int:
-        """One turn, for whoever steps by hand instead of `run`. Returns how many tasks it settled and took."""
-        telling.set(self._notes)
-        self._begin = later(asyncio.get_running_loop())
+        """One turn, for the testing kit, which steps instead of calling `run`. Returns how many tasks it settled and took."""
+        current_progress.set(self._progress)
+        self._begin = lazy_start(asyncio.get_running_loop())
         return await self._turns.once()
 
     @property
     def back_in(self) -> float | None:
-        """In how many seconds there will be more to take, as the last `turn` said."""
+        """Seconds until more tasks fall due, as of the last `turn`."""
         return self._turns.back_in
 
     @property
     def running(self) -> list[asyncio.Task[None]]:
-        """What runs now."""
-        return list(self._jobs.values())
+        """The runs, as asyncio tasks."""
+        return list(self._running.values())
 
     @property
     def held(self) -> list[str]:
-        """The ids of the tasks that are not settled yet."""
+        """Ids of the tasks that are not settled yet."""
         return list(self._turns.held.values())
 
     async def close(self) -> None:
-        """Run nothing more."""
+        """Close the executor: threads and child processes."""
         await self._executor.close()
 
     def _start(self, delivery: Delivery) -> None:
         assert self._begin  # noqa: S101 (`run` or `turn` has begun)
-        job = self._begin(self._job(delivery), delivery.id)
-        if job.done():
+        run = self._begin(self._settled_run(delivery), delivery.id)
+        if run.done():
             return
-        self._jobs[delivery.fence] = job
-        if self._released:  # it came with a turn that was under way when we were told to leave
-            self._cancel(delivery.fence, job)
+        self._running[delivery.fence] = run
+        if self._turns.shutdown.aborting:  # fetched by a turn that was in flight
+            self._cancel(delivery.fence, run)
 
-    def _cancel(self, fence: str, job: asyncio.Task[None]) -> None:
-        began = getcoroutinestate(cast(Coroutine[Any, Any, None], job.get_coro())) != CORO_CREATED
-        if not began and not job.cancelling():  # it will never see this
-            job.add_done_callback(lambda _: self._finish(self._given_up(self._turns.held[fence], fence)))
-        job.cancel()
+    def _cancel(self, fence: str, run: asyncio.Task[None]) -> None:
+        began = getcoroutinestate(cast(Coroutine[Any, Any, None], run.get_coro())) != CORO_CREATED
+        if not began and not run.cancelling():  # it will never see the cancellation
+            run.add_done_callback(lambda _: self._finish(self._unfinished(self._turns.held[fence], fence)))
+        run.cancel()
 
-    async def _job(self, delivery: Delivery) -> None:
+    async def _settled_run(self, delivery: Delivery) -> None:
         try:
             settlement = await self._run(delivery)
         except asyncio.CancelledError:  # between its end and its settlement
-            settlement = self._given_up(delivery.id, delivery.fence)
+            settlement = self._unfinished(delivery.id, delivery.fence)
         except Exception as error:
             _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
-            # Retried as any failure, and no oftener: a task that always meets the bug must come to an end.
+            # Retried as any failure: a task that always meets the bug must end.
             outcome = Raised(failure_of(error))
             transition = settle(outcome, self._settings.retry, failures=delivery.failures, random=random.random)
             settlement = Settlement(delivery.id, delivery.fence, transition)
@@ -227,11 +222,11 @@ class Worker:
 
     def _finish(self, settlement: Settlement) -> None:
         self.runs += 1
-        self._jobs.pop(settlement.fence, None)
+        self._running.pop(settlement.fence, None)
         self._cancelled.discard(settlement.fence)
         self._turns.settle(settlement)
 
-    def _given_up(self, task_id: str, fence: str) -> Settlement:
+    def _unfinished(self, task_id: str, fence: str) -> Settlement:
         return Settlement(task_id, fence, Cancel() if fence in self._cancelled else Release())
 
     async def _run(self, delivery: Delivery) -> Settlement:
@@ -247,13 +242,13 @@ class Worker:
             if message.expires is not None and delivery.taken >= message.expires:
                 transition = self._settle(delivery, message, Expired())
             else:
-                self._report.started(message, delivery)
+                self._observer.started(message, delivery)
                 outcome, effects = await self._outcome(delivery, message)
-                if delivery.fence in self._notes.waiting:
-                    await self._notes.last_words(delivery)
+                if delivery.fence in self._progress.unsent:
+                    await self._progress.flush_run(delivery)
                 transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
-        self._report.ended(message, delivery, transition, busy)
+        self._observer.ended(message, delivery, transition, busy)
         return Settlement(delivery.id, delivery.fence, transition, busy, effects)
 
     async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Effect]]:
@@ -289,12 +284,12 @@ class Worker:
         task = asyncio.current_task()
         if task and task.cancelling():
             return Interrupted()
-        # Nobody here asked for it, so it came from inside the task: a failure like any other.
+        # Not cancelled by the worker, so from inside the task: a failure like any other.
         return Raised(Failure("CancelledError", "the task cancelled itself"))
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
         policy = narrowed(self._settings.retry, task.policy.retry if task else None)
         policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
-        unknown_for = self._strangers.unknown_for(message, self._clock()) if isinstance(outcome, Unknown) else 0.0
+        unknown_for = self._unknown_tasks.unknown_for(message, self._clock()) if isinstance(outcome, Unknown) else 0.0
         return settle(outcome, policy, failures=delivery.failures, unknown_for=unknown_for, random=random.random)

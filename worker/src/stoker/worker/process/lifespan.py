@@ -1,4 +1,4 @@
-"""What an application keeps open for as long as a worker process lives: entered before the first task, left after the last."""
+"""Lifespan of an application in a worker process: entered before the first task, left after the last."""
 
 import asyncio
 import contextvars
@@ -8,67 +8,67 @@ from typing import Any, TypeVar
 
 from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
-from stoker.worker.system.aio import end
+from stoker.worker.system.aio import cancel_all
 
-LEFT_WITHIN = 10.0
-"""Seconds that leaving may take, after everything is settled."""
+EXIT_TIMEOUT = 10.0
+"""Seconds that leaving the lifespan may take, after everything is settled."""
 T = TypeVar("T")
 _log = logging.getLogger("stoker.worker")
 
 
 class Lifespan:
-    """The application's lifespan in a task of its own, since some context managers must be left by the task that entered them.
+    """Runs in its own asyncio task, since some context managers must be left by the task that entered them.
 
-    What it sets in context variables is seen by everything that is begun with `beside`.
+    Context variables that it sets are seen by everything started with `beside`. `lost` is called where it ends by itself.
     """
 
     def __init__(self, app: Stoker, lost: Callable[[], object] | None = None) -> None:
         self._app = app
-        self._lost = lost  # called where it ends by itself
+        self._lost = lost
         self._context = contextvars.copy_context()
         self._over = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether somebody has begun to enter it."""
+        """Whether `start` was called."""
         return self._life is not None
 
     async def start(self) -> None:
-        """Returns when it is entered. Raises Invalid where it fails, or yields what is no fit State for a task."""
+        """Enter it. Raises Invalid when it fails, or yields another type than a task's State asks for."""
         entered = asyncio.get_running_loop().create_future()
         self._life = self.beside(self._live(entered))
         try:
             await asyncio.wait([entered, self._life], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._over.set()
-            await end(self._life)
+            await cancel_all(self._life)
             raise
         if self._life.done():
             raise Invalid(f"the lifespan of {self._app.name} failed before its first task: {_end_of(self._life)}")
         self._life.add_done_callback(self._ended)
 
     def check(self) -> None:
-        """Raises Invalid where it ended by itself, before it was left."""
+        """Raises Invalid when it ended before `stop` was called."""
         if self._life and not self._over.is_set():
             raise Invalid(f"the lifespan of {self._app.name} ended while the worker ran: {_end_of(self._life)}")
 
     async def stop(self) -> None:
-        """Leave it, if it was entered. Never raises: every task is settled, and what fails now is only logged."""
+        """Leave it, if it was entered. Never raises: every task is settled, and failures are only logged."""
         if self._life is None or self._life.done():
             return
         self._over.set()
-        _, late = await asyncio.wait([self._life], timeout=LEFT_WITHIN)
+        _, late = await asyncio.wait([self._life], timeout=EXIT_TIMEOUT)
         if late:
-            _log.error("the lifespan is not left in time, it is given up", extra={"seconds": LEFT_WITHIN})
-        await end(self._life)
+            _log.error("the lifespan did not end in time: cancelled", extra={"seconds": EXIT_TIMEOUT})
+        await cancel_all(self._life)
 
     def _ended(self, life: asyncio.Task[None]) -> None:
         if not self._over.is_set() and self._lost:
             self._lost()
 
     def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin a task that sees the context variables of the lifespan."""
+        """Start an asyncio task that sees the lifespan's context variables."""
         return asyncio.get_running_loop().create_task(work, context=self._context)
 
     async def _live(self, entered: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""A worker process from start to exit: connections, signals, heartbeat, probes, upkeep, and the loop in the middle."""
+"""A worker process from start to exit: connections, signals, heartbeat, probes, chores, and the loop in the middle."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -15,11 +15,9 @@ from prometheus_client import CollectorRegistry
 from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid, RedisUnavailable, StokerError
 from stoker.queue.health import check_layout, check_server
-from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
-from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import ThreadClient, connect
 from stoker.redis.url import without_password
@@ -27,55 +25,59 @@ from stoker.rules import names
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
-from stoker.worker.loop import maintenance
+from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
-from stoker.worker.loop.partitions import Crew
+from stoker.worker.loop.partition_group import PartitionGroup
 from stoker.worker.loop.watchdog import Watchdog
+from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import Lifespan
-from stoker.worker.process.shutdown import end_now
 from stoker.worker.process.status_page import WorkerPage
-from stoker.worker.system.aio import end
-from stoker.worker.system.health import HealthServer
+from stoker.worker.system.aio import cancel_all
+from stoker.worker.system.health_server import HealthServer
 from stoker.worker.system.memory import resident
 
 BEATS_PER_LEASE = 3
-GOODBYE_LIMIT = 2.0
-LOOK_AGAIN = 1.0
+FORGET_TIMEOUT = 2.0
+CONNECT_INTERVAL = 1.0
 BLOCKED_FOR = 2.0
 """Seconds of a blocked event loop, after which a second signal does not wait for it."""
-LAST_LOOK = 3.0
-"""Seconds within which a group looks at a member that is about to start anew."""
+LAST_SCRAPE = 3.0
+"""Seconds that a process which is to be replaced waits for its group to read its metrics."""
 _log = logging.getLogger("stoker.worker")
 
 
 async def work(app: Stoker, settings: WorkerSettings) -> bool:
-    """Run a worker until it is told to leave: SIGTERM or SIGINT drains it, a second one releases its tasks at once.
+    """Run a worker until SIGTERM or SIGINT: the first drains it, a second aborts it.
 
-    True when it has grown beyond its memory limit, and another is to take its place. Waits for a Redis that is away; raises
-    RedisRefused for one that would lose tasks, Invalid for a port it cannot have or a limit that is too small.
+    Returns True when it has outgrown its memory limit and is to be replaced. Waits for a Redis that is away; raises RedisRefused
+    for one that would lose tasks, Invalid for a port that is taken or a limit that is too small.
     """
     _check_memory(settings.max_memory)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
     redis = connect(settings.redis_url)
-    crew = Crew(process_name(settings), app, settings, redis, metrics)
-    watch = Watchdog()
+    group = PartitionGroup(process_name(settings), app, settings, redis, metrics)
+    watchdog = Watchdog()
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat(
-        ThreadClient(settings.redis_url), settings.lease.duration / BEATS_PER_LEASE, watch, crew.workers, loop.call_soon_threadsafe
+        ThreadClient(settings.redis_url),
+        settings.lease.duration / BEATS_PER_LEASE,
+        watchdog,
+        group.workers,
+        loop.call_soon_threadsafe,
     )
-    lifespan = Lifespan(app, lost=crew.give_back)
+    lifespan = Lifespan(app, lost=group.abort)
     starting = loop.create_task(_start(redis, settings, lifespan))
 
-    page = WorkerPage(crew, settings.drain_timeout, registry, watch, lifespan, starting)
+    page = WorkerPage(group, settings.drain_timeout, registry, watchdog, lifespan, starting)
     with (
         HealthServer(settings.host, settings.port, page, inherited=settings.listen_fd) as health,
-        _signals(crew, starting, watch),
+        _signals(group, starting, watchdog),
     ):
         _log.info(
             "worker started",
             extra={
-                "worker": crew.name,
+                "worker": group.name,
                 "version": VERSION,
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
@@ -84,39 +86,36 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                 "port": health.port,
             },
         )
-        loops = [asyncio.create_task(watch.run(metrics))]
+        loops = [asyncio.create_task(watchdog.run(metrics))]
         try:
             await asyncio.wait([starting])
-            if not starting.cancelled():  # or it was told to leave before all was there
-                crew.muster(starting.result())
-                for broker, worker in zip(crew.brokers, crew.workers, strict=True):
-                    inbox, outbox = Inbox(redis, broker.keys), Outbox(redis, broker.keys)
-                    chores = (
-                        *(maintenance.promote(broker), maintenance.reap(broker, metrics), maintenance.sweep(broker)),
-                        *(maintenance.take_in(inbox), maintenance.relay(outbox, worker.to_relay)),
-                    )
-                    loops += [asyncio.create_task(chore) for chore in chores]
-                schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
-                declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
-                loops += [asyncio.create_task(maintenance.start_runs(schedules))]
-                loops += [asyncio.create_task(maintenance.declare(schedules, f"code:{app.name}", declared))]
-                if settings.max_memory:
-                    loops.append(asyncio.create_task(maintenance.keep_small(crew, settings.max_memory)))
+            if not starting.cancelled():  # by a signal
+                group.open(starting.result())
+                loops += [asyncio.create_task(chores.repeat(chore)) for chore in _chores(group, app, settings, redis)]
                 heartbeat.start()
-            await lifespan.beside(crew.run())
-            if crew.recycling and settings.listen_fd is not None:
-                await page.read_once_more(LAST_LOOK)
+            await lifespan.beside(group.run())
+            if group.recycling and settings.listen_fd is not None:
+                await page.read_once_more(LAST_SCRAPE)
         finally:
-            await end(*loops, starting)
+            await cancel_all(*loops, starting)
             await asyncio.to_thread(heartbeat.stop)
-            await _say_goodbye(crew)
+            await _forget(group)
             await lifespan.stop()
             await app.close()
             await redis.aclose()
             application_of(app).tracing.close()
-    _log.info("worker stopped", extra={"worker": crew.name, "recycling": crew.recycling})
+    _log.info("worker stopped", extra={"worker": group.name, "recycling": group.recycling})
     lifespan.check()
-    return crew.recycling
+    return group.recycling
+
+
+def _chores(group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis: RedisClient) -> Sequence[chores.Chore]:
+    """Those of the partitions, of the queue, and of this process."""
+    schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
+    declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
+    of_queue = (chores.start_runs(schedules), chores.declare(schedules, f"code:{app.name}", declared))
+    of_process = [chores.limit_memory(group, settings.max_memory)] if settings.max_memory else []
+    return [*group.chores, *of_queue, *of_process]
 
 
 def _check_memory(limit: int) -> None:
@@ -125,21 +124,22 @@ def _check_memory(limit: int) -> None:
 
 
 def process_name(settings: WorkerSettings) -> str:
-    """A name that no other process has, now or later: its leases are told apart by it."""
+    """A name that no other process has or will have: leases carry it."""
     host = settings.name or os.environ.get("POD_NAME") or socket.gethostname()
     return names.process_name(host, os.getpid(), os.urandom(3))
 
 
 async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:
-    """The places of the queue, once there is a Redis, and all that the application wants beside it."""
-    places = await _places(redis, settings)
+    """Wait for Redis and enter the lifespan. Returns the partitions of the queue."""
+    partitions = await _partitions(redis, settings)
     await lifespan.start()
-    return places
+    return partitions
 
 
-async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
-    """The places of the queue, as many as the settings say and those it had before, once Redis answers, is fit for tasks,
-    and holds a queue that this version understands.
+async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]:
+    """The partitions of the queue: those of the settings and those it had before. Waits until Redis answers.
+
+    Raises RedisRefused for a server that is not fit for tasks, or holds a layout that this version does not understand.
     """
     partitions = Partitions(redis, settings.namespace)
     waiting = False
@@ -152,31 +152,34 @@ async def _places(redis: RedisClient, settings: WorkerSettings) -> list[str]:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
             waiting = True
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(CONNECT_INTERVAL)
 
 
 @contextlib.contextmanager
-def _signals(crew: Crew, starting: asyncio.Task[list[str]], watch: Watchdog) -> Iterator[None]:
+def _signals(group: PartitionGroup, starting: asyncio.Task[list[str]], watchdog: Watchdog) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
-    def leave() -> None:
-        ending.append(loop.create_task(end(starting)))
-        if crew.busy and not crew.told_to_leave:
-            _log.info("told to leave when the running tasks have ended; told again, it gives them back at once")
-        crew.leave()
+    def drain_or_abort() -> None:
+        ending.append(loop.create_task(cancel_all(starting)))
+        if group.draining:
+            group.abort()
+            return
+        if group.busy:
+            _log.info("Draining. Press Ctrl-C again to requeue running tasks now.")
+        group.drain()
 
-    def leave_alone() -> None:
-        if not crew.told_to_leave:  # it comes once for each thread of a parent that was killed
-            leave()
+    def drain_once() -> None:
+        if not group.draining:  # SIGHUP comes once for each thread of a parent that was killed
+            drain_or_abort()
 
-    handlers = {signal.SIGTERM: leave, signal.SIGINT: leave}
+    handlers = {signal.SIGTERM: drain_or_abort, signal.SIGINT: drain_or_abort}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        handlers[signal.SIGHUP] = leave_alone
+        handlers[signal.SIGHUP] = drain_once
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _beside(watch))
+        signal.signal(number, _while_blocked(watchdog))
     try:
         yield
     finally:
@@ -184,24 +187,24 @@ def _signals(crew: Crew, starting: asyncio.Task[list[str]], watch: Watchdog) -> 
             loop.remove_signal_handler(number)
 
 
-def _beside(watch: Watchdog) -> Callable[..., None]:
-    """What happens at a signal between two lines of Python of whatever blocks the loop, which hears of it only afterwards."""
-    told = count(1)
+def _while_blocked(watchdog: Watchdog) -> Callable[..., None]:
+    """A handler that Python calls even while a task blocks the event loop, which gets to know of the signal only afterwards."""
+    signals = count(1)
 
-    def hear(*_: object) -> None:
-        if watch.silence <= BLOCKED_FOR:
+    def handle(*_: object) -> None:
+        if watchdog.silence <= BLOCKED_FOR:
             return
-        if next(told) > 1:
-            _log.critical("told to leave again while a task blocks the event loop: ending at once, its tasks run elsewhere")
-            end_now(1)
-        _log.warning("told to leave while a task blocks the event loop: draining when it lets go; once more to end at once")
+        if next(signals) > 1:
+            _log.critical("second signal while a task blocks the event loop: exiting now, its tasks run elsewhere")
+            exit_now(1)
+        _log.warning("a task blocks the event loop: draining when it returns. Press Ctrl-C again to exit now.")
 
-    return hear
+    return handle
 
 
-async def _say_goodbye(crew: Crew) -> None:
-    # Only a courtesy: without it the worker is forgotten when its lease ends.
+async def _forget(group: PartitionGroup) -> None:
+    # Optional: without it Redis forgets the worker when its lease ends.
     with suppress(StokerError, TimeoutError):
-        async with asyncio.timeout(GOODBYE_LIMIT):
-            for broker in crew.brokers:
-                await broker.leave(crew.name)
+        async with asyncio.timeout(FORGET_TIMEOUT):
+            for partition in group.partitions:
+                await partition.broker.forget_worker(group.name)

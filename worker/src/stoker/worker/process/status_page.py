@@ -1,4 +1,4 @@
-"""What one worker process says of itself to whoever asks over HTTP. Asked from threads."""
+"""Status page of one worker process: liveness, readiness, metrics and the drain. Called from the HTTP server's threads."""
 
 import asyncio
 import threading
@@ -6,62 +6,62 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from stoker.worker.loop.partitions import Crew
+from stoker.worker.loop.partition_group import PartitionGroup
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.lifespan import Lifespan
 
-LOOK_EVERY = 0.05
+POLL_INTERVAL = 0.05
 
 
 class WorkerPage:
-    """The page of one worker. `starting` is done when it has all that it waits for before its first task."""
+    """The page of one process. `starting` is done when Redis has answered and the lifespan is entered."""
 
     def __init__(
         self,
-        crew: Crew,
-        patience: float,
+        group: PartitionGroup,
+        drain_timeout: float,
         registry: CollectorRegistry,
-        watch: Watchdog,
+        watchdog: Watchdog,
         lifespan: Lifespan,
         starting: "asyncio.Task[list[str]]",
     ) -> None:
-        self.name = crew.name
-        self.patience = patience
-        self._crew = crew
+        self.name = group.name
+        self.drain_timeout = drain_timeout
+        self._group = group
         self._registry = registry
-        self._watch = watch
+        self._watchdog = watchdog
         self._lifespan = lifespan
         self._starting = starting
         self._loop = asyncio.get_running_loop()
         self._read = threading.Event()
 
     def live(self) -> str | None:
-        """The event loop comes round."""
-        return f"the event loop is stuck for {self._watch.silence:.0f} s" if self._watch.stuck else None
+        """None while the event loop runs."""
+        return f"the event loop has been stuck for {self._watchdog.silence:.0f} s" if self._watchdog.stuck else None
 
     def ready(self) -> str | None:
-        """It takes tasks."""
+        """None while tasks are taken."""
         if self._starting.done():
-            return "recycling" if self._crew.recycling else self._crew.trouble
+            return "recycling" if self._group.recycling else self._group.trouble
         return "waiting for the application's lifespan" if self._lifespan.begun else "waiting for Redis"
 
     def metrics(self) -> bytes:
-        """All of this process."""
+        """The metrics of this process, in the Prometheus text format."""
         page = generate_latest(self._registry)
         self._read.set()
         return page
 
-    async def read_once_more(self, patience: float) -> None:
-        """Let whoever adds up our metrics have the last ones."""
+    async def read_once_more(self, timeout: float) -> None:
+        """Wait until the metrics have been read again, so that the group's sums have the last ones."""
         self._read.clear()
-        await asyncio.to_thread(self._read.wait, patience)
+        await asyncio.to_thread(self._read.wait, timeout)
 
-    def drain(self, patience: float) -> str | None:
-        """Rest, until SIGTERM comes, and wait here for what runs."""
-        self._loop.call_soon_threadsafe(self._crew.rest)
-        give_up = time.monotonic() + patience
-        while not self._crew.rested:
+    def quiet(self, timeout: float) -> str | None:
+        """Go quiet, and wait for what runs. The process stays until SIGTERM: a container that ended would be started again."""
+        self._loop.call_soon_threadsafe(self._group.quiet)
+        give_up = time.monotonic() + timeout
+        while not self._group.drained:
             if time.monotonic() > give_up:
-                return f"{self._crew.busy} tasks still run"
-            time.sleep(LOOK_EVERY)
+                return f"{self._group.busy} tasks still run"
+            time.sleep(POLL_INTERVAL)
         return None

@@ -1,7 +1,7 @@
-"""The time limits of one run.
+"""Deadlines of runs: hard and soft timeouts.
 
-On the event loop an `asyncio.timeout` for the hot path, at a fraction of its cost, that repeats a lost cancellation; on the main
-thread of a child process a soft timeout by SIGALRM.
+On the event loop, an `asyncio.timeout` for the hot path at a fraction of its cost, which repeats a lost cancellation. On the main
+thread of a child process, a soft timeout by SIGALRM.
 """
 
 import asyncio
@@ -12,27 +12,28 @@ from typing import Any, NamedTuple, TypeVar
 
 from stoker.errors import SoftTimeout
 
-ASK_AGAIN = 5.0
-MOST_LINES = 64
-"""So many different limits, and those that nobody waits for are forgotten."""
+CANCEL_AGAIN = 5.0
+"""Seconds until a run that has not ended is cancelled again."""
+MAX_LINES = 64
+"""Different limits kept; beyond that, unused ones are dropped."""
 
 
 class Limits(NamedTuple):
-    """Seconds that a run may take: until it is asked to end, and until it is ended."""
+    """Seconds that a run may take: until SoftTimeout is raised in it (None: never), and until it is cancelled."""
 
     soft: float | None
     hard: float
 
     @property
-    def told(self) -> float:
-        """What the task itself reckons with."""
+    def first(self) -> float:
+        """The shorter one: what `Context.time_left` counts down from."""
         return self.hard if self.soft is None else min(self.soft, self.hard)
 
 
 class Deadline:
-    """Cancels the current task of the event loop when its time is over, and turns that into TimeoutError.
+    """Cancels the current asyncio task when its time is over, and turns that into TimeoutError.
 
-    A cancellation that the task caught, or that was lost on its way, is asked for again. Made by `Deadlines.after`.
+    A cancellation that the task caught, or that was lost on its way, is repeated. Made by `Deadlines.after`.
     """
 
     __slots__ = ("_asked", "_cancelling", "_line", "_task", "_timer")
@@ -44,12 +45,12 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether the time was over before the run."""
+        """Whether the time was over before the run ended."""
         return self._asked > 0
 
     def __enter__(self) -> None:
         if self._line is not None:
-            # With its loop, which asyncio would else ask the kernel for: before Python 3.12 it looks at the process' number.
+            # With its loop: asyncio would else look it up, before Python 3.12 with a system call (getpid).
             task = asyncio.current_task(self._line.loop)
             assert task is not None  # noqa: S101 (a coroutine runs in a task)
             self._task = task
@@ -69,40 +70,40 @@ class Deadline:
             raise TimeoutError from error
 
     def expire(self) -> None:
-        """The time is over."""
+        """Cancel the run: its time is over."""
         self._asked += 1
         self._task.cancel()
-        self._timer = self._task.get_loop().call_later(ASK_AGAIN, self.expire)
+        self._timer = self._task.get_loop().call_later(CANCEL_AGAIN, self.expire)
 
 
 class Deadlines:
     """The deadlines of the runs of one event loop.
 
-    Of runs with the same limit those that began first end first: a line for each limit, and one timer for each line. A timer for
-    each run would cost more than the rest of its deadline.
+    Among runs with the same limit, those that began first expire first: a FIFO line and one timer per limit. A timer per run would
+    cost more than the rest of its deadline.
     """
 
     def __init__(self) -> None:
         self._lines: dict[float, _Line] = {}
 
     def after(self, limit: float | None) -> Deadline:
-        """A deadline so many seconds after it is entered; None is never."""
+        """A deadline `limit` seconds after it is entered; None is never."""
         if limit is None:
             return Deadline(None)
         if (line := self._lines.get(limit)) is None:
-            if len(self._lines) >= MOST_LINES:
-                self._forget_empty_lines()
+            if len(self._lines) >= MAX_LINES:
+                self._drop_empty_lines()
             line = self._lines[limit] = _Line(limit)
         return Deadline(line)
 
-    def _forget_empty_lines(self) -> None:
+    def _drop_empty_lines(self) -> None:
         for line in [each for each in self._lines.values() if each.empty]:
             line.close()
             del self._lines[line.limit]
 
 
 class _Line:
-    """Those who have the same limit, in the order in which they end."""
+    """Deadlines with the same limit, in the order in which they expire."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -127,7 +128,7 @@ class _Line:
             self._timer.cancel()
 
     def _look(self) -> None:
-        """The timer was set for one that has mostly left meanwhile: it goes on with the first that is still there."""
+        """Expire what is due, and set the timer for the next. Most deadlines have left before their time."""
         self._timer, now = None, self.loop.time()
         while self._ends:
             deadline, ends = next(iter(self._ends.items()))
@@ -138,13 +139,13 @@ class _Line:
             deadline.expire()
 
 
-async def softly(run: Awaitable[Any], limit: float) -> Any:
-    """Await the run, and raise SoftTimeout in it once after `limit` seconds, wherever it waits by then."""
-    return await _asked_to_end(run, _Request(limit))
+async def run_softly(run: Awaitable[Any], limit: float) -> Any:
+    """Await the run, and raise SoftTimeout in it once after `limit` seconds, at whatever it awaits then."""
+    return await _with_soft_timeout(run, _SoftCancel(limit))
 
 
-class _Request:
-    """Cancels the current task, so that whatever it waits for lets it go, and takes that cancellation back."""
+class _SoftCancel:
+    """Cancels the current task, so that what it awaits is interrupted, and takes that cancellation back."""
 
     def __init__(self, limit: float) -> None:
         task = asyncio.current_task()
@@ -156,7 +157,7 @@ class _Request:
         self._timer: asyncio.TimerHandle | None = task.get_loop().call_later(limit, self._ask)
 
     def end(self) -> None:
-        """Ask no more."""
+        """Cancel no more."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -165,7 +166,7 @@ class _Request:
             self._task.uncancel()
 
     def translated(self, error: BaseException) -> BaseException:
-        """What the run is to see in the place of this: our own cancellation is a SoftTimeout, that of anybody else is none."""
+        """SoftTimeout for our own cancellation; any other error as it is."""
         mine = isinstance(error, asyncio.CancelledError) and 0 < self._asked == self._task.cancelling() - self._before
         if not mine:
             return error
@@ -175,12 +176,12 @@ class _Request:
     def _ask(self) -> None:
         self._asked += 1
         self._task.cancel()
-        self._timer = self._task.get_loop().call_later(ASK_AGAIN, self._ask)
+        self._timer = self._task.get_loop().call_later(CANCEL_AGAIN, self._ask)
 
 
 @types.coroutine
-def _asked_to_end(run: Awaitable[Any], request: _Request) -> Generator[Any, Any, Any]:
-    """`yield from`, but for what `request` translates on its way into the run."""
+def _with_soft_timeout(run: Awaitable[Any], cancel: _SoftCancel) -> Generator[Any, Any, Any]:
+    """`yield from`, but for what `cancel` translates on its way into the run."""
     steps = run.__await__()
     go_on, argument = steps.send, None
     try:
@@ -192,16 +193,16 @@ def _asked_to_end(run: Awaitable[Any], request: _Request) -> Generator[Any, Any,
             try:
                 go_on, argument = steps.send, (yield waits_for)
             except BaseException as error:
-                go_on, argument = steps.throw, request.translated(error)
+                go_on, argument = steps.throw, cancel.translated(error)
     finally:
-        request.end()
+        cancel.end()
 
 
 T = TypeVar("T")
 
 
-def interrupted(function: Callable[[], T], after: float) -> T:
-    """Call it, and raise SoftTimeout in it once after so many seconds; code that is not Python comes back to Python first."""
+def call_softly(function: Callable[[], T], after: float) -> T:
+    """Call it, and raise SoftTimeout in it once after `after` seconds; native code has to return to Python first."""
 
     def interrupt(*_: Any) -> None:
         raise SoftTimeout(f"did not end within {after:g} s")

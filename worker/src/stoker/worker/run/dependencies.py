@@ -1,4 +1,4 @@
-"""Dependencies of one run: open them, run the task within, close them before the outcome counts. And the run's Context."""
+"""Dependencies of one run: opened before it, closed before its outcome counts. And the run's Context."""
 
 import inspect
 import logging
@@ -13,16 +13,16 @@ from stoker.rules.message import Message
 from stoker.task.context import Children, Context, Run
 from stoker.task.dependencies import Kind, Step, name_of
 from stoker.telemetry.logs import TaskLog, task_fields
-from stoker.worker.run.progress import telling
+from stoker.worker.run.progress import current_progress
 
 R = TypeVar("R")
 _NOTHING: Any = object()
 
 
 async def run_with(steps: Sequence[Step], values: list[Any], call: Callable[[], Awaitable[R]]) -> R:
-    """Open these on the event loop, call, and close them in reverse order. `values` grows by one for each.
+    """Open these on the event loop, call, and close them in reverse order. The value of each is appended to `values`.
 
-    An error reaches every dependency that was opened. It may raise another instead, but none can make it unseen.
+    An error is thrown into every open dependency. One may raise another error instead, but none can suppress it.
     """
     opened: list[Any] = []
     try:
@@ -40,7 +40,7 @@ async def run_with(steps: Sequence[Step], values: list[Any], call: Callable[[], 
 
 
 def run_here_with(steps: Sequence[Step], values: list[Any], call: Callable[[], R]) -> R:
-    """The same for plain dependencies, in whatever thread this is."""
+    """The same for synchronous dependencies, in the current thread."""
     opened: list[Any] = []
     try:
         for step in steps:
@@ -81,7 +81,7 @@ def _open_here(step: Step, values: Sequence[Any], opened: list[Any]) -> Any:
 
 
 async def _close(opened: list[Any], error: BaseException | None) -> BaseException | None:
-    """The error that counts in the end: the one given, or the last that closing raised."""
+    """The final error: the one given, or the last that closing raised."""
     while opened:
         generator = opened.pop()
         if not inspect.isasyncgen(generator):
@@ -94,7 +94,7 @@ async def _close(opened: list[Any], error: BaseException | None) -> BaseExceptio
         except BaseException as raised:
             error = _later(error, raised)
         else:
-            error = await _too_much(generator)
+            error = await _second_yield(generator)
     return error
 
 
@@ -118,7 +118,7 @@ def _later(error: BaseException | None, raised: BaseException) -> BaseException:
     return error if error and raised.__cause__ is error else raised
 
 
-async def _too_much(generator: Any) -> BaseException:
+async def _second_yield(generator: Any) -> BaseException:
     await generator.aclose()
     return RuntimeError(f"dependency {generator.__qualname__} yields more than once")
 
@@ -127,10 +127,10 @@ _log = logging.getLogger("stoker.task")
 
 
 def context_of(delivery: Delivery, message: Message, limit: float | None) -> Context:
-    """The Context of this delivery's run, which begins now and is to end within `limit` seconds."""
-    notes = telling.get()
-    account = notes.of(delivery) if notes else None
-    log = TaskLog(_log, task_fields(message, delivery), account.line if account else None)
+    """The Context of a run that begins now and may take `limit` seconds."""
+    progress = current_progress.get()
+    sink = progress.of(delivery) if progress else None
+    log = TaskLog(_log, task_fields(message, delivery), sink.line if sink else None)
     moment = None if message.scheduled_for is None else datetime.fromtimestamp(message.scheduled_for / 1000, UTC)
     return Context(
         id=message.id,
@@ -143,5 +143,5 @@ def context_of(delivery: Delivery, message: Message, limit: float | None) -> Con
         scheduled_for=moment,
         headers=message.headers,
         deadline=math.inf if limit is None else time.monotonic() + limit,
-        _run=Run(Children(message.id, message.created), account),
+        _run=Run(Children(message.id, message.created), sink),
     )

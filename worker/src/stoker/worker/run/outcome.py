@@ -1,4 +1,4 @@
-"""What a function did, as an outcome: the same for the loop, for threads and for child processes."""
+"""Outcomes: from a function's return value or exception. The same for the loop, threads and child processes."""
 
 import os
 import traceback
@@ -19,7 +19,7 @@ MESSAGE_CHARACTERS = 1000
 
 
 class ChildFailed(Exception):
-    """What a child process reported, for the middleware around its run to see as an exception."""
+    """A child's failed outcome as an exception, which the middleware around its run sees."""
 
     def __init__(self, outcome: Outcome) -> None:
         failure = getattr(outcome, "failure", None)
@@ -28,12 +28,12 @@ class ChildFailed(Exception):
 
 
 def returned(task: str, value: Any) -> Outcome:
-    """What becomes of a return value: kept as JSON, or the complaint that it cannot be."""
+    """Returned with the value as JSON; Fatal when it is not JSON or too large."""
     try:
         result = write(value)
     except Invalid as error:
-        # Its work is done: running it again would do it twice for the same complaint.
-        return Fatal(Failure("ResultNotJSON", f"{task} returned what JSON cannot carry: {error}"))
+        # Its work is done: a retry would repeat it and fail in the same way.
+        return Fatal(Failure("ResultNotJSON", f"{task} returned what JSON cannot represent: {error}"))
     if len(result) > MAX_PAYLOAD_BYTES:
         size = f"{task} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
         return Fatal(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
@@ -41,68 +41,68 @@ def returned(task: str, value: Any) -> Outcome:
 
 
 def raised(error: BaseException, retry: Retry | int | None) -> Outcome:
-    """What an exception out of a task means, and whether the task's own retry policy is for its kind."""
+    """The outcome of an exception. `retry` is the task's retry policy, which may leave out its type."""
     match error:
         case ChildFailed():
             return error.outcome
         case Dead():
-            return Fatal(Failure("Dead", _words(error)))
+            return Fatal(Failure("Dead", _text(error)))
         case Snooze():
-            return Snoozed(error.seconds, _words(error))
+            return Snoozed(error.seconds, _text(error))
         case TryAgain():
-            return RetryAsked(_asked(error), error.delay, error.max_retries)
+            return RetryAsked(_retry_asked(error), error.delay, error.max_retries)
         case _:
             return failed(failure_of(error), type(error), retry)
 
 
 def failed(failure: Failure, kind: type[BaseException], retry: Retry | int | None) -> Outcome:
-    """A failure that may be tried again, unless the policy leaves out its kind."""
+    """A failure to be retried, unless the policy leaves out its type."""
     return Fatal(failure) if isinstance(retry, Retry) and not retry.covers(kind) else Raised(failure)
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception."""
+    """Type, message and traceback of an exception, shortened."""
     text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, _words(error), _unicode(text))
+    return Failure(type(error).__name__, _text(error), _unicode(text))
 
 
-def leave_if_forked(before: int) -> None:
-    """Where a task has forked and its copy comes back from the function: end the copy. The original reports the run.
+def exit_if_forked(before: int) -> None:
+    """End a forked copy of the process that returns from a task's function. The original reports the run.
 
-    `before` is what `generation()` was in the original.
+    `before` is `generation()` of the original.
     """
     if generation() != before:
         os._exit(0)
 
 
-def called(function: Callable[[], Any]) -> Any:
-    """Call a plain function where a future waits for it."""
+def call_plain(function: Callable[[], Any]) -> Any:
+    """Call a synchronous function whose result goes into a future."""
     before = generation()
     try:
         return function()
     except (StopIteration, GeneratorExit) as error:
-        # No future can carry the one, and no coroutine that waits for a future would live through the other.
+        # A future cannot hold StopIteration, and GeneratorExit would end the coroutine that awaits it.
         raise RuntimeError(f"the task raised {type(error).__name__}") from error
     finally:
-        leave_if_forked(before)
+        exit_if_forked(before)
 
 
-def _asked(error: TryAgain) -> Failure:
+def _retry_asked(error: TryAgain) -> Failure:
     cause = error.__cause__ or error.__context__
     if cause is None:
-        return Failure("TryAgain", _words(error))
+        return Failure("TryAgain", _text(error))
     failure = failure_of(cause)
-    return msgspec.structs.replace(failure, type="TryAgain", message=_words(error) or f"{failure.type}: {failure.message}")
+    return msgspec.structs.replace(failure, type="TryAgain", message=_text(error) or f"{failure.type}: {failure.message}")
 
 
-def _words(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # an exception may be too broken to say what it is
-        text = "(its text could not be made)"
+    except Exception:  # its __str__ may be broken
+        text = "(its __str__ failed)"
     return _unicode(text[:MESSAGE_CHARACTERS])
 
 
 def _unicode(text: str) -> str:
-    # Names of files may hold bytes that are no text; JSON could not carry them.
+    # File names may hold bytes that are no text, which JSON cannot represent.
     return text.encode(errors="backslashreplace").decode()

@@ -1,1 +1,1 @@
-"""What a process needs of its operating system and event loop."""
+"""What a process needs from the operating system and asyncio: child processes, health server, memory, loading."""

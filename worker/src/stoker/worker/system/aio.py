@@ -1,4 +1,4 @@
-"""What asyncio and os.fork lack: eager tasks, cancellation that cannot be lost, the knowledge of having been forked."""
+"""Additions to asyncio and os.fork: eager tasks, cancellation that is repeated until it works, detection of a fork."""
 
 import asyncio
 import os
@@ -8,31 +8,31 @@ from typing import Any
 
 Run = Coroutine[Any, Any, None]
 Begin = Callable[[Run, str], asyncio.Task[None]]
-"""Starts a run under a name, which spares asyncio the making of one."""
+"""Starts a run under a name: asyncio would else make one up, which costs time."""
 
 
-def later(loop: asyncio.AbstractEventLoop) -> Begin:
-    """It takes its first step when the loop comes round."""
+def lazy_start(loop: asyncio.AbstractEventLoop) -> Begin:
+    """It takes its first step in the next iteration of the loop."""
     return lambda run, name: asyncio.Task(run, loop=loop, name=name)
 
 
-def eagerly(loop: asyncio.AbstractEventLoop) -> Begin:
-    """It takes its first step at once, and one that never waits is done when this returns: since Python 3.12, else `later`."""
+def eager_start(loop: asyncio.AbstractEventLoop) -> Begin:
+    """It takes its first step at once, and is done on return if it never waits. Needs Python 3.12; before, it is `lazy_start`."""
     if sys.version_info < (3, 12):
-        return later(loop)
+        return lazy_start(loop)
     return lambda run, name: asyncio.Task(run, loop=loop, name=name, eager_start=True)
 
 
-ASK_AGAIN = 0.5
+CANCEL_AGAIN = 0.5
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel these until all have ended, however they end."""
+async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel these tasks until all have ended; their errors are dropped. A cancellation may be lost in a library: repeat it."""
     pending = set(tasks)
     while pending:
         for each in pending:
             each.cancel()
-        _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -40,14 +40,14 @@ _generation = 0
 
 
 def generation() -> int:
-    """The same number for as long as this is the same process."""
+    """A number that changes in a forked copy of this process."""
     return _generation
 
 
-def _born() -> None:
+def _forked() -> None:
     global _generation
     _generation += 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_born)
+    os.register_at_fork(after_in_child=_forked)

@@ -1,4 +1,4 @@
-"""Find the application that a worker is to run."""
+"""Load the application that a worker runs, from `module:attribute`."""
 
 import importlib
 import sys
@@ -10,9 +10,9 @@ from stoker.errors import Invalid
 
 
 def load_app(path: str) -> Stoker:
-    """The `Stoker` at ``module:attribute``. The working directory is importable, as with any `python -m`.
+    """The `Stoker` at ``module:attribute``. The working directory is importable, as with `python -m`.
 
-    Raises Invalid that says which part of the path is wrong, and where the module itself failed.
+    Raises Invalid that names the wrong part of the path, or the line in which the module failed.
     """
     module_name, colon, attribute = path.partition(":")
     if not module_name or not colon or not attribute:

@@ -1,4 +1,8 @@
-"""A program that we started: its log in a file or in ours, its life bound to ours."""
+"""Managed processes: started, watched, restarted with a backoff, and stopped. Their life is bound to ours.
+
+`ManagedProcess` is one process, `ProcessKeeper` keeps a number of one kind running. A worker group keeps one worker per seat,
+`stoker up` keeps as many workers as the autoscaler wants.
+"""
 
 import asyncio
 import ctypes
@@ -6,24 +10,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-LAST_WORDS = 2000
+from stoker.rules.retry import Jitter, Retry, backoff
+
+LOG_TAIL = 2000
+"""Characters of a log that error messages show."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # opened early: between fork and exec little is safe
 
 
-class Program:
+class ManagedProcess:
     """A started process."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
         self.name = name
         self.started = time.monotonic()
-        self.asked_to_leave = False
+        self.draining = False
         self._process = process
         self._log = log
 
@@ -36,10 +43,11 @@ class Program:
         log: Path | None = None,
         descriptors: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGTERM,
-    ) -> "Program":
-        """Start it in a session of its own, so that Ctrl-C reaches only us and we decide who leaves when.
+    ) -> "ManagedProcess":
+        """Start it in a new session, so that Ctrl-C reaches only us and we decide which process stops when.
 
-        It writes into `log`, or where we write; it inherits `descriptors`. When we end, however we end, it is sent `orphaned`.
+        Its output goes to `log`, or where ours goes; it inherits `descriptors`. When we end, by whatever cause, the kernel sends
+        it `orphaned`.
         """
         with _opened(log) as sink:
             process = await asyncio.create_subprocess_exec(
@@ -61,31 +69,40 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it has not ended."""
         return self._process.returncode is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: negative is the signal that killed it."""
+        """None while it runs; negative is the signal that killed it."""
         return self._process.returncode
 
-    def ask_to_leave(self) -> None:
-        """SIGTERM: end when the work at hand is done; a second time: give it back at once."""
-        self.asked_to_leave = True
-        if self.running:
-            self._process.terminate()
+    def drain(self, *, abort_after: float | None = None, kill_after: float | None = None) -> None:
+        """SIGTERM, if not yet sent: finish the work at hand, then exit. Optionally abort or kill it some seconds later."""
+        if not self.draining:
+            self.draining = True
+            self._terminate()
+        loop = asyncio.get_running_loop()
+        if abort_after is not None:
+            loop.call_later(abort_after, self.abort)
+        if kill_after is not None:
+            loop.call_later(kill_after, self.kill)
+
+    def abort(self) -> None:
+        """SIGTERM, a second one to a process that drains: give back the work at hand, and exit at once."""
+        self.draining = True
+        self._terminate()
 
     def kill(self) -> None:
-        """SIGKILL: as if its machine had died."""
+        """SIGKILL."""
         if self.running:
             self._process.kill()
 
-    async def stop(self, patience: float) -> None:
-        """Ask it to leave, unless it was asked already, and after `patience` seconds insist."""
-        if not self.asked_to_leave:
-            self.ask_to_leave()
+    async def stop(self, timeout: float) -> None:
+        """Drain it, and kill it after `timeout` seconds. Returns when it has ended."""
+        self.drain()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await self._process.wait()
         except TimeoutError:
             self.kill()
@@ -95,28 +112,118 @@ class Program:
         """Wait for its end. Returns the exit code."""
         return await self._process.wait()
 
-    def last_words(self) -> str:
-        """The end of its log, where it has one of its own."""
+    def log_tail(self) -> str:
+        """The end of its log; empty when it writes into ours."""
         if self._log is None:
             return ""
         try:
-            return self._log.read_text(errors="replace")[-LAST_WORDS:].strip()
+            return self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
         except OSError:
             return ""
 
+    def _terminate(self) -> None:
+        if self.running:
+            self._process.terminate()
 
-def _prepare(orphaned: signal.Signals) -> None:
-    signal.signal(orphaned, signal.SIG_DFL)  # under nohup we may have been told to ignore it
-    leave_with_parent(orphaned)
+
+class KeepPolicy(NamedTuple):
+    """How processes are restarted and stopped."""
+
+    kill_after: float
+    """Seconds from a drain to SIGKILL."""
+    crash_within: float = 10.0
+    """A process that exits by itself within this many seconds has crashed."""
+    backoff: Retry = Retry(initial_delay=1.0, multiplier=2, max_delay=30.0, jitter=Jitter.NONE)
+    """Pauses after crashes in a row."""
 
 
-def leave_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send this process a signal when its parent ends, even when that is killed outright. Linux only.
+class ProcessKeeper:
+    """Keeps processes of one kind running. `start` starts one; times are `time.monotonic()`."""
 
-    It comes once for every thread of the parent.
+    def __init__(self, start: Callable[[], Awaitable[ManagedProcess]], policy: KeepPolicy) -> None:
+        self.crashes = 0  # in a row
+        self.crashed: ManagedProcess | None = None  # the last of them
+        self._start = start
+        self._policy = policy
+        self._processes: list[ManagedProcess] = []
+        self._not_before = 0.0
+
+    @property
+    def working(self) -> list[ManagedProcess]:
+        """Running ones that do not drain, oldest first."""
+        return [each for each in self._processes if each.running and not each.draining]
+
+    @property
+    def draining(self) -> int:
+        """How many still finish their last work."""
+        return sum(each.running and each.draining for each in self._processes)
+
+    async def start(self) -> ManagedProcess:
+        """Start one."""
+        process = await self._start()
+        self._processes.append(process)
+        return process
+
+    def ended(self, process: ManagedProcess, now: float) -> float:
+        """Forget one that has ended. Returns the seconds to wait before its replacement: more than 0 after a crash."""
+        self._processes.remove(process)
+        if process.draining:
+            return 0.0
+        if now - process.started >= self._policy.crash_within:
+            self._reset()
+            return 0.0
+        self.crashes += 1
+        self.crashed = process
+        pause = backoff(self._policy.backoff, self.crashes, lambda: 1.0)
+        self._not_before = now + pause
+        return pause
+
+    async def scale(self, wanted: int, now: float) -> None:
+        """Replace those that have ended, and bring their number to `wanted`: the newest drain first."""
+        for process in [each for each in self._processes if not each.running]:
+            self.ended(process, now)
+        if any(now - each.started >= self._policy.crash_within for each in self._processes):
+            self._reset()
+        working = self.working
+        for process in working[wanted:]:
+            process.drain()
+        if now >= self._not_before:
+            for _ in range(wanted - len(working)):
+                await self.start()
+
+    def drain(self) -> None:
+        """Drain all, and kill those that take too long."""
+        for process in self._processes:
+            process.drain(kill_after=self._policy.kill_after)
+
+    def abort(self) -> None:
+        """Have those that drain give back their work at once."""
+        for process in self._processes:
+            if process.draining:
+                process.abort()
+
+    async def stop(self) -> None:
+        """Drain all, and wait until they have ended or were killed."""
+        self.drain()
+        for process in self._processes:
+            await process.ended()
+
+    def _reset(self) -> None:
+        self.crashes, self.crashed = 0, None
+
+
+def signal_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, even when that is killed. Linux only.
+
+    The signal comes once for every thread of the parent.
     """
     if _libc:
         _libc.prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _prepare(orphaned: signal.Signals) -> None:
+    signal.signal(orphaned, signal.SIG_DFL)  # nohup has it ignored
+    signal_with_parent(orphaned)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How much memory this process takes."""
+"""Resident memory of this process."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident() -> int:
-    """Bytes in physical memory. Where the system does not say, the most it ever was."""
+    """Bytes in physical memory; the peak, where the system does not report the current value."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

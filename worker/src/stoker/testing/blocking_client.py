@@ -1,4 +1,4 @@
-"""A connection to the tests' server for code that waits for each answer, within or without an event loop: a clock that is moved."""
+"""Blocking client of the test server, for code that may be called within an event loop: moving the clock."""
 
 import socket
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from hiredis import Reader, pack_command
 from stoker.redis.replies import ErrorReply
 from stoker.redis.wire import Command
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 _CHUNK = 65536
 
 
-class Conversation:
-    """It connects when the first thing is said, and again after it was closed."""
+class BlockingClient:
+    """Connects with the first command, and again after `close`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._socket: socket.socket | None = None
 
     def ask(self, *commands: Command) -> list[Any]:
-        """Run commands and return their replies. Raises ErrorReply for the first that failed, OSError where nobody answers."""
+        """Run commands and return their replies. Raises ErrorReply for the first that failed, OSError without an answer."""
         try:
             replies = list(self._exchange(commands))
         except OSError:
@@ -34,7 +34,7 @@ class Conversation:
         return replies
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._socket:
             self._socket.close()
             self._socket = None
@@ -42,7 +42,7 @@ class Conversation:
     def _exchange(self, commands: tuple[Command, ...]) -> Iterator[Any]:
         if self._socket is None:
             self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.settimeout(PATIENCE)
+            self._socket.settimeout(TIMEOUT)
             self._socket.connect(str(self._path))
             self._reader = Reader(replyError=ErrorReply)
         self._socket.sendall(b"".join(pack_command(each) for each in commands))

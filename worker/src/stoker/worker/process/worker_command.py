@@ -1,4 +1,4 @@
-"""`stoker worker`, once its command line has been read: see `cli/worker.py` for what may stand there."""
+"""`stoker worker` after its command line is parsed: one process or a group. `cli/worker.py` declares the flags."""
 
 import asyncio
 import faulthandler
@@ -12,14 +12,14 @@ import msgspec
 
 from stoker.settings import LogFormat, WorkerSettings
 
-EXITS_WITHIN = 5.0
-"""Seconds that the interpreter may take for its end: threads that tasks have left behind are not waited for."""
+EXIT_TIMEOUT = 5.0
+"""Seconds that the interpreter may take to exit: threads that tasks have left behind are not waited for."""
 COLLECT_AFTER = 20_000
-"""Objects that may have come without going before the garbage collector looks; Python's own number is 700."""
+"""Threshold of the garbage collector's first generation; Python's default is 700."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What a worker's command line says. Where `settings` names no Redis or namespace, the application does."""
+    """A parsed command line. Where `settings` has no Redis URL or namespace, the application's are used."""
 
     settings: WorkerSettings
     processes: int = 1
@@ -29,31 +29,31 @@ class Command(msgspec.Struct, frozen=True):
     log_level: str = "info"
 
 
-def written(command: Command) -> bytes:
-    """As text for another process."""
+def dumps(command: Command) -> bytes:
+    """Encode for another process."""
     return msgspec.json.encode(command, enc_hook=float)  # a Duration is one
 
 
-def told(text: bytes) -> Command:
-    """The same, read."""
+def loads(text: bytes) -> Command:
+    """Decode what `dumps` wrote."""
     return msgspec.json.decode(text, type=Command, dec_hook=lambda kind, value: kind(value))
 
 
 def serve(command: Command) -> None:
-    """Do what it says, until told to leave. Raises StokerError for what cannot be done."""
+    """Run the worker, or the group, until it has drained. Raises StokerError when it cannot start."""
     from stoker.telemetry.logs import configure
 
     settings = command.settings
     configure(command.log_format, command.log_level)
     if (command.processes > 1 or command.reload) and not command.check:
-        from stoker.worker.group.group import run_group  # it loads no application, and needs nothing of what follows
+        from stoker.worker.group.group import run_group  # loads no application
 
         asyncio.run(run_group(command.processes, settings.drain_timeout, settings.host, settings.port, reload=command.reload))
         return
     from stoker.app.app import application_of
     from stoker.telemetry.tracing import Tracing
+    from stoker.worker.process.exit import exit_now, exit_within
     from stoker.worker.process.process import work
-    from stoker.worker.process.shutdown import end_now, leave_within
     from stoker.worker.system.loading import load_app
 
     application = load_app(settings.app)
@@ -64,25 +64,25 @@ def serve(command: Command) -> None:
     application.namespace = settings.namespace or application.namespace
     application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
     settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
-    _collect_seldom()
-    faulthandler.enable()  # where a task brings the interpreter down, the log says in which line
+    _tune_gc()
+    faulthandler.enable()  # a crash of the interpreter shows the line of Python
     home, environment, code = os.getcwd(), dict(os.environ), 1
     try:
         again, code = _run(work(application, settings)), 0
     finally:
-        leave_within(EXITS_WITHIN, code)
+        exit_within(EXIT_TIMEOUT, code)
     if again:
-        # In place, under the same process id: neither Kubernetes nor anyone else sees a container or a process that ended.
-        # As it was started, whatever tasks have made of it.
+        # In place, under the same process id, so that Kubernetes sees no container end. With the directory and environment
+        # that it was started with, whatever tasks have changed.
         os.chdir(home)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
     if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
-        end_now(0)  # a thread that was given up cannot be stopped, and Python would wait for it for ever
+        exit_now(0)  # an abandoned thread cannot be stopped, and Python would wait for it
 
 
-def _collect_seldom() -> None:
-    """This process is the worker's own. Hundreds of tasks at a time would else set the garbage collector off every
-    few round trips, to look through them and all modules in vain: a fifth of the CPU of short tasks. What is here now stays.
+def _tune_gc() -> None:
+    """Freeze what is loaded, and collect less often. Hundreds of tasks at a time would start a collection every few round trips,
+    which traverses them and all modules and frees nothing: a fifth of the CPU of short tasks.
     """
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

@@ -1,4 +1,4 @@
-"""The metrics pages of several processes as one page."""
+"""Metrics of a worker group: the pages of its processes, summed into one."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,52 +9,52 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 WORST = frozenset({"stoker_worker_event_loop_lag_seconds"})
-"""Gauges of which the highest counts; the others are added up."""
+"""Gauges of which the maximum is shown; the others are summed."""
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass
 class _Seat:
-    """What one place in the group has counted: in the process that sits there now, and in those before it."""
+    """The series of one seat: of the process that has it now, and the final ones of those before it."""
 
     process: str = ""
     now: dict[Series, float] = field(default_factory=dict)
     before: dict[Series, float] = field(default_factory=dict)
 
 
-class Sums(Collector):
-    """Adds up pages. A process that starts anew begins at 0, and its counters go on from where its predecessor's were last seen."""
+class SummedMetrics(Collector):
+    """Sums pages. A replaced process starts at 0, so its counters are added to the last ones of its predecessors."""
 
     def __init__(self, seats: int) -> None:
         self._seats = [_Seat() for _ in range(seats)]
         self._families: dict[str, Metric] = {}
 
-    def hear(self, seat: int, process: str, page: str) -> None:
-        """Take in the page of the process at this seat."""
-        place = self._seats[seat]
-        if process != place.process:
-            for series, value in place.now.items():
-                place.before[series] = place.before.get(series, 0.0) + value
-            place.process = process
-        place.now = {}
+    def update(self, seat: int, process: str, page: str) -> None:
+        """Replace the page of this seat. `process` is the name of the process that it comes from."""
+        current = self._seats[seat]
+        if process != current.process:
+            for series, value in current.now.items():
+                current.before[series] = current.before.get(series, 0.0) + value
+            current.process = process
+        current.now = {}
         for family in text_string_to_metric_families(page):
-            if family.name.endswith("_created"):  # moments, which have no sum
+            if family.name.endswith("_created"):  # timestamps: a sum means nothing
                 continue
             self._families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             for sample in family.samples:
-                place.now[_series(sample)] = sample.value
+                current.now[_series(sample)] = sample.value
 
-    def lose(self, seat: int) -> None:
-        """Nobody sits there now: what is counted stays, what is the case (gauges) is over."""
-        self.hear(seat, "", "")
+    def remove(self, seat: int) -> None:
+        """The seat has no process: its counters stay, its gauges go."""
+        self.update(seat, "", "")
 
     def collect(self) -> Iterator[Metric]:
-        """All that was heard, in one."""
+        """The sums of all seats."""
         totals: dict[str, dict[Series, float]] = {name: {} for name in self._families}
         owners = {sample: name for name, family in self._families.items() for sample in _samples(family)}
-        for place in self._seats:
-            self._add(totals, owners, place.now, counted_only=False)
-            self._add(totals, owners, place.before, counted_only=True)
+        for seat in self._seats:
+            self._add(totals, owners, seat.now, counted_only=False)
+            self._add(totals, owners, seat.before, counted_only=True)
         for name, family in self._families.items():
             merged = Metric(name, family.documentation, family.type)
             merged.samples = [Sample(series[0], dict(series[1]), value) for series, value in totals[name].items()]
@@ -77,7 +77,7 @@ def _series(sample: Sample) -> Series:
 
 
 def _samples(family: Metric) -> tuple[str, ...]:
-    """The names of a family's series."""
+    """The sample names of a family."""
     ends = {
         "counter": ("_total", "_created"),
         "histogram": ("_bucket", "_sum", "_count", "_created"),

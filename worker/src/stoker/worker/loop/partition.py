@@ -1,0 +1,44 @@
+"""Partition: one of a queue's partitions as a worker process serves it: its worker, and the chores that keep it in order."""
+
+from stoker.app.app import Stoker
+from stoker.clock import Clock, system
+from stoker.queue.broker import Broker
+from stoker.queue.inbox import Inbox
+from stoker.queue.keys import Keys
+from stoker.queue.workflows.outbox import Outbox
+from stoker.redis.client import RedisClient
+from stoker.settings import WorkerSettings
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop import chores
+from stoker.worker.loop.worker import Worker
+from stoker.worker.run.observer import RunObserver
+
+
+class Partition:
+    """Belongs to one event loop. `settings` are this partition's share: see `PartitionGroup`."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        worker_name: str,
+        app: Stoker,
+        settings: WorkerSettings,
+        redis: RedisClient,
+        metrics: WorkerMetrics,
+        clock: Clock = system,
+        observer: RunObserver | None = None,
+    ) -> None:
+        self.broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
+        self.inbox = Inbox(redis, keys, clock)
+        self.outbox = Outbox(redis, keys)
+        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer)
+        self.promote = chores.promote(self.broker)
+        self.reap = chores.reap(self.broker, metrics)
+        self.sweep = chores.sweep(self.broker)
+        self.take_in = chores.take_in(self.inbox)
+        self.relay = chores.relay(self.outbox, self.worker.to_relay)
+
+    @property
+    def chores(self) -> tuple[chores.Chore, ...]:
+        """All of them. Order does not matter."""
+        return self.promote, self.reap, self.sweep, self.take_in, self.relay

@@ -1,0 +1,126 @@
+"""PartitionGroup: the partitions of a queue that one process serves. They share its slots, and start and stop together.
+
+Each partition has its own ready line, leases and turns. Most queues have one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from stoker.app.app import Stoker
+from stoker.manifest import RateLimit
+from stoker.queue.keys import Keys
+from stoker.redis.client import RedisClient
+from stoker.rules.partitions import share
+from stoker.settings import WorkerSettings
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop.chores import Chore
+from stoker.worker.loop.partition import Partition
+from stoker.worker.loop.shutdown import ShutdownStage
+from stoker.worker.loop.worker import Worker
+
+
+class PartitionGroup:
+    """Empty until `open` is called. Belongs to one event loop."""
+
+    def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, metrics: WorkerMetrics) -> None:
+        self.name = name
+        self.partitions: list[Partition] = []
+        self.workers: list[Worker] = []  # the heartbeat's thread reads it
+        self.recycling = False
+        self._asked = ShutdownStage.WORKING  # from outside: for good, which goes before recycling
+        self._app = app
+        self._settings = settings
+        self._redis = redis
+        self._metrics = metrics
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` or `abort` was called. A group that recycles drains too, but may be asked to."""
+        return self._asked >= ShutdownStage.DRAINING
+
+    @property
+    def runs(self) -> int:
+        """How many tasks have run here."""
+        return sum(worker.runs for worker in self.workers)
+
+    @property
+    def busy(self) -> int:
+        """Number of running tasks."""
+        return sum(worker.busy for worker in self.workers)
+
+    @property
+    def drained(self) -> bool:
+        """Whether no more tasks are taken, nothing runs, and Redis has all outcomes. Any thread may ask."""
+        return all(worker.drained for worker in self.workers)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a worker takes no tasks; None while all do."""
+        return next((worker.trouble for worker in self.workers if worker.trouble), None)
+
+    @property
+    def chores(self) -> list[Chore]:
+        """Those of all partitions."""
+        return [chore for partition in self.partitions for chore in partition.chores]
+
+    def open(self, names: Sequence[str]) -> None:
+        """A worker for each partition, with its share of the slots, the child processes and the rate limit."""
+        children = self._settings.children
+        for number, name in enumerate(names):
+            settings = replace(
+                self._settings,
+                concurrency=share(self._settings.concurrency, len(names), number),
+                children=replace(children, count=children.count and max(1, share(children.count, len(names), number))),
+                rate_limit=_share_of_limit(self._settings.rate_limit, len(names)),
+            )
+            keys = Keys(settings.namespace, name)
+            self.partitions.append(Partition(keys, self.name, self._app, settings, self._redis, self._metrics))
+        self.workers += [partition.worker for partition in self.partitions]
+        self._stop()  # as far as it was asked for before there was anything to stop
+
+    def quiet(self) -> None:
+        """Take no more, and stay."""
+        self._asked = max(self._asked, ShutdownStage.QUIET)
+        self._stop()
+
+    def recycle(self) -> None:
+        """Drain, and ask for another process in this one's place, unless `drain` or `abort` came first."""
+        if not self.draining:
+            self.recycling = True
+            for worker in self.workers:
+                worker.drain()
+
+    def drain(self) -> None:
+        """Take no more, finish what runs, then end."""
+        self._asked = max(self._asked, ShutdownStage.DRAINING)
+        self.recycling = False
+        self._stop()
+
+    def abort(self) -> None:
+        """Requeue what runs, and end at once."""
+        self._asked = ShutdownStage.ABORTING
+        self.recycling = False
+        self._stop()
+
+    async def run(self) -> None:
+        """Work until drained."""
+        async with asyncio.TaskGroup() as group:
+            for worker in self.workers:
+                group.create_task(worker.run())
+
+    def _stop(self) -> None:
+        for worker in self.workers:
+            match self._asked:
+                case ShutdownStage.QUIET:
+                    worker.quiet()
+                case ShutdownStage.DRAINING:
+                    worker.drain()
+                case ShutdownStage.ABORTING:
+                    worker.abort()
+
+
+def _share_of_limit(limit: RateLimit | None, partitions: int) -> RateLimit | None:
+    """What one partition may start: together no more than the limit, but each at least one a second."""
+    return limit and RateLimit(max(1, limit.per_second // partitions), max(1, limit.burst // partitions))
