@@ -14,6 +14,8 @@ from stoker.rules.states import TaskState
 from tests.engine.line import DONE, FAILURE, QUEUE, Line, now
 from tests.waiting import until
 
+pytestmark = pytest.mark.every_server
+
 
 async def some_life(line: Line) -> None:
     """Most of what can happen."""

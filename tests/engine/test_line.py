@@ -11,6 +11,8 @@ from stoker.redis.connect import connect
 from stoker.rules.states import TaskState
 from tests.engine.line import DONE, Line, message, now
 
+pytestmark = pytest.mark.every_server
+
 
 async def test_first_come_first_served_whatever_the_ids(line: Line) -> None:
     """Own ids say nothing about order, and a batch has one millisecond for all."""

@@ -50,6 +50,7 @@ async def open_line_unchecked(url: str) -> AsyncIterator[Line]:
 
 async def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)  # the first call gives its connection up, the others make a new one
     with running_valkey() as server:
         async with open_line(server.url) as line:
             await line.enqueue("a")

@@ -10,6 +10,8 @@ from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from tests.engine.line import DONE, FAILURE, Line, now, open_line
 
+pytestmark = pytest.mark.every_server
+
 
 async def test_success_keeps_the_result_for_its_time(line: Line) -> None:
     await line.enqueue("a")

@@ -85,6 +85,7 @@ async def test_whoever_waits_for_work_holds_nobody_up_and_leaves_nothing_behind(
 
 async def test_a_hanging_server_is_given_up_by_all_who_wait_and_found_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)
     with running_valkey() as server:
         visitor = Visitor(server.url)
         await visitor.broker.promote()
