@@ -9,6 +9,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PROCESSES ?= 2
 PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
+# Tests start hundreds of processes: without bytecode each of them compiles Stoker first.
+export PYTHONDONTWRITEBYTECODE :=
 
 $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Stoker needs Python >= 3.11; say which with PYTHON=python3.12" >&2; exit 1; }

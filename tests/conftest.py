@@ -9,7 +9,7 @@ from tests.redis_servers import Valkey, running_valkey
 
 
 def pytest_configure() -> None:
-    """Let programs under test end on Ctrl-C: a shell without job control ignores SIGINT for its background jobs and their children."""
+    """Let programs under test end on Ctrl-C: where a shell starts pytest in the background, its children would ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
