@@ -2,8 +2,7 @@
 
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Release, Retry, Snooze, Succeed
-from tests.engine.line import LEASE, Line
-from tests.engine.test_settlements import FAILURE
+from tests.engine.line import FAILURE, LEASE, Line
 
 
 async def crash(line: Line) -> None:

@@ -26,7 +26,7 @@ from stoker.rules.states import TaskState
 from stoker.settings import ChildLimits
 from stoker.telemetry.logs import JsonFormatter
 from tests.stories.apps import forge
-from tests.stories.test_one_machine import living, processes
+from tests.stories.observing import living, processes
 from tests.stories.working import worker_process, working
 from tests.waiting import until
 

@@ -16,10 +16,7 @@ from stoker import Stoker
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import bake, hoard, knead, where
-from tests.stories.test_one_machine import living, processes
-from tests.stories.test_outages import probe
-from tests.stories.test_telemetry import samples
-from tests.stories.test_workers import is_running, notes
+from tests.stories.observing import is_running, living, notes, probe, processes, samples
 from tests.stories.working import ENDS_WITHIN, WorkerProcess, worker_process
 from tests.waiting import until
 

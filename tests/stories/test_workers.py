@@ -13,7 +13,7 @@ from stoker.queue.records import QueueStats
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import bake, bake_once, knead, rise, watch
-from tests.stories.test_telemetry import samples
+from tests.stories.observing import is_running, notes, samples
 from tests.stories.working import worker_process
 from tests.waiting import until
 
@@ -31,10 +31,6 @@ async def bakery(redis_url: str) -> Stoker:
     app.redis_url = redis_url
     yield app
     await app.close()
-
-
-async def notes(redis: Redis) -> list[str]:
-    return list(await redis.lrange("bakery:notes", 0, -1))  # type: ignore[misc]
 
 
 async def stats(app: Stoker) -> QueueStats:
@@ -190,10 +186,6 @@ async def test_a_thread_that_cannot_be_stopped_does_not_keep_the_process(
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
     assert (await handle.status()).state is TaskState.READY
-
-
-async def is_running(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is TaskState.RUNNING
 
 
 @pytest.mark.parametrize(
