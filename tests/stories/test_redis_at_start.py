@@ -1,4 +1,4 @@
-"""A worker looks at its Redis before it takes a task: it waits for one that is away, and refuses one that would lose tasks."""
+"""A worker checks its Redis before it takes a task: it waits for one that is away, and refuses one that would lose tasks."""
 
 import asyncio
 import signal

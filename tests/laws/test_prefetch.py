@@ -1,4 +1,4 @@
-"""Who may be taken before there is a slot, for how long, and who comes first then."""
+"""Prefetch: which tasks a worker may take before it has a free slot, for how long, and which of them starts first."""
 
 import pytest
 

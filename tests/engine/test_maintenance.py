@@ -1,4 +1,4 @@
-"""The loops that every worker runs: bounded calls, but as many as there is to do."""
+"""The maintenance loops of every worker: bounded calls, repeated until nothing is left to do."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

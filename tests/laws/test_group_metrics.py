@@ -1,4 +1,4 @@
-"""The pages of several processes as one: what Prometheus concludes from the sum is true."""
+"""Metrics of several worker processes as one page: what Prometheus concludes from the sums is true."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families

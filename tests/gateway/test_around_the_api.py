@@ -1,4 +1,4 @@
-"""The parts around the tasks: documentation, health, metrics, headers, unknown addresses, errors nobody foresaw."""
+"""Documentation, health, metrics, headers, unknown addresses, unforeseen errors."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a worker process survives, and how it falls where it cannot: tasks that do what no task should."""
+"""Hostile tasks: what a worker process survives, and how it ends where it cannot."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""How many workers should exist: a table to read aloud, and what must hold whatever happens."""
+"""How many workers should exist: a table to read aloud, and what must always hold."""
 
 from typing import Any
 

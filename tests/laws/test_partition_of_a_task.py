@@ -1,4 +1,4 @@
-"""Where the tasks of a queue with partitions lie."""
+"""Which partition of a queue a task belongs to."""
 
 from collections import Counter
 
