@@ -190,7 +190,7 @@ async def test_there_is_at_most_one_token_to_wake_a_worker(line: Line, count: in
     assert not await line.broker.wait_for_work(0.01)
 
 
-async def test_a_delayed_task_wakes_nobody_before_it_is_due(line: Line) -> None:
+async def test_a_delayed_task_wakes_no_worker_before_it_is_due(line: Line) -> None:
     await line.enqueue("later", delay=5)
     assert not await line.broker.wait_for_work(0.01)
     await line.pass_time(6)

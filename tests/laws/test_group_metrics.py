@@ -52,7 +52,7 @@ def test_of_lags_the_worst_counts() -> None:
     assert read(sums)["stoker_worker_event_loop_lag_seconds"] == 2.0
 
 
-def test_a_process_that_starts_anew_takes_nothing_back() -> None:
+def test_a_process_that_restarts_takes_nothing_back_from_the_counters() -> None:
     """A sum that fell would look like a restart of all, and every rate would jump."""
     sums = Sums(2)
     sums.hear(0, "first", page(5, busy=2))

@@ -14,13 +14,13 @@ from stoker.rules.partitions import MOST, Kind, place_of, places, share
 ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
-def test_the_first_place_is_the_queue_itself():
+def test_the_first_partition_is_the_queue_itself():
     assert places("emails", 1) == ["emails"]
     assert places("emails", 3) == ["emails", "emails:1", "emails:2"]
 
 
 @given(ids, st.integers(1, MOST))
-def test_an_id_has_one_place(task_id: str, partitions: int):
+def test_an_id_has_one_partition(task_id: str, partitions: int):
     names = places("emails", partitions)
     assert place_of(Kind(task_id), names) == place_of(Kind(task_id), names) in names
 
@@ -32,7 +32,7 @@ def test_what_is_counted_together_lies_together(one: str, other: str, key: str, 
     assert place_of(Kind(one, limit=key), names) == place_of(Kind(other, limit=key), names)
 
 
-def test_a_unique_task_with_a_concurrency_key_has_no_place_where_there_are_several():
+def test_a_unique_task_with_a_concurrency_key_is_refused_where_there_are_several_partitions():
     assert place_of(Kind("a", "digest", "key"), places("emails", 1)) == "emails"
     with pytest.raises(Invalid, match="either unique or has a concurrency key, not both"):
         place_of(Kind("a", "digest", "key"), places("emails", 2))

@@ -69,7 +69,7 @@ async def test_a_layer_sees_the_failure_and_may_make_another_of_it(app: Stoker) 
     assert runs == [1]
 
 
-async def test_a_layer_may_answer_by_itself(app: Stoker) -> None:
+async def test_middleware_may_answer_without_calling_the_task(app: Stoker) -> None:
     @app.middleware("run")
     async def holiday(ctx: Context, call_next: RunNext) -> Any:
         return "closed"

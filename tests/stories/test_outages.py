@@ -70,7 +70,7 @@ async def test_a_worker_may_start_before_its_redis(opened: Callable[[str], Stoke
         assert await handle.result(timeout=10) == "shipped"
 
 
-async def test_a_worker_without_redis_still_leaves_when_told(own_valkey: Valkey) -> None:
+async def test_a_worker_without_redis_still_drains(own_valkey: Valkey) -> None:
     """The harness tells it to leave and gives it ten seconds."""
     app = Stoker("shop", redis=own_valkey.url)
     async with working(app, drain_timeout=0.5):

@@ -182,7 +182,7 @@ async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
         assert await first.exit_code() == 0
 
 
-async def test_when_it_is_killed_itself_nobody_stays_behind(tmp_path: Path) -> None:
+async def test_when_stoker_up_is_killed_no_process_stays_behind(tmp_path: Path) -> None:
     """Neither the server nor the gateway nor a worker in the middle of a task, once its drain timeout is over."""
     with up(manifest(tmp_path, scaling={"minReplicas": 1}), "--port", str(free_port())) as running:
         with bakery_at(await until(lambda: running.url, STARTS_WITHIN)):

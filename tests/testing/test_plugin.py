@@ -87,7 +87,7 @@ def shop(project: Path) -> Path:
     return project
 
 
-def test_its_fixtures_are_there_without_further_ado(shop: Path) -> None:
+def test_its_fixtures_are_there_without_configuration(shop: Path) -> None:
     assert PASSED in pytest_in(shop)
 
 
