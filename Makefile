@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PROCESSES ?= 2
+PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
+# Tests start hundreds of processes: without bytecode each of them compiles Stoker first.
+export PYTHONDONTWRITEBYTECODE :=
 
 $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Stoker needs Python >= 3.11; say which with PYTHON=python3.12" >&2; exit 1; }
@@ -16,7 +20,7 @@ $(READY): constraints/dev.txt worker/pyproject.toml operator/pyproject.toml
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints/dev.txt -r constraints/dev.in
 	@touch $@
 
-.PHONY: help setup demo up test proof cluster-test lint check bench manifests constraints clean
+.PHONY: help setup demo up test nightly proof cluster-test lint check bench manifests constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,12 +33,18 @@ demo: $(READY) ## the main job on this machine: 0 -> N -> 0 workers, one of them
 up: $(READY) ## the same stack kept running, with the gateway on http://127.0.0.1:8080/docs
 	@PYTHONPATH=examples/shop $(BIN)/stoker up -f k8s/samples/emails.yaml
 
-test: $(READY) ## all tests that need no cluster (real Valkey, real kube-apiserver)
+test: $(READY) ## what a change must pass: real Valkey, Redis and kube-apiserver, no pods (ARGS=tests/laws, PROCESSES=2)
 	@tests/prepare
 	@tests/cluster/prepare apiserver
-	@$(BIN)/pytest -m "not cluster" $(ARGS)
+	@$(PYTEST) $(ARGS)
 
-proof: $(READY) ## the engine's laws, as long as a night: 20,000 new histories and every state of the search (ARGS, STOKER_PROOF_*)
+nightly: $(READY) ## all of `test` on every kind of server, what takes long, and `proof`
+	@tests/prepare
+	@tests/cluster/prepare apiserver
+	@$(PYTEST) -m "not cluster" $(ARGS)
+	@$(MAKE) --no-print-directory proof
+
+proof: $(READY) ## 20,000 new histories of the engine and every state of the search (ARGS, STOKER_PROOF_*)
 	@STOKER_PROOF_SEEDS=$${STOKER_PROOF_SEEDS:-20000} STOKER_PROOF_FIRST=$${STOKER_PROOF_FIRST:-$$(date +%s)} \
 		STOKER_PROOF_DEPTH=$${STOKER_PROOF_DEPTH:-40} $(BIN)/pytest tests/proof -rP $(ARGS)
 

@@ -1,10 +1,16 @@
 """What every folder of tests may ask for: a real server."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.redis_servers import Valkey, running_valkey
+
+
+def pytest_configure() -> None:
+    """Let programs under test end on Ctrl-C: where a shell starts pytest in the background, its children would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

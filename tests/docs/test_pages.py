@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks, pages
-from tests.docs.place import Place
 from tests.docs.reader import Reader
+from tests.docs.sandbox import Sandbox
 from tests.redis_servers import Server
 
 PAGES = pages()
@@ -22,8 +22,8 @@ async def test_a_page_does_what_it_says(page: Path, tmp_path: Path, own_valkey: 
     monkeypatch.chdir(tmp_path)
     for name, value in {"STOKER_REDIS_URL": own_valkey.url, "STOKER_NAMESPACE": "stoker"}.items():
         monkeypatch.setenv(name, value)
-    with Place(tmp_path, own_valkey) as place:
-        await Reader(place, [block for block in blocks(page) if not block.skipped]).read()
+    with Sandbox(tmp_path, own_valkey) as sandbox:
+        await Reader(sandbox, [block for block in blocks(page) if not block.skipped]).read()
 
 
 def test_what_is_not_tried_says_why():

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import blocks
-from tests.docs.place import LIMIT, Place
 from tests.docs.reader import Reader
+from tests.docs.sandbox import LIMIT, Sandbox
 from tests.redis_servers import Server
 
 APP = """```python
@@ -87,8 +87,8 @@ async def read(text: str, folder: Path, server: Server, monkeypatch: pytest.Monk
     monkeypatch.setenv("STOKER_REDIS_URL", server.url)
     page = folder / "page.md"
     page.write_text(text)
-    with Place(folder, server, limit) as place:
-        await Reader(place, [block for block in blocks(page) if not block.skipped]).read()
+    with Sandbox(folder, server, limit) as sandbox:
+        await Reader(sandbox, [block for block in blocks(page) if not block.skipped]).read()
 
 
 @pytest.mark.parametrize("text", TRUE)

@@ -8,6 +8,19 @@ from tests.engine.line import Line, open_line
 from tests.redis_servers import Kind, Server, running_valkey
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Older servers are for `make nightly`, but for what is marked `every_server`.
+
+    By day they still run every script with every command that it calls: test_rights.py takes one command after the other away.
+    """
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        older = parameters.get("shared_valkey", Kind.VALKEY_9) is not Kind.VALKEY_9
+        if older and not item.get_closest_marker("every_server"):
+            item.add_marker("nightly")
+
+
 @pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
 def shared_valkey(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each kind of server in turn: the scripts promise the same on all. A missing one fails and says what to install."""

@@ -29,7 +29,10 @@ LONGEST_SCRIPT_MS = 50
 ENDS: tuple[Transition, ...] = (DONE, DONE, Bury(FAILURE), Retry(0, FAILURE), Release())
 
 
-@pytest.fixture(scope="module", params=[Kind.VALKEY_9, Kind.REDIS_7], ids=lambda kind: kind.value)
+SERVERS = [pytest.param(Kind.VALKEY_9, id="valkey-9"), pytest.param(Kind.REDIS_7, id="redis-7.0", marks=pytest.mark.nightly)]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with running_valkey(kind=request.param) as running:
         yield running

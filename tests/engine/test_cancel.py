@@ -73,7 +73,7 @@ async def test_a_cancelled_run_never_runs_again(line: Line, end: Transition) -> 
 
 
 @pytest.mark.parametrize(("end", "state"), [(DONE, "succeeded"), (Bury(FAILURE), "dead")])
-async def test_what_has_ended_by_itself_stays_ended(line: Line, end: Transition, state: str) -> None:
+async def test_a_task_that_ends_before_it_sees_its_cancellation_keeps_its_end(line: Line, end: Transition, state: str) -> None:
     await line.enqueue("a")
     [a] = await line.fetch()
     await cancel(line, "a")

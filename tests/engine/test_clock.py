@@ -6,6 +6,8 @@ import pytest
 
 from tests.engine.line import DONE, LEASE, Line, now
 
+pytestmark = pytest.mark.every_server
+
 HOUR = 3600_000
 
 

@@ -22,7 +22,7 @@ async def woken(line: Line) -> bool:
     return await now(line.redis.lpop(line.keys.wake)) is not None
 
 
-async def test_only_so_many_of_a_key_run_at_a_time(line: Line) -> None:
+async def test_a_limited_number_of_a_key_run_at_a_time(line: Line) -> None:
     await line.enqueue("a", "b", "c", limit=TWO)
     await line.enqueue("other")
     assert await line.order(3) == ["a", "b", "other"]
@@ -104,7 +104,7 @@ async def test_people_see_a_parked_task_as_ready(line: Line) -> None:
     assert [task.id for task in page.tasks] == ["b"]
 
 
-async def test_the_autoscaler_is_not_told_of_parked_tasks(line: Line) -> None:
+async def test_parked_tasks_do_not_trigger_a_scale_up(line: Line) -> None:
     await line.enqueue(*(f"{number:02}" for number in range(20)), limit=TWO)
     await line.fetch(5)
     stats = await line.stats()

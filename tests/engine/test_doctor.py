@@ -107,7 +107,7 @@ async def test_a_task_that_is_gone_holds_no_room_of_its_key(line: Line) -> None:
     assert await line.order() == ["next"]
 
 
-async def test_a_turn_of_nobody_is_taken_out_of_the_line(line: Line) -> None:
+async def test_a_parked_entry_without_a_task_is_removed(line: Line) -> None:
     await with_a_key(line, "runs", "parked", "last")
     [runs] = await line.fetch()
     turn = (await now(line.redis.zrange(line.keys.parked_by, 0, 0)))[0].replace(b"parked", b"nobody")
@@ -146,7 +146,7 @@ async def test_one_that_waits_for_its_turn_in_line_is_no_damage(line: Line) -> N
     assert await found(line) == set()
 
 
-async def test_a_claim_of_nobody_is_free_again(line: Line) -> None:
+async def test_a_claim_without_a_holder_is_freed(line: Line) -> None:
     claim = Claim("kind", "done", 1e6)
     await line.broker.enqueue([Admission(message("holder"), claim=claim)])
     await now(line.redis.hdel(line.keys.claims, "holder"))
@@ -170,7 +170,7 @@ async def test_the_wake_token_that_was_lost(line: Line) -> None:
     assert await line.broker.wait_for_work(0.01)
 
 
-async def test_nobody_has_to_be_woken_for_a_paused_queue(line: Line) -> None:
+async def test_a_paused_queue_needs_no_wake_token(line: Line) -> None:
     await line.enqueue("a")
     await now(line.redis.delete(line.keys.wake))
     await line.inspector.pause(QUEUE)
@@ -276,7 +276,7 @@ async def miscount(line: Line, join: str) -> None:
 
 @pytest.mark.parametrize("plant", [miscount, lambda line, join: now(line.redis.hdel(line.keys.waiting, join))])
 @pytest.mark.parametrize("arrived", [0, 1, 2])
-async def test_a_join_is_counted_anew(line: Line, plant: Any, arrived: int) -> None:
+async def test_a_join_is_counted_again(line: Line, plant: Any, arrived: int) -> None:
     """All its members have arrived and it did not notice: then what follows follows now."""
     items = group(line, 2)
     join = join_of(items)
@@ -321,7 +321,7 @@ async def test_remains_of_joins_are_removed(line: Line) -> None:
 # --- the outbox and what was relayed
 
 
-async def test_an_entry_that_nobody_can_read_becomes_a_dead_letter_and_holds_nobody_up(line: Line) -> None:
+async def test_an_unreadable_entry_becomes_a_dead_letter_and_delays_no_other(line: Line) -> None:
     k, outbox = line.keys, Outbox(line.redis, line.keys)
     bad = (await now(line.redis.xadd(k.outbox, {"body": "{"}))).decode()
     strange = (await now(line.redis.xadd(k.outbox, {"home": QUEUE, "why": "purged"}))).decode()
@@ -350,7 +350,7 @@ async def test_an_entry_that_lies_there_for_long_is_relayed(line: Line) -> None:
     assert await line.order() == ["child"]
 
 
-async def test_what_was_relayed_is_not_remembered_for_ever(line: Line) -> None:
+async def test_what_was_relayed_is_forgotten_after_a_time(line: Line) -> None:
     await now(line.redis.zadd(line.keys.relayed, {"key": 9e15}))
     await is_found_and_mended(line, ("key", "relay key kept too long"))
     await line.pass_time(601)

@@ -14,6 +14,8 @@ from stoker.rules.states import TaskState
 from tests.engine.line import DONE, FAILURE, QUEUE, Line, now
 from tests.waiting import until
 
+pytestmark = pytest.mark.every_server
+
 
 async def some_life(line: Line) -> None:
     """Most of what can happen."""
@@ -155,7 +157,7 @@ async def test_a_listener_goes_on_where_another_stopped(line: Line) -> None:
     await stream.aclose()
 
 
-async def test_a_listener_survives_a_log_that_began_anew(line: Line) -> None:
+async def test_a_listener_survives_a_log_that_was_deleted_and_began_again(line: Line) -> None:
     """After a failover, or a pause longer than the log lasts, its entries may have smaller numbers."""
     stream = line.inspector.events(QUEUE, after="99999999999999-0")
     first = asyncio.create_task(anext(stream))

@@ -19,6 +19,8 @@ from stoker.rules.states import TaskState
 from tests.engine.line import DONE, QUEUE, Line, Worded, message, now
 from tests.redis_servers import running_valkey
 
+pytestmark = pytest.mark.every_server
+
 
 async def leave(line: Line, **fields: Any) -> str:
     """The number of the new entry."""

@@ -26,7 +26,7 @@ async def test_nothing_is_taken_back_within_its_lease(line: Line) -> None:
     assert (await line.status("a")).state is TaskState.RUNNING
 
 
-async def test_what_a_silent_worker_held_goes_back_to_its_place_in_line(line: Line) -> None:
+async def test_what_a_silent_worker_held_goes_back_to_its_position(line: Line) -> None:
     await line.enqueue("a", "b")
     await line.enqueue("urgent", priority=1)
     await line.fetch(2)
@@ -80,7 +80,7 @@ async def test_a_heartbeat_renews_what_it_owns(line: Line) -> None:
     assert (await line.status(forgotten.id)).state is TaskState.READY
 
 
-async def test_a_heartbeat_is_told_what_it_has_lost(line: Line) -> None:
+async def test_a_heartbeat_returns_the_leases_it_has_lost(line: Line) -> None:
     await line.enqueue("a", "b")
     lost, kept = await line.fetch()
     await line.pass_time(TWO_BEATS)
@@ -105,7 +105,7 @@ async def test_an_old_heartbeat_does_not_renew_the_new_owners_lease(line: Line) 
     assert (await line.broker.reap()).given_back == 1
 
 
-async def test_a_heartbeat_for_a_settled_task_is_told_so(line: Line) -> None:
+async def test_a_heartbeat_for_a_settled_task_returns_it_as_lost(line: Line) -> None:
     await line.enqueue("a")
     [delivery] = await line.fetch()
     await line.settle(delivery, DONE)
@@ -125,7 +125,7 @@ async def test_a_heartbeat_for_a_settled_task_is_told_so(line: Line) -> None:
     ],
 )
 @pytest.mark.parametrize("now_at", ["ready", "another worker", "done", "dead", "gone"])
-async def test_whoever_lost_the_lease_changes_nothing(line: Line, late: Transition, now_at: str) -> None:
+async def test_a_worker_that_lost_the_lease_changes_nothing(line: Line, late: Transition, now_at: str) -> None:
     await line.enqueue("a", priority=2)
     [old] = await line.fetch()
     await lapse(line)

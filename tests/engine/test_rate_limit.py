@@ -53,7 +53,7 @@ async def test_a_release_gives_no_token_back(slow: Line) -> None:
     assert await slow.fetch(5) == []
 
 
-async def test_one_worker_is_told_when_to_come_back_and_nobody_else_is_woken(slow: Line) -> None:
+async def test_one_worker_learns_when_to_come_back_and_no_other_is_woken(slow: Line) -> None:
     turn = await slow.look(10, "watcher")
     assert len(turn.deliveries) == 5
     assert turn.back_in == A_TENTH

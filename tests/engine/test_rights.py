@@ -106,7 +106,7 @@ def test_the_page_gives_each_role_what_its_scripts_call(role: str):
     assert line_for(role) in " ".join(PAGE.replace("\\\n", " ").split()), f"docs/how-to/redis.md must say:\n{line_for(role)}"
 
 
-def test_every_script_belongs_to_somebody():
+def test_every_script_belongs_to_a_role():
     assert {path.stem for path in LUA.glob("[!_]*.lua")} == set().union(*(role.scripts for role in ROLES.values()))
 
 

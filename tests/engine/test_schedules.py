@@ -226,7 +226,7 @@ async def test_what_a_source_no_longer_lists_is_gone(line: Line, schedules: Sche
     assert len(await line.order()) == 2, "runs that were started are tasks like any other"
 
 
-async def test_where_nobody_ever_had_a_schedule_nothing_is_written(line: Line, schedules: Schedules) -> None:
+async def test_without_a_schedule_nothing_is_written(line: Line, schedules: Schedules) -> None:
     assert await declare(schedules)
     assert await now(line.redis.exists(line.keys.schedules)) == 0
 
@@ -353,7 +353,7 @@ async def test_a_definition_of_a_newer_version_is_left_to_newer_workers(line: Li
         await schedules.run_now("new")
 
 
-async def test_so_many_and_no_more(line: Line, schedules: Schedules) -> None:
+async def test_a_queue_takes_a_limited_number_of_schedules(line: Line, schedules: Schedules) -> None:
     many = [definition(f"s{number}", every(3600)) for number in range(MOST)]
     assert await declare(schedules, *many)
     with pytest.raises(Invalid, match="at most"):

@@ -30,7 +30,7 @@ async def refused_everywhere(line: Line, words: str, error: type[Exception] = Re
         assert type(refusal.value) is error
 
 
-async def test_nobody_listens():
+async def test_nothing_listens_on_the_port():
     async with open_line_unchecked(f"redis://127.0.0.1:{free_port()}") as line:
         await refused_everywhere(line, "Redis does not answer .*Connect")
 
@@ -50,6 +50,7 @@ async def open_line_unchecked(url: str) -> AsyncIterator[Line]:
 
 async def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)  # the first call gives its connection up, the others make a new one
     with running_valkey() as server:
         async with open_line(server.url) as line:
             await line.enqueue("a")
@@ -94,7 +95,7 @@ async def test_loading(kind: Kind, tmp_path: Path):
 
 
 @KINDS
-async def test_a_script_of_somebody_else_runs_for_too_long(kind: Kind):
+async def test_a_script_of_another_client_runs_for_too_long(kind: Kind):
     with running_valkey("--lua-time-limit", "50", kind=kind) as server:
         async with open_line(server.url) as line:
             with endless_script(server):
@@ -179,7 +180,7 @@ async def test_credentials(kind: Kind, credentials: str, advice: str):
 
 
 @KINDS
-async def test_a_server_that_lets_nobody_else_in(kind: Kind):
+async def test_a_server_that_has_reached_its_maxclients(kind: Kind):
     """It says so before anybody asks."""
     with running_valkey(kind=kind) as server, client(server) as only:
         only.config_set("maxclients", 1)

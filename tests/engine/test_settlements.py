@@ -10,6 +10,8 @@ from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from tests.engine.line import DONE, FAILURE, Line, now, open_line
 
+pytestmark = pytest.mark.every_server
+
 
 async def test_success_keeps_the_result_for_its_time(line: Line) -> None:
     await line.enqueue("a")
@@ -79,7 +81,7 @@ async def test_a_retry_stands_behind_those_who_came_meanwhile(line: Line) -> Non
     assert await line.order() == ["newer", "failing"]
 
 
-async def test_release_returns_to_the_exact_place_uncharged(line: Line) -> None:
+async def test_release_returns_a_task_to_its_position_without_charging_an_attempt(line: Line) -> None:
     ids = ["d", "b", "a", "c"]
     await line.enqueue(*ids)
     await line.enqueue("urgent", priority=1)
@@ -92,7 +94,7 @@ async def test_release_returns_to_the_exact_place_uncharged(line: Line) -> None:
     assert (await line.status("b")).attempts == 0
 
 
-async def test_to_postpone_is_not_to_fail(line: Line) -> None:
+async def test_snooze_charges_no_attempt(line: Line) -> None:
     await line.enqueue("a", priority=3)
     [delivery] = await line.fetch()
     await line.settle(delivery, Snooze(5))

@@ -2,8 +2,7 @@
 
 from stoker.queue.records import Delivery
 from stoker.rules.settle import Release, Retry, Snooze, Succeed
-from tests.engine.line import LEASE, Line
-from tests.engine.test_settlements import FAILURE
+from tests.engine.line import FAILURE, LEASE, Line
 
 
 async def crash(line: Line) -> None:
@@ -43,7 +42,7 @@ async def test_only_the_culprit_is_buried(line: Line) -> None:
     assert [(await line.status(name)).state for name in innocents] == ["succeeded"] * 6
 
 
-async def test_a_suspect_keeps_its_priority_and_its_place(line: Line) -> None:
+async def test_a_suspect_keeps_its_priority_and_its_position(line: Line) -> None:
     await line.enqueue("low", priority=-1)
     await line.enqueue("lost")
     await line.fetch(1)
@@ -76,7 +75,7 @@ async def test_a_suspect_stays_one_until_it_has_succeeded(line: Line) -> None:
     await line.settle(delivery, Succeed(b"null"))
 
 
-async def test_suspects_are_ready_for_whoever_counts(line: Line) -> None:
+async def test_suspects_count_as_ready(line: Line) -> None:
     await line.enqueue("a", "b")
     await line.fetch()
     await crash(line)

@@ -129,7 +129,7 @@ async def test_a_client_without_a_certificate_gets_nowhere(tls_port: int, certif
     await redis.aclose()
 
 
-async def test_the_wrong_kind_of_url_is_told_the_right_one(cluster: ClusterOf, sentinels: str, own_valkey: Valkey):
+async def test_the_wrong_kind_of_url_is_refused_with_the_right_one(cluster: ClusterOf, sentinels: str, own_valkey: Valkey):
     node, sentinel = f"redis://127.0.0.1:{cluster.masters[0].port}", sentinels.split(",")[0].replace("+sentinel", "")
     for url, advice in (
         (node, "write redis\\+cluster://"),

@@ -16,6 +16,8 @@ from stoker.rules.states import TaskState
 from tests.engine.line import DONE, FAILURE, Line, message, now, open_line
 from tests.redis_servers import Valkey, running_valkey
 
+pytestmark = pytest.mark.every_server
+
 
 async def test_scripts_that_the_server_forgot_are_sent_again(line: Line) -> None:
     for step in range(3):

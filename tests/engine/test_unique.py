@@ -104,7 +104,7 @@ async def test_one_that_runs_again_keeps_its_claim(line: Line, wait: Transition)
     assert not await kept_out_by(line, "a")
 
 
-async def test_a_crash_keeps_the_claim_until_the_grave(line: Line) -> None:
+async def test_a_crash_keeps_the_claim_until_the_task_is_dead(line: Line) -> None:
     await enqueue(line, "a")
     for losses in range(3):
         assert await kept_out_by(line, "a")
@@ -159,7 +159,7 @@ async def test_after_its_time_another_takes_over(line: Line) -> None:
     assert await kept_out_by(line, "b")
 
 
-async def test_a_holder_that_does_not_exist_keeps_nobody_out(line: Line) -> None:
+async def test_a_claim_whose_holder_does_not_exist_keeps_no_task_out(line: Line) -> None:
     await enqueue(line, "a")
     await now(line.redis.hdel(line.keys.tasks, "a"))
     await now(line.redis.zrem(line.keys.ready, "a"))
@@ -177,7 +177,7 @@ async def test_a_redrive_takes_no_claim(line: Line) -> None:
     assert {delivery.id for delivery in await line.fetch()} == {"a", "b"}
 
 
-async def test_the_doctor_frees_claims_that_nobody_needs(line: Line) -> None:
+async def test_the_doctor_frees_stale_uniqueness_locks(line: Line) -> None:
     await enqueue(line, "a")
     await enqueue(line, "b", kind="other")
     await line.enqueue("c")

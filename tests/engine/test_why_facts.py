@@ -25,7 +25,7 @@ async def lives(line: Line, worker: str = "w", info: bytes = KNOWS) -> None:
     await run(line.redis, line.broker.heartbeat_call(worker, info, {}))
 
 
-async def test_a_place_in_line_counts_both_lines(line: Line) -> None:
+async def test_the_position_counts_suspects_too(line: Line) -> None:
     """Suspects stand in a line of their own, and are before it all the same."""
     await line.enqueue("lost")
     await line.fetch(1)
@@ -57,7 +57,7 @@ async def test_the_rate_limit_says_until_when(redis_url: str) -> None:
         assert await causes(line, "b") == [Cause.RATE_LIMIT, Cause.NEXT]
 
 
-async def test_nobody_is_there(line: Line) -> None:
+async def test_no_worker_is_there(line: Line) -> None:
     await line.enqueue("a")
     assert await causes(line, "a") == [Cause.NO_WORKERS, Cause.NEXT]
     await lives(line)
@@ -66,7 +66,7 @@ async def test_nobody_is_there(line: Line) -> None:
     assert await causes(line, "a") == [Cause.NO_WORKERS, Cause.NEXT]
 
 
-async def test_nobody_knows_it(line: Line) -> None:
+async def test_no_worker_knows_the_task(line: Line) -> None:
     await line.enqueue("a")
     await lives(line, info=b'{"slots": 1, "tasks": ["subtract"]}')
     assert await causes(line, "a") == [Cause.UNCLAIMED, Cause.NEXT]

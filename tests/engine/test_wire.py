@@ -50,7 +50,7 @@ async def test_everybody_gets_the_own_reply_over_one_connection(visitor: Visitor
     assert parse_info(clients)["connected_clients"] == "1"
 
 
-async def test_whoever_gives_up_takes_nothing_from_the_others(visitor: Visitor):
+async def test_a_cancelled_caller_takes_no_reply_from_the_others(visitor: Visitor):
     await visitor.echo("connected")
     calls = [asyncio.create_task(visitor.echo(str(number))) for number in range(300)]
     await asyncio.sleep(0)
@@ -61,7 +61,7 @@ async def test_whoever_gives_up_takes_nothing_from_the_others(visitor: Visitor):
     assert await visitor.echo("later") == "later"
 
 
-async def test_whoever_gives_up_before_there_is_a_connection_leaves_it_to_the_others(visitor: Visitor):
+async def test_a_caller_cancelled_before_there_is_a_connection_leaves_it_to_the_others(visitor: Visitor):
     first, second = asyncio.create_task(visitor.echo("a")), asyncio.create_task(visitor.echo("b"))
     await asyncio.sleep(0)
     first.cancel()
@@ -69,7 +69,7 @@ async def test_whoever_gives_up_before_there_is_a_connection_leaves_it_to_the_ot
     assert first.cancelled()
 
 
-async def test_whoever_waits_for_work_holds_nobody_up_and_leaves_nothing_behind(visitor: Visitor):
+async def test_waiting_for_work_delays_no_other_call_and_leaves_nothing_behind(visitor: Visitor):
     waiting = asyncio.create_task(visitor.broker.wait_for_work(60))
     await until(lambda: visitor.connections("blpop"))
     assert await visitor.echo("meanwhile") == "meanwhile"
@@ -85,6 +85,7 @@ async def test_whoever_waits_for_work_holds_nobody_up_and_leaves_nothing_behind(
 
 async def test_a_hanging_server_is_given_up_by_all_who_wait_and_found_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)
     with running_valkey() as server:
         visitor = Visitor(server.url)
         await visitor.broker.promote()

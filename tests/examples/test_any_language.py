@@ -29,7 +29,7 @@ async def test_each_arrives_once_and_its_result_comes_back(own_valkey: Server, t
         assert (stats["enqueued"], stats["succeeded"], stats["dead"]) == (6, 6, 0)
 
 
-async def test_what_is_wrong_is_told(own_valkey: Server, tmp_path: Path) -> None:
+async def test_an_error_is_reported(own_valkey: Server, tmp_path: Path) -> None:
     with staged("any_language", own_valkey, tmp_path) as stage:
         stage.environment["STOKER_GATEWAY"] = stage.gateway
         await stage.up()

@@ -71,7 +71,7 @@ async def test_what_cannot_be_packed_says_why_and_takes_nothing(stage: Stage, sh
     assert (await shop.get("/orders/99")).status_code == 404
 
 
-async def test_while_redis_is_away_requests_are_told_so(own_valkey: Server, shop: httpx.AsyncClient) -> None:
+async def test_while_redis_is_away_requests_are_answered_with_an_error(own_valkey: Server, shop: httpx.AsyncClient) -> None:
     assert (await shop.put("/orders/1", json={"item": "tea"})).status_code == 202
     own_valkey.stop()
     assert (await shop.put("/orders/2", json={"item": "tea"})).status_code == 503

@@ -92,9 +92,7 @@ async def test_the_commands_of_the_page(stage: Stage, gallery: Path) -> None:
     assert not list((stage.folder / "pictures").glob("*")), "nothing is written where nobody said so"
 
 
-async def test_a_picture_that_never_ends_costs_its_own_processes_and_nobody_elses(
-    stage: Stage, gallery: Path, tmp_path: Path
-) -> None:
+async def test_a_picture_that_never_ends_delays_no_other(stage: Stage, gallery: Path, tmp_path: Path) -> None:
     (gallery / "endless.gif").write_bytes(endless())
     (gallery / "enormous.png").write_bytes(enormous())
     (gallery / "letter.png").write_text("no picture at all")

@@ -85,7 +85,7 @@ async def test_it_may_expire_at_a_moment(api: httpx.AsyncClient) -> None:
     assert (await api.get("/tasks/1")).json()["expires"] == 1, "long past"
 
 
-async def test_what_redis_does_not_confirm_is_told_and_enqueued(api: httpx.AsyncClient) -> None:
+async def test_what_redis_does_not_confirm_is_reported_and_enqueued(api: httpx.AsyncClient) -> None:
     """This Redis has no replica: the caller hears that the guarantee is not reached, and which task it may send again."""
     answer = await api.post("/tasks", json={"task": "t", "durability": "replicated"})
     assert answer.status_code == 503
@@ -104,7 +104,7 @@ def test_every_option_of_python_is_one_of_rest_and_of_the_inbox() -> None:
 
 
 @pytest.mark.parametrize("when", [{"delay": 60}, {"run_at": "2099-01-01T00:00:00Z"}], ids=["delay", "run_at"])
-async def test_a_task_for_later_is_scheduled(api: httpx.AsyncClient, when: dict[str, Any]) -> None:
+async def test_a_task_with_a_delay_is_scheduled(api: httpx.AsyncClient, when: dict[str, Any]) -> None:
     answer = await api.post("/tasks", json={"task": "t", **when})
     assert answer.json()["status"] == "scheduled"
     found = (await api.get(f"/tasks/{answer.json()['task_id']}")).json()

@@ -17,7 +17,7 @@ def client() -> Client:
     return Client.at("redis://127.0.0.1:1/0", "test")
 
 
-async def test_only_so_many_use_redis_at_once(client: Client) -> None:
+async def test_a_limited_number_of_requests_use_redis_at_once(client: Client) -> None:
     busy = most = 0
 
     async def work(_: Client) -> None:

@@ -52,7 +52,7 @@ def test_it_lets_go_what_the_theoretical_arrival_time_does(per_second: int, burs
 
 @settings(deadline=None)
 @given(per_second=RATES, burst=BURSTS, visits=VISITS, tasks=st.integers(1, 100))
-def test_whoever_comes_back_when_told_finds_as_many_as_told(
+def test_a_worker_that_comes_back_in_time_finds_as_many_as_announced(
     per_second: int, burst: int, visits: list[tuple[int, int]], tasks: int
 ) -> None:
     now, meter, tasks = YESTERDAY, Meter(), min(tasks, burst)

@@ -74,7 +74,7 @@ def test_the_options_of_tls():
     )
 
 
-def test_what_other_clients_need_to_be_told_is_read_over():
+def test_options_of_other_clients_are_ignored():
     needless = "protocol=3&health_check_interval=30&retry_on_timeout=yes&socket_read_size=4096&timeout=5"
     assert read(f"redis://h?{needless}") == Single({"host": "h"})
 
@@ -109,7 +109,7 @@ def test_the_nodes_of_a_cluster():
         ("unix://?db=1", "the path of the socket is missing"),
     ],
 )
-def test_a_bad_url_is_told_what_is_wrong_with_it(url: str, reason: str):
+def test_a_bad_url_is_refused_with_what_is_wrong_with_it(url: str, reason: str):
     with pytest.raises(Invalid, match="bad Redis URL") as refused:
         read(url)
     assert reason in str(refused.value)
@@ -118,7 +118,7 @@ def test_a_bad_url_is_told_what_is_wrong_with_it(url: str, reason: str):
 @pytest.mark.parametrize(
     "url", ["redis://example.org?colour=red", "redis+sentinel://s1/main?colour=red", "redis+cluster://n1?colour=red"]
 )
-def test_an_option_that_nobody_knows_is_refused_before_the_first_call(url: str):
+def test_an_unknown_option_is_refused_before_the_first_call(url: str):
     with pytest.raises(Invalid, match="'colour' is not an option"):
         connect(url)
 

@@ -115,7 +115,7 @@ def facts(state: TaskState = TaskState.READY, **others: Any) -> Facts:
         pytest.param(facts(TaskState.CANCELLED, workers=0, infos=()), [Cause.CANCELLED], "cancelled", id="cancelled"),
     ],
 )
-def test_what_a_person_is_told(situation: Facts, causes: list[Cause], words: str) -> None:
+def test_the_text_of_each_reason(situation: Facts, causes: list[Cause], words: str) -> None:
     explanation = explain(situation)
     assert [reason.cause for reason in explanation.reasons] == causes
     assert words in explanation.text
@@ -176,7 +176,7 @@ def test_more_before_it_never_ends_sooner(situation: Facts, more: int) -> None:
         assert later >= eta >= 0
 
 
-def test_every_move_of_a_task_is_told() -> None:
+def test_every_state_change_has_an_event() -> None:
     moved_into = {state for states in LEADS_TO.values() for state in states}
     assert {target for targets in MOVES.values() for target in targets} <= moved_into
 

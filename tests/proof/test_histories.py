@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: hypothesis makes up histories, and so do a thousand seeds.
+"""Any history keeps every law: those of hundreds of seeds, and those that hypothesis makes up.
 
 A seed that fails is printed with the shortest history that fails the same way; STOKER_PROOF_SEED=<it> runs it again, step by step.
 """
@@ -66,7 +66,7 @@ for _name in STEPS:
 
 
 @pytest.mark.timeout(120 + SEEDS * A_SEED)
-def test_any_history() -> None:
+def test_a_history_that_hypothesis_makes_up_keeps_the_laws() -> None:
     with open_world() as AnyHistory.world:
         run_state_machine_as_test(
             AnyHistory,
@@ -84,7 +84,7 @@ def test_any_history() -> None:
 @pytest.mark.parametrize(
     ("kind", "share"), [pytest.param(Kind.VALKEY_9, 1, id="valkey-9"), pytest.param(Kind.REDIS_7, 5, id="redis-7.0")]
 )
-def test_a_thousand_seeds(kind: Kind, share: int) -> None:
+def test_the_history_of_every_seed_keeps_the_laws(kind: Kind, share: int) -> None:
     steps = 0
     with ExitStack() as stack:
         for number, seed in enumerate(range(FIRST, FIRST + SEEDS // share)):

@@ -67,7 +67,7 @@ async def test_a_step_back_stops_no_lease_from_ending(line: Line, timed: Timed) 
     assert (await line.broker.reap()).given_back == 2
 
 
-async def test_a_step_back_delays_nobody_for_long(line: Line, timed: Timed) -> None:
+async def test_a_step_back_delays_no_task_for_long(line: Line, timed: Timed) -> None:
     await line.enqueue("later", delay=10)
     timed[1].now -= HOUR
     await line.clock()

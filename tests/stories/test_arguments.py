@@ -83,7 +83,9 @@ async def test_a_model_goes_from_link_to_link(app: Stoker) -> None:
     ],
     ids=["a model's field", "a Struct's field", "a number", "one is missing", "one too many", "what is the worker's to give"],
 )
-async def test_what_does_not_fit_is_buried_at_once_and_names_the_place(app: Stoker, payload: bytes, place: str) -> None:
+async def test_arguments_that_do_not_fit_bury_the_task_at_once_and_the_error_names_the_field(
+    app: Stoker, payload: bytes, place: str
+) -> None:
     """It would not fit the next time either: no retry is spent on it."""
     [receipt] = await app.enqueue_many([TaskCall("never_with_wrong_arguments", "default", check_payload(payload))])
     async with at_work():
@@ -139,7 +141,7 @@ async def test_what_json_cannot_carry_never_leaves_the_caller(app: Stoker) -> No
     assert [stats.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
-async def test_a_result_that_is_not_what_was_declared_is_told_to_who_asks(app: Stoker) -> None:
+async def test_a_result_of_another_type_than_declared_raises_for_the_caller(app: Stoker) -> None:
     handle = await parcels.returns_something_else.enqueue()
     async with at_work():
         with pytest.raises(Invalid, match=r"the result of returns_something_else is not what it declares: .* at `\$\.id`"):

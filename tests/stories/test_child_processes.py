@@ -27,7 +27,7 @@ from stoker.rules.states import TaskState
 from stoker.settings import ChildLimits
 from stoker.telemetry.logs import JsonFormatter
 from tests.stories.apps import forge
-from tests.stories.test_one_machine import living, processes
+from tests.stories.observing import living, processes
 from tests.stories.working import worker_process, working
 from tests.waiting import until
 
@@ -357,13 +357,13 @@ async def test_without_a_path_to_the_application_it_says_what_to_do(app: Stoker)
             await (await forge.where.enqueue()).result(timeout=5)
 
 
-async def test_an_application_that_only_the_child_cannot_import_is_told(app: Stoker) -> None:
+async def test_an_application_that_only_the_child_cannot_import_is_reported(app: Stoker) -> None:
     async with working(app, app="forgery:app", retry=ONCE):
         with pytest.raises(TaskFailed, match="ProcessNotStarted: no module named 'forgery'"):
             await (await forge.where.enqueue()).result(timeout=START)
 
 
-async def test_told_to_leave_the_worker_lets_a_child_finish(app: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_a_draining_worker_lets_a_child_finish(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     handle = await forge.hammer.enqueue(1.0)
     with worker_process(redis_url, tmp_path, "--drain-timeout", "30s", app="forge:app") as worker:
         await until(lambda: children_of(worker.process.pid), START)
@@ -373,7 +373,7 @@ async def test_told_to_leave_the_worker_lets_a_child_finish(app: Stoker, redis_u
     assert await handle.result(timeout=1) == 1
 
 
-async def test_told_by_the_whole_groups_signal_a_child_stays_at_its_work(app: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_a_signal_to_the_whole_process_group_does_not_stop_a_child(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     """systemd and some shells signal every process; only the worker may decide."""
     handle = await forge.hammer.enqueue(1.0)
     with worker_process(redis_url, tmp_path, app="forge:app") as worker:

@@ -256,7 +256,7 @@ async def test_dependencies_of_a_fastapi_application_serve_its_tasks_as_they_are
         await bill(7)
 
 
-async def test_an_override_takes_its_place(app: Stoker) -> None:
+async def test_an_override_replaces_a_dependency(app: Stoker) -> None:
     @app.task()
     async def ship(db: Db) -> str:
         return str(db)
@@ -336,7 +336,7 @@ async def test_a_dependency_that_yields_twice_is_a_failure(app: Stoker) -> None:
                 await handle.result(timeout=5)
 
 
-async def test_nobody_gives_what_is_marked_as_injected(app: Stoker) -> None:
+async def test_callers_leave_out_what_is_marked_as_injected(app: Stoker) -> None:
     """The mark is for type checkers, which ask nobody for what has a default; it may stand anywhere."""
 
     def get_name(ctx: Context = INJECTED) -> str:

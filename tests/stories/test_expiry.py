@@ -53,7 +53,7 @@ async def test_no_retry_begins_after_it_has_expired(app: Stoker) -> None:
     assert 1 <= len(runs) <= 4
 
 
-async def test_whoever_snoozes_for_ever_is_bounded_by_its_expiry(app: Stoker) -> None:
+async def test_a_task_that_snoozes_again_and_again_ends_at_its_expiry(app: Stoker) -> None:
     @app.task()
     async def wait() -> None:
         raise Snooze(0.05)

@@ -108,7 +108,7 @@ note.enqueue_sync(3)
 """
 
 
-async def test_a_forked_child_makes_its_own_and_the_process_ends_by_itself(app: Stoker) -> None:
+async def test_a_forked_child_makes_its_own_connections_and_the_process_ends(app: Stoker) -> None:
     done = await asyncio.to_thread(
         lambda: subprocess.run(
             [sys.executable, "-c", FORKING, app.redis_url], timeout=30, capture_output=True, text=True, check=False

@@ -16,10 +16,7 @@ from stoker import Stoker
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import bake, hoard, knead, where
-from tests.stories.test_one_machine import living, processes
-from tests.stories.test_outages import probe
-from tests.stories.test_telemetry import samples
-from tests.stories.test_workers import is_running, notes
+from tests.stories.observing import is_running, living, notes, probe, processes, samples
 from tests.stories.working import ENDS_WITHIN, WorkerProcess, worker_process
 from tests.waiting import until
 
@@ -90,7 +87,7 @@ async def four_started(redis: Redis) -> bool:
     return len(await notes(redis)) == 4
 
 
-async def test_told_twice_all_of_a_group_give_their_tasks_back(
+async def test_signalled_twice_all_workers_of_a_group_give_their_tasks_back(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     handles = [await bake.enqueue(3600) for _ in range(4)]
@@ -141,7 +138,7 @@ async def test_a_group_that_cannot_work_ends_with_the_reason(redis_url: str, tmp
     assert "a worker process ended with exit code 1 before any could work" in log
 
 
-async def test_over_its_memory_limit_a_worker_starts_anew_in_place(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_over_its_memory_limit_a_worker_restarts_in_the_same_process(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     """Under the same process id: nobody outside sees an end, so no crash-loop back-off waits."""
     with worker_process(redis_url, tmp_path, *UNHURRIED, "--max-memory", "300MiB") as worker:
         slow = await bake.enqueue(1.5)
@@ -158,7 +155,7 @@ async def test_over_its_memory_limit_a_worker_starts_anew_in_place(bakery: Stoke
     assert await workers(bakery) == 0
 
 
-async def test_told_to_leave_while_it_recycles_it_leaves(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:
+async def test_signalled_while_it_recycles_a_worker_drains(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:
     with worker_process(redis_url, tmp_path, *UNHURRIED, "--max-memory", "300MiB") as worker:
         await bake.enqueue(2.0)
         await until(lambda: notes(redis), STARTS_WITHIN)
@@ -175,7 +172,7 @@ async def test_a_memory_limit_that_the_application_alone_exceeds_is_refused(redi
     assert "before its first task, the limit is 10 MiB" in (tmp_path / "worker.log").read_text()
 
 
-async def test_a_member_of_a_group_recycles_by_itself(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_a_worker_of_a_group_recycles_alone(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     port = free_port()
     flags = ("--processes", "2", "--port", str(port), *UNHURRIED, "--max-memory", "300MiB")
     with worker_process(redis_url, tmp_path, *flags) as group:
@@ -237,7 +234,7 @@ async def test_drain_counts_threads_too_and_is_posted(bakery: Stoker, redis_url:
     assert "Traceback" not in (tmp_path / "worker.log").read_text()
 
 
-async def test_a_change_of_the_source_starts_the_worker_anew(redis_url: str, tmp_path: Path) -> None:
+async def test_a_change_of_the_source_restarts_the_worker(redis_url: str, tmp_path: Path) -> None:
     source = """from stoker import Stoker\napp = Stoker("draft")\n@app.task()\nasync def say() -> str:\n    return {!r}\n"""
     module, log = tmp_path / "draft.py", tmp_path / "worker.log"
     module.write_text(source.format("first"))

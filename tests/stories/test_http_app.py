@@ -180,7 +180,7 @@ async def test_an_answer_takes_no_more_memory_than_is_kept(endpoint: Endpoint, a
     assert sent < 64 * 1024 * 1024, "it is not read to its end"
 
 
-async def test_nobody_is_sent_where_it_is_not_allowed(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
+async def test_no_request_goes_to_a_host_that_is_not_allowed(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
     """Every host name is on the list, and the endpoint is inside: by whatever name, it is not reached."""
     allowed.setenv(ALLOW, f"http://*:{endpoint.port} http://* *")
     allowed.setenv(ALLOW_NETWORKS, "")

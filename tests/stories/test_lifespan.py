@@ -61,7 +61,7 @@ async def test_tasks_are_given_what_it_yields(app: Stoker) -> None:
     assert app.state is None
 
 
-async def test_dependencies_may_hand_out_a_part_of_it(app: Stoker) -> None:
+async def test_a_dependency_may_return_a_part_of_it(app: Stoker) -> None:
     def get_pool(shop: State[Shop]) -> str:
         return shop.pool
 

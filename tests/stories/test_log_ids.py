@@ -58,7 +58,7 @@ async def test_lines_of_threads_carry_them_too(app: Stoker, log: io.StringIO) ->
     assert [line["task_id"] for line in told(log)] == [handle.id]
 
 
-async def test_tasks_side_by_side_are_told_apart(app: Stoker, log: io.StringIO) -> None:
+async def test_log_lines_of_concurrent_tasks_carry_their_ids(app: Stoker, log: io.StringIO) -> None:
     meeting = asyncio.Barrier(3)
 
     @app.task()

@@ -1,7 +1,6 @@
 """Redis goes away and comes back; workers wait and resume by themselves."""
 
 import asyncio
-import http.client
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from stoker import RedisUnavailable, Stoker
 from stoker.rules.states import TaskState
 from tests.redis_servers import Valkey, free_port, running_valkey
+from tests.stories.observing import probe
 from tests.stories.working import working
 from tests.waiting import until
 
@@ -70,25 +70,12 @@ async def test_a_worker_may_start_before_its_redis(opened: Callable[[str], Stoke
         assert await handle.result(timeout=10) == "shipped"
 
 
-async def test_a_worker_without_redis_still_leaves_when_told(own_valkey: Valkey) -> None:
+async def test_a_worker_without_redis_still_drains(own_valkey: Valkey) -> None:
     """The harness tells it to leave and gives it ten seconds."""
     app = Stoker("shop", redis=own_valkey.url)
     async with working(app, drain_timeout=0.5):
         own_valkey.stop()
     own_valkey.start()
-
-
-async def probe(port: int, path: str) -> tuple[int, str]:
-    def get() -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    return await asyncio.to_thread(get)
 
 
 async def answers(port: int, path: str, status: int) -> bool:

@@ -71,7 +71,7 @@ async def test_an_id_is_one_task_wherever_it_lies(spread: Stoker):
     assert sum(await lie_in(spread)) == 30
 
 
-async def test_only_one_of_a_kind_and_only_so_many_of_a_key(spread: Stoker):
+async def test_uniqueness_and_concurrency_keys_hold_across_partitions(spread: Stoker):
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -125,7 +125,7 @@ async def test_people_deal_with_the_queue_as_one(spread: Stoker):
     assert sum([gone async for gone in inspector.purge("default", TaskState.READY)]) == 29
 
 
-async def test_more_partitions_later_leave_no_task_behind_and_fewer_are_not_believed(app: Stoker):
+async def test_raising_the_number_of_partitions_loses_no_task_and_lowering_it_is_ignored(app: Stoker):
     @app.task()
     async def add(a: int, b: int) -> int:
         return a + b

@@ -74,7 +74,7 @@ async def test_calling_a_task_is_calling_its_function(app: Stoker) -> None:
     assert (add.__name__, add.__doc__) == ("add", "Add.")
 
 
-async def test_a_plain_function_runs_in_a_thread_and_blocks_nobody(app: Stoker) -> None:
+async def test_a_plain_function_runs_in_a_thread_and_does_not_block_the_loop(app: Stoker) -> None:
     @app.task()
     def sleep(seconds: float) -> str:
         time.sleep(seconds)
@@ -413,7 +413,7 @@ async def test_patience_has_an_end(app: Stoker) -> None:
         await handle.result(timeout=0.05)
 
 
-async def test_nobody_knows_a_task_that_never_was(app: Stoker) -> None:
+async def test_a_task_that_never_was_is_not_found(app: Stoker) -> None:
     with pytest.raises(NotFound, match="order-1"):
         await app.client.status("default", "order-1")
 

@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from prometheus_client.parser import text_string_to_metric_families
 
 from stoker import Context, Dead, Retry, Stoker
 from stoker.app.app import application_of
@@ -20,20 +19,9 @@ from stoker.rules.states import TaskState
 from stoker.telemetry.logs import JsonFormatter, TextFormatter
 from stoker.telemetry.tracing import Tracing
 from tests.redis_servers import free_port
-from tests.stories.test_outages import probe
+from tests.stories.observing import probe, samples
 from tests.stories.working import working
 from tests.waiting import until
-
-
-async def samples(port: int) -> dict[str, float]:
-    """The worker's metrics as Prometheus reads them: `name{label=value,...}` -> value."""
-    status, text = await probe(port, "/metrics")
-    assert status == 200
-    return {
-        f"{sample.name}{{{','.join(f'{name}={value}' for name, value in sorted(sample.labels.items()))}}}": sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def test_the_metrics_page_counts_what_happened(app: Stoker) -> None:

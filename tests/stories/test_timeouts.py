@@ -40,7 +40,7 @@ async def test_a_soft_timeout_that_passes_is_a_failure_like_others(app: Stoker) 
     assert failed.value.type == "SoftTimeout"
 
 
-async def test_whoever_does_not_listen_is_ended(app: Stoker) -> None:
+async def test_a_task_that_ignores_its_soft_timeout_is_ended(app: Stoker) -> None:
     asked = []
 
     @app.task(soft_timeout=0.05, timeout=0.2, retry=0)
@@ -112,7 +112,7 @@ async def test_a_call_may_bring_its_own_limits(app: Stoker) -> None:
         assert 18 < await (await crawl.options(timeout=20).enqueue()).result(timeout=5) <= 20
 
 
-async def test_a_thread_is_told_that_its_time_is_over(app: Stoker) -> None:
+async def test_a_thread_sees_that_its_time_is_over(app: Stoker) -> None:
     """Nobody can stop a thread, so it asks, and its outcome counts."""
 
     @app.task(soft_timeout=0.1)
@@ -128,7 +128,7 @@ async def test_a_thread_is_told_that_its_time_is_over(app: Stoker) -> None:
         assert 1 <= await handle.result(timeout=5) <= 40
 
 
-async def test_a_thread_is_told_that_it_was_cancelled(app: Stoker) -> None:
+async def test_a_thread_sees_that_it_was_cancelled(app: Stoker) -> None:
     started, told = threading.Event(), threading.Event()
 
     @app.task()

@@ -13,7 +13,7 @@ from stoker.queue.records import QueueStats
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import bake, bake_once, knead, rise, watch
-from tests.stories.test_telemetry import samples
+from tests.stories.observing import is_running, notes, samples
 from tests.stories.working import worker_process
 from tests.waiting import until
 
@@ -31,10 +31,6 @@ async def bakery(redis_url: str) -> Stoker:
     app.redis_url = redis_url
     yield app
     await app.close()
-
-
-async def notes(redis: Redis) -> list[str]:
-    return list(await redis.lrange("bakery:notes", 0, -1))  # type: ignore[misc]
 
 
 async def stats(app: Stoker) -> QueueStats:
@@ -55,7 +51,7 @@ async def test_a_killed_workers_task_runs_again_elsewhere(bakery: Stoker, redis:
     assert (counted.lost, counted.failed, counted.succeeded) == (1, 0, 1)
 
 
-async def test_nobody_waits_behind_the_long_tasks_of_others(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_no_task_waits_behind_the_long_tasks_of_another_worker(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
     """However many live long tasks there are: what a dead worker held runs again within its lease and two seconds, with no new
     traffic, and none of theirs is taken away.
     """
@@ -135,7 +131,7 @@ async def test_a_long_task_keeps_its_lease(bakery: Stoker, redis: Redis, redis_u
     assert (await stats(bakery)).lost == 0
 
 
-async def test_told_to_leave_it_finishes_what_it_runs_and_takes_nothing_new(
+async def test_a_draining_worker_finishes_what_it_runs_and_takes_nothing_new(
     bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
     running = await watch.enqueue()
@@ -152,7 +148,9 @@ async def test_told_to_leave_it_finishes_what_it_runs_and_takes_nothing_new(
     assert (await stats(bakery)).workers == 0, "it said goodbye"
 
 
-async def test_told_twice_it_gives_its_tasks_back_at_once(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:
+async def test_signalled_twice_a_worker_gives_its_tasks_back_at_once(
+    bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
     first = await bake.enqueue(3600)
     second = await bake.enqueue(3600)
     with worker_process(redis_url, tmp_path) as worker:
@@ -190,10 +188,6 @@ async def test_a_thread_that_cannot_be_stopped_does_not_keep_the_process(
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
     assert (await handle.status()).state is TaskState.READY
-
-
-async def is_running(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is TaskState.RUNNING
 
 
 @pytest.mark.parametrize(

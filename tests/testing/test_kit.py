@@ -40,7 +40,7 @@ async def kit(app: Stoker, server: testing.Server) -> AsyncIterator[testing.Kit]
         yield kit
 
 
-async def test_nothing_runs_until_it_is_told_to(app: Stoker, kit: testing.Kit) -> None:
+async def test_nothing_runs_until_the_test_runs_it(app: Stoker, kit: testing.Kit) -> None:
     @app.task()
     async def add(a: int, b: int) -> int:
         return a + b

@@ -34,7 +34,7 @@ import pytest
 from shop import ship
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(4))
 async def test_shipping(kit, number):
     assert kit.enqueued() == []
     handle = await ship.options(delay=60).enqueue(number)
@@ -42,6 +42,9 @@ async def test_shipping(kit, number):
     await kit.run_until_idle()
     assert kit.assert_succeeded(handle) == number
 """
+
+
+PASSED = "4 passed"
 
 
 @pytest.fixture
@@ -76,46 +79,43 @@ def pytest_in(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_its_fixtures_are_there_without_further_ado(project: Path) -> None:
+@pytest.fixture
+def shop(project: Path) -> Path:
+    """The project with tests that use the kit."""
     (project / "conftest.py").write_text(CONFTEST)
     (project / "test_shop.py").write_text(TEST)
-    assert "20 passed" in pytest_in(project)
+    return project
 
 
-def test_they_work_with_anyios_plugin_as_well(project: Path) -> None:
-    (project / "conftest.py").write_text(CONFTEST + "\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
-    (project / "test_shop.py").write_text(TEST.replace("import pytest\n", "import pytest\npytestmark = pytest.mark.anyio\n"))
-    (project / "pytest.ini").write_text("[pytest]\n")
-    assert "20 passed" in pytest_in(project, "-p", "no:asyncio", "-p", "anyio")
+def test_its_fixtures_are_there_without_configuration(shop: Path) -> None:
+    assert PASSED in pytest_in(shop)
 
 
-def test_a_loop_for_the_whole_session_does_no_harm(project: Path) -> None:
-    (project / "conftest.py").write_text(CONFTEST)
-    (project / "test_shop.py").write_text(TEST)
+def test_they_work_with_anyios_plugin_as_well(shop: Path) -> None:
+    (shop / "conftest.py").write_text(CONFTEST + "\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
+    (shop / "test_shop.py").write_text(TEST.replace("import pytest\n", "import pytest\npytestmark = pytest.mark.anyio\n"))
+    (shop / "pytest.ini").write_text("[pytest]\n")
+    assert PASSED in pytest_in(shop, "-p", "no:asyncio", "-p", "anyio")
+
+
+def test_every_process_of_xdist_has_a_server_and_one_loop_for_the_whole_session_does_no_harm(shop: Path) -> None:
     scopes = ("asyncio_default_fixture_loop_scope=session", "asyncio_default_test_loop_scope=session")
-    assert "20 passed" in pytest_in(project, "-o", scopes[0], "-o", scopes[1])
+    assert PASSED in pytest_in(shop, "-n", "2", "-o", scopes[0], "-o", scopes[1])
 
 
-def test_every_process_of_xdist_has_a_server_of_its_own(project: Path) -> None:
-    (project / "conftest.py").write_text(CONFTEST)
-    (project / "test_shop.py").write_text(TEST)
-    assert "20 passed" in pytest_in(project, "-n", "2")
-
-
-def test_whoever_does_not_use_it_pays_for_nothing(project: Path) -> None:
+def test_a_project_that_does_not_use_it_pays_for_nothing(project: Path) -> None:
     (project / "test_else.py").write_text(
         """
 import sys
 
-def test_nothing_of_stoker_is_imported():
-    assert "pytest_stoker" in sys.modules
+def test_nothing_of_stoker_is_imported(pytestconfig):
+    assert pytestconfig.pluginmanager.has_plugin("stoker")
     assert not [name for name in sys.modules if name.partition(".")[0] in ("stoker", "msgspec")]
 """
     )
     assert "1 passed" in pytest_in(project)
 
 
-def test_it_is_listed_under_its_name(project: Path) -> None:
-    (project / "test_else.py").write_text("def test_nothing(): pass\n")
-    assert "stoker_kit" in pytest_in(project, "--fixtures")
-    assert "stoker_kit" not in pytest_in(project, "--fixtures", "-p", "no:stoker")
+def test_it_can_be_left_out_by_its_name(project: Path) -> None:
+    (project / "test_else.py").write_text("def test_it(pytestconfig): assert not pytestconfig.pluginmanager.has_plugin('stoker')\n")
+    assert "1 passed" in pytest_in(project, "-p", "no:stoker")

@@ -1,4 +1,4 @@
-"""Application of test_vandals.py: tasks that damage their own process, as no task should."""
+"""Application of test_hostile_tasks.py: tasks that damage their own process, as no task should."""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""What a worker survives: its own bugs, and tasks that do what no task should."""
+"""What a worker survives: its own bugs, and tasks that kill or block it."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Who may be taken before there is a slot, for how long, and who comes first then."""
+"""Prefetch: which tasks a worker may take before it has a free slot, for how long, and which of them starts first."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_how_many_may_wait(runs: tuple[float, ...], limit: int) -> None:
     assert ahead(*runs).limit == limit
 
 
-def test_a_worker_of_one_slot_takes_nobody_ahead() -> None:
+def test_a_worker_with_one_slot_prefetches_nothing() -> None:
     kept = Prefetch(1)
     kept.observe(0.001)
     assert kept.limit == 0
@@ -49,7 +49,7 @@ def test_first_come_first_started_and_the_wait_is_counted() -> None:
     assert not kept
 
 
-def test_whoever_waits_too_long_goes_and_nobody_follows() -> None:
+def test_a_prefetched_task_that_waits_too_long_is_released_and_none_follows() -> None:
     kept = ahead(0.001)
     kept.add(delivery(1), 10.0)
     kept.add(delivery(2), 10.5)

@@ -1,4 +1,4 @@
-"""How many workers should exist: a table to read aloud, and what must hold whatever happens."""
+"""How many workers should exist: a table to read aloud, and what must always hold."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def targets(decisions: list[Decision]) -> list[int]:
     return [decision.replicas for decision in decisions]
 
 
-def test_a_lull_shorter_than_the_stabilization_lets_nobody_leave() -> None:
+def test_a_lull_shorter_than_the_stabilization_removes_no_worker() -> None:
     told = story(POLICY, (0, Demand(ready=500)), (10, Demand(ready=90)), (19, Demand(ready=500)), (38, Demand(ready=90)))
     assert targets(told) == [5, 5, 5, 5]
     assert told[-1].reason is Reason.STABILIZING
@@ -89,12 +89,12 @@ def test_the_last_worker_stays_until_the_queue_was_idle_for_the_window() -> None
     assert [decision.reason for decision in told[1:]] == [Reason.KEEPING_WARM, Reason.KEEPING_WARM, Reason.IDLE]
 
 
-def test_one_task_in_between_starts_the_idle_window_anew() -> None:
+def test_one_task_in_between_restarts_the_idle_window() -> None:
     told = story(POLICY, (0, Demand(ready=1)), (15, Demand(running=1)), (34, Demand()), (35, Demand()))
     assert targets(told) == [1, 1, 1, 0]
 
 
-def test_after_a_restart_nobody_leaves_until_a_window_has_been_watched() -> None:
+def test_after_a_restart_no_worker_is_removed_until_a_window_has_been_watched() -> None:
     told = story(POLICY, (0, Demand(ready=100)), (19, Demand(ready=100)), (21, Demand(ready=100)), start=8)
     assert targets(told) == [8, 8, 1]
 
@@ -113,7 +113,7 @@ def test_fixed_seconds_are_not_quiet_seconds_either() -> None:
     assert let_go.replicas == 4
 
 
-def test_a_paused_queue_asks_for_nobody_and_keeps_what_runs() -> None:
+def test_a_paused_queue_asks_for_no_worker_and_keeps_those_that_run() -> None:
     stats = QueueStats("emails", 1000, 7, 0, 0, 0, 0, 5, 0, 1, paused=False, completion_rate=0, throttled=True)
     assert demand_of(stats) == Demand(1000, 7, 5, throttled=True)
     assert demand_of(msgspec.structs.replace(stats, paused=True)) == Demand(running=7)

@@ -1,4 +1,4 @@
-"""The parts around the tasks: documentation, health, metrics, headers, unknown addresses, errors nobody foresaw."""
+"""Documentation, health, metrics, headers, unknown addresses, unforeseen errors."""
 
 import re
 
@@ -21,7 +21,7 @@ async def test_unknown_addresses_are_problems_too(api: httpx.AsyncClient, method
     assert status != 405 or answer.headers["allow"]
 
 
-async def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
+async def test_an_unforeseen_error_is_a_problem_without_details(
     api: httpx.AsyncClient, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken() -> list[str]:

@@ -22,6 +22,7 @@ from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import app as bakery
 from tests.stories.apps.bakery import bake
+from tests.stories.observing import living, processes
 from tests.stories.working import APPS
 from tests.waiting import until
 
@@ -79,23 +80,6 @@ class Up:
     async def exit_code(self) -> int:
         await until(lambda: self.process.poll() is not None, STARTS_WITHIN)
         return int(self.process.returncode)
-
-
-def processes() -> Iterator[tuple[int, int, str]]:
-    """Every living process: pid, parent, command line."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                command = (folder / "cmdline").read_text().replace("\0", " ").strip()
-            except OSError:
-                continue
-            if state != "Z":
-                yield int(folder.name), int(parent), command
-
-
-def living(pids: set[int]) -> set[int]:
-    return {pid for pid, _, _ in processes()} & pids
 
 
 @contextmanager
@@ -198,7 +182,7 @@ async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
         assert await first.exit_code() == 0
 
 
-async def test_when_it_is_killed_itself_nobody_stays_behind(tmp_path: Path) -> None:
+async def test_when_stoker_up_is_killed_no_process_stays_behind(tmp_path: Path) -> None:
     """Neither the server nor the gateway nor a worker in the middle of a task, once its drain timeout is over."""
     with up(manifest(tmp_path, scaling={"minReplicas": 1}), "--port", str(free_port())) as running:
         with bakery_at(await until(lambda: running.url, STARTS_WITHIN)):

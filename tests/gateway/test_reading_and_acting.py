@@ -1,4 +1,4 @@
-"""Reading tasks, queues and dead letters, and the moves a person may make."""
+"""Reading tasks, queues and dead letters, and acting on them."""
 
 import httpx
 import pytest

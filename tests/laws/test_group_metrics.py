@@ -1,4 +1,4 @@
-"""The pages of several processes as one: what Prometheus concludes from the sum is true."""
+"""Metrics of several worker processes as one page: what Prometheus concludes from the sums is true."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,7 +52,7 @@ def test_of_lags_the_worst_counts() -> None:
     assert read(sums)["stoker_worker_event_loop_lag_seconds"] == 2.0
 
 
-def test_a_process_that_starts_anew_takes_nothing_back() -> None:
+def test_a_process_that_restarts_takes_nothing_back_from_the_counters() -> None:
     """A sum that fell would look like a restart of all, and every rate would jump."""
     sums = SummedMetrics(2)
     sums.update(0, "first", page(5, busy=2))

@@ -1,4 +1,4 @@
-"""What a worker process survives, and how it falls where it cannot: tasks that do what no task should."""
+"""Hostile tasks: what a worker process survives, and how it ends where it cannot."""
 
 import re
 import signal
@@ -92,7 +92,7 @@ async def test_a_fault_names_the_line_of_the_task(app: Stoker, redis_url: str, t
     assert "vandal.py" in (tmp_path / "worker.log").read_text()
 
 
-async def test_whoever_brings_every_worker_down_is_buried_and_no_other(app: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_a_task_that_brings_every_worker_down_is_buried_and_no_other(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     culprits = [await vandal.do_always.enqueue(deed) for deed in ("segfault", "close everything")]
     neighbours = [await vandal.where.enqueue() for _ in range(20)]
     with worker_process(redis_url, tmp_path, "--processes", "2", "--max-lost", "2", app="vandal:app") as group:
@@ -149,7 +149,7 @@ async def test_what_a_stuck_worker_held_runs_elsewhere_and_its_late_word_does_no
     assert await handle.result(timeout=1) == 2
 
 
-async def test_told_to_leave_twice_a_blocked_worker_ends_at_once(app: Stoker, redis_url: str, tmp_path: Path) -> None:
+async def test_signalled_twice_a_blocked_worker_ends_at_once(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     """The loop hears of no signal then; a person at a terminal is told what is going on."""
     handle = await vandal.do.enqueue("block")
     with worker_process(redis_url, tmp_path, app="vandal:app", name="blocked") as worker:
@@ -171,7 +171,7 @@ async def is_running(handle: Any) -> bool:
     return (await handle.status()).state is TaskState.RUNNING
 
 
-async def test_a_worker_starts_anew_where_it_was_started_wherever_a_task_has_gone(
+async def test_a_worker_restarts_in_its_first_folder_wherever_a_task_has_gone(
     app: Stoker, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So do its children: their application may lie in the working directory."""

@@ -1,4 +1,4 @@
-"""What a worker has asked for is not asked for twice."""
+"""Slots that a worker has asked tasks for are not asked for a second time."""
 
 from stoker.worker.loop.capacity import InFlight
 

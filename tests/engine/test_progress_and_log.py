@@ -1,4 +1,4 @@
-"""What running tasks tell of themselves: kept for the delivery that holds the lease, bounded, each line once."""
+"""Progress and log lines of running tasks: kept for the delivery that holds the lease, bounded, each line once."""
 
 import msgspec
 

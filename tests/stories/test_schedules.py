@@ -20,7 +20,7 @@ async def listed(app: Stoker) -> dict[str, ScheduleStatus]:
     return {status.name: status for status in await app.client.inspector.schedules("default").all()}
 
 
-async def test_a_task_runs_by_the_clock_and_knows_for_which_moment(app: Stoker):
+async def test_a_scheduled_task_runs_and_knows_for_which_moment(app: Stoker):
     moments: list[datetime | None] = []
 
     @app.task(schedule=every(1))
@@ -144,7 +144,7 @@ async def test_a_change_in_the_code_takes_effect_with_the_next_worker(app: Stoke
         await until(lambda: ran)
 
 
-async def test_what_passed_while_nobody_worked_runs_once(app: Stoker):
+async def test_runs_missed_while_no_worker_was_there_run_once(app: Stoker):
     """Scaled to zero, or all down: the last moment that was missed runs when somebody is there."""
     moments: list[datetime | None] = []
 

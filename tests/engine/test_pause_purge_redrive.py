@@ -1,4 +1,4 @@
-"""What a person may do to a queue: pause, resume, purge, redrive by kind, examine and mend."""
+"""What an operator may do to a queue: pause, resume, purge, redrive by kind, examine and mend."""
 
 import pytest
 

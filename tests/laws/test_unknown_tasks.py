@@ -17,7 +17,7 @@ def test_it_counts_from_the_first_meeting() -> None:
     assert [strangers.unknown_for(message(), at) for at in (5000.0, 5005.0, 5600.0)] == [0, 5, 600], "however old the task is"
 
 
-def test_a_task_that_came_later_counts_from_its_enqueue() -> None:
+def test_a_task_that_came_afterwards_counts_from_its_enqueue() -> None:
     strangers = UnknownTasks()
     strangers.unknown_for(message(), 1000.0)
     assert strangers.unknown_for(message(enqueued=9000.0), 9005.0) == 5
@@ -30,7 +30,7 @@ def test_every_name_and_version_counts_for_itself() -> None:
     assert strangers.unknown_for(message(version=2), 2000.0) == 0
 
 
-def test_of_too_many_kinds_the_later_count_from_their_enqueue() -> None:
+def test_beyond_the_remembered_kinds_tasks_count_from_their_enqueue() -> None:
     """So that each comes to an end, and a sender of made-up names cannot fill a worker's memory."""
     strangers = UnknownTasks()
     for number in range(MAX_UNKNOWN):

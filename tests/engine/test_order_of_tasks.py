@@ -13,6 +13,8 @@ from stoker.rules.admission import Admission
 from stoker.rules.states import TaskState
 from tests.engine.line import DONE, Line, message, now
 
+pytestmark = pytest.mark.every_server
+
 
 async def test_first_come_first_served_whatever_the_ids(line: Line) -> None:
     """Own ids say nothing about order, and a batch has one millisecond for all."""
@@ -192,7 +194,7 @@ async def test_there_is_at_most_one_token_to_wake_a_worker(line: Line, count: in
     assert not await line.broker.wait_for_work(0.01)
 
 
-async def test_a_delayed_task_wakes_nobody_before_it_is_due(line: Line) -> None:
+async def test_a_delayed_task_wakes_no_worker_before_it_is_due(line: Line) -> None:
     await line.enqueue("later", delay=5)
     assert not await line.broker.wait_for_work(0.01)
     await line.pass_time(6)

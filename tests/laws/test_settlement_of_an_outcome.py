@@ -1,4 +1,4 @@
-"""From what happened to what becomes of the task, every case."""
+"""From the outcome of a run to what becomes of the task, every case."""
 
 import pytest
 from hypothesis import given

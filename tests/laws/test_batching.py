@@ -72,7 +72,7 @@ async def test_no_trip_is_too_large() -> None:
     assert sum(len(trip) for trip in road.trips) == 1800
 
 
-async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() -> None:
+async def test_a_round_trip_that_fails_raises_for_every_caller_on_it_and_no_other() -> None:
     road = Road()
     gathering = Batching(road.enqueue)
     road.breaks = True
@@ -86,7 +86,7 @@ async def test_a_trip_that_fails_is_told_to_everyone_on_it_and_to_nobody_else() 
     assert await enqueue(gathering, "later") == ["later"]
 
 
-async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back() -> None:
+async def test_a_caller_cancelled_while_it_waits_is_not_sent_and_holds_no_other_back() -> None:
     road = Road()
     gathering = Batching(road.enqueue)
     asked = [asyncio.create_task(enqueue(gathering, f"{n}")) for n in range(5)]
@@ -98,7 +98,7 @@ async def test_whoever_gives_up_while_waiting_does_not_go_and_holds_nobody_back(
     assert "3" not in [name for trip in road.trips for name in trip]
 
 
-async def test_whoever_gives_up_on_the_way_frees_the_road() -> None:
+async def test_a_caller_cancelled_on_the_way_frees_the_connection() -> None:
     road = Road()
     gathering = Batching(road.enqueue)
     asked = [asyncio.create_task(enqueue(gathering, f"{n}")) for n in range(3)]

@@ -1,4 +1,4 @@
-"""Whoever ends a task waits until it has ended, however stubborn it is."""
+"""Cancelling an asyncio task waits until it has ended, even if it swallows the cancellation."""
 
 import asyncio
 

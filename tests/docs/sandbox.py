@@ -1,4 +1,4 @@
-"""Where a page is tried out: a server and a folder of its own, workers and a gateway on the side, and a shell."""
+"""A page's sandbox: a server and a folder for it alone, workers and a gateway on the side, and a shell."""
 
 import importlib
 import json
@@ -67,7 +67,7 @@ class Program:
         return next((line for line in self.said.splitlines() if any(word in line for word in READY)), "")
 
 
-class Place:
+class Sandbox:
     """Enter it, and its folder can be imported from; leave it, and all that was started is gone."""
 
     def __init__(self, folder: Path, server: Server, limit: float = LIMIT) -> None:

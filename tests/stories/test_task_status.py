@@ -32,7 +32,7 @@ async def test_a_task_says_why_it_waits(app: Stoker) -> None:
     assert (await handle.explain()).text == "it has succeeded"
 
 
-async def test_a_task_says_that_nobody_knows_it(app: Stoker) -> None:
+async def test_a_task_with_an_unknown_name_says_so(app: Stoker) -> None:
     """The image is older than the code that enqueues: the usual reason why a task never runs."""
 
     @app.task(name="brand_new")

@@ -1,4 +1,4 @@
-"""A worker looks at its Redis before it takes a task: it waits for one that is away, and refuses one that would lose tasks."""
+"""A worker checks its Redis before it takes a task: it waits for one that is away, and refuses one that would lose tasks."""
 
 import asyncio
 import signal
@@ -73,7 +73,7 @@ async def test_a_redis_that_is_away_at_start_is_looked_at_when_it_comes(tmp_path
         assert "CONFIG SET maxmemory-policy noeviction" in (tmp_path / "worker.log").read_text()
 
 
-async def test_who_waits_for_redis_leaves_when_told_to(tmp_path: Path):
+async def test_a_worker_that_waits_for_redis_ends_on_a_signal(tmp_path: Path):
     with worker_process(Server().url, tmp_path) as worker:
         await until(lambda: worker.said("waiting for Redis"))
         worker.signal(signal.SIGTERM)

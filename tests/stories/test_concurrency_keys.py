@@ -1,4 +1,4 @@
-"""At most so many tasks of one customer at a time, while the others' go on."""
+"""A concurrency key: a limited number of one customer's tasks run at a time, while those of others go on."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,8 @@
+<<<<<<< HEAD:tests/engine/test_upkeep_loops.py
 """The chores that every worker repeats: bounded calls, but as many as there is to do."""
+=======
+"""The maintenance loops of every worker: bounded calls, repeated until nothing is left to do."""
+>>>>>>> w-tests:tests/engine/test_maintenance.py
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -78,7 +82,7 @@ async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
     assert await line.order(3) == ["t0", "t1", "t2"]
 
 
-async def test_what_cannot_be_relayed_is_said_once_and_holds_nobody_up(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_be_relayed_is_logged_once_and_delays_no_other(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     k, called = line.keys, asyncio.Event()
     await now(line.redis.xadd(k.outbox, {"body": "{"}))
     async with running(chores.relay(Outbox(line.redis, k), called)):

@@ -35,7 +35,7 @@ def test_why_of_an_unknown_task(stoker: Any) -> None:
     assert (stoker("why", "nope").code, stoker("why", "nope", "-q", "emails").code) == (3, 3)
 
 
-def test_what_went_wrong_is_told_by_task_and_why(stoker: Any, redis_url: str) -> None:
+def test_failures_are_shown_by_task_and_why(stoker: Any, redis_url: str) -> None:
     stoker("enqueue", "t", "--id", "x")
     asyncio.run(bury_next(redis_url, "default"))
     for command in ("task", "why"):

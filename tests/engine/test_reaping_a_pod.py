@@ -1,4 +1,4 @@
-"""A pod that was seen to end: what its processes held goes back at once, and nobody else's does."""
+"""A pod that has ended: what its processes held is given back at once, and nothing else is."""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Whatever happens in whatever order: every task is in exactly one place, and only the last delivery's word counts."""
+"""Any history, with concurrency keys and an inbox that others write to, which the proof leaves out.
+
+Every task is in exactly one place, and only the last delivery's word counts.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -301,7 +304,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(110)
-def test_any_history(shared_valkey: Valkey) -> None:
+def test_any_history_with_concurrency_keys_and_an_inbox(shared_valkey: Valkey) -> None:
     AnyHistory.server = shared_valkey
     run_state_machine_as_test(
         AnyHistory,
