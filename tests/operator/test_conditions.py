@@ -1,17 +1,19 @@
 """What is known, as conditions, status and Events."""
 
+import re
 from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
 
-from stoker.autoscale.decide import Memory
+from stoker.autoscale.decide import Memory, ScalingReason
 from stoker.queue.records import QueueStats
 from stoker_operator.report.conditions import Condition, as_status, conditions, notices
 from stoker_operator.report.status import status, worth_writing
 from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot, Workers
 from stoker_operator.state.problem import Problem, Reason
 from tests.operator.observed import REF, task_queue
+from tests.taskqueue_schema import schema
 
 
 def halted(reason: str, message: str = "x") -> Problem:
@@ -96,6 +98,16 @@ def test_redis_reachable(found: Findings, reading: Reading, expected: tuple[str,
 )
 def test_scaling_active(found: Findings, reading: Reading, scaling: Scaling | None, expected: tuple[str, str]) -> None:
     assert said(found, reading, scaling)["ScalingActive"] == expected
+
+
+def test_reasons_are_an_api_of_their_own() -> None:
+    """The CRD holds their form; those that the autoscaler knows as well are the same words."""
+    condition = schema()["properties"]["status"]["properties"]["conditions"]["items"]
+    form = condition["properties"]["reason"]["pattern"]
+    assert all(re.fullmatch(form, reason) and reason[0].isupper() for reason in Reason)
+    assert len(set(Reason)) == len(Reason.__members__)
+    shared = {Reason.DEMAND_UNKNOWN, Reason.FIXED_REPLICAS, Reason.PAUSED}
+    assert {str(reason) for reason in shared} <= {str(reason) for reason in ScalingReason}
 
 
 def test_suspended_and_stalled_stand_there_only_while_they_hold() -> None:

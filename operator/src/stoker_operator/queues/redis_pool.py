@@ -123,7 +123,7 @@ class RedisPool:
 
     async def _hang_up(self, inspector: Inspector) -> None:
         # The connection is given up either way: a server that hangs, or is gone, must not hold up the caller.
-        with contextlib.suppress(TimeoutError, RedisUnavailable, RedisRefused, OSError):
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(self._timeout):
                 await inspector.close()
 

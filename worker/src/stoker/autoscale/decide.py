@@ -138,7 +138,7 @@ def _target(wanted: int, policy: Policy, replicas: int, memory: Memory, now: flo
         elif now - memory.since >= policy.idle_after:
             # No work for a whole idle window: earlier recommendations no longer hold.
             return 0, ScalingReason.IDLE
-    highest = min(max(replicas for _, replicas in memory.recommendations), policy.max_replicas)
+    highest = min(max(count for _, count in memory.recommendations), policy.max_replicas)
     if now - memory.since < policy.stabilization:
         highest = replicas
     wanted = max(wanted, highest)
