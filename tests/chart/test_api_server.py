@@ -60,12 +60,12 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
         pytest.param({}, "spec.worker: Required value", id="no worker"),
         pytest.param(
             {"worker": {"app": "shop.tasks:app"}},
-            "spec.worker.image: Required value: name the image that runs the tasks, such as registry.example.org/shop:1.4",
+            "spec.worker.image: Required value: set the image with your application, such as registry.example.org/shop:1.4",
             id="no image",
         ),
         pytest.param(
             {"worker": {"image": "a", "app": "shop"}},
-            "spec.worker.app: Invalid value: write it as module:attribute, such as shop.tasks:app",
+            "spec.worker.app: Invalid value: must be module:attribute, such as shop.tasks:app",
             id="an application without an attribute",
         ),
         pytest.param(

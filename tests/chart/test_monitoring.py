@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker_operator import metrics
-from stoker_operator.roster import Roster
+from stoker_operator.state.queue_store import QueueStore
 from tests.chart.rendering import CHART, Object, of_kind, render
 
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
@@ -62,7 +62,7 @@ def metric_names(query: str) -> set[str]:
     return names
 
 
-KNOWN = {"up"} | exported(metrics.registry(Roster())) | worker_metrics()
+KNOWN = {"up"} | exported(metrics.registry(QueueStore())) | worker_metrics()
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["alert"]) for rule in RULES])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
-from stoker.manifest import DEFAULT_ROUNDS, TaskQueue, load, parse
+from stoker.manifest import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, load, parse
 from stoker.rules.retry import Jitter, Retry
 
 
@@ -36,7 +36,7 @@ def test_the_smallest_manifest_has_the_documented_defaults() -> None:
     assert (spec.retention.succeeded.age, spec.retention.dead.age) == (3600, 7 * 86400)
     assert (spec.scaling.min_replicas, spec.scaling.max_replicas, spec.scaling.idle_after) == (0, 20, 20)
     assert (spec.replicas, spec.suspend, spec.redis.url_secret_ref) == (None, False, None)
-    assert spec.backlog_per_replica == 16 * DEFAULT_ROUNDS
+    assert spec.backlog_per_replica == 16 * DEFAULT_BACKLOG_PER_SLOT
 
 
 def test_the_queue_may_have_a_name_of_its_own() -> None:
@@ -162,8 +162,8 @@ def test_a_file_may_hold_other_kinds_beside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b"", "holds no TaskQueue", id="an empty file"),
-        pytest.param(b"kind: Secret", "holds no TaskQueue", id="no TaskQueue in it"),
+        pytest.param(b"", "contains no TaskQueue", id="an empty file"),
+        pytest.param(b"kind: Secret", "contains no TaskQueue", id="no TaskQueue in it"),
         pytest.param(b"a: [", "not YAML", id="a bracket that does not close"),
         pytest.param(b"\xff\xfe\x00", "not YAML", id="no text at all"),
         pytest.param(b"when: 2026-13-45", "not YAML", id="a date that never was"),

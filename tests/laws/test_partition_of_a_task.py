@@ -14,27 +14,15 @@ from stoker.rules.partitions import MOST, PartitionKey, partition_names, partiti
 ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
-<<<<<<< HEAD:tests/laws/test_partition_places.py
-def test_the_first_place_is_the_queue_itself():
+def test_the_first_partition_is_the_queue_itself():
     assert partition_names("emails", 1) == ["emails"]
     assert partition_names("emails", 3) == ["emails", "emails:1", "emails:2"]
 
 
 @given(ids, st.integers(1, MOST))
-def test_an_id_has_one_place(task_id: str, partitions: int):
+def test_an_id_has_one_partition(task_id: str, partitions: int):
     names = partition_names("emails", partitions)
     assert partition_of(PartitionKey(task_id), names) == partition_of(PartitionKey(task_id), names) in names
-=======
-def test_the_first_partition_is_the_queue_itself():
-    assert places("emails", 1) == ["emails"]
-    assert places("emails", 3) == ["emails", "emails:1", "emails:2"]
-
-
-@given(ids, st.integers(1, MOST))
-def test_an_id_has_one_partition(task_id: str, partitions: int):
-    names = places("emails", partitions)
-    assert place_of(Kind(task_id), names) == place_of(Kind(task_id), names) in names
->>>>>>> w-tests:tests/laws/test_partition_of_a_task.py
 
 
 @given(ids, ids, ids, st.integers(2, MOST))
@@ -44,13 +32,8 @@ def test_what_is_counted_together_lies_together(one: str, other: str, key: str, 
     assert partition_of(PartitionKey(one, limit=key), names) == partition_of(PartitionKey(other, limit=key), names)
 
 
-<<<<<<< HEAD:tests/laws/test_partition_places.py
-def test_a_unique_task_with_a_concurrency_key_has_no_place_where_there_are_several():
-    assert partition_of(PartitionKey("a", "digest", "key"), partition_names("emails", 1)) == "emails"
-=======
 def test_a_unique_task_with_a_concurrency_key_is_refused_where_there_are_several_partitions():
-    assert place_of(Kind("a", "digest", "key"), places("emails", 1)) == "emails"
->>>>>>> w-tests:tests/laws/test_partition_of_a_task.py
+    assert partition_of(PartitionKey("a", "digest", "key"), partition_names("emails", 1)) == "emails"
     with pytest.raises(Invalid, match="either unique or has a concurrency key, not both"):
         partition_of(PartitionKey("a", "digest", "key"), partition_names("emails", 2))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.autoscale.decide import Decision, Demand, Memory, Policy, Reason, decide, wish
+from stoker.autoscale.decide import Decision, Demand, Memory, Policy, ScalingReason, decide, recommend
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.manifest import parse
 from stoker.queue.records import QueueStats
@@ -24,35 +24,35 @@ def but(**changes: Any) -> Policy:
 @pytest.mark.parametrize(
     ("demand", "policy", "replicas", "target", "reason"),
     [
-        pytest.param(Demand(), POLICY, 0, 0, Reason.STEADY, id="nothing to do, nobody there"),
-        pytest.param(Demand(ready=1), POLICY, 0, 1, Reason.SCALE_UP, id="one task wakes one worker"),
-        pytest.param(Demand(due=1), POLICY, 0, 1, Reason.SCALE_UP, id="one task that fell due wakes one worker"),
-        pytest.param(Demand(ready=100), POLICY, 0, 1, Reason.SCALE_UP, id="a full backlog for one"),
-        pytest.param(Demand(ready=101), POLICY, 0, 2, Reason.SCALE_UP, id="one task more asks for one more"),
-        pytest.param(Demand(ready=60, due=60), POLICY, 0, 2, Reason.SCALE_UP, id="due tasks wait like ready ones"),
-        pytest.param(Demand(ready=1500), POLICY, 1, 15, Reason.SCALE_UP, id="a burst is answered at once"),
-        pytest.param(Demand(ready=10**9), POLICY, 1, 20, Reason.AT_MAXIMUM, id="a flood meets the maximum"),
-        pytest.param(Demand(ready=2000), POLICY, 20, 20, Reason.STEADY, id="just as many as there are"),
-        pytest.param(Demand(running=25), POLICY, 3, 3, Reason.STEADY, id="running tasks keep the slots they fill"),
-        pytest.param(Demand(running=25), POLICY, 1, 3, Reason.SCALE_UP, id="running tasks without enough workers"),
-        pytest.param(Demand(), but(min_replicas=2), 0, 2, Reason.SCALE_UP, id="the minimum is kept without work"),
-        pytest.param(Demand(), but(min_replicas=2), 2, 2, Reason.STEADY, id="the minimum is enough without work"),
-        pytest.param(None, POLICY, 4, 4, Reason.DEMAND_UNKNOWN, id="blind means hold"),
-        pytest.param(None, POLICY, 0, 0, Reason.DEMAND_UNKNOWN, id="blind means hold, also nobody"),
-        pytest.param(None, but(min_replicas=2), 0, 0, Reason.DEMAND_UNKNOWN, id="blind does not even fill up"),
-        pytest.param(None, but(fixed=3), 1, 3, Reason.FIXED, id="a fixed number needs no eyes"),
-        pytest.param(Demand(ready=10**6), but(fixed=0), 5, 0, Reason.FIXED, id="fixed at nobody"),
-        pytest.param(Demand(ready=500), but(paused="ScaleOut"), 1, 1, Reason.PAUSED, id="no growth while growth is paused"),
-        pytest.param(Demand(ready=500), but(paused="All"), 1, 1, Reason.PAUSED, id="no growth while all is paused"),
-        pytest.param(Demand(ready=500), but(paused="ScaleIn"), 1, 5, Reason.SCALE_UP, id="growth while shrinking is paused"),
-        pytest.param(Demand(), but(paused="ScaleIn"), 5, 5, Reason.PAUSED, id="nobody leaves while shrinking is paused"),
-        pytest.param(Demand(), but(paused="All"), 5, 5, Reason.PAUSED, id="nobody leaves while all is paused"),
-        pytest.param(Demand(), but(paused="ScaleOut"), 5, 0, Reason.IDLE, id="all leave while only growth is paused"),
-        pytest.param(Demand(), POLICY, 5, 0, Reason.IDLE, id="after a whole idle window all leave"),
-        pytest.param(Demand(ready=150), POLICY, 5, 2, Reason.SCALE_DOWN, id="a lull long enough lets some leave"),
+        pytest.param(Demand(), POLICY, 0, 0, ScalingReason.STEADY, id="nothing to do, nobody there"),
+        pytest.param(Demand(ready=1), POLICY, 0, 1, ScalingReason.SCALE_UP, id="one task wakes one worker"),
+        pytest.param(Demand(due=1), POLICY, 0, 1, ScalingReason.SCALE_UP, id="one task that fell due wakes one worker"),
+        pytest.param(Demand(ready=100), POLICY, 0, 1, ScalingReason.SCALE_UP, id="a full backlog for one"),
+        pytest.param(Demand(ready=101), POLICY, 0, 2, ScalingReason.SCALE_UP, id="one task more asks for one more"),
+        pytest.param(Demand(ready=60, due=60), POLICY, 0, 2, ScalingReason.SCALE_UP, id="due tasks wait like ready ones"),
+        pytest.param(Demand(ready=1500), POLICY, 1, 15, ScalingReason.SCALE_UP, id="a burst is answered at once"),
+        pytest.param(Demand(ready=10**9), POLICY, 1, 20, ScalingReason.AT_MAXIMUM, id="a flood meets the maximum"),
+        pytest.param(Demand(ready=2000), POLICY, 20, 20, ScalingReason.STEADY, id="just as many as there are"),
+        pytest.param(Demand(running=25), POLICY, 3, 3, ScalingReason.STEADY, id="running tasks keep the slots they fill"),
+        pytest.param(Demand(running=25), POLICY, 1, 3, ScalingReason.SCALE_UP, id="running tasks without enough workers"),
+        pytest.param(Demand(), but(min_replicas=2), 0, 2, ScalingReason.SCALE_UP, id="the minimum is kept without work"),
+        pytest.param(Demand(), but(min_replicas=2), 2, 2, ScalingReason.STEADY, id="the minimum is enough without work"),
+        pytest.param(None, POLICY, 4, 4, ScalingReason.DEMAND_UNKNOWN, id="blind means hold"),
+        pytest.param(None, POLICY, 0, 0, ScalingReason.DEMAND_UNKNOWN, id="blind means hold, also nobody"),
+        pytest.param(None, but(min_replicas=2), 0, 0, ScalingReason.DEMAND_UNKNOWN, id="blind does not even fill up"),
+        pytest.param(None, but(fixed=3), 1, 3, ScalingReason.FIXED, id="a fixed number needs no eyes"),
+        pytest.param(Demand(ready=10**6), but(fixed=0), 5, 0, ScalingReason.FIXED, id="fixed at nobody"),
+        pytest.param(Demand(ready=500), but(paused="ScaleOut"), 1, 1, ScalingReason.PAUSED, id="no growth while growth is paused"),
+        pytest.param(Demand(ready=500), but(paused="All"), 1, 1, ScalingReason.PAUSED, id="no growth while all is paused"),
+        pytest.param(Demand(ready=500), but(paused="ScaleIn"), 1, 5, ScalingReason.SCALE_UP, id="growth while shrinking is paused"),
+        pytest.param(Demand(), but(paused="ScaleIn"), 5, 5, ScalingReason.PAUSED, id="nobody leaves while shrinking is paused"),
+        pytest.param(Demand(), but(paused="All"), 5, 5, ScalingReason.PAUSED, id="nobody leaves while all is paused"),
+        pytest.param(Demand(), but(paused="ScaleOut"), 5, 0, ScalingReason.IDLE, id="all leave while only growth is paused"),
+        pytest.param(Demand(), POLICY, 5, 0, ScalingReason.IDLE, id="after a whole idle window all leave"),
+        pytest.param(Demand(ready=150), POLICY, 5, 2, ScalingReason.SCALE_DOWN, id="a lull long enough lets some leave"),
     ],
 )
-def test_after_a_long_quiet_time(demand: Demand | None, policy: Policy, replicas: int, target: int, reason: Reason) -> None:
+def test_after_a_long_quiet_time(demand: Demand | None, policy: Policy, replicas: int, target: int, reason: ScalingReason) -> None:
     decision = decide(demand, policy, replicas, QUIET, NOW)
     assert (decision.replicas, decision.reason) == (target, reason)
 
@@ -75,10 +75,10 @@ def targets(decisions: list[Decision]) -> list[int]:
 def test_a_lull_shorter_than_the_stabilization_removes_no_worker() -> None:
     told = story(POLICY, (0, Demand(ready=500)), (10, Demand(ready=90)), (19, Demand(ready=500)), (38, Demand(ready=90)))
     assert targets(told) == [5, 5, 5, 5]
-    assert told[-1].reason is Reason.STABILIZING
+    assert told[-1].reason is ScalingReason.STABILIZING
 
 
-def test_after_the_stabilization_the_highest_wish_within_it_counts() -> None:
+def test_after_the_stabilization_the_highest_recommendation_within_it_counts() -> None:
     told = story(POLICY, (0, Demand(ready=900)), (15, Demand(ready=400)), (21, Demand(ready=90)), (36, Demand(ready=90)))
     assert targets(told) == [9, 9, 4, 1]
 
@@ -86,7 +86,11 @@ def test_after_the_stabilization_the_highest_wish_within_it_counts() -> None:
 def test_the_last_worker_stays_until_the_queue_was_idle_for_the_window() -> None:
     told = story(POLICY, (0, Demand(ready=1)), (10, Demand()), (19.9, Demand()), (20, Demand()))
     assert targets(told) == [1, 1, 1, 0]
-    assert [decision.reason for decision in told[1:]] == [Reason.KEEPING_WARM, Reason.KEEPING_WARM, Reason.IDLE]
+    assert [decision.reason for decision in told[1:]] == [
+        ScalingReason.KEEPING_WARM,
+        ScalingReason.KEEPING_WARM,
+        ScalingReason.IDLE,
+    ]
 
 
 def test_one_task_in_between_restarts_the_idle_window() -> None:
@@ -137,7 +141,7 @@ LIMITED = but(per_second=100, backlog_per_replica=40)
     ],
 )
 def test_a_rate_limit_needs_no_more_workers_than_it_keeps_busy(demand: Demand, wanted: int) -> None:
-    assert wish(demand, LIMITED) == wanted
+    assert recommend(demand, LIMITED) == wanted
 
 
 def test_a_backlog_behind_a_rate_limit_ends_with_enough_workers_and_stays_there() -> None:
@@ -145,7 +149,7 @@ def test_a_backlog_behind_a_rate_limit_ends_with_enough_workers_and_stays_there(
     policy, slots, replicas, history = msgspec.structs.replace(LIMITED, max_replicas=1000), 10, 1, []
     for _ in range(20):
         running = min(replicas * slots, 400)
-        replicas = wish(Demand(100_000, running, throttled=running < replicas * slots), policy)
+        replicas = recommend(Demand(100_000, running, throttled=running < replicas * slots), policy)
         history.append(replicas)
     assert set(history[-10:]) == {50}
     assert max(history) <= 64
@@ -205,11 +209,17 @@ def test_what_is_unknown_changes_nothing(policy: Policy, steps: Any, start: int)
 def test_the_reason_fits_the_change(policy: Policy, steps: Any, start: int) -> None:
     for before, _, decision in history(policy, steps, start):
         change = decision.replicas - before
-        if decision.reason in {Reason.DEMAND_UNKNOWN, Reason.PAUSED, Reason.STABILIZING, Reason.KEEPING_WARM, Reason.STEADY}:
+        if decision.reason in {
+            ScalingReason.DEMAND_UNKNOWN,
+            ScalingReason.PAUSED,
+            ScalingReason.STABILIZING,
+            ScalingReason.KEEPING_WARM,
+            ScalingReason.STEADY,
+        }:
             assert change == 0
-        if decision.reason is Reason.SCALE_UP:
+        if decision.reason is ScalingReason.SCALE_UP:
             assert change > 0
-        if decision.reason in {Reason.SCALE_DOWN, Reason.IDLE}:
+        if decision.reason in {ScalingReason.SCALE_DOWN, ScalingReason.IDLE}:
             assert change < 0
 
 
@@ -243,4 +253,4 @@ def test_memory_does_not_grow_beyond_its_window(policy: Policy, steps: Any, star
     now = 0.0
     for (pause, _), (_, _, decision) in zip(steps, history(policy, steps, start), strict=True):
         now += pause
-        assert all(at > now - policy.stabilization or at == now for at, _ in decision.memory.wishes)
+        assert all(at > now - policy.stabilization or at == now for at, _ in decision.memory.recommendations)

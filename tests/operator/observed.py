@@ -3,8 +3,9 @@
 from typing import Any
 
 from stoker.manifest import TaskQueue, parse
-from stoker_operator.plan import Live, live
-from stoker_operator.resources import Connection, Object, Owner, Ref, deployment
+from stoker_operator.reconcile.plan import Live, live
+from stoker_operator.reconcile.resources import Connection, deployment
+from stoker_operator.state.ref import Object, Owner, Ref
 
 REF = Ref("shop", "emails")
 OWNER = Owner(REF, "uid-1")

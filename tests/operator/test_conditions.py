@@ -1,35 +1,40 @@
 """What is known, as conditions, status and Events."""
 
+import re
 from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
 
-from stoker.autoscale.decide import Memory
+from stoker.autoscale.decide import Memory, ScalingReason
 from stoker.queue.records import QueueStats
-from stoker_operator.conditions import Condition, conditions, notes, written
-from stoker_operator.plan import Halt
-from stoker_operator.roster import Change, Findings, Reading, Scaling, Workers
-from stoker_operator.status import status, worth_writing
+from stoker_operator.report.conditions import Condition, as_status, conditions, notices
+from stoker_operator.report.status import status, worth_writing
+from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot, Workers
+from stoker_operator.state.problem import Problem, Reason
 from tests.operator.observed import REF, task_queue
+from tests.taskqueue_schema import schema
+
+
+def halted(reason: str, message: str = "x") -> Problem:
+    return Problem(Reason(reason), message)
+
 
 STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 0, 83.6, 1, False, 0.5)
 READ = Reading(STATS)
-AWAY = Reading(trouble=Halt("RedisUnreachable", "Redis does not answer"))
+AWAY = Reading(problem=halted("RedisUnreachable", "Redis does not answer"))
 THOUGHT = Scaling(4, "Steady", Memory(0, 0))
-FORBIDDEN = Scaling(4, "Steady", Memory(0, 0), refused=Halt("ScaleRefused", "no"))
-BROKEN = Halt("WorkersFailing", "x")
 
 
-def findings(workers: Workers | None = Workers("d", 4, 4, 4), halt: Halt | None = None, **spec: Any) -> Findings:
-    return Findings("uid-1", 7, task_queue(**spec), "redis://redis", workers, halt)
+def findings(workers: Workers | None = Workers("d", 4, 4, 4), problem: Problem | None = None, **spec: Any) -> Findings:
+    return Findings("uid-1", 7, task_queue(**spec), "redis://redis", workers, problem)
 
 
-UNCONNECTED = replace(findings(halt=Halt("SecretMissing", "x")), redis_url="")
+UNCONNECTED = replace(findings(problem=halted("SecretMissing")), redis_url="")
 
 
 def said(found: Findings, reading: Reading = READ, scaling: Scaling | None = THOUGHT) -> dict[str, tuple[str, str]]:
-    return {each.type: (each.status, each.reason) for each in conditions(found, reading, scaling)}
+    return {each.type: (each.status, each.reason) for each in conditions(Snapshot(found, reading, scaling))}
 
 
 @pytest.mark.parametrize(
@@ -41,9 +46,11 @@ def said(found: Findings, reading: Reading = READ, scaling: Scaling | None = THO
         pytest.param(findings(Workers("d", 0, 0, 0)), ("True", "ScaledToZero"), id="none needed"),
         pytest.param(findings(None), ("False", "WorkersMissing"), id="no Deployment yet"),
         pytest.param(
-            findings(Workers("d", 4, 4, 3, Halt("WorkersFailing", "x"))), ("False", "WorkersFailing"), id="one cannot start"
+            findings(Workers("d", 4, 4, 3, halted("WorkersFailing"))),
+            ("False", "WorkersFailing"),
+            id="one cannot start",
         ),
-        pytest.param(findings(halt=Halt("InvalidSpec", "x")), ("False", "InvalidSpec"), id="a spec that cannot be served"),
+        pytest.param(findings(problem=halted("InvalidSpec")), ("False", "InvalidSpec"), id="a spec that cannot be served"),
     ],
 )
 def test_ready(found: Findings, expected: tuple[str, str]) -> None:
@@ -53,12 +60,15 @@ def test_ready(found: Findings, expected: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("found", "reading", "expected"),
     [
-        pytest.param(findings(), READ, ("True", "Answering"), id="read"),
+        pytest.param(findings(), READ, ("True", "Connected"), id="read"),
         pytest.param(findings(), AWAY, ("False", "RedisUnreachable"), id="away"),
-        pytest.param(findings(), Reading(), ("Unknown", "NotReadYet"), id="not read yet"),
-        pytest.param(findings(halt=Halt("QueueTaken", "x")), READ, ("Unknown", "QueueTaken"), id="read for somebody else"),
+        pytest.param(findings(), Reading(), ("Unknown", "Initializing"), id="not read yet"),
+        pytest.param(findings(problem=halted("QueueTaken")), READ, ("Unknown", "QueueTaken"), id="read for somebody else"),
         pytest.param(
-            replace(findings(halt=Halt("SecretMissing", "x")), redis_url=""), READ, ("Unknown", "SecretMissing"), id="old news"
+            replace(findings(problem=halted("SecretMissing")), redis_url=""),
+            READ,
+            ("Unknown", "SecretMissing"),
+            id="old news",
         ),
     ],
 )
@@ -70,15 +80,19 @@ def test_redis_reachable(found: Findings, reading: Reading, expected: tuple[str,
     ("found", "reading", "scaling", "expected"),
     [
         pytest.param(findings(), READ, THOUGHT, ("True", "Scaling"), id="at work"),
-        pytest.param(findings(), READ, None, ("Unknown", "NotDecidedYet"), id="not looked yet"),
+        pytest.param(findings(), READ, None, ("Unknown", "Initializing"), id="not looked yet"),
         pytest.param(findings(), AWAY, THOUGHT, ("False", "DemandUnknown"), id="blind"),
         pytest.param(findings(replicas=4), AWAY, THOUGHT, ("False", "FixedReplicas"), id="fixed"),
         pytest.param(findings(suspend=True), READ, THOUGHT, ("False", "Suspended"), id="suspended"),
         pytest.param(findings(scaling={"paused": "All"}), READ, THOUGHT, ("False", "Paused"), id="paused"),
         pytest.param(findings(scaling={"paused": "ScaleIn"}), READ, THOUGHT, ("True", "Scaling"), id="half paused"),
-        pytest.param(findings(halt=Halt("NameTaken", "x")), READ, None, ("False", "NameTaken"), id="halted"),
+        pytest.param(findings(problem=halted("NameTaken")), READ, None, ("False", "NameTaken"), id="halted"),
         pytest.param(
-            findings(), READ, replace(THOUGHT, refused=Halt("ScaleRefused", "no")), ("False", "ScaleRefused"), id="not allowed"
+            findings(),
+            READ,
+            replace(THOUGHT, refused=halted("ScaleRefused", "no")),
+            ("False", "ScaleRefused"),
+            id="not allowed",
         ),
     ],
 )
@@ -86,27 +100,37 @@ def test_scaling_active(found: Findings, reading: Reading, scaling: Scaling | No
     assert said(found, reading, scaling)["ScalingActive"] == expected
 
 
+def test_reasons_are_an_api_of_their_own() -> None:
+    """The CRD holds their form; those that the autoscaler knows as well are the same words."""
+    condition = schema()["properties"]["status"]["properties"]["conditions"]["items"]
+    form = condition["properties"]["reason"]["pattern"]
+    assert all(re.fullmatch(form, reason) and reason[0].isupper() for reason in Reason)
+    assert len(set(Reason)) == len(Reason.__members__)
+    shared = {Reason.DEMAND_UNKNOWN, Reason.FIXED_REPLICAS, Reason.PAUSED}
+    assert {str(reason) for reason in shared} <= {str(reason) for reason in ScalingReason}
+
+
 def test_suspended_and_stalled_stand_there_only_while_they_hold() -> None:
     assert set(said(findings())) == {"Ready", "RedisReachable", "ScalingActive"}
     assert said(findings(suspend=True))["Suspended"] == ("True", "Suspended")
-    assert said(findings(halt=Halt("InvalidSpec", "x")))["Stalled"] == ("True", "InvalidSpec")
-    assert "Stalled" not in said(findings(halt=Halt("SecretMissing", "x")))  # passes by itself once it is made
+    assert said(findings(problem=halted("InvalidSpec")))["Stalled"] == ("True", "InvalidSpec")
+    assert "Stalled" not in said(findings(problem=halted("SecretMissing")))  # passes by itself once it is made
 
 
 def test_the_transition_time_moves_only_with_the_status() -> None:
-    first = written([Condition("Ready", "True", "WorkersReady", "1")], [], 1, "noon")
-    same = written([Condition("Ready", "True", "ScaledToZero", "2")], first, 2, "one")
-    turned = written([Condition("Ready", "False", "NameTaken", "3")], same, 2, "two")
+    first = as_status([Condition("Ready", "True", Reason("WorkersReady"), "1")], [], 1, "noon")
+    same = as_status([Condition("Ready", "True", Reason("ScaledToZero"), "2")], first, 2, "one")
+    turned = as_status([Condition("Ready", "False", Reason("NameTaken"), "3")], same, 2, "two")
     assert [each[0]["lastTransitionTime"] for each in (first, same, turned)] == ["noon", "noon", "two"]
     assert [each[0]["observedGeneration"] for each in (first, same, turned)] == [1, 2, 2]
 
 
 def ready(state: Literal["True", "False"], reason: str) -> Condition:
-    return Condition("Ready", state, reason, "words")
+    return Condition("Ready", state, Reason(reason), "words")
 
 
 def redis(state: Literal["True", "False"], reason: str) -> Condition:
-    return Condition("RedisReachable", state, reason, "words")
+    return Condition("RedisReachable", state, Reason(reason), "words")
 
 
 @pytest.mark.parametrize(
@@ -119,22 +143,23 @@ def redis(state: Literal["True", "False"], reason: str) -> Condition:
         pytest.param(ready("False", "NameTaken"), ready("True", "WorkersReady"), ["Ready"], id="mended"),
         pytest.param(ready("False", "WorkersNotReady"), ready("True", "WorkersReady"), [], id="came up: no news"),
         pytest.param(ready("True", "ScaledToZero"), ready("False", "WorkersNotReady"), [], id="coming up: no news"),
-        pytest.param(redis("True", "Answering"), redis("False", "RedisUnreachable"), ["RedisUnreachable"], id="Redis went"),
-        pytest.param(redis("False", "RedisUnreachable"), redis("True", "Answering"), ["RedisRecovered"], id="Redis came back"),
-        pytest.param(None, redis("True", "Answering"), [], id="the first read: no news"),
+        pytest.param(redis("True", "Connected"), redis("False", "RedisUnreachable"), ["RedisUnreachable"], id="Redis went"),
+        pytest.param(redis("False", "RedisUnreachable"), redis("True", "Connected"), ["RedisRecovered"], id="Redis came back"),
+        pytest.param(None, redis("True", "Connected"), [], id="the first read: no news"),
     ],
 )
 def test_events_on_transitions_only(before: Condition | None, now: Condition, reasons: list[str]) -> None:
-    previous = written([before], [], 1, "noon") if before else []
-    assert [note.reason for note in notes([now], previous)] == reasons
+    previous = as_status([before], [], 1, "noon") if before else []
+    assert [notice.reason for notice in notices([now], previous)] == reasons
 
 
 def stand(found: Findings, reading: Reading = READ, scaling: Scaling | None = THOUGHT, **previous: Any) -> dict[str, Any]:
-    return status(REF, conditions(found, reading, scaling), (found, reading, scaling), previous, "noon")
+    known = Snapshot(found, reading, scaling)
+    return status(REF, known, conditions(known), previous, "noon")
 
 
 def test_the_status() -> None:
-    change = Change("eleven", 0, 4, "ScaleUp")
+    change = ScaleChange("eleven", 0, 4, "ScaleUp")
     shown = stand(findings(Workers("d", 4, 3, 2)), scaling=replace(THOUGHT, change=change))
     del shown["conditions"]
     assert shown == {
@@ -172,7 +197,7 @@ def test_when_it_is_worth_a_write(change: dict[str, Any], quiet_for: float, expe
 
 
 def test_words_that_change_by_the_second_wait() -> None:
-    before = stand(findings(), Reading(trouble=Halt("RedisUnreachable", "refused")))
-    after = stand(findings(), Reading(trouble=Halt("RedisUnreachable", "timed out")), **before)
+    before = stand(findings(), Reading(problem=halted("RedisUnreachable", "refused")))
+    after = stand(findings(), Reading(problem=halted("RedisUnreachable", "timed out")), **before)
     assert before != after
     assert not worth_writing(after, before, 1)

@@ -6,7 +6,7 @@ import pytest
 
 from stoker.errors import NotFound
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused, KubernetesUnavailable, connect
-from stoker_operator.resources import Ref
+from stoker_operator.state.ref import Ref
 from tests.operator.apiserver import ApiServer
 from tests.operator.operating import Cluster, unique
 

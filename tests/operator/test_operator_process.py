@@ -1,9 +1,12 @@
 """The operator as a process: how it starts, stops, comes back, and what it may do."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -87,6 +90,42 @@ async def test_a_restart_changes_nothing_and_takes_nobody_away(
     after = await cluster.get("deployments", f"{name}-worker")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     await cluster.told(name, "ScaledUp")
+
+
+async def test_its_own_status_writes_cost_no_reconcile(
+    cluster: Cluster, api_server: ApiServer, redis_url: str, queues: Queues, tmp_path: Path
+) -> None:
+    """They come back as watch events. An edit of the TaskQueue costs one."""
+    name = unique("emails")
+    await cluster.apply(name, scaling={"paused": "All"})
+    await cluster.condition(name, "ScalingActive", "False", "Paused")
+    with running_operator(api_server, redis_url, tmp_path, **await only_here(cluster, api_server)) as tenant:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{tenant.port}") as http:
+
+            async def reconciles() -> int:
+                [count] = re.findall(r"stoker_reconcile_duration_seconds_count (\d+)", (await http.get("/metrics")).text)
+                return int(count)
+
+            async def shows(ready: int) -> bool:
+                assert (await cluster.get("taskqueues", name))["status"]["queue"]["ready"] == ready
+                return True
+
+            async def settled() -> int:
+                before = await reconciles()
+                await asyncio.sleep(1)
+                return before if before and before == await reconciles() else 0
+
+            before = await until(settled)
+            for ready in (1, 2):
+                await queues(name).enqueue(1)
+                await until(partial(shows, ready))
+            await cluster.patch("taskqueues", name, {"metadata": {"annotations": {"note": "edited"}}})
+
+            async def counted() -> bool:
+                return await reconciles() > before
+
+            await until(counted)
+            assert await reconciles() == before + 1
 
 
 def start(kubeconfig: str) -> subprocess.CompletedProcess[str]:

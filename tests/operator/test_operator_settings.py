@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker_operator.health import LAG_LIMIT, Health
+from stoker_operator.health import MAX_LAG, Health
 from stoker_operator.settings import OperatorSettings, read
 
 
@@ -57,10 +57,10 @@ def test_alive_means_that_every_loop_comes_round() -> None:
     now = 100.0
     health = Health({"autoscaler": 30, "resync": 60}, lambda: now)
     now += 29
-    assert health.troubles() == []
+    assert health.problems() == []
     health.finished("resync")
     now += 10
-    assert health.troubles() == ["autoscaler: last round 39.0s ago, limit 30s"]
+    assert health.problems() == ["autoscaler: last round 39.0s ago, limit 30s"]
     health.finished("autoscaler")
-    health.lag = LAG_LIMIT + 1
-    assert health.troubles() == ["event loop 11.0s late, limit 10s"]
+    health.lag = MAX_LAG + 1
+    assert health.problems() == ["event loop lag 11.0s, limit 10s"]

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from stoker_operator.plan import Apply, Create, Live, Observed, Plan, Scale, drifted, plan
-from stoker_operator.resources import Connection, Owner, Ref
+from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, Scale, drifted, plan
+from stoker_operator.reconcile.resources import Connection
+from stoker_operator.state.ref import Owner, Ref
 from tests.operator.observed import CONNECTION, OWNER, REF, found, manifest, task_queue
 
 OTHER = Ref("mail", "emails")
@@ -18,7 +19,7 @@ def after(live: Live | None, *, holder: Ref | None = None, deleting: bool = Fals
 
 
 def shape(planned: Plan) -> tuple[list[str], str]:
-    return [type(action).__name__ for action in planned.actions], planned.halt.reason if planned.halt else ""
+    return [type(action).__name__ for action in planned.actions], planned.problem.reason if planned.problem else ""
 
 
 STRANGER = replace(found(manifest(), replicas=2), owner="")
@@ -27,7 +28,7 @@ OURS = found(manifest(), replicas=2)
 
 
 @pytest.mark.parametrize(
-    ("observed", "actions", "halt"),
+    ("observed", "actions", "problem"),
     [
         pytest.param({"live": None}, ["Create", "Apply"], "", id="nothing there: make it"),
         pytest.param({"live": OURS}, [], "", id="all as it should be: nothing"),
@@ -43,8 +44,8 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": None, "deleting": True}, [], "Deleting", id="being deleted: nothing is made anew"),
     ],
 )
-def test_the_plan(observed: dict[str, Any], actions: list[str], halt: str) -> None:
-    assert shape(after(**observed)) == (actions, halt)
+def test_the_plan(observed: dict[str, Any], actions: list[str], problem: str) -> None:
+    assert shape(after(**observed)) == (actions, problem)
 
 
 @pytest.mark.parametrize(

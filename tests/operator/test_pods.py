@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.pods import ended, failing
+from stoker_operator.reconcile.pods import ended, failing
 
 
 def pod(name: str, state: dict[str, Any] | None = None, last: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:

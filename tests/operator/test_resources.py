@@ -6,7 +6,7 @@ import pytest
 
 from stoker.errors import Invalid
 from stoker.settings import worker_environment
-from stoker_operator.resources import TEMPLATE_HASH, Connection, check, secret_names, seed
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, secret_names, seed
 from tests.operator.observed import OWNER, REF, manifest, task_queue
 
 
@@ -123,10 +123,10 @@ def test_the_seed_holds_nothing_that_an_apply_would_want_to_take_away() -> None:
 @pytest.mark.parametrize(
     ("worker", "message"),
     [
-        pytest.param({"app": "shop:app"}, "spec.worker.image is missing: name the image", id="no image"),
+        pytest.param({"app": "shop:app"}, "spec.worker.image is missing: set it to the image", id="no image"),
         pytest.param(
             {"image": "shop:1", "env": [{"name": "A"}, {"name": "STOKER_REDIS_URL"}]},
-            "spec.worker.env[1]: STOKER_REDIS_URL is written from the spec's own fields",
+            "spec.worker.env[1]: STOKER_REDIS_URL is set by the operator from other fields",
             id="a variable that is ours",
         ),
     ],

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from stoker_operator.resources import TEMPLATE_HASH
+from stoker_operator.reconcile.resources import TEMPLATE_HASH
 from tests.operator.operating import FAST, Cluster, Operator, Queues, unique, until
 
 
@@ -16,7 +16,7 @@ async def test_a_backlog_brings_workers_and_they_leave_when_it_is_drained(cluste
 
     await queues(name).enqueue(35)
     await cluster.replicas(name, 4)
-    await cluster.condition(name, "RedisReachable", "True", "Answering")
+    await cluster.condition(name, "RedisReachable", "True", "Connected")
     await cluster.condition(name, "ScalingActive", "True", "Scaling")
     assert await queues(name).drain() == 35
     await cluster.replicas(name, 0)

@@ -26,7 +26,7 @@ async def test_redis_away_holds_the_workers_and_they_go_on_when_it_is_back(
     await cluster.replicas(name, 3)
 
     own_valkey.start()  # it comes back empty: nothing left to do
-    await cluster.condition(name, "RedisReachable", "True", "Answering")
+    await cluster.condition(name, "RedisReachable", "True", "Connected")
     await cluster.replicas(name, 0)
     await cluster.told(name, "ScaledUp", "RedisUnreachable", "RedisRecovered", "ScaledDown")
 
@@ -48,7 +48,7 @@ async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) 
     name = unique("emails")
     await cluster.apply(name, worker={"image": "shop:1", "env": [{"name": "STOKER_QUEUE", "value": "other"}]})
     ready = await cluster.condition(name, "Ready", "False", "InvalidSpec")
-    assert "STOKER_QUEUE is written from the spec's own fields" in ready["message"]
+    assert "STOKER_QUEUE is set by the operator" in ready["message"]
     await cluster.condition(name, "Stalled", "True", "InvalidSpec")
     await cluster.told(name, "InvalidSpec")
 
@@ -106,10 +106,10 @@ async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_
     name = unique("emails")
     await cluster.apply(name, redis={"urlSecretRef": {"name": "cache", "key": "uri"}})
     ready = await cluster.condition(name, "Ready", "False", "SecretMissing")
-    assert "Secret cache is not there" in ready["message"]
+    assert "Secret cache not found" in ready["message"]
 
     await cluster.secret("cache", url=redis_url)
-    await until(lambda: _says(cluster, name, "Secret cache has no key 'uri'; it has: url"))
+    await until(lambda: _says(cluster, name, "Secret cache has no key 'uri'; its keys: url"))
 
     await cluster.secret("cache", uri=redis_url)
     await cluster.condition(name, "Ready", "True", "ScaledToZero")

@@ -201,7 +201,7 @@ async def test_when_stoker_up_is_killed_no_process_stays_behind(tmp_path: Path) 
     [
         pytest.param(None, [], "cannot read", id="no such file"),
         pytest.param("a: [", [], "not YAML", id="no YAML"),
-        pytest.param("kind: Secret", [], "holds no TaskQueue", id="no TaskQueue"),
+        pytest.param("kind: Secret", [], "contains no TaskQueue", id="no TaskQueue"),
         pytest.param({"worker": {"concurrency": 0}}, [], "spec.worker.concurrency", id="a value out of range"),
         pytest.param({"worker": {"app": ""}}, [], "spec.worker.app is missing", id="no application"),
         pytest.param({"worker": {"app": "nowhere:app"}}, [], "no module named 'nowhere'", id="a module that is not there"),

@@ -1,1 +1,1 @@
-"""The Kubernetes operator of Stoker: a TaskQueue in, a Deployment of workers out, sized by what waits in Redis."""
+"""The Kubernetes operator of Stoker: runs the workers of each TaskQueue as a Deployment and scales it by the queue's backlog."""

@@ -1,4 +1,4 @@
-"""`stoker-operator`: wires the loops together. Everything that runs is started here, and ends together."""
+"""The command `stoker-operator`: builds the loops, starts them all, and stops them together."""
 
 import asyncio
 import logging
@@ -11,25 +11,27 @@ from kopf._core.engines.peering import Identity
 
 from stoker.errors import StokerError
 from stoker.telemetry import logs
-from stoker_operator import handlers, metrics
+from stoker_operator import metrics
 from stoker_operator.health import Health
+from stoker_operator.http_server import application, serving
 from stoker_operator.kube import Kube, connect
-from stoker_operator.readings import Readings
-from stoker_operator.reclaim import Reclaimer
-from stoker_operator.reconcile import Reconciler
-from stoker_operator.reporter import Reporter
-from stoker_operator.roster import Roster
-from stoker_operator.scaler import Autoscaler
-from stoker_operator.server import application, serving
+from stoker_operator.queues.autoscaler import Autoscaler
+from stoker_operator.queues.reclaimer import Reclaimer
+from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.reconcile.reconciler import Reconciler
+from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
-from stoker_operator.workqueue import WorkQueue
+from stoker_operator.state.queue_store import QueueStore
+from stoker_operator.watch import handlers
+from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger("stoker_operator")
 FIRST_LIST_RETRY = 2.0
+"""Seconds."""
 
 
 def main() -> None:
-    """The command."""
+    """Entry point."""
     settings = read(sys.argv[1:], os.environ)
     logs.configure(settings.log_format, settings.log_level)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 async def run(settings: OperatorSettings) -> None:
-    """Serve until SIGTERM or SIGINT, or until a part of it breaks."""
+    """Run until SIGTERM or SIGINT, or until a loop fails. Raises StokerError without a cluster to connect to."""
     kube = await connect()
     try:
         await _serve(settings, kube)
@@ -50,15 +52,15 @@ async def run(settings: OperatorSettings) -> None:
 
 
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
-    roster, queue = Roster(), WorkQueue()
+    store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
-    readings = Readings(settings.namespace, settings.redis_timeout)
-    reclaimer = Reclaimer(roster, readings)
-    reconciler = Reconciler(kube, roster, queue, settings, reporter)
-    autoscaler = Autoscaler(kube, roster, queue, readings, reporter)
+    pool = RedisPool(settings.namespace, settings.redis_timeout)
+    reclaimer = Reclaimer(store, pool)
+    reconciler = Reconciler(kube, store, work, settings, reporter)
+    autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
-    pages = application(health, metrics.registry(roster))
-    async with serving(pages, settings.host, settings.port), asyncio.TaskGroup() as group:
+    endpoints = application(health, metrics.registry(store))
+    async with serving(endpoints, settings.host, settings.port), asyncio.TaskGroup() as group:
         loops = [
             group.create_task(health.watch_lag()),
             group.create_task(reconciler.run()),
@@ -66,12 +68,12 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
             group.create_task(autoscaler.run(settings.interval, lambda: health.finished("autoscaler"))),
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
-        # kopf looks once for the resource it is to watch, so it must be there: list it first.
+        # kopf looks up the watched resource once, so the CRD must exist by then: list it first.
         await _until_listed(reconciler, health)
         loops.append(group.create_task(_resync(reconciler, settings.resync, lambda: health.finished("resync"))))
         health.ready = True
-        await _watch(settings, queue, reclaimer)
-        log.info("operator stops")
+        await _watch(settings, work, reclaimer)
+        log.info("operator stopping")
         for loop in loops:
             loop.cancel()
 
@@ -81,7 +83,7 @@ async def _until_listed(reconciler: Reconciler, health: Health) -> None:
         try:
             await reconciler.resync()
         except StokerError as error:
-            log.warning("TaskQueues cannot be listed yet: %s", error)
+            log.warning("cannot list TaskQueues yet: %s", error)
         else:
             return
         finally:
@@ -90,21 +92,21 @@ async def _until_listed(reconciler: Reconciler, health: Health) -> None:
 
 
 async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[], None]) -> None:
-    """The net below the watches: an event that was missed, or a Secret that changed, is found here."""
+    """The safety net below the watches: finds missed events, and changed Secrets, which are not watched."""
     while True:
         await asyncio.sleep(interval)
         try:
             await reconciler.resync()
         except StokerError as error:
-            log.warning("TaskQueues cannot be listed: %s", error)
+            log.warning("cannot list TaskQueues: %s", error)
         finished()
 
 
-async def _watch(settings: OperatorSettings, queue: WorkQueue, reclaimer: Reclaimer) -> None:
-    """kopf, until a signal ends it. It takes the process' signals for itself."""
+async def _watch(settings: OperatorSettings, work: WorkQueue, reclaimer: Reclaimer) -> None:
+    """Run kopf until a signal ends it: it installs the signal handlers of this process."""
     await kopf.operator(
-        registry=handlers.registry(queue, reclaimer),
-        # Otherwise kopf asks who the user is, and dies where a container's uid has no name.
+        registry=handlers.registry(work, reclaimer),
+        # By default kopf looks up the user's name, which fails for a container's uid without one.
         identity=Identity(settings.identity),
         settings=handlers.settings(),
         standalone=True,

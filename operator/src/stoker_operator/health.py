@@ -1,19 +1,19 @@
-"""Whether the operator is alive: how long ago each loop finished a round, and how late the event loop is.
+"""Liveness of the operator: the age of each loop's last round, and the lag of the event loop.
 
-A bare 200 would go on after a loop has died; an outage of Redis or of the API server is nothing a restart mends,
-so a round that failed counts as finished.
+A bare 200 would outlive a dead loop. A round that failed counts as finished: a restart repairs neither Redis nor the API server.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 
-LAG_LIMIT = 10.0
-_BEAT = 0.5
+MAX_LAG = 10.0
+"""Seconds."""
+_PROBE_SECONDS = 0.5
 
 
 class Health:
-    """Belongs to one event loop; `limits` says how old (in seconds) the last round of each loop may be."""
+    """Belongs to one event loop. `limits`: the maximum age of each loop's last round, in seconds."""
 
     def __init__(self, limits: dict[str, float], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
@@ -23,11 +23,11 @@ class Health:
         self.ready = False
 
     def finished(self, loop: str) -> None:
-        """A loop has come round."""
+        """A loop has finished a round."""
         self._finished[loop] = self._monotonic()
 
-    def troubles(self) -> list[str]:
-        """What is wrong, in words; nothing where all is well."""
+    def problems(self) -> list[str]:
+        """One line for each loop that is late; empty if the operator is alive."""
         now = self._monotonic()
         ages = {loop: now - at for loop, at in self._finished.items()}
         late = [
@@ -35,11 +35,11 @@ class Health:
             for loop, limit in self._limits.items()
             if ages[loop] > limit
         ]
-        return [*late, f"event loop {self.lag:.1f}s late, limit {LAG_LIMIT:g}s"] if self.lag > LAG_LIMIT else late
+        return [*late, f"event loop lag {self.lag:.1f}s, limit {MAX_LAG:g}s"] if self.lag > MAX_LAG else late
 
     async def watch_lag(self) -> None:
-        """Measure, for ever, how late this event loop wakes its sleepers."""
+        """Measure how late the event loop wakes a sleeper, until cancelled."""
         while True:
-            due = self._monotonic() + _BEAT
-            await asyncio.sleep(_BEAT)
+            due = self._monotonic() + _PROBE_SECONDS
+            await asyncio.sleep(_PROBE_SECONDS)
             self.lag = max(0.0, self._monotonic() - due)

@@ -1,4 +1,4 @@
-"""The only speaker of Kubernetes: one method per thing the operator asks of it, and one place where its errors become ours."""
+"""The Kubernetes client: one method per request that the operator makes, and the one place that maps its errors to ours."""
 
 import asyncio
 import base64
@@ -13,31 +13,31 @@ from kubernetes.aio import config as _config
 
 from stoker.errors import NotFound, StokerError
 from stoker.manifest import GROUP, PLURAL, VERSION
-from stoker_operator.resources import FIELD_MANAGER, Object, Ref
+from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref, selector_text
 
-config: Any = _config  # it has no types
+config: Any = _config  # untyped
 TIMEOUT = 10.0
-"""Seconds for one request: the API server itself gives up on a slow one after 60."""
+"""Seconds for one request; the API server's own limit is 60."""
 PAGE = 500
 
 JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
-# How an apply with another's UID is refused, and a JSON patch whose `test` of the UID failed (no more is said of that one).
-_ANOTHER = ("metadata.uid: Invalid value", "the server rejected our request due to an error in our request")
+# Messages of a 422 for another UID: of a server-side apply, and of a JSON patch whose `test` failed.
+_UID_MISMATCH = ("metadata.uid: Invalid value", "the server rejected our request due to an error in our request")
 
 
 class KubernetesUnavailable(StokerError):
-    """The API server does not answer, or asks for patience. Try again."""
+    """The API server does not answer, or asks to retry later."""
 
 
 class KubernetesRefused(StokerError):
-    """The API server understood and said no: an invalid object, no right to do that, a webhook that failed."""
+    """The API server rejected the request: an invalid object, a missing right, a failed webhook."""
 
 
 class KubernetesConflict(StokerError):
-    """The object is not the one it was taken for, or exists already. Look again."""
+    """The object is another one of that name, or exists already. Reconcile again."""
 
 
 def in_cluster() -> bool:
@@ -46,7 +46,7 @@ def in_cluster() -> bool:
 
 
 async def connect() -> "Kube":
-    """Speak to the cluster this pod runs in, else to the one that the kubeconfig names."""
+    """Connect to the cluster this pod runs in, else to that of the kubeconfig. Raises KubernetesRefused without either."""
     configuration = client.Configuration()
     try:
         if in_cluster():
@@ -54,7 +54,7 @@ async def connect() -> "Kube":
         else:
             await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
-        raise KubernetesRefused(f"no cluster to speak to: {error}. Run in a pod, or set KUBECONFIG") from error
+        raise KubernetesRefused(f"no Kubernetes cluster: {error}. Run in a pod, or set KUBECONFIG") from error
     return Kube(client.ApiClient(configuration))
 
 
@@ -65,47 +65,46 @@ class Kube:
         self._api = api
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._api.close()
 
     async def task_queues(self, namespaces: Sequence[str]) -> list[Object]:
-        """Every TaskQueue of these namespaces; of all where none is named."""
+        """Every TaskQueue of these namespaces; of all if empty."""
         scopes = [f"/namespaces/{name}" for name in namespaces] or [""]
         found = [await self._list(f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}") for scope in scopes]
         return [item for items in found for item in items]
 
     async def task_queue(self, ref: Ref) -> Object:
-        """The TaskQueue as it is now."""
+        """The TaskQueue."""
         return await self._call("GET", _task_queue(ref))
 
     async def write_status(self, ref: Ref, uid: str, status: Object) -> None:
-        """Replace the status of exactly this TaskQueue. Conflict where it is another of the same name."""
+        """Replace the status of the TaskQueue with this UID. Conflict if the name belongs to another."""
         steps = [{"op": "test", "path": "/metadata/uid", "value": uid}, {"op": "add", "path": "/status", "value": status}]
         await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
     async def deployment(self, ref: Ref) -> Object:
-        """The Deployment of that name, whoever made it."""
+        """The workers' Deployment by name; it may belong to another owner."""
         return await self._call("GET", _deployment(ref))
 
     async def create_deployment(self, ref: Ref, manifest: Object) -> Object:
-        """Conflict where one of that name exists."""
+        """Conflict if one of that name exists."""
         path = f"/apis/apps/v1/namespaces/{ref.namespace}/deployments"
         return await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER})
 
     async def apply_deployment(self, ref: Ref, uid: str, manifest: Object) -> Object:
-        """Server-side apply on exactly this Deployment. Conflict where it is gone or another."""
+        """Server-side apply on the Deployment with this UID. Conflict if it was deleted or replaced."""
         body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
         return await self._call("PATCH", _deployment(ref), body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
 
     async def scale_deployment(self, ref: Ref, uid: str, replicas: int) -> None:
-        """Ask for so many replicas of exactly this Deployment."""
+        """Set the replicas of the Deployment with this UID. Conflict if it was replaced."""
         body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
         await self._call("PATCH", f"{_deployment(ref)}/scale", body, {"fieldManager": FIELD_MANAGER}, MERGE)
 
     async def pods(self, ref: Ref) -> list[Object]:
         """The worker pods of a TaskQueue."""
-        selector = ",".join(f"{label}={value}" for label, value in ref.selector.items())
-        return await self._list(f"/api/v1/namespaces/{ref.namespace}/pods", labelSelector=selector)
+        return await self._list(f"/api/v1/namespaces/{ref.namespace}/pods", labelSelector=selector_text(ref))
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """The decoded data of a Secret."""
@@ -113,7 +112,7 @@ class Kube:
         return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
 
     async def create_event(self, namespace: str, event: Object) -> None:
-        """Tell people who `kubectl describe`."""
+        """Create an Event, as `kubectl describe` shows it."""
         await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
 
     async def _list(self, path: str, **query: str) -> list[Object]:
@@ -161,18 +160,18 @@ def _deployment(ref: Ref) -> str:
 def _error(status: int, text: bytes) -> StokerError:
     try:
         message = str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):  # a proxy, or a path that no API serves
+    except (ValueError, KeyError, TypeError):  # from a proxy, or for a path that no API serves
         message = f"HTTP {status}: {text[:200].decode(errors='replace').strip()}"
     match status:
         case 404:
             return NotFound(message)
         case 409:
             return KubernetesConflict(message)
-        case 422 if any(words in message for words in _ANOTHER):
+        case 422 if any(words in message for words in _UID_MISMATCH):
             return KubernetesConflict(message)
-        case 401 | 408 | 410 | 429:  # 401: a token is being renewed; 410: a list that took too long to page through
+        case 401 | 408 | 410 | 429:  # 401: the token is being renewed; 410: the list's continue token expired
             return KubernetesUnavailable(message)
-        case _ if status <= 500:  # 500 is also what server-side apply says to a value it cannot convert
+        case _ if status <= 500:  # server-side apply also answers 500 for a value it cannot convert
             return KubernetesRefused(message)
         case _:
             return KubernetesUnavailable(message)

@@ -1,4 +1,4 @@
-"""The operator's metrics. Queue gauges come from here alone: workers that export them too would double the sums."""
+"""The operator's metrics. Queue gauges are exported here only: exported by the workers too, sums would double."""
 
 from collections.abc import Iterator
 
@@ -7,53 +7,45 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from stoker.queue.records import QueueStats
-from stoker_operator.roster import Entry, Roster
+from stoker_operator.state.queue_store import QueueStore
 
-DECISIONS = Counter(
-    "stoker_scaling_decisions_total", "Decisions about the number of workers, by their reason.", ["reason"], registry=None
-)
-RECONCILE_DURATION = Histogram("stoker_reconcile_duration_seconds", "Time to reconcile one TaskQueue.", registry=None)
-RECONCILE_ERRORS = Counter(
-    "stoker_reconcile_errors_total", "Passes over a TaskQueue that failed and are tried again.", registry=None
-)
 _LABELS = ["namespace", "queue"]
-RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Tasks taken back from pods that have ended.", _LABELS, registry=None)
+DECISIONS = Counter("stoker_scaling_decisions_total", "Scaling decisions by reason.", ["reason"], registry=None)
+RECONCILE_DURATION = Histogram("stoker_reconcile_duration_seconds", "Duration of one reconcile of a TaskQueue.", registry=None)
+RECONCILE_ERRORS = Counter("stoker_reconcile_errors_total", "Reconciles that failed and are retried.", registry=None)
+RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Running tasks taken back from ended pods.", _LABELS, registry=None)
 
 
-def registry(roster: Roster) -> CollectorRegistry:
+def registry(store: QueueStore) -> CollectorRegistry:
     """Everything on /metrics."""
     found = CollectorRegistry()
-    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, Queues(roster)):
+    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, QueueCollector(store)):
         found.register(metric)
     return found
 
 
-class Queues(Collector):
-    """The last reading of every queue, at the moment of the scrape: a queue that is gone leaves no series behind."""
+class QueueCollector(Collector):
+    """The last reading of every queue at the time of the scrape: a deleted queue leaves no series behind."""
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
+    def __init__(self, store: QueueStore) -> None:
+        self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        desired = GaugeMetricFamily("stoker_scaling_desired_replicas", "Workers wanted.", labels=_LABELS)
-        reachable = GaugeMetricFamily("stoker_redis_reachable", "1 where the queue's Redis answers.", labels=_LABELS)
+        desired = GaugeMetricFamily("stoker_scaling_desired_replicas", "Worker replicas desired.", labels=_LABELS)
+        reachable = GaugeMetricFamily("stoker_redis_reachable", "1 if the queue's Redis can be read, else 0.", labels=_LABELS)
         tasks = GaugeMetricFamily("stoker_queue_tasks", "Tasks by state.", labels=[*_LABELS, "state"])
-        oldest = GaugeMetricFamily(
-            "stoker_queue_oldest_ready_age_seconds", "How long the oldest ready task has waited.", labels=_LABELS
-        )
-        paused = GaugeMetricFamily("stoker_queue_paused", "1 where a person has paused the queue.", labels=_LABELS)
+        oldest = GaugeMetricFamily("stoker_queue_oldest_ready_age_seconds", "Age of the oldest ready task.", labels=_LABELS)
+        paused = GaugeMetricFamily("stoker_queue_paused", "1 if the queue is paused, else 0.", labels=_LABELS)
         deduplicated = CounterMetricFamily(
-            "stoker_deduplicated",
-            "Enqueues that made no task, because another of its kind claims to be the only one.",
-            labels=_LABELS,
+            "stoker_deduplicated", "Enqueues that made no task because another holds the unique key.", labels=_LABELS
         )
-        for entry in self._roster.entries.values():
-            if entry.findings.queue is None or not entry.findings.readable:
+        for queue in self._store.all():
+            if (source := queue.findings.source) is None:
                 continue
-            labels = [entry.ref.namespace, entry.findings.queue.queue]
-            desired.add_metric(labels, _desired(entry))
-            reachable.add_metric(labels, entry.reading.stats is not None)
-            if (stats := entry.reading.stats) is not None:  # unknown is not zero: no sample rather than an old one
+            labels = [queue.ref.namespace, source.manifest.queue]
+            desired.add_metric(labels, queue.snapshot.desired_replicas)
+            reachable.add_metric(labels, queue.reading.stats is not None)
+            if (stats := queue.reading.stats) is not None:  # unknown is not zero: no sample rather than an old one
                 for state, count in _states(stats).items():
                     tasks.add_metric([*labels, state], count)
                 oldest.add_metric(labels, stats.oldest_wait)
@@ -62,13 +54,8 @@ class Queues(Collector):
         yield from (desired, reachable, tasks, oldest, paused, deduplicated)
 
 
-def _desired(entry: Entry) -> int:
-    if entry.scaling is not None and entry.findings.scalable:
-        return entry.scaling.desired
-    return entry.findings.workers.replicas if entry.findings.workers else 0
-
-
 def _states(stats: QueueStats) -> dict[str, int]:
+    """By the states users know. `parked` ready tasks, whose concurrency key is full, are apart: no worker could start them."""
     return {
         "ready": stats.ready,
         "parked": stats.parked,

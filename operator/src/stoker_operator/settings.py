@@ -1,4 +1,4 @@
-"""The operator's settings: every one a flag and a `STOKER_*` variable, with one default for both."""
+"""The operator's settings: each is a flag and a `STOKER_*` variable, with one default."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ DEFAULT_PORT = 9090
 
 
 class OperatorSettings(Struct, frozen=True):
-    """All that the operator needs to know. Times in seconds; no `watch_namespaces` means all of them."""
+    """Times in seconds. Empty `watch_namespaces` means all namespaces."""
 
     redis_url: str = DEFAULT_REDIS_URL
     namespace: str = DEFAULT_NAMESPACE
@@ -25,7 +25,7 @@ class OperatorSettings(Struct, frozen=True):
     port: int = DEFAULT_PORT
     log_format: LogFormat = "auto"
     log_level: str = "info"
-    identity: str = "stoker-operator"  # the pod's name: it signs Events
+    identity: str = "stoker-operator"  # the pod's name; the reportingInstance of Events
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -61,25 +61,25 @@ def _format(text: str) -> str:
 
 
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
-    ("redis-url", str, "Redis of the queues that name none of their own"),
-    ("namespace", str, "prefix of all keys in Redis"),
-    ("watch-namespaces", _names, "Kubernetes namespaces to serve, comma separated; empty means all"),
-    ("interval", _seconds, "how often the autoscaler looks, such as 1s"),
-    ("resync", _seconds, "how often every TaskQueue is looked at without an event, such as 60s"),
-    ("redis-timeout", _seconds, "how long a Redis may take to answer before its queues are held, such as 3s"),
-    ("host", str, "address of /livez, /readyz and /metrics"),
-    ("port", _port, "their port"),
+    ("redis-url", str, "Redis URL of TaskQueues without spec.redis"),
+    ("namespace", str, "prefix of all Redis keys"),
+    ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
+    ("interval", _seconds, "interval of the autoscaler, such as 1s"),
+    ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),
+    ("redis-timeout", _seconds, "timeout of a call to Redis; then its queues are not scaled, such as 3s"),
+    ("host", str, "listen address of /livez, /readyz and /metrics"),
+    ("port", _port, "port of /livez, /readyz and /metrics"),
     ("log-format", _format, "auto, json or text"),
     ("log-level", _level, "debug, info, warning or error"),
 )
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSettings:
-    """The settings of this process: flags, then variables, then defaults. Exits with a message for what it cannot read."""
+    """The settings of this process: flags over variables over defaults. Exits with a message for an invalid value."""
     parser = argparse.ArgumentParser("stoker-operator", description="Runs and scales the workers of TaskQueue resources.")
     for name, kind, text in _FLAGS:
         variable = PREFIX + name.replace("-", "_").upper()
-        # argparse reads a text default as it reads a flag, so that a bad variable is refused with the same words.
+        # argparse parses a string default like a flag, so an invalid variable gets the same message.
         default = environment.get(variable) or None
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} ({variable})")
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}

@@ -1,7 +1,7 @@
-"""The TaskQueue manifest as frozen, validated values: the same for the operator, `stoker up` and the tests.
+"""The TaskQueue manifest as frozen, validated values, for the operator and `stoker up`.
 
-The CRD's schema (charts/stoker) refuses most mistakes before they get here; this page holds the same
-rules for a laptop, and the defaults for both. A test compares the two.
+The rules and defaults are those of the CRD (charts/stoker/files/crd.yaml), which rejects most mistakes at admission; a test
+compares the two.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ from stoker.rules.schedule import CatchUp, Definition, Overlap, cron
 from stoker.rules.units import Duration, parse_duration
 
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
-DEFAULT_ROUNDS = 4
-"""Without `backlogPerReplica` a replica is meant to hold this many tasks a slot."""
+DEFAULT_BACKLOG_PER_SLOT = 4
+"""`backlogPerReplica` defaults to this times the slots of a replica."""
 
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]
 Replicas = Annotated[int, Meta(ge=0, le=1000)]
@@ -30,15 +30,15 @@ Slots = Annotated[int, Meta(ge=1, le=1000)]
 
 
 class Factor(float):
-    """A number written as a string, since a Kubernetes API has no floats."""
+    """A number written as a string: Kubernetes APIs avoid floats."""
 
 
 class Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The common shape of every part: camelCase outside, frozen, and no unknown field."""
+    """Base of every part: camelCase in the manifest, frozen, unknown fields forbidden."""
 
 
 class Queue(Spec, frozen=True):
-    """Which queue in Redis, and over how many slots it is spread. An empty name means the resource's own."""
+    """The queue in Redis and its number of partitions. An empty name means metadata.name."""
 
     name: str = ""
     partitions: Annotated[int, Meta(ge=1, le=MOST)] = 1
@@ -52,13 +52,13 @@ class SecretKey(Spec, frozen=True):
 
 
 class RedisRef(Spec, frozen=True):
-    """Where Redis is. None means the operator's own."""
+    """Where Redis is. None means the operator's default Redis."""
 
     url_secret_ref: SecretKey | None = None
 
 
 class Worker(Spec, frozen=True):
-    """What runs the tasks, and how many at a time: `concurrency` in each of a replica's `processes`."""
+    """The worker pods. Each runs `processes` processes with `concurrency` tasks at a time."""
 
     image: str = ""
     app: str = ""
@@ -80,12 +80,12 @@ class Worker(Spec, frozen=True):
 
     @property
     def slots(self) -> int:
-        """Tasks that one replica runs at a time."""
+        """Concurrent tasks of one replica."""
         return self.processes * self.concurrency
 
 
 class RetrySpec(Spec, frozen=True):
-    """The queue's retry policy, for tasks that have none of their own."""
+    """The queue's retry policy, for tasks without one."""
 
     max_retries: Annotated[int, Meta(ge=0, le=1000)] = 3
     initial_delay: Duration = Duration(5)
@@ -94,12 +94,12 @@ class RetrySpec(Spec, frozen=True):
     jitter: retry.Jitter = retry.Jitter.FULL
 
     def policy(self) -> retry.Retry:
-        """As the rules want it."""
+        """The policy as stoker.rules takes it."""
         return retry.Retry(self.max_retries, self.initial_delay, self.multiplier, self.max_delay, self.jitter)
 
 
 class Lease(Spec, frozen=True):
-    """How long a silent worker keeps its tasks, and how often a task may be lost with its worker."""
+    """How long a worker that stopped renewing keeps its tasks; after `max_lost` worker losses a task is dead."""
 
     duration: Duration = Duration(30)
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
@@ -110,28 +110,28 @@ class Lease(Spec, frozen=True):
 
 
 class Keep(Spec, frozen=True):
-    """How long ended tasks stay visible, and how many at most."""
+    """How long ended tasks are kept, and how many at most."""
 
     age: Duration
     count: Count = 100_000
 
 
 class Retention(Spec, frozen=True):
-    """What is kept of ended tasks."""
+    """What is kept of succeeded and dead tasks."""
 
     succeeded: Keep = Keep(Duration(3600))
     dead: Keep = Keep(Duration(7 * 86400))
 
 
 class RateLimit(Spec, frozen=True):
-    """How many tasks all workers together may start: `burst` at once, and `per_second` from then on."""
+    """Limit on the starts of tasks across all workers: a token bucket of size `burst`, refilled with `per_second` tokens."""
 
     per_second: Pace
     burst: Pace
 
 
 class Schedule(Spec, frozen=True):
-    """A task that runs by the clock; see rules/schedule.py."""
+    """A periodic task; see rules/schedule.py."""
 
     name: str
     cron: str
@@ -152,20 +152,20 @@ class Schedule(Spec, frozen=True):
 
     @property
     def definition(self) -> Definition:
-        """As the rules want it."""
+        """The definition as stoker.rules takes it."""
         strictness = {"overlap": self.overlap, "catch_up": self.catch_up}
         timing = cron(self.cron, time_zone=self.time_zone, jitter=float(self.jitter), **strictness)
         return Definition(self.name, timing, self.task, encode_payload(self.payload), self.priority, self.suspend)
 
 
 class ScaleDown(Spec, frozen=True):
-    """How patient scaling down is: the highest wish within `stabilization` counts."""
+    """Scale down to the highest recommendation of the last `stabilization` seconds."""
 
     stabilization: Duration = Duration(20)
 
 
 class Scaling(Spec, frozen=True):
-    """How many workers may exist, and what they are sized by."""
+    """The limits of the number of replicas, and what it is computed from."""
 
     min_replicas: Replicas = 0
     max_replicas: Replicas = 20
@@ -182,7 +182,7 @@ class Scaling(Spec, frozen=True):
 
 
 class TaskQueueSpec(Spec, frozen=True):
-    """`spec` of a TaskQueue."""
+    """The `spec` of a TaskQueue."""
 
     worker: Worker
     suspend: bool = False
@@ -203,12 +203,12 @@ class TaskQueueSpec(Spec, frozen=True):
 
     @property
     def backlog_per_replica(self) -> int:
-        """Waiting tasks that one replica is meant to work through."""
-        return self.scaling.backlog_per_replica or self.worker.slots * DEFAULT_ROUNDS
+        """Waiting tasks per replica that the autoscaler aims at."""
+        return self.scaling.backlog_per_replica or self.worker.slots * DEFAULT_BACKLOG_PER_SLOT
 
 
 class TaskQueue(Struct, frozen=True):
-    """One resource: its name, its namespace, and what it asks for."""
+    """A TaskQueue resource."""
 
     name: str
     namespace: str
@@ -216,7 +216,7 @@ class TaskQueue(Struct, frozen=True):
 
     @property
     def schedules(self) -> list[Definition]:
-        """What it runs by the clock."""
+        """Its schedules as stoker.rules takes them."""
         return [schedule.definition for schedule in self.spec.schedules]
 
     @property
@@ -225,8 +225,8 @@ class TaskQueue(Struct, frozen=True):
         return self.spec.queue.name or self.name
 
     @property
-    def places(self) -> list[str]:
-        """All its partitions, as the keys in Redis know them."""
+    def partitions(self) -> list[str]:
+        """The names of its partitions, as in the keys of Redis."""
         return partition_names(self.queue, self.spec.queue.partitions)
 
 
@@ -258,11 +258,11 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
 
 
 def load(path: Path) -> list[TaskQueue]:
-    """All TaskQueues of a YAML file; documents of other kinds are passed over.
+    """All TaskQueues of a YAML file; documents of other kinds are skipped.
 
-    Raises Invalid when the file cannot be read, is not YAML, or holds no TaskQueue.
+    Raises Invalid if the file cannot be read, is not YAML, or has no TaskQueue.
     """
-    import yaml  # a worker knows these types, and reads no file
+    import yaml  # workers use these types but read no file: they are spared the import
 
     try:
         documents = list(yaml.safe_load_all(path.read_text()))
@@ -272,14 +272,14 @@ def load(path: Path) -> list[TaskQueue]:
         raise Invalid(f"{path} is not YAML: {error}") from error
     queues = [parse(document) for document in documents if isinstance(document, Mapping) and document.get("kind") == KIND]
     if not queues:
-        raise Invalid(f"{path} holds no {KIND}: expected apiVersion {GROUP}/{VERSION}, kind {KIND}")
+        raise Invalid(f"{path} contains no {KIND}: expected apiVersion {GROUP}/{VERSION}, kind {KIND}")
     return queues
 
 
-def _in_spec(complaint: str) -> str:
-    """The path in a complaint of msgspec's as a person writes it; at the root it names none."""
+def _in_spec(message: str) -> str:
+    """A validation message of msgspec with the path as users write it; msgspec gives none for the root."""
     path = " - at `$"
-    return complaint.replace(path, " - at `spec") if path in complaint else f"{complaint} - at `spec`"
+    return message.replace(path, " - at `spec") if path in message else f"{message} - at `spec`"
 
 
 def _decode(wanted: type, value: object) -> object:

@@ -1,1 +1,1 @@
-"""How many workers should exist: pure decisions from what is waiting."""
+"""How many workers a queue needs: pure decisions from its backlog."""

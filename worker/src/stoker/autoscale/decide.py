@@ -1,6 +1,6 @@
 """The scaling decision. No clock, no Redis, no Kubernetes: values and `now` in, a value out.
 
-Called once a second or two by the operator and by `stoker up`, for each TaskQueue.
+Called every second by the operator and by `stoker up`, for each TaskQueue.
 """
 
 from enum import StrEnum
@@ -10,14 +10,13 @@ from typing import Literal
 from msgspec import Struct
 
 SPARE = 1.25
-"""Room beside what a rate limit lets through, since arrivals and durations vary."""
+"""Slots beyond what a rate limit lets through, as a factor: arrivals and durations vary."""
 
 
 class Demand(Struct, frozen=True):
-    """What a queue asks for, in tasks. `due` are scheduled ones whose time has come.
+    """The load of a queue, in tasks. `due` counts scheduled tasks that are due.
 
-    `throttled`: workers have room, but the queue's rate limit holds tasks back. `service_time` is the seconds
-    a task takes, 0 where nobody knows.
+    `throttled`: slots are free, but the queue's rate limit delays tasks. `service_time`: average seconds of a run, 0 if unknown.
     """
 
     ready: int = 0
@@ -28,12 +27,12 @@ class Demand(Struct, frozen=True):
 
     @property
     def waiting(self) -> int:
-        """Tasks that a free slot could start now."""
+        """Tasks that free slots could start now."""
         return self.ready + self.due
 
 
 class Policy(Struct, frozen=True):
-    """What a TaskQueue allows. Times in seconds; `slots` tasks run at once in one replica; `per_second` is the rate limit."""
+    """The scaling policy of a TaskQueue. Times in seconds; `slots`: concurrent tasks per replica; `per_second`: the rate limit."""
 
     slots: int
     backlog_per_replica: int
@@ -47,15 +46,18 @@ class Policy(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """What a decision hands to the next: since when it watches, when work was last seen, recent wishes (time, replicas)."""
+    """Passed from one decision to the next: when observation began, when work was last seen, recent recommendations.
+
+    Moments are those of `now`; a recommendation is a pair (moment, replicas).
+    """
 
     since: float
     busy_at: float
-    wishes: tuple[tuple[float, int], ...] = ()
+    recommendations: tuple[tuple[float, int], ...] = ()
 
 
-class Reason(StrEnum):
-    """Why this many. Stable: they appear in status, Events and metrics."""
+class ScalingReason(StrEnum):
+    """Why this number of replicas. Stable: they appear in status, Events and metrics."""
 
     DEMAND_UNKNOWN = "DemandUnknown"
     FIXED = "FixedReplicas"
@@ -70,36 +72,36 @@ class Reason(StrEnum):
 
 
 class Decision(Struct, frozen=True):
-    """How many replicas, why, the highest wish before limits, and the memory for the next decision."""
+    """Replicas and why, `wanted` replicas before limits and stabilization, and the memory for the next decision."""
 
     replicas: int
-    reason: Reason
+    reason: ScalingReason
     wanted: int
     memory: Memory
 
 
 def decide(demand: Demand | None, policy: Policy, replicas: int, memory: Memory | None, now: float) -> Decision:
-    """How many replicas should exist where `replicas` are asked for today.
+    """The number of replicas to request, where `replicas` are requested now. `now` in monotonic seconds.
 
-    `demand` None means that nothing is known: unknown is never zero, so the number is held.
+    `demand` None means unknown, which is not zero: the number is held.
     """
-    # Seconds in which nobody looked are not quiet seconds: the windows start anew.
-    afresh = Memory(since=now, busy_at=now)
+    # Time without observation is not idle time: the windows restart.
+    restarted = Memory(since=now, busy_at=now)
     if policy.fixed is not None:
-        return Decision(policy.fixed, Reason.FIXED, policy.fixed, afresh)
+        return Decision(policy.fixed, ScalingReason.FIXED, policy.fixed, restarted)
     if demand is None:
-        return Decision(replicas, Reason.DEMAND_UNKNOWN, replicas, afresh)
+        return Decision(replicas, ScalingReason.DEMAND_UNKNOWN, replicas, restarted)
 
-    wanted = wish(demand, policy)
-    memory = _remember(memory or afresh, demand, wanted, policy, now)
+    wanted = recommend(demand, policy)
+    memory = _remember(memory or restarted, demand, wanted, policy, now)
     target, reason = _target(wanted, policy, replicas, memory, now)
     if _paused(policy, target - replicas):
-        return Decision(replicas, Reason.PAUSED, wanted, memory)
+        return Decision(replicas, ScalingReason.PAUSED, wanted, memory)
     return Decision(target, reason, wanted, memory)
 
 
-def wish(demand: Demand, policy: Policy) -> int:
-    """Replicas for the backlog, and never fewer than the running tasks fill."""
+def recommend(demand: Demand, policy: Policy) -> int:
+    """Replicas for the backlog, but at least those whose slots the running tasks fill."""
     backlog = ceil(demand.waiting / policy.backlog_per_replica)
     if policy.per_second is not None:
         backlog = min(backlog, ceil(_useful_slots(demand, policy.per_second) / policy.slots))
@@ -107,10 +109,10 @@ def wish(demand: Demand, policy: Policy) -> int:
 
 
 def _useful_slots(demand: Demand, per_second: int) -> float:
-    """How many slots tasks could fill that may start only so often: a longer backlog needs no more than these.
+    """The slots that a rate-limited queue can keep busy: a longer backlog does not trigger a scale-up beyond these.
 
-    While the limit holds tasks back, what runs now and a little to spare, so that the workers never become the bottleneck.
-    Else as many as the limit keeps busy (Little's law: rate x time), or twice what runs where tasks take longer than they did.
+    While the limit delays tasks: the running ones and some spare, so that workers are never the bottleneck.
+    Else Little's law (rate x service time), or twice what runs, in case runs take longer than their average.
     """
     if demand.throttled:
         return max(1, SPARE * demand.running)
@@ -118,31 +120,31 @@ def _useful_slots(demand: Demand, per_second: int) -> float:
 
 
 def _remember(memory: Memory, demand: Demand, wanted: int, policy: Policy, now: float) -> Memory:
-    recent = tuple(wish for wish in memory.wishes if wish[0] > now - policy.stabilization)
+    recent = tuple(each for each in memory.recommendations if each[0] > now - policy.stabilization)
     busy = demand.waiting + demand.running > 0
     return Memory(memory.since, now if busy else memory.busy_at, (*recent, (now, wanted)))
 
 
-def _target(wanted: int, policy: Policy, replicas: int, memory: Memory, now: float) -> tuple[int, Reason]:
+def _target(wanted: int, policy: Policy, replicas: int, memory: Memory, now: float) -> tuple[int, ScalingReason]:
     if wanted > policy.max_replicas:
-        return policy.max_replicas, Reason.AT_MAXIMUM
+        return policy.max_replicas, ScalingReason.AT_MAXIMUM
     wanted = max(wanted, policy.min_replicas)
     if wanted >= replicas:
-        return wanted, Reason.SCALE_UP if wanted > replicas else Reason.STEADY
+        return wanted, ScalingReason.SCALE_UP if wanted > replicas else ScalingReason.STEADY
 
     if wanted == 0:
         if now - memory.busy_at < policy.idle_after:
             wanted = 1
         elif now - memory.since >= policy.idle_after:
-            # Nobody has worked for a whole idle window: earlier wishes no longer hold anyone back.
-            return 0, Reason.IDLE
-    highest = min(max(wish for _, wish in memory.wishes), policy.max_replicas)
+            # No work for a whole idle window: earlier recommendations no longer hold.
+            return 0, ScalingReason.IDLE
+    highest = min(max(count for _, count in memory.recommendations), policy.max_replicas)
     if now - memory.since < policy.stabilization:
         highest = replicas
     wanted = max(wanted, highest)
     if wanted >= replicas:
-        return replicas, Reason.STABILIZING if replicas > 1 else Reason.KEEPING_WARM
-    return wanted, Reason.SCALE_DOWN
+        return replicas, ScalingReason.STABILIZING if replicas > 1 else ScalingReason.KEEPING_WARM
+    return wanted, ScalingReason.SCALE_DOWN
 
 
 def _paused(policy: Policy, change: int) -> bool:

@@ -1,4 +1,4 @@
-"""From the manifest and a reading of Redis to what `decide` takes."""
+"""The inputs of `decide`: a policy from the manifest, demand from the statistics of a queue."""
 
 from typing import Protocol
 
@@ -6,8 +6,8 @@ from stoker.autoscale.decide import Demand, Policy
 from stoker.manifest import TaskQueueSpec
 
 
-class Reading(Protocol):
-    """What is wanted of a queue's statistics."""
+class Statistics(Protocol):
+    """The statistics of a queue that make up its demand."""
 
     @property
     def ready(self) -> int: ...
@@ -24,7 +24,7 @@ class Reading(Protocol):
 
 
 def policy_of(spec: TaskQueueSpec) -> Policy:
-    """The scaling policy that a TaskQueue states."""
+    """The scaling policy of a TaskQueue."""
     scaling = spec.scaling
     return Policy(
         slots=spec.worker.slots,
@@ -39,8 +39,8 @@ def policy_of(spec: TaskQueueSpec) -> Policy:
     )
 
 
-def demand_of(reading: Reading) -> Demand:
-    """A paused queue asks for no new workers, however much waits in it; what runs is still held."""
-    if reading.paused:
-        return Demand(running=reading.running)
-    return Demand(reading.ready, reading.running, reading.due, reading.throttled, reading.service_time)
+def demand_of(stats: Statistics) -> Demand:
+    """The demand of a queue. The backlog of a paused one does not trigger a scale-up; its running tasks keep their workers."""
+    if stats.paused:
+        return Demand(running=stats.running)
+    return Demand(stats.ready, stats.running, stats.due, stats.throttled, stats.service_time)

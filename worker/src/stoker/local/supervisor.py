@@ -69,7 +69,7 @@ class Supervisor:
         readings: Sequence[QueueStats | None]
         trouble = ""
         try:
-            readings = await self._inspector.totals([queue.places for queue in self._queues])
+            readings = await self._inspector.totals([queue.partitions for queue in self._queues])
         except Exception as error:
             readings, trouble = [None] * len(self._queues), _message(error)
         for queue, stats in zip(self._queues, readings, strict=True):

@@ -1,8 +1,4 @@
-<<<<<<< HEAD:tests/engine/test_upkeep_loops.py
 """The chores that every worker repeats: bounded calls, but as many as there is to do."""
-=======
-"""The maintenance loops of every worker: bounded calls, repeated until nothing is left to do."""
->>>>>>> w-tests:tests/engine/test_maintenance.py
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from stoker_operator.resources import Ref
-from stoker_operator.workqueue import WorkQueue
+from stoker_operator.state.ref import Ref
+from stoker_operator.work_queue import WorkQueue
 
 A, B = Ref("shop", "a"), Ref("shop", "b")
 
@@ -40,7 +40,7 @@ async def test_what_is_added_meanwhile_is_looked_at_again_afterwards() -> None:
 
 async def test_a_look_makes_a_later_one_needless() -> None:
     queue = WorkQueue()
-    queue.add_later(A, 0.01)
+    queue.add_after(A, 0.01)
     queue.add(A)
     assert await rest(queue) == [A]
     assert await rest(queue) == []
@@ -48,7 +48,7 @@ async def test_a_look_makes_a_later_one_needless() -> None:
 
 async def test_what_is_for_later_comes_later() -> None:
     queue = WorkQueue()
-    queue.add_later(A, 0.01)
+    queue.add_after(A, 0.01)
     async with asyncio.timeout(1), queue.take() as ref:
         assert ref == A
 

@@ -1,81 +1,52 @@
-"""From a TaskQueue to the Deployment of its workers. Pure: no cluster, no clock.
+"""The Deployment of a TaskQueue's workers, as a manifest. Pure: no cluster, no clock.
 
-The manifest never says `replicas`: it is applied over and over under one field manager, and whoever applies
-`replicas` once resets them whenever the field is left out later. They belong to the Deployment's `/scale`.
+The manifest has no `replicas`: a field manager that applies the field once resets it by every later apply without it.
+Replicas are written through the Deployment's `/scale` only.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from stoker.errors import Invalid
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
+from stoker_operator.state.ref import FIELD_MANAGER, Object, Owner
 
-Object = dict[str, Any]
-"""A Kubernetes object as decoded JSON."""
-
-FIELD_MANAGER = "stoker-operator"
-QUEUE_LABEL = f"{GROUP}/taskqueue"
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
 GRACE_MARGIN = 15
-"""Seconds a pod gets beyond its drain timeout: to hand back what did not finish, and to flush traces."""
-
-
-class Ref(NamedTuple):
-    """Which TaskQueue."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @property
-    def deployment(self) -> str:
-        """The name of its workers' Deployment."""
-        return f"{self.name}-worker"
-
-    @property
-    def selector(self) -> dict[str, str]:
-        """The labels that only its worker pods carry."""
-        return {"app.kubernetes.io/name": "stoker-worker", QUEUE_LABEL: self.name}
-
-
-class Owner(Struct, frozen=True):
-    """The TaskQueue as its children name it."""
-
-    ref: Ref
-    uid: str
+"""Seconds of a pod's termination grace beyond its drain timeout: to release unfinished tasks and flush traces."""
 
 
 class Connection(Struct, frozen=True):
-    """Where the workers find Redis, and a digest of every Secret they read (empty where there is none)."""
+    """The Redis URL of the workers, and a digest of the Secrets they read (empty without any)."""
 
     url: str
     secrets_digest: str = ""
 
 
 def check(queue: TaskQueue) -> None:
-    """What a cluster asks for beyond the manifest's own rules. Raises Invalid with what to do."""
+    """Rules of a cluster beyond those of the manifest. Raises Invalid with what to do."""
     worker = queue.spec.worker
     if not worker.image:
-        raise Invalid("spec.worker.image is missing: name the image with your application, such as registry.example.org/shop:1.4")
+        raise Invalid(
+            "spec.worker.image is missing: set it to the image with your application, such as registry.example.org/shop:1.4"
+        )
     own = {*worker_environment(queue, ""), "STOKER_HOST", "STOKER_REDIS_URL", "POD_NAME"}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
-            raise Invalid(f"spec.worker.env[{at}]: {name} is written from the spec's own fields: remove it and set the field")
+            raise Invalid(f"spec.worker.env[{at}]: {name} is set by the operator from other fields: remove it")
 
 
 def secret_names(queue: TaskQueue) -> tuple[str, ...]:
-    """The Secrets that the workers cannot start without, the one of the Redis URL first."""
+    """The Secrets that the pods require, that of the Redis URL first; optional ones are left out."""
     spec = queue.spec
     names = [spec.redis.url_secret_ref.name] if spec.redis.url_secret_ref else []
     for variable in spec.worker.env:
@@ -92,7 +63,7 @@ def _secret(reference: Any) -> list[str]:
 
 
 def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace: str) -> Object:
-    """What is applied: all of the Deployment but `replicas`."""
+    """The manifest for server-side apply: everything but `replicas`."""
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
@@ -113,7 +84,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace
         "spec": {
             "paused": False,
             "selector": {"matchLabels": owner.ref.selector},
-            # Never fewer workers than before a rollout; new ones start beside the old.
+            # A rollout starts new workers before it stops old ones.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
             "template": template,
         },
@@ -121,12 +92,12 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace
 
 
 def seed(manifest: Object, replicas: int) -> Object:
-    """What is created, once, before the first apply: the barest Deployment that is paused, so that it makes no pod.
+    """The Deployment to create before the first apply: the bare minimum, and paused, so that it makes no pod.
 
-    Creating is the one moment to choose a number of replicas (left out, the API server writes 1), and the one call that
-    cannot take over a stranger's object of the same name. Creating makes the creator an owner of every field it
-    sends, beside the later apply, and a field with two owners does not go away when one drops it: so it sends only
-    what every later apply sends too.
+    Creation is the one call that sets replicas without owning the field in later applies (left out, the API server writes 1),
+    and the one that cannot take over an existing object of the same name. Its field manager entry co-owns every field it
+    sends, and a co-owned field is not removed when the apply drops it: so it sends only fields that every later apply
+    sends too.
     """
     template = manifest["spec"]["template"]
     container = template["spec"]["containers"][0]
@@ -165,10 +136,10 @@ def _owner_reference(owner: Owner) -> Object:
 def _pod(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
     return {
         "automountServiceAccountToken": False,
-        # The first process of a namespace is deaf to SIGTERM until it has a handler: a worker that is told to stop while
-        # Python still starts would run on, and take tasks, until its grace period is over. So the pod's pause is the first.
+        # The kernel drops SIGTERM to PID 1 until a handler is installed: a worker that is stopped while Python starts would
+        # run on, and fetch tasks, until the end of its grace period. With this the pause container is PID 1.
         "shareProcessNamespace": True,
-        "enableServiceLinks": False,  # a Service called "stoker" would set STOKER_PORT, which is a setting
+        "enableServiceLinks": False,  # a Service named "stoker" would set STOKER_PORT, which is a worker setting
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": WORKER_USER,
@@ -189,7 +160,7 @@ def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Obje
         "image": worker.image,
         "env": _environment(queue, connection, namespace),
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
-        # An application may take a minute to import; until then nobody asks whether it lives.
+        # Importing an application may take a minute: no liveness probe until then.
         "startupProbe": _probe("/livez", period=1, failures=60),
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=3),
@@ -198,9 +169,9 @@ def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Obje
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  the only place a worker may write to
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  the only writable directory
     }
-    if worker.app:  # without one the image's own command knows what to run
+    if worker.app:  # empty: the image's own command starts the worker
         container["args"] = ["worker"]
     if worker.env_from:
         container["envFrom"] = worker.env_from
@@ -212,7 +183,7 @@ def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Obje
 def _environment(queue: TaskQueue, connection: Connection, namespace: str) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
-    # Probes and Prometheus come from outside the pod's loopback.
+    # Probes and Prometheus connect from outside the pod.
     own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})
     return [*own, _redis(queue.spec.redis.url_secret_ref, connection), pod, *queue.spec.worker.env]
 

@@ -1,6 +1,6 @@
-"""What to do about a TaskQueue: what was observed in, actions out. Pure; `reconcile` observes and performs.
+"""What to do about a TaskQueue: what was observed in, actions out. Pure; the reconciler observes and performs.
 
-Every pass starts from what is there, so a pass that was cut short anywhere is simply finished by the next.
+Level-triggered: each plan starts from what exists, so a pass that was interrupted at any point is completed by the next.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,13 @@ from typing import Any
 from msgspec import Struct
 
 from stoker.manifest import TaskQueue
-from stoker_operator.resources import TEMPLATE_HASH, Connection, Object, Owner, Ref, deployment, seed
-
-
-class Halt(Struct, frozen=True):
-    """Why a TaskQueue is not served: a stable reason for programs, a sentence for people that says what to do."""
-
-    reason: str
-    message: str
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, deployment, seed
+from stoker_operator.state.problem import Problem, deleting, name_taken, queue_taken
+from stoker_operator.state.ref import Object, Owner, Ref
 
 
 class Live(Struct, frozen=True):
-    """A Deployment as it was found. `owner` is its controller's UID; `replicas` asked for, `pods` there, `ready` of them."""
+    """An existing Deployment. `owner` is its controller's UID; `replicas` requested, `pods` that exist, `ready` among them."""
 
     uid: str
     owner: str
@@ -30,25 +25,25 @@ class Live(Struct, frozen=True):
     manifest: Object
 
     def belongs_to(self, owner: Owner) -> bool:
-        """UIDs, not names: a TaskQueue that was deleted and made again must not inherit half-deleted workers."""
+        """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers."""
         return self.owner == owner.uid
 
 
 class Create(Struct, frozen=True):
-    """Make a Deployment that is not there."""
+    """Create the Deployment."""
 
     manifest: Object
 
 
 class Apply(Struct, frozen=True):
-    """Bring the Deployment to what the manifest says. No `uid`: the one just created."""
+    """Server-side apply. An empty `uid` means the Deployment just created."""
 
     manifest: Object
     uid: str = ""
 
 
 class Scale(Struct, frozen=True):
-    """Ask for so many workers."""
+    """Set the number of replicas."""
 
     uid: str
     replicas: int
@@ -58,7 +53,7 @@ Action = Create | Apply | Scale
 
 
 class Observed(Struct, frozen=True):
-    """All that a decision needs. `holder` is the TaskQueue that serves this queue instead, if any."""
+    """The input of a plan. `holder` is the TaskQueue that serves this queue instead, if any."""
 
     queue: TaskQueue
     owner: Owner
@@ -70,23 +65,22 @@ class Observed(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """The actions in order, and why there are not more of them."""
+    """The actions in order, and the problem that allows no more than these."""
 
     actions: tuple[Action, ...] = ()
-    halt: Halt | None = None
+    problem: Problem | None = None
 
 
 def plan(observed: Observed) -> Plan:
     """The next steps towards what the TaskQueue asks for."""
     live, owner = observed.live, observed.owner
     if observed.deleting:
-        # The garbage collector takes the workers; making them anew would keep the owner from going.
-        return Plan(halt=Halt("Deleting", "the TaskQueue is being deleted"))
+        return Plan(problem=deleting())
     if live is not None and not live.belongs_to(owner):
-        return Plan(halt=name_taken(owner.ref))
+        return Plan(problem=name_taken(owner.ref))
     if observed.holder is not None:
-        retire = live is not None and live.replicas > 0
-        return Plan((Scale(live.uid, 0),) if live and retire else (), queue_taken(observed.queue, observed.holder))
+        retire = (Scale(live.uid, 0),) if live is not None and live.replicas > 0 else ()
+        return Plan(retire, queue_taken(observed.queue.queue, observed.holder))
     if observed.queue.spec.suspend:
         return Plan()
     manifest = deployment(observed.queue, owner, observed.connection, observed.namespace)
@@ -96,26 +90,9 @@ def plan(observed: Observed) -> Plan:
 
 
 def initial_replicas(queue: TaskQueue) -> int:
-    """How many workers a new queue starts with, before anything is known about its backlog."""
+    """Replicas of a new Deployment, before the backlog is known."""
     spec = queue.spec
     return spec.replicas if spec.replicas is not None else spec.scaling.min_replicas
-
-
-def name_taken(ref: Ref) -> Halt:
-    """A stranger's Deployment stands where ours should."""
-    return Halt(
-        "NameTaken",
-        f"Deployment {ref.deployment} exists and does not belong to this TaskQueue: delete it, or give the TaskQueue another name",
-    )
-
-
-def queue_taken(queue: TaskQueue, holder: Ref) -> Halt:
-    """Two TaskQueues for one queue would scale and configure its workers against each other."""
-    return Halt(
-        "QueueTaken",
-        f"queue {queue.queue!r} in this Redis is served by the older TaskQueue {holder}: "
-        "give this one another queue or another Redis",
-    )
 
 
 def live(found: Object) -> Live:
@@ -133,10 +110,10 @@ def live(found: Object) -> Live:
 
 
 def drifted(found: Object, wanted: Object) -> bool:
-    """Whether something that we set is otherwise. What others have added is theirs.
+    """Whether a field that we set differs. Fields that others added are theirs.
 
-    The template's digest finds what we no longer set. A value that the API server writes in another way
-    (`1000m` for `1`) only costs an apply that changes nothing.
+    The template's digest detects fields that we no longer set. A value that the API server normalizes
+    (`1000m` to `1`) costs an apply that changes nothing.
     """
     stamp = (found["metadata"].get("annotations") or {}).get(TEMPLATE_HASH)
     return stamp != wanted["metadata"]["annotations"][TEMPLATE_HASH] or not _holds(found, wanted)
@@ -146,11 +123,11 @@ def _holds(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return all(_holds(found.get(key) if isinstance(found, Mapping) else None, value) for key, value in wanted.items())
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
-        return all(_holds(_partner(found, item, at), item) for at, item in enumerate(wanted))
+        return all(_holds(_counterpart(found, item, at), item) for at, item in enumerate(wanted))
     return bool(found == wanted) or (not found and not wanted)  # the API server leaves out what is false or empty
 
 
-def _partner(found: Any, item: Mapping[str, Any], at: int) -> Any:
+def _counterpart(found: Any, item: Mapping[str, Any], at: int) -> Any:
     if not isinstance(found, list):
         return None
     if "name" in item:

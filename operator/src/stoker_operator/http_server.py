@@ -1,4 +1,4 @@
-"""The operator's HTTP: /livez and /readyz for the kubelet, /metrics for Prometheus."""
+"""The operator's HTTP server: /livez and /readyz for the kubelet, /metrics for Prometheus."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,29 +10,29 @@ from stoker_operator.health import Health
 
 
 def application(health: Health, registry: CollectorRegistry) -> web.Application:
-    """The three pages."""
+    """The three endpoints."""
 
     async def livez(_: web.Request) -> web.Response:
-        troubles = health.troubles()
-        return web.Response(text="\n".join(troubles) or "ok", status=503 if troubles else 200)
+        problems = health.problems()
+        return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ok" if health.ready else "the TaskQueues have not been listed yet"
+        text = "ok" if health.ready else "TaskQueues have not been listed yet"
         return web.Response(text=text, status=200 if health.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=generate_latest(registry), headers=headers)
 
-    pages = web.Application()
-    pages.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    return pages
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
 
 
 @asynccontextmanager
-async def serving(pages: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    """Serve them for the length of the block."""
-    runner = web.AppRunner(pages, access_log=None)
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """Serve until the block ends."""
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, shutdown_timeout=1).start()

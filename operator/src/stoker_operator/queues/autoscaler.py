@@ -1,0 +1,126 @@
+"""The autoscaler: every second one read per Redis, one decision per queue, and a write to /scale only where it changes something.
+
+Each Redis is read at its own pace: one that hangs delays its own queues only.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from stoker.autoscale.decide import Decision, decide
+from stoker.autoscale.demand import demand_of, policy_of
+from stoker.errors import NotFound, StokerError
+from stoker.manifest import TaskQueue
+from stoker_operator import metrics
+from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.queues.schedule_keeper import ScheduleKeeper
+from stoker_operator.report.conditions import Notice
+from stoker_operator.report.reporter import Reporter, timestamp
+from stoker_operator.state.findings import Reading, Workers
+from stoker_operator.state.managed_queue import ManagedQueue
+from stoker_operator.state.problem import Reason, scale_refused
+from stoker_operator.state.queue_store import QueueStore
+from stoker_operator.state.ref import Ref
+from stoker_operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+
+class Autoscaler:
+    """One loop for all TaskQueues. `monotonic` is in seconds."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        store: QueueStore,
+        work: WorkQueue,
+        pool: RedisPool,
+        reporter: Reporter,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._work = work
+        self._pool = pool
+        self._reporter = reporter
+        self._monotonic = monotonic
+        self._schedules = ScheduleKeeper(store, pool)
+        self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._cleanup: asyncio.Task[None] | None = None
+        self._failing: set[Ref] = set()
+
+    async def run(self, interval: float, finished: Callable[[], None]) -> None:
+        """Until cancelled: a round every `interval` seconds. Calls `finished` after each."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self.start_round(group)
+                    finished()
+                    await asyncio.sleep(interval)
+        finally:
+            await self._pool.close()
+
+    def start_round(self, group: asyncio.TaskGroup) -> None:
+        """Start a round for every Redis whose last one has ended."""
+        by_redis = self._store.by_redis()
+        for url, queues in by_redis.items():
+            if url not in self._rounds or self._rounds[url].done():
+                self._rounds[url] = group.create_task(self.round(url, queues))
+        self._rounds = {url: task for url, task in self._rounds.items() if url in by_redis or not task.done()}
+        if self._cleanup is None or self._cleanup.done():
+            self._cleanup = group.create_task(self._clean_up(set(self._rounds)))
+
+    async def round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
+        """Read all queues of one Redis, then decide and act on each."""
+        sources = [(queue, queue.findings.source) for queue in queues]
+        named = [(queue, source.manifest) for queue, source in sources if source is not None]
+        readings = await self._pool.read(url, [manifest.partitions for _, manifest in named])
+        work = [self._follow(queue, manifest, reading) for (queue, manifest), reading in zip(named, readings, strict=True)]
+        await asyncio.gather(*work)
+
+    async def _clean_up(self, used: Collection[str]) -> None:
+        await self._pool.keep_only(used)
+        await self._schedules.remove_deleted()
+
+    async def _follow(self, queue: ManagedQueue, manifest: TaskQueue, reading: Reading) -> None:
+        try:
+            queue.read(reading)
+            if (workers := queue.findings.scalable) is not None:
+                await self._scale(queue, manifest, workers)
+            await self._reporter.report(queue)
+            await self._schedules.keep(queue, manifest)
+            self._failing.discard(queue.ref)
+        except (NotFound, KubernetesConflict):
+            self._work.add(queue.ref)  # the Deployment was deleted or replaced
+        except StokerError as error:
+            if queue.ref not in self._failing:  # log once, not once a second
+                log.warning("cannot scale: %s", error, extra={"taskqueue": str(queue.ref)})
+            self._failing.add(queue.ref)
+        except Exception:  # a defect met by one TaskQueue must not stop the others
+            log.exception("cannot scale: defect in the operator", extra={"taskqueue": str(queue.ref)})
+
+    async def _scale(self, queue: ManagedQueue, manifest: TaskQueue, workers: Workers) -> None:
+        stats = queue.reading.stats
+        demand = demand_of(stats) if stats else None
+        memory = queue.scaling.memory if queue.scaling else None
+        decision = decide(demand, policy_of(manifest.spec), workers.replicas, memory, self._monotonic())
+        metrics.DECISIONS.labels(decision.reason).inc()
+        if decision.replicas == workers.replicas:
+            queue.decided(decision)
+            return
+        try:
+            await self._kube.scale_deployment(queue.ref, workers.uid, decision.replicas)
+        except KubernetesRefused as error:
+            queue.scale_refused(decision, scale_refused(error))
+            return
+        queue.scaled(decision, workers.replicas, timestamp(), self._monotonic())
+        await self._reporter.announce(queue, _scaled(workers.replicas, decision, queue.reading))
+
+
+def _scaled(before: int, decision: Decision, reading: Reading) -> Notice:
+    stats = reading.stats
+    why = f"{decision.reason}, {stats.ready} ready, {stats.running} running" if stats else str(decision.reason)
+    reason = Reason.SCALED_UP if decision.replicas > before else Reason.SCALED_DOWN
+    return Notice("Normal", reason, f"scaled from {before} to {decision.replicas} workers: {why}")

@@ -1,0 +1,143 @@
+"""Connections to Redis: one per URL, shared by all its queues, opened on first use and closed when no queue uses it.
+
+One Redis that hangs, refuses or answers nonsense costs the others nothing: each call has its own timeout, and `read` turns
+every failure into the problem of those queues.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.reaping import Reaped
+from stoker.queue.schedules import Schedules
+from stoker_operator.state.findings import Reading
+from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
+
+log = logging.getLogger(__name__)
+MAX_OPEN = 500
+"""Redis servers with an open connection. One more closes an idle one, or waits until one is idle."""
+
+
+class _Connection:
+    """An open inspector and how many calls use it now."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self.inspector = inspector
+        self.calls = 0
+
+
+class RedisPool:
+    """Belongs to one event loop. `namespace` prefixes all keys; `timeout` (seconds) bounds each call."""
+
+    def __init__(self, namespace: str, timeout: float, max_open: int = MAX_OPEN) -> None:
+        self._namespace = namespace
+        self._timeout = timeout
+        self._max_open = max_open
+        self._open: dict[str, _Connection] = {}  # the least recently used first
+        self._idle = asyncio.Event()
+        self._unreadable: set[str] = set()
+
+    @property
+    def open(self) -> Collection[str]:
+        """The URLs with an open connection."""
+        return self._open.keys()
+
+    async def read(self, url: str, queues: Sequence[Sequence[str]]) -> list[Reading]:
+        """Read all these queues in one round trip. A queue is given by its partitions. Returns a reading for each, in order.
+
+        Raises nothing: a failure is the `problem` of the reading.
+        """
+        try:
+            async with self._connection(url) as inspector:
+                readings = [Reading(stats) for stats in await inspector.totals(queues)]
+            self._unreadable.discard(url)
+            return readings
+        except Invalid as error:
+            return [Reading(problem=invalid_redis_url(error))] * len(queues)
+        except Exception as error:
+            problem = self._problem(url, error)
+        if len(queues) > 1:
+            # One broken queue, or one unreachable node of a cluster, must not hide the queues that can be read.
+            return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
+        return [Reading(problem=problem)] * len(queues)
+
+    async def reap(self, url: str, queue: str, host: str, max_lost: int) -> Reaped | None:
+        """Take back the tasks that the workers of a pod held. Returns None if Redis did not do it."""
+        try:
+            async with self._connection(url) as inspector:
+                return await inspector.reap_worker(queue, host, max_lost)
+        except (Invalid, RedisUnavailable, RedisRefused):
+            return None  # the next read of the queue reports the cause
+
+    async def with_schedules(self, url: str, queue: str, work: Callable[[Schedules], Awaitable[None]]) -> None:
+        """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
+        async with self._connection(url) as inspector:
+            await work(inspector.schedules(queue))
+
+    async def keep_only(self, urls: Collection[str]) -> None:
+        """Close every other connection, except those in use: the next call closes these."""
+        unused = [url for url, connection in self._open.items() if url not in urls and not connection.calls]
+        await self._close(unused)
+        self._unreadable &= set(urls)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._close(list(self._open))
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, url: str) -> AsyncIterator[Inspector]:
+        """A connection for the block, which must end within the timeout. Raises Invalid and RedisUnavailable."""
+        cause = f"no free connection within {self._timeout:g}s: {self._max_open} other Redis servers are in use"
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._acquire(url)
+                cause = f"Redis did not answer within {self._timeout:g}s"
+                try:
+                    yield connection.inspector
+                finally:
+                    connection.calls -= 1
+                    if not connection.calls:
+                        self._idle.set()
+        except TimeoutError:
+            raise RedisUnavailable(cause) from None
+
+    async def _acquire(self, url: str) -> _Connection:
+        while url not in self._open and len(self._open) >= self._max_open:
+            idle = next((other for other, connection in self._open.items() if not connection.calls), None)
+            if idle is not None:
+                await self._close([idle])
+            else:
+                self._idle.clear()
+                await self._idle.wait()
+        connection = self._open.pop(url, None) or _Connection(Inspector.at(url, self._namespace))
+        connection.calls += 1
+        self._open[url] = connection
+        return connection
+
+    async def _close(self, urls: Sequence[str]) -> None:
+        closing = [self._open.pop(url).inspector for url in urls]
+        await asyncio.gather(*(self._hang_up(inspector) for inspector in closing))
+
+    async def _hang_up(self, inspector: Inspector) -> None:
+        # The connection is given up either way: a server that hangs, or is gone, must not hold up the caller.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self._timeout):
+                await inspector.close()
+
+    async def _read_one(self, url: str, queue: Sequence[str]) -> Reading:
+        [reading] = await self.read(url, [queue])
+        return reading
+
+    def _problem(self, url: str, error: Exception) -> Problem:
+        match error:
+            case RedisUnavailable():
+                return redis_unreachable(error)
+            case RedisRefused():
+                return redis_refused(error)
+        if url not in self._unreadable:  # once per Redis, not once per second
+            self._unreadable.add(url)
+            log.error("unexpected reply from Redis", exc_info=error)
+        return redis_unreadable(error)

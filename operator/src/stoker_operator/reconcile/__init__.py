@@ -1,0 +1,1 @@
+"""From a TaskQueue to the Deployment of its workers."""

@@ -1,0 +1,67 @@
+"""What the status of pods says: why workers cannot start, and whether a pod has ended. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stoker_operator.state.problem import Problem, no_pods, pod_failing
+from stoker_operator.state.ref import Object
+
+_FATAL_WAITING = frozenset(
+    {
+        *("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"),
+        *("CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"),
+    }
+)
+"""Reasons of a waiting container that do not pass by waiting."""
+
+
+def failing(deployment: Object, pods: Sequence[Object]) -> Problem | None:
+    """Why the first pod (by name) that cannot start does not; or why no pods can be created (a quota, a policy)."""
+    for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
+        for reason, message in _failures(pod):
+            return pod_failing(pod["metadata"]["name"], reason, message)
+    failure = replica_failure(deployment)
+    return None if failure is None else no_pods(failure)
+
+
+def replica_failure(deployment: Object) -> str | None:
+    """The message of the Deployment's condition ReplicaFailure, if it holds."""
+    for condition in (deployment.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return str(condition.get("message", ""))
+    return None
+
+
+def ended(pod: Object, *, deleted: bool) -> bool:
+    """Whether no container of the pod runs, nor ever will.
+
+    A pod that is deleted by force may still run on an unreachable node: it counts as ended only if its containers had
+    terminated. One whose container restarts has not ended: the next process has the same pod name.
+    """
+    status = pod.get("status") or {}
+    if status.get("phase") in {"Failed", "Succeeded"}:
+        return True
+    containers = status.get("containerStatuses") or ()
+    return deleted and bool(containers) and all("terminated" in (each.get("state") or {}) for each in containers)
+
+
+def _failures(pod: Object) -> Iterator[tuple[str, str]]:
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield condition.get("reason", "Unschedulable"), condition.get("message", "no node fits")
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _FATAL_WAITING:
+            yield waiting["reason"], _termination(container) or waiting.get("message", "")
+
+
+def _termination(container: dict[str, Any]) -> str:
+    """How the container last ended; the message of CrashLoopBackOff only says that it waits."""
+    last = (container.get("lastState") or {}).get("terminated") or {}
+    if not last:
+        return ""
+    message = str(last.get("message", "")).strip()
+    return (
+        f"exit code {last.get('exitCode')} ({last.get('reason', 'unknown')}){': ' + message if message else ''}; see `kubectl logs`"
+    )

@@ -1,0 +1,206 @@
+"""The reconciler: observe one TaskQueue, perform its plan, store what was found, report it."""
+
+import asyncio
+import logging
+import time
+
+from msgspec.structs import replace
+
+from stoker.errors import Invalid, NotFound, StokerError
+from stoker.manifest import TaskQueue, parse
+from stoker_operator import metrics
+from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, Scale, live, plan
+from stoker_operator.reconcile.pods import failing
+from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
+from stoker_operator.report.reporter import Reporter
+from stoker_operator.settings import OperatorSettings
+from stoker_operator.state.claims import Claim, Claims
+from stoker_operator.state.findings import Findings, Workers
+from stoker_operator.state.problem import (
+    UNWATCHED,
+    Problem,
+    Reason,
+    invalid_spec,
+    secret_key_missing,
+    secret_missing,
+    workers_refused,
+)
+from stoker_operator.state.queue_store import QueueStore
+from stoker_operator.state.ref import Object, Owner, Ref, ref_of
+from stoker_operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+CONCURRENCY = 4
+POLL_SECONDS = 5.0
+"""Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
+
+
+class Reconciler:
+    """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once."""
+
+    def __init__(self, kube: Kube, store: QueueStore, work: WorkQueue, settings: OperatorSettings, reporter: Reporter) -> None:
+        self._kube = kube
+        self._store = store
+        self._work = work
+        self._settings = settings
+        self._reporter = reporter
+        self._claims = Claims()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONCURRENCY):
+                group.create_task(self._process())
+
+    async def resync(self) -> None:
+        """List all TaskQueues, and reconcile these and every one known before."""
+        listed = await self._kube.task_queues(self._settings.watch_namespaces)
+        found = {ref_of(item): item for item in listed}
+        if not self._store.refs():
+            # The oldest claim wins, so at the start all claims must be known before the first plan.
+            for ref, item in found.items():
+                await self._claim_early(ref, item)
+        self._add({*found, *self._store.refs()})
+
+    async def _claim_early(self, ref: Ref, found: Object) -> None:
+        try:
+            queue = parse(found)
+            connection = await self._connection(queue)
+        except StokerError:
+            return  # its own pass reports that
+        if isinstance(connection, Connection):
+            self._claims.claim(_claim(ref, found, connection, queue))
+
+    async def _process(self) -> None:
+        while True:
+            async with self._work.take() as ref:
+                await self._attempt(ref)
+
+    async def _attempt(self, ref: Ref) -> None:
+        try:
+            with metrics.RECONCILE_DURATION.time():
+                await self.reconcile(ref)
+        except KubernetesConflict as error:
+            pause = self._work.failed(ref)
+            log.debug("conflict, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
+        except StokerError as error:
+            metrics.RECONCILE_ERRORS.inc()
+            pause = self._work.failed(ref)
+            log.warning("reconcile failed, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
+        except Exception:  # a defect met by one TaskQueue must not stop the others
+            metrics.RECONCILE_ERRORS.inc()
+            self._work.failed(ref)
+            log.exception("reconcile failed: defect in the operator", extra={"taskqueue": str(ref)})
+
+    async def reconcile(self, ref: Ref) -> None:
+        """One pass over one TaskQueue."""
+        began = time.monotonic()
+        try:
+            found = await self._kube.task_queue(ref)
+        except NotFound:
+            self._store.forget(ref)
+            self._add(self._claims.release(ref))
+            return
+        findings = await self._pass(ref, found)
+        queue = self._store.observed(ref, findings, found.get("status") or {}, began)
+        await self._reporter.report(queue)
+        if findings.problem and findings.problem.reason is Reason.WORKERS_REFUSED:
+            self._work.failed(ref)  # a quota or a right may be granted without any event here
+            return
+        self._work.succeeded(ref)
+        if _changes_unwatched(findings):
+            self._work.add_after(ref, POLL_SECONDS)
+
+    async def _pass(self, ref: Ref, found: Object) -> Findings:
+        metadata = found["metadata"]
+        owner = Owner(ref, metadata["uid"])
+        present = await self._live(ref)
+        findings = Findings(owner.uid, metadata["generation"], workers=await self._workers(ref, owner, present))
+        try:
+            queue = parse(found)
+            check(queue)
+        except Invalid as error:
+            return replace(findings, problem=invalid_spec(error))
+        connection = await self._connection(queue)
+        if isinstance(connection, Problem):
+            return replace(findings, manifest=queue, problem=connection)
+
+        claim = _claim(ref, found, connection, queue)
+        self._add(self._claims.claim(claim))
+        planned = plan(
+            Observed(
+                queue=queue,
+                owner=owner,
+                connection=connection,
+                namespace=self._settings.namespace,
+                live=present,
+                holder=self._claims.holder(claim),
+                deleting="deletionTimestamp" in metadata,
+            )
+        )
+        findings = replace(findings, manifest=queue, redis_url=connection.url, problem=planned.problem)
+        try:
+            changed = await self._perform(ref, planned.actions)
+        except KubernetesRefused as error:
+            return replace(findings, problem=workers_refused(error))
+        return replace(findings, workers=await self._workers(ref, owner, changed)) if changed else findings
+
+    async def _perform(self, ref: Ref, actions: tuple[Action, ...]) -> Live | None:
+        """Returns the Deployment after the last action, None without any."""
+        after: Live | None = None
+        for action in actions:
+            log.info("%s Deployment %s", type(action).__name__.lower(), ref.deployment, extra={"taskqueue": str(ref)})
+            match action:
+                case Create(manifest):
+                    after = live(await self._kube.create_deployment(ref, manifest))
+                case Apply(manifest, uid):
+                    after = live(await self._kube.apply_deployment(ref, uid or (after.uid if after else ""), manifest))
+                case Scale(uid, replicas):
+                    await self._kube.scale_deployment(ref, uid, replicas)
+                    after = await self._live(ref)
+        return after
+
+    async def _live(self, ref: Ref) -> Live | None:
+        try:
+            return live(await self._kube.deployment(ref))
+        except NotFound:
+            return None
+
+    async def _workers(self, ref: Ref, owner: Owner, present: Live | None) -> Workers | None:
+        if present is None or not present.belongs_to(owner):
+            return None
+        pods = await self._kube.pods(ref) if present.ready < present.replicas else []
+        return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods))
+
+    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
+        """The Redis URL, and the digest of the workers' Secrets."""
+        contents: dict[str, dict[str, bytes]] = {}
+        for name in secret_names(queue):
+            try:
+                contents[name] = await self._kube.secret(queue.namespace, name)
+            except NotFound:
+                return secret_missing(queue.namespace, name)
+        summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
+        secrets_digest = digest(summary) if summary else ""
+        reference = queue.spec.redis.url_secret_ref
+        if reference is None:
+            return Connection(self._settings.redis_url, secrets_digest)
+        if reference.key not in contents[reference.name]:
+            return secret_key_missing(reference.name, reference.key, list(contents[reference.name]))
+        return Connection(contents[reference.name][reference.key].decode(errors="replace").strip(), secrets_digest)
+
+    def _add(self, refs: set[Ref]) -> None:
+        for ref in refs:
+            self._work.add(ref)
+
+
+def _changes_unwatched(findings: Findings) -> bool:
+    """Whether the TaskQueue may get ready, or its problem get a cause, without a watch event."""
+    if findings.problem is not None:
+        return findings.problem.reason in UNWATCHED
+    return findings.workers is not None and findings.workers.ready < findings.workers.replicas
+
+
+def _claim(ref: Ref, found: Object, connection: Connection, queue: TaskQueue) -> Claim:
+    return Claim(found["metadata"]["creationTimestamp"], ref, (connection.url, queue.queue))

@@ -1,0 +1,1 @@
+"""What users see of a TaskQueue: conditions, status, Events."""

@@ -1,0 +1,157 @@
+"""The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
+
+Ready: the workers are as the spec asks. RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
+Suspended and Stalled (nothing happens until a user changes an object) are listed only while they hold.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from stoker_operator.state.findings import Findings, Reading, Snapshot, Workers
+from stoker_operator.state.problem import STALLED, Problem, Reason
+
+MAX_MESSAGE = 1000
+ROUTINE = frozenset(
+    {Reason.WORKERS_NOT_READY, Reason.WORKERS_MISSING, Reason.DELETING, Reason.WORKERS_READY, Reason.SCALED_TO_ZERO},
+)
+"""Reasons of Ready without an Event: workers come and go with the backlog."""
+
+Type = Literal["Ready", "RedisReachable", "ScalingActive", "Suspended", "Stalled"]
+
+
+class Condition(NamedTuple):
+    """One aspect at this moment."""
+
+    type: Type
+    status: Literal["True", "False", "Unknown"]
+    reason: Reason
+    message: str
+
+
+class Notice(NamedTuple):
+    """A transition to announce as an Event."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: Reason
+    message: str
+
+
+def conditions(known: Snapshot) -> list[Condition]:
+    """All conditions of a TaskQueue."""
+    findings = known.findings
+    found = [_ready(findings), _redis(findings, known.reading), _scaling(known)]
+    if findings.suspended:
+        message = "spec.suspend is true: the workers are neither updated nor scaled"
+        found.append(Condition("Suspended", "True", Reason.SUSPENDED, message))
+    if findings.problem and findings.problem.reason in STALLED:
+        found.append(_because("Stalled", "True", findings.problem))
+    return found
+
+
+def as_status(current: Iterable[Condition], previous: Sequence[dict[str, Any]], generation: int, now: str) -> list[dict[str, Any]]:
+    """The conditions as they stand in `status.conditions`. `lastTransitionTime` moves only when the status of one changes."""
+    before = {condition["type"]: condition for condition in previous}
+    return [
+        {
+            "type": condition.type,
+            "status": condition.status,
+            "reason": str(condition.reason),
+            "message": condition.message[:MAX_MESSAGE],
+            "lastTransitionTime": _since(before.get(condition.type), condition, now),
+            "observedGeneration": generation,
+        }
+        for condition in current
+    ]
+
+
+def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) -> list[Notice]:
+    """The Events for what changed since `previous`. A new TaskQueue without a problem has none."""
+    before = {condition["type"]: condition for condition in previous}
+    found = []
+    for condition in current:
+        old = before.get(condition.type, {})
+        if condition.type == "Ready":
+            found += _ready_notices(condition, old)
+        elif condition.type == "RedisReachable":
+            found += _redis_notices(condition, old)
+    return found
+
+
+def _ready(findings: Findings) -> Condition:
+    if findings.problem is not None:
+        return _because("Ready", "False", findings.problem)
+    if findings.workers is None:
+        return Condition("Ready", "False", Reason.WORKERS_MISSING, "the workers' Deployment does not exist yet")
+    if findings.workers.failing is not None:
+        return _because("Ready", "False", findings.workers.failing)
+    return _readiness(findings.workers)
+
+
+def _readiness(workers: Workers) -> Condition:
+    if workers.replicas == 0:
+        return Condition("Ready", "True", Reason.SCALED_TO_ZERO, "scaled to 0 workers")
+    ready = f"{min(workers.ready, workers.replicas)} of {_count(workers.replicas)} ready"
+    if workers.ready == 0:
+        return Condition("Ready", "False", Reason.WORKERS_NOT_READY, ready)
+    return Condition("Ready", "True", Reason.WORKERS_READY, ready)
+
+
+def _redis(findings: Findings, reading: Reading) -> Condition:
+    if findings.problem is not None and findings.source is None:
+        return Condition("RedisReachable", "Unknown", findings.problem.reason, "the queue is not read: see condition Ready")
+    if reading.problem is not None:
+        return _because("RedisReachable", "False", reading.problem)
+    if reading.stats is not None:
+        return Condition("RedisReachable", "True", Reason.CONNECTED, "Redis answers")
+    return Condition("RedisReachable", "Unknown", Reason.INITIALIZING, "the queue has not been read yet")
+
+
+def _scaling(known: Snapshot) -> Condition:
+    findings, reading, scaling = known
+    if findings.problem is not None:
+        return Condition("ScalingActive", "False", findings.problem.reason, "the workers are not scaled: see condition Ready")
+    if findings.suspended:
+        return Condition("ScalingActive", "False", Reason.SUSPENDED, "spec.suspend is true")
+    if scaling is None or findings.manifest is None:
+        return Condition("ScalingActive", "Unknown", Reason.INITIALIZING, "the autoscaler has not decided yet")
+    spec = findings.manifest.spec
+    if spec.replicas is not None:
+        message = f"the autoscaler is off: spec.replicas is {spec.replicas}"
+        return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, message)
+    if reading.problem is not None:
+        message = f"Redis cannot be read: holding {_count(scaling.desired)}"
+        return Condition("ScalingActive", "False", Reason.DEMAND_UNKNOWN, message)
+    if scaling.refused is not None:
+        return _because("ScalingActive", "False", scaling.refused)
+    if spec.scaling.paused == "All":
+        return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
+    return Condition("ScalingActive", "True", Reason.SCALING, f"{_count(scaling.desired)} desired: {scaling.reason}")
+
+
+def _because(kind: Type, status: Literal["True", "False"], problem: Problem) -> Condition:
+    return Condition(kind, status, problem.reason, problem.message)
+
+
+def _count(replicas: int) -> str:
+    return "1 worker" if replicas == 1 else f"{replicas} workers"
+
+
+def _since(before: dict[str, Any] | None, condition: Condition, now: str) -> str:
+    unchanged = before is not None and before["status"] == condition.status
+    return str(before["lastTransitionTime"]) if before is not None and unchanged else now
+
+
+def _ready_notices(condition: Condition, old: dict[str, Any]) -> list[Notice]:
+    if condition.status == "False" and condition.reason not in ROUTINE and condition.reason != old.get("reason"):
+        return [Notice("Warning", condition.reason, condition.message)]
+    if condition.status == "True" and old.get("status") == "False" and old["reason"] not in ROUTINE:
+        return [Notice("Normal", Reason.READY, condition.message)]
+    return []
+
+
+def _redis_notices(condition: Condition, old: dict[str, Any]) -> list[Notice]:
+    if condition.status == "False" and old.get("status") != "False":
+        return [Notice("Warning", condition.reason, condition.message)]
+    if condition.status == "True" and old.get("status") == "False":
+        return [Notice("Normal", Reason.REDIS_RECOVERED, "Redis answers again")]
+    return []

@@ -1,0 +1,81 @@
+"""Writes the status of a TaskQueue, and an Event for each transition."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from stoker.errors import NotFound, StokerError
+from stoker.manifest import GROUP, KIND, VERSION
+from stoker_operator.kube import Kube, KubernetesConflict
+from stoker_operator.report.conditions import Notice, conditions, notices
+from stoker_operator.report.status import status, worth_writing
+from stoker_operator.state.managed_queue import ManagedQueue
+from stoker_operator.state.ref import FIELD_MANAGER, Object
+
+log = logging.getLogger(__name__)
+MAX_NOTE = 1000  # the API rejects more than 1024
+
+
+class Reporter:
+    """`identity` is the reportingInstance of its Events."""
+
+    def __init__(self, kube: Kube, identity: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._kube = kube
+        self._identity = identity
+        self._monotonic = monotonic
+
+    async def report(self, queue: ManagedQueue) -> None:
+        """Write the status if it is worth a write now, then announce what changed."""
+        async with queue.writing:
+            known = queue.snapshot
+            current = conditions(known)
+            new = status(queue.ref, known, current, queue.status, timestamp())
+            now = self._monotonic()
+            if not worth_writing(new, queue.status, now - queue.status_written_at):
+                return
+            try:
+                await self._kube.write_status(queue.ref, known.findings.uid, new)
+            except (NotFound, KubernetesConflict):
+                return  # deleted or created again: the watch tells the reconciler
+            transitions = notices(current, queue.status.get("conditions") or ())
+            queue.status_written(new, now)
+        for notice in transitions:
+            await self.announce(queue, notice)
+
+    async def announce(self, queue: ManagedQueue, notice: Notice) -> None:
+        """Create an Event about the TaskQueue. If the API server refuses it, log that and go on."""
+        log.info(notice.message, extra={"taskqueue": str(queue.ref), "reason": str(notice.reason)})
+        try:
+            await self._kube.create_event(queue.ref.namespace, event(queue, notice, self._identity))
+        except StokerError as error:
+            log.warning("cannot create an Event: %s", error, extra={"taskqueue": str(queue.ref)})
+
+
+def event(queue: ManagedQueue, notice: Notice, identity: str) -> Object:
+    """An events.k8s.io/v1 Event."""
+    now = datetime.now(UTC)
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{queue.ref.name}-", "namespace": queue.ref.namespace},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": f"{GROUP}/{FIELD_MANAGER}",
+        "reportingInstance": identity,
+        "type": notice.kind,
+        "reason": str(notice.reason),
+        "action": "Scale" if notice.reason.startswith("Scaled") else "Reconcile",
+        "note": notice.message[:MAX_NOTE],
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": queue.ref.name,
+            "namespace": queue.ref.namespace,
+            "uid": queue.findings.uid,
+        },
+    }
+
+
+def timestamp() -> str:
+    """Now, as RFC 3339 in UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

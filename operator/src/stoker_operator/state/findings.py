@@ -1,0 +1,95 @@
+"""What is known about one TaskQueue, as immutable values: from the cluster, from Redis, and from the autoscaler."""
+
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from stoker.autoscale.decide import Memory
+from stoker.manifest import TaskQueue
+from stoker.queue.records import QueueStats
+from stoker_operator.state.problem import NOT_SERVED, Problem
+
+
+class Workers(Struct, frozen=True):
+    """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, and why pods cannot start."""
+
+    uid: str
+    replicas: int
+    pods: int
+    ready: int
+    failing: Problem | None = None
+
+
+class RedisQueue(NamedTuple):
+    """A queue in Redis: the server's URL, and the manifest that describes the queue."""
+
+    url: str
+    manifest: TaskQueue
+
+
+class Findings(Struct, frozen=True):
+    """What the last reconcile found. `manifest` is None if the spec is invalid; `redis_url` is empty if unknown."""
+
+    uid: str
+    generation: int
+    manifest: TaskQueue | None = None
+    redis_url: str = ""
+    workers: Workers | None = None
+    problem: Problem | None = None
+
+    @property
+    def suspended(self) -> bool:
+        """Whether spec.suspend forbids every change."""
+        return self.manifest is not None and self.manifest.spec.suspend
+
+    @property
+    def source(self) -> RedisQueue | None:
+        """The queue to read, if this TaskQueue may: a queue that another TaskQueue serves is read for that one."""
+        not_served = self.problem is not None and self.problem.reason in NOT_SERVED
+        return None if self.manifest is None or not self.redis_url or not_served else RedisQueue(self.redis_url, self.manifest)
+
+    @property
+    def scalable(self) -> Workers | None:
+        """The workers that the autoscaler may scale, if any."""
+        return self.workers if self.problem is None and self.source is not None and not self.suspended else None
+
+
+class Reading(Struct, frozen=True):
+    """One read of the queue: its statistics, or the problem that prevented it. Neither: not read yet."""
+
+    stats: QueueStats | None = None
+    problem: Problem | None = None
+
+
+class ScaleChange(Struct, frozen=True):
+    """The last change of the number of replicas. `at` is an RFC 3339 timestamp."""
+
+    at: str
+    before: int
+    after: int
+    reason: str
+
+
+class Scaling(Struct, frozen=True):
+    """The autoscaler's last decision: replicas and why, the memory for the next one, the last change, a rejected write."""
+
+    desired: int
+    reason: str
+    memory: Memory
+    change: ScaleChange | None = None
+    refused: Problem | None = None
+
+
+class Snapshot(NamedTuple):
+    """Everything known about one TaskQueue at one moment."""
+
+    findings: Findings
+    reading: Reading
+    scaling: Scaling | None
+
+    @property
+    def desired_replicas(self) -> int:
+        """What the autoscaler wants where it may act, else what the Deployment asks for."""
+        if self.scaling is not None and self.findings.scalable is not None:
+            return self.scaling.desired
+        return self.findings.workers.replicas if self.findings.workers else 0

@@ -1,0 +1,72 @@
+"""One TaskQueue as the operator knows it. Three loops write here, each through its own method; every value is immutable.
+
+The loops overlap: the autoscaler may scale, and the reporter may write the status, while a reconcile is between its GET and
+its end. So each observation comes with the moment it began, and does not overwrite what was written after that moment.
+"""
+
+import asyncio
+from typing import Any
+
+from msgspec.structs import replace
+
+from stoker.autoscale.decide import Decision
+from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot
+from stoker_operator.state.problem import Problem
+from stoker_operator.state.ref import Ref
+
+
+class ManagedQueue:
+    """Belongs to one event loop. Moments are monotonic seconds. `writing` serializes writes of the status."""
+
+    def __init__(self, ref: Ref, findings: Findings, status: dict[str, Any]) -> None:
+        self.ref = ref
+        self.findings = findings
+        self.reading = Reading()
+        self.scaling: Scaling | None = None
+        self.status = status
+        self.status_written_at = float("-inf")
+        self.writing = asyncio.Lock()
+        self._scaled_at = float("-inf")
+
+    def observed(self, findings: Findings, status: dict[str, Any], began: float) -> None:
+        """The reconciler looked at the cluster, from `began` on."""
+        if self._scaled_at > began and findings.workers and self.findings.workers:
+            workers = replace(findings.workers, replicas=self.findings.workers.replicas)
+            findings = replace(findings, workers=workers)
+        if self.status_written_at < began:
+            self.status = status
+        self.findings = findings
+
+    def read(self, reading: Reading) -> None:
+        """The autoscaler read the queue in Redis, or could not."""
+        self.reading = reading
+
+    def decided(self, decision: Decision) -> None:
+        """The autoscaler leaves the number of replicas as it is."""
+        self.scaling = self._thought(decision)
+
+    def scaled(self, decision: Decision, before: int, timestamp: str, now: float) -> None:
+        """The API server took the decided number. It counts at once: the next decision does not wait for the watch."""
+        workers = self.findings.workers
+        change = ScaleChange(timestamp, before, decision.replicas, decision.reason)
+        self.scaling = replace(self._thought(decision), change=change)
+        self._scaled_at = now
+        if workers:
+            self.findings = replace(self.findings, workers=replace(workers, replicas=decision.replicas))
+
+    def scale_refused(self, decision: Decision, problem: Problem) -> None:
+        """The API server rejected the decided number."""
+        self.scaling = replace(self._thought(decision), refused=problem)
+
+    def status_written(self, status: dict[str, Any], now: float) -> None:
+        """The reporter wrote the status."""
+        self.status, self.status_written_at = status, now
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All of it at this moment."""
+        return Snapshot(self.findings, self.reading, self.scaling)
+
+    def _thought(self, decision: Decision) -> Scaling:
+        last = self.scaling.change if self.scaling else None
+        return Scaling(decision.replicas, decision.reason, decision.memory, last)

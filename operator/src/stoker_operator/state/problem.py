@@ -1,0 +1,144 @@
+"""Reasons and problems: every `reason` of a condition or Event, and the message of each problem.
+
+Reasons are an API: scripts and alerts match them. Add members; do not rename them.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from stoker_operator.state.ref import Ref
+
+
+class Reason(StrEnum):
+    """The `reason` of a condition or an Event, in PascalCase."""
+
+    # The workers (condition Ready)
+    WORKERS_READY = "WorkersReady"
+    WORKERS_NOT_READY = "WorkersNotReady"
+    WORKERS_MISSING = "WorkersMissing"
+    WORKERS_FAILING = "WorkersFailing"
+    WORKERS_REFUSED = "WorkersRefused"
+    SCALED_TO_ZERO = "ScaledToZero"
+
+    # The TaskQueue: what keeps it from being served (Ready, Stalled, Suspended)
+    INVALID_SPEC = "InvalidSpec"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105  a reason
+    NAME_TAKEN = "NameTaken"
+    QUEUE_TAKEN = "QueueTaken"
+    DELETING = "Deleting"
+    SUSPENDED = "Suspended"
+
+    # Redis (RedisReachable)
+    CONNECTED = "Connected"
+    INVALID_REDIS_URL = "InvalidRedisUrl"
+    REDIS_UNREACHABLE = "RedisUnreachable"
+    REDIS_REFUSED = "RedisRefused"
+    REDIS_UNREADABLE = "RedisUnreadable"
+
+    # The autoscaler (ScalingActive); the first three are those of stoker.autoscale
+    DEMAND_UNKNOWN = "DemandUnknown"
+    FIXED_REPLICAS = "FixedReplicas"
+    PAUSED = "Paused"
+    SCALING = "Scaling"
+    SCALE_REFUSED = "ScaleRefused"
+
+    # Nothing is known yet (RedisReachable, ScalingActive)
+    INITIALIZING = "Initializing"
+
+    # Events only
+    READY = "Ready"
+    REDIS_RECOVERED = "RedisRecovered"
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+
+
+STALLED = frozenset({Reason.INVALID_SPEC, Reason.NAME_TAKEN, Reason.QUEUE_TAKEN})
+"""Problems that last until a user changes an object."""
+UNWATCHED = frozenset({Reason.SECRET_MISSING})
+"""Problems whose end brings no watch event: look again."""
+NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
+"""Problems of a TaskQueue that does not own its queue: it must not read it."""
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong: a stable reason for programs, a message that says what to do for people."""
+
+    reason: Reason
+    message: str
+
+
+def invalid_spec(error: Exception) -> Problem:
+    """The spec breaks a rule that the CRD's schema cannot state."""
+    return Problem(Reason.INVALID_SPEC, str(error))
+
+
+def secret_missing(namespace: str, name: str) -> Problem:
+    """A Secret that the workers need does not exist."""
+    return Problem(Reason.SECRET_MISSING, f"Secret {name} not found: create it in namespace {namespace}")
+
+
+def secret_key_missing(name: str, key: str, keys: list[str]) -> Problem:
+    """The Secret of the Redis URL lacks the key."""
+    return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}; its keys: {', '.join(sorted(keys)) or 'none'}")
+
+
+def name_taken(ref: Ref) -> Problem:
+    """The Deployment's name belongs to an object that this TaskQueue does not control."""
+    return Problem(
+        Reason.NAME_TAKEN,
+        f"Deployment {ref.deployment} exists and is not controlled by this TaskQueue: delete it, or rename the TaskQueue",
+    )
+
+
+def queue_taken(queue: str, holder: Ref) -> Problem:
+    """Two TaskQueues for one queue would scale and configure its workers against each other."""
+    return Problem(
+        Reason.QUEUE_TAKEN,
+        f"queue {queue!r} in this Redis is served by the older TaskQueue {holder}: set another spec.queue.name or another Redis",
+    )
+
+
+def deleting() -> Problem:
+    """The garbage collector removes the workers; creating them again would block the deletion of their owner."""
+    return Problem(Reason.DELETING, "the TaskQueue is being deleted")
+
+
+def workers_refused(error: Exception) -> Problem:
+    """Admission, a quota or RBAC rejected the Deployment."""
+    return Problem(Reason.WORKERS_REFUSED, f"the API server rejected the Deployment: {error}")
+
+
+def pod_failing(pod: str, reason: str, message: str) -> Problem:
+    """A worker pod cannot start; `reason` and `message` are the cluster's own."""
+    return Problem(Reason.WORKERS_FAILING, f"pod {pod}: {reason}: {message}")
+
+
+def no_pods(message: str) -> Problem:
+    """The ReplicaSet cannot create pods: a quota, a policy."""
+    return Problem(Reason.WORKERS_FAILING, f"pods cannot be created: {message}")
+
+
+def invalid_redis_url(error: Exception) -> Problem:
+    """The URL cannot be parsed."""
+    return Problem(Reason.INVALID_REDIS_URL, str(error))
+
+
+def redis_unreachable(error: Exception) -> Problem:
+    """No connection, a broken one, or no answer in time."""
+    return Problem(Reason.REDIS_UNREACHABLE, str(error))
+
+
+def redis_refused(error: Exception) -> Problem:
+    """Redis answered with an error."""
+    return Problem(Reason.REDIS_REFUSED, str(error))
+
+
+def redis_unreadable(error: Exception) -> Problem:
+    """Redis answered with something no Stoker script returns."""
+    return Problem(Reason.REDIS_UNREADABLE, f"unexpected reply from Redis: {type(error).__name__}: {error}")
+
+
+def scale_refused(error: Exception) -> Problem:
+    """The API server rejected a write to the Deployment's scale subresource."""
+    return Problem(Reason.SCALE_REFUSED, f"the API server rejected the new number of replicas: {error}")

@@ -1,0 +1,50 @@
+"""Names: which TaskQueue is meant, and how its Deployment and pods are labelled."""
+
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from stoker.manifest import GROUP
+
+Object = dict[str, Any]
+"""A Kubernetes object as decoded JSON."""
+
+FIELD_MANAGER = "stoker-operator"
+QUEUE_LABEL = f"{GROUP}/taskqueue"
+
+
+class Ref(NamedTuple):
+    """The namespace and name of a TaskQueue."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def deployment(self) -> str:
+        """The name of its workers' Deployment."""
+        return f"{self.name}-worker"
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels that only its worker pods carry."""
+        return {"app.kubernetes.io/name": "stoker-worker", QUEUE_LABEL: self.name}
+
+
+class Owner(Struct, frozen=True):
+    """A TaskQueue as the owner references of its children name it: by UID, not by name alone."""
+
+    ref: Ref
+    uid: str
+
+
+def selector_text(ref: Ref) -> str:
+    """The label selector of the worker pods as query parameters and `kubectl get -l` take it."""
+    return ",".join(f"{label}={value}" for label, value in ref.selector.items())
+
+
+def ref_of(task_queue: Object) -> Ref:
+    """The name of a TaskQueue as the API server sent it."""
+    return Ref(task_queue["metadata"]["namespace"], task_queue["metadata"]["name"])

@@ -1,0 +1,1 @@
+"""Kubernetes watches: which TaskQueue to reconcile, and which events are worth a pass."""

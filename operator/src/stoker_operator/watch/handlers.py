@@ -1,0 +1,68 @@
+"""kopf's handlers: a watch event only names the TaskQueue to reconcile. No decision is made here.
+
+`on.event` handlers only: they write no annotation and no finalizer.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+from typing import Any
+
+import kopf
+
+from stoker.manifest import GROUP, PLURAL, VERSION
+from stoker_operator.kube import in_cluster
+from stoker_operator.queues.reclaimer import EndedPod, Reclaimer
+from stoker_operator.reconcile.pods import ended
+from stoker_operator.state.ref import QUEUE_LABEL, Ref
+from stoker_operator.watch.predicates import Changes, deployment_content, task_queue_content
+from stoker_operator.work_queue import WorkQueue
+
+
+class RetryDelays(Iterable[float]):
+    """Seconds between attempts, without end: kopf exits when they run out, and a restart does not repair an API server."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
+
+
+def registry(work: WorkQueue, reclaimer: Reclaimer) -> kopf.OperatorRegistry:
+    """The handlers, apart from kopf's global registry."""
+    handlers = kopf.OperatorRegistry()
+    login = kopf.login_with_service_account if in_cluster() else kopf.login_with_kubeconfig
+    kopf.on.login(registry=handlers)(login)
+    task_queues, deployments = Changes(task_queue_content), Changes(deployment_content)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    async def task_queue_event(event: kopf.RawEvent, namespace: str | None, name: str, **_: Any) -> None:
+        if task_queues.new(dict(event["object"]), deleted=event["type"] == "DELETED"):
+            work.add(Ref(str(namespace), name))  # a namespaced resource: the namespace is never None
+
+    @kopf.on.event("apps", "v1", "deployments", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
+    async def deployment_event(event: kopf.RawEvent, namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+        if deployments.new(dict(event["object"]), deleted=event["type"] == "DELETED"):
+            work.add(Ref(str(namespace), labels[QUEUE_LABEL]))
+
+    @kopf.on.event("", "v1", "pods", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
+    async def pod_event(event: kopf.RawEvent, namespace: str | None, name: str, uid: str, labels: kopf.Labels, **_: Any) -> None:
+        if ended(dict(event["object"]), deleted=event["type"] == "DELETED"):
+            reclaimer.add(EndedPod(Ref(str(namespace), labels[QUEUE_LABEL]), name, uid))
+
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as a watcher only: no Events, no peering, no scan of CRDs and namespaces, and a timeout for every stream."""
+    watcher = kopf.OperatorSettings()
+    watcher.posting.enabled = False
+    watcher.peering.standalone = True
+    watcher.scanning.disabled = True
+    watcher.watching.label_selectors["apps", "v1", "deployments"] = QUEUE_LABEL
+    watcher.watching.label_selectors["", "v1", "pods"] = QUEUE_LABEL
+    watcher.watching.server_timeout = 240
+    watcher.watching.client_timeout = 270
+    watcher.watching.connect_timeout = 10
+    watcher.watching.inactivity_timeout = 70  # bookmarks come every 60 s
+    watcher.networking.request_timeout = 30
+    watcher.networking.connect_timeout = 10
+    watcher.networking.error_backoffs = RetryDelays()
+    return watcher

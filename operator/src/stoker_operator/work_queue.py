@@ -1,0 +1,68 @@
+"""The names of TaskQueues to reconcile, deduplicated: between the watches and the reconciler.
+
+As client-go's workqueue: a name added twice is processed once; a name added while it is processed is processed again
+afterwards, never twice at the same time. A failed one comes back after a pause that doubles.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stoker_operator.state.ref import Ref
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
+
+class WorkQueue:
+    """Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Queue[Ref] = asyncio.Queue()
+        self._queued: set[Ref] = set()
+        self._processing: set[Ref] = set()
+        self._again: set[Ref] = set()
+        self._failures: dict[Ref, int] = {}
+        self._timers: dict[Ref, asyncio.TimerHandle] = {}
+
+    def add(self, ref: Ref) -> None:
+        """Process it soon."""
+        if ref in self._processing:
+            self._again.add(ref)
+        elif ref not in self._queued:
+            self._queued.add(ref)
+            self._ready.put_nowait(ref)
+
+    def add_after(self, ref: Ref, seconds: float) -> None:
+        """Process it after a pause, unless something else causes that before."""
+        self._cancel_timer(ref)
+        self._timers[ref] = asyncio.get_running_loop().call_later(seconds, self.add, ref)
+
+    def failed(self, ref: Ref) -> float:
+        """Process it again after a pause that doubles with every failure in a row. Returns the pause in seconds."""
+        failures = self._failures[ref] = self._failures.get(ref, 0) + 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
+        self.add_after(ref, pause)
+        return float(pause)
+
+    def succeeded(self, ref: Ref) -> None:
+        """Reset its pause."""
+        self._failures.pop(ref, None)
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[Ref]:
+        """The next name. It counts as being processed until the block ends."""
+        ref = await self._ready.get()
+        self._queued.discard(ref)
+        self._processing.add(ref)
+        self._cancel_timer(ref)
+        try:
+            yield ref
+        finally:
+            self._processing.discard(ref)
+            if ref in self._again:
+                self._again.discard(ref)
+                self.add(ref)
+
+    def _cancel_timer(self, ref: Ref) -> None:
+        if timer := self._timers.pop(ref, None):
+            timer.cancel()

@@ -1,0 +1,154 @@
+"""The pool of Redis connections: one per Redis, bounded, and no Redis harms the reads of another."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from stoker.errors import RedisUnavailable
+from stoker.queue.broker import Broker
+from stoker.queue.keys import Keys
+from stoker.queue.reads.inspector import Inspector
+from stoker.queue.records import QueueStats
+from stoker.queue.schedules import Schedules
+from stoker.redis.connect import connect
+from stoker.rules.admission import Admission
+from stoker.rules.message import Message, encode_payload
+from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.state.findings import Reading
+from stoker_operator.state.problem import Reason
+from tests.operator.operating import until
+from tests.redis_servers import Kind, Valkey
+from tests.redis_topologies import ask, running_cluster
+
+
+def numbered(url: str, database: int) -> str:
+    """Another URL of the same server: another Redis, as far as the pool knows."""
+    return f"{url.rsplit('/', 1)[0]}/{database}"
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[RedisPool]:
+    opened = RedisPool("stoker", timeout=0.5, max_open=2)
+    yield opened
+    await opened.close()
+    assert not opened.open
+
+
+def reasons(readings: Sequence[Reading]) -> list[Reason | None]:
+    return [reading.problem.reason if reading.problem else None for reading in readings]
+
+
+async def test_all_queues_of_one_redis_share_one_connection(pool: RedisPool, shared_valkey: Valkey) -> None:
+    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [["a"], ["b"]]))
+    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [["c"]]))
+    assert list(pool.open) == [shared_valkey.url]
+
+
+async def test_a_connection_that_no_queue_uses_is_closed(pool: RedisPool, shared_valkey: Valkey) -> None:
+    used, unused = (numbered(shared_valkey.url, database) for database in (0, 1))
+    for url in (used, unused):
+        await pool.read(url, [["a"]])
+    await pool.keep_only([used])
+    assert list(pool.open) == [used]
+    assert reasons(await pool.read(unused, [["a"]])) == [None]  # opened again on demand
+
+
+async def test_a_connection_in_use_is_not_closed(pool: RedisPool, shared_valkey: Valkey) -> None:
+    async def look(schedules: Schedules) -> None:
+        await pool.keep_only([])
+        await schedules.all()
+
+    await pool.with_schedules(shared_valkey.url, "a", look)
+    await pool.keep_only([])
+    assert not pool.open
+
+
+async def test_the_least_recently_used_connection_makes_room(pool: RedisPool, shared_valkey: Valkey) -> None:
+    first, second, third = (numbered(shared_valkey.url, database) for database in (0, 1, 2))
+    for url in (first, second, first, third):
+        assert reasons(await pool.read(url, [["a"]])) == [None]
+    assert list(pool.open) == [first, third]
+
+
+async def test_where_all_connections_are_in_use_a_read_waits_for_one(
+    pool: RedisPool, shared_valkey: Valkey, silent_redis: str
+) -> None:
+    release = asyncio.Event()
+
+    async def hold(_: Schedules) -> None:
+        await release.wait()
+
+    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), "a", hold)) for at in (0, 1)]
+    await asyncio.sleep(0)
+    third = asyncio.create_task(pool.read(numbered(shared_valkey.url, 2), [["a"]]))
+    await asyncio.sleep(0)
+    assert not third.done()
+    release.set()
+    assert reasons(await third) == [None]
+    await asyncio.gather(*held)
+
+    release.clear()
+    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), "a", hold)) for at in (0, 1)]
+    await asyncio.sleep(0)
+    [reading] = await pool.read(silent_redis, [["a"]])
+    assert reading.problem
+    assert "no free connection within 0.5s: 2 other Redis servers are in use" in reading.problem.message
+    for blocked in await asyncio.gather(*held, return_exceptions=True):
+        assert isinstance(blocked, RedisUnavailable)  # their own time is over as well
+
+
+async def test_a_redis_that_hangs_delays_no_other(pool: RedisPool, shared_valkey: Valkey, silent_redis: str) -> None:
+    stuck = asyncio.create_task(pool.read(silent_redis, [["a"]]))
+    await asyncio.sleep(0)
+    assert reasons(await pool.read(shared_valkey.url, [["a"]])) == [None]
+    assert not stuck.done()
+    assert reasons(await stuck) == [Reason.REDIS_UNREACHABLE]
+
+
+async def test_a_url_that_cannot_be_parsed_is_a_problem_of_every_queue(pool: RedisPool) -> None:
+    assert reasons(await pool.read("http://redis", [["a"], ["b"]])) == [Reason.INVALID_REDIS_URL] * 2
+    assert not pool.open
+
+
+async def test_a_reply_that_is_not_understood_is_a_problem_of_that_queue_alone(
+    pool: RedisPool, shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a hostile Redis makes our code raise must not reach the loop that serves all the others."""
+    read = Inspector.totals
+
+    async def totals(self: Inspector, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
+        if ["bad"] in queues:
+            raise IndexError("list index out of range")
+        return await read(self, queues, horizon)
+
+    monkeypatch.setattr(Inspector, "totals", totals)
+    readings = await pool.read(shared_valkey.url, [["good"], ["bad"], ["fine"]])
+    assert reasons(readings) == [None, Reason.REDIS_UNREADABLE, None]
+    assert readings[1].problem
+    assert readings[1].problem.message == "unexpected reply from Redis: IndexError: list index out of range"
+
+
+async def test_a_cluster_that_has_lost_a_node_is_read_as_far_as_it_goes() -> None:
+    with running_cluster(Kind.VALKEY_9) as cluster:
+        for node in cluster.masters:
+            ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        queues = {cluster.owner(Keys("stoker", name).ready).port: name for name in map("queue-{}".format, range(40))}
+        redis = connect(cluster.url)
+        for name in queues.values():
+            await Broker(redis, Keys("stoker", name)).enqueue([Admission(Message("a", "t", encode_payload({}), name, 0))])
+        await redis.aclose()
+        lost, *left = cluster.masters
+        pool = RedisPool("stoker", 2.0)
+        partitions = [[queues[lost.port]], *([queues[node.port]] for node in left)]
+        assert all(reading.stats for reading in await pool.read(cluster.url, partitions))
+
+        lost.stop()
+
+        async def found() -> list[Reading]:
+            blind, *others = await pool.read(cluster.url, partitions)
+            return [blind] if blind.problem and all(each.stats and each.stats.ready == 1 for each in others) else []
+
+        [blind] = await until(found)
+        assert blind.problem.reason is Reason.REDIS_UNREACHABLE
+        await pool.close()
