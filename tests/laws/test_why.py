@@ -171,4 +171,4 @@ def test_every_move_of_a_task_is_told() -> None:
 
 def test_everything_that_happens_to_a_task_leads_somewhere() -> None:
     assert set(What) - set(LEADS_TO) == {What.PAUSED, What.RESUMED}
-    assert {what for what, states in LEADS_TO.items() if states == GONE} == {What.DISCARDED, What.PURGED, What.FORGOTTEN}
+    assert {what for what, states in LEADS_TO.items() if states == GONE} == {What.DELETED, What.PURGED, What.FORGOTTEN}

@@ -219,7 +219,7 @@ async def test_the_log_tells_every_tasks_story_with_its_id(app: Stoker, log: io.
         "loading the van",
         "task failed, to be retried",
         "loading the van",
-        "task buried",
+        "task dead",
     ]
     assert [line["level"] for line in told] == ["info", "warning", "info", "error"]
     assert [line["attempt"] for line in told] == [1, 1, 2, 2]

@@ -457,7 +457,7 @@ async def test_process_tasks_run_in_processes_where_they_find_the_application(se
 async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> None:
     await app.enqueue_many([TaskCall("of_the_next_version", "default")])
     [run] = await kit.run_until_idle()
-    assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "postponed", 5)
+    assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "snoozed", 5)
 
 
 async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app: Stoker, kit: testing.Kit) -> None:
@@ -467,8 +467,8 @@ async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app:
     async def known() -> None: ...
 
     await app.enqueue_many([TaskCall("of_the_next_version", "default", delay=86400)])
-    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"postponed"}
-    assert [run.outcome for run in await kit.run_for(15)][-1] == "buried"
+    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"snoozed"}
+    assert [run.outcome for run in await kit.run_for(15)][-1] == "dead"
     [dead] = kit.dead
     assert dead.failure is not None
     assert "known are: known" in dead.failure.message

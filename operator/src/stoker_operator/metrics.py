@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stoker.queue.records import QueueStats
+from stoker.rules.states import TaskState
 from stoker_operator.roster import Entry, Roster
 
 DECISIONS = Counter(
@@ -38,13 +38,14 @@ class Queues(Collector):
         desired = GaugeMetricFamily("stoker_scaling_desired_replicas", "Workers wanted.", labels=_LABELS)
         reachable = GaugeMetricFamily("stoker_redis_reachable", "1 where the queue's Redis answers.", labels=_LABELS)
         tasks = GaugeMetricFamily("stoker_queue_tasks", "Tasks by state.", labels=[*_LABELS, "state"])
+        parked = GaugeMetricFamily("stoker_queue_parked_tasks", "Ready tasks whose concurrency key is full.", labels=_LABELS)
         oldest = GaugeMetricFamily(
             "stoker_queue_oldest_ready_age_seconds", "How long the oldest ready task has waited.", labels=_LABELS
         )
         paused = GaugeMetricFamily("stoker_queue_paused", "1 where a person has paused the queue.", labels=_LABELS)
         deduplicated = CounterMetricFamily(
             "stoker_deduplicated",
-            "Enqueues that made no task, because another of its kind claims to be the only one.",
+            "Enqueues dropped because a task with the same unique claim waits or runs.",
             labels=_LABELS,
         )
         for entry in self._roster.entries.values():
@@ -54,26 +55,16 @@ class Queues(Collector):
             desired.add_metric(labels, _desired(entry))
             reachable.add_metric(labels, entry.reading.stats is not None)
             if (stats := entry.reading.stats) is not None:  # unknown is not zero: no sample rather than an old one
-                for state, count in _states(stats).items():
-                    tasks.add_metric([*labels, state], count)
+                for state in TaskState:
+                    tasks.add_metric([*labels, state], getattr(stats, state))
+                parked.add_metric(labels, stats.parked)
                 oldest.add_metric(labels, stats.oldest_wait)
                 paused.add_metric(labels, stats.paused)
-                deduplicated.add_metric(labels, stats.deduplicated)
-        yield from (desired, reachable, tasks, oldest, paused, deduplicated)
+                deduplicated.add_metric(labels, stats.totals.deduplicated)
+        yield from (desired, reachable, tasks, parked, oldest, paused, deduplicated)
 
 
 def _desired(entry: Entry) -> int:
     if entry.scaling is not None and entry.findings.scalable:
         return entry.scaling.desired
     return entry.findings.workers.replicas if entry.findings.workers else 0
-
-
-def _states(stats: QueueStats) -> dict[str, int]:
-    return {
-        "ready": stats.ready,
-        "parked": stats.parked,
-        "running": stats.running,
-        "scheduled": stats.scheduled,
-        "dead": stats.dead,
-        "succeeded": stats.done,
-    }

@@ -1,4 +1,4 @@
-"""What a person sees of `stoker up`: a live table on a terminal, a line now and then elsewhere."""
+"""The output of `stoker up`: a live table on a terminal, elsewhere a line on change."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ LINE_EVERY = 1.0
 
 
 def table(scenes: Iterable[QueueView], footer: str = "") -> RenderableType:
-    """All queues, one row each, with what went wrong below."""
+    """All queues, a row each, and their errors below."""
     scenes = list(scenes)
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("queue", "done"):
+    for heading in ("queue", "ended"):
         grid.add_column(heading)
-    for heading in ("%", "ready", "running", "later", "dead", "tasks/s", "wait"):
+    for heading in ("%", "scheduled", "ready", "running", "dead", "tasks/s", "wait"):
         grid.add_column(heading, justify="right")
     grid.add_column("workers")
     grid.add_column("why", style="dim")
@@ -36,26 +36,27 @@ def table(scenes: Iterable[QueueView], footer: str = "") -> RenderableType:
 def line(scene: QueueView) -> str:
     """One queue in one line, for pipes and CI logs."""
     if scene.stats is None:
-        return f"{scene.name}: nothing known: {scene.trouble}"
+        return f"{scene.name}: unknown: {scene.trouble}"
     s = scene.stats
     return (
-        f"{s.queue}: {ended(scene)}/{s.enqueued} done, {s.ready} ready, {s.running} running, {s.scheduled} later, {s.dead} dead, "
+        f"{s.queue}: {ended(scene)}/{s.totals.enqueued} ended, {s.scheduled} scheduled, {s.ready} ready, {s.running} running, "
+        f"{s.dead} dead, "
         f"{s.completion_rate:.0f}/s, workers {_workers(scene)} ({_why(scene)})" + (f" {scene.trouble}" if scene.trouble else "")
     )
 
 
 def ended(scene: QueueView) -> int:
-    """Tasks that came to an end."""
-    return scene.stats.succeeded + scene.stats.dead if scene.stats else 0
+    """Tasks that have ended: succeeded or dead."""
+    return scene.stats.totals.succeeded + scene.stats.dead if scene.stats else 0
 
 
 def _row(scene: QueueView) -> tuple[RenderableType, ...]:
     s = scene.stats
     if s is None:
         return (scene.name, "", "", "?", "?", "?", "?", "?", "?", _workers(scene), _why(scene))
-    bar = ProgressBar(total=max(1, s.enqueued), completed=ended(scene), width=BAR_WIDTH)
-    percent = f"{100 * ended(scene) // max(1, s.enqueued)}"
-    counts = (str(s.ready), str(s.running), str(s.scheduled), Text(str(s.dead), style="red" if s.dead else ""))
+    bar = ProgressBar(total=max(1, s.totals.enqueued), completed=ended(scene), width=BAR_WIDTH)
+    percent = f"{100 * ended(scene) // max(1, s.totals.enqueued)}"
+    counts = (str(s.scheduled), str(s.ready), str(s.running), Text(str(s.dead), style="red" if s.dead else ""))
     workers = Text("■" * scene.working, style="green") + Text("■" * scene.leaving, style="yellow") + Text(f" {_workers(scene)}")
     return (s.queue, bar, percent, *counts, f"{s.completion_rate:.0f}", f"{s.oldest_wait:.1f}s", workers, _why(scene))
 

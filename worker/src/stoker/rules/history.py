@@ -36,7 +36,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class What(StrEnum):
-    """What may happen to a task, or (`PAUSED`, `RESUMED`) to its queue."""
+    """What may happen to a task, or (`PAUSED`, `RESUMED`) to its queue. `what_of` reads the stream's words."""
 
     ENQUEUED = "enqueued"
     PROMOTED = "promoted"  # its time has come
@@ -44,18 +44,26 @@ class What(StrEnum):
     PARKED = "parked"  # its concurrency key has no room
     SUCCEEDED = "succeeded"
     RETRIED = "retried"  # it failed and will run again
-    POSTPONED = "postponed"
+    SNOOZED = "snoozed"  # it asked to run later
     RELEASED = "released"  # its worker leaves
     RECLAIMED = "reclaimed"  # its worker was lost
-    BURIED = "buried"
+    DEAD = "dead"  # it failed for good
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
     REDRIVEN = "redriven"
-    DISCARDED = "discarded"
+    DELETED = "deleted"  # a dead task was removed
     PURGED = "purged"
     FORGOTTEN = "forgotten"
     PAUSED = "paused"
     RESUMED = "resumed"
+
+
+_ON_THE_WIRE = {"postponed": What.SNOOZED, "buried": What.DEAD, "discarded": What.DELETED}
+
+
+def what_of(word: str) -> What:
+    """The event that a word in the `:events` stream stands for; three differ from those people see. Raises ValueError."""
+    return _ON_THE_WIRE.get(word) or What(word)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,14 +90,14 @@ LEADS_TO: dict[What, frozenset[TaskState]] = {
     What.PARKED: frozenset({TaskState.READY}),
     What.SUCCEEDED: frozenset({TaskState.SUCCEEDED}),
     What.RETRIED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
-    What.POSTPONED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
+    What.SNOOZED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
     What.RELEASED: frozenset({TaskState.READY}),
     What.RECLAIMED: frozenset({TaskState.READY}),
-    What.BURIED: frozenset({TaskState.DEAD}),
+    What.DEAD: frozenset({TaskState.DEAD}),
     What.CANCEL_REQUESTED: frozenset({TaskState.RUNNING}),
     What.CANCELLED: frozenset({TaskState.CANCELLED}),
     What.REDRIVEN: frozenset({TaskState.READY}),
-    What.DISCARDED: GONE,
+    What.DELETED: GONE,
     What.PURGED: GONE,
     What.FORGOTTEN: GONE,
 }

@@ -1,4 +1,4 @@
-"""What other programs may say of a task beside its arguments, in `POST /tasks` and in the inbox: shapes, and what they mean."""
+"""What other programs may say of a task beside its arguments, in `POST /v1/tasks` and in the inbox: shapes, and what they mean."""
 
 from typing import Annotated
 

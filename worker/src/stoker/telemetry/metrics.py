@@ -12,7 +12,7 @@ OTHER = "other"
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _EDGES = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
 _LABELS = ("queue", "task")
-_EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "postponed")
+_EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "snoozed")
 _TIMES = {
     "duration": ("stoker_task_duration_seconds", "Time a task ran."),
     "wait": ("stoker_task_queue_wait_seconds", "Time a task was ready before it ran."),
@@ -40,7 +40,7 @@ class Tally:
     __slots__ = (*_EVENTS, *_TIMES)
 
     def __init__(self) -> None:
-        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.postponed = 0
+        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.snoozed = 0
         self.duration, self.wait = Times(), Times()
 
 

@@ -18,8 +18,8 @@ from stoker.worker.run.report import Reporter
 _WORDS: dict[type[Transition], str] = {
     Succeed: "succeeded",
     Retry: "retried",
-    Bury: "buried",
-    Snooze: "postponed",
+    Bury: "dead",
+    Snooze: "snoozed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -27,7 +27,7 @@ _WORDS: dict[type[Transition], str] = {
 
 @dataclass
 class Run:
-    """One run of a task. `outcome` is running, succeeded, retried, buried, postponed, released or cancelled; `again_in` seconds."""
+    """One run of a task. `outcome` is running, succeeded, retried, dead, snoozed, released or cancelled; `again_in` seconds."""
 
     task: str
     arguments: Mapping[str, Any]

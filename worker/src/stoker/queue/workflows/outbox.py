@@ -25,7 +25,7 @@ RELAYED_AT_ONCE = 50
 CALLS_AT_ONCE = 10
 _FATES = {
     "cancelled": "was cancelled",
-    "discarded": "died and was discarded",
+    "discarded": "died and was deleted",
     "purged": "was purged",
     "forgotten": "died and was not redriven before its retention was over",
 }

@@ -52,8 +52,8 @@ class Reporter:
 _VERBS: dict[type[Transition], str] = {
     Succeed: "succeeded",
     Retry: "failed, to be retried",
-    Bury: "buried",
-    Snooze: "postponed",
+    Bury: "dead",
+    Snooze: "snoozed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -74,7 +74,7 @@ def count(tally: Tally, transition: Transition) -> int:
             tally.dead += 1
             return logging.ERROR
         case Snooze():
-            tally.postponed += 1
+            tally.snoozed += 1
             return logging.WARNING
         case Cancel():
             tally.cancelled += 1
