@@ -136,7 +136,7 @@ async def test_workers_come_with_the_work_and_go_with_it(tmp_path: Path) -> None
         running.process.send_signal(signal.SIGINT)
         assert await running.exit_code() == 0
         assert living(children) == set()
-    assert "12/12 done" in running.output
+    assert "12/12 ended" in running.output
     assert "draining" in running.output
 
 
