@@ -138,7 +138,7 @@ async def test_no_answer_is_a_failure_and_no_more(endpoint: Endpoint) -> None:
 
     endpoint.handlers["/dawdle"] = dawdle
     async with working(app):
-        assert "no answer within 0.2 s" in await death_of(endpoint.url("/dawdle"), timeout=0.2)
+        assert "no response within 0.2 s" in await death_of(endpoint.url("/dawdle"), timeout=0.2)
 
 
 async def test_redirects_stay_within_the_host(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
