@@ -147,7 +147,7 @@ def test_without_a_list_it_does_not_start(redis_url: str, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "stoker", "worker", "stoker.apps.command:app", "--port", "0", "--redis-url", redis_url]
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
-    assert "STOKER_COMMAND_ALLOW is not set: name the programs" in ended.stderr
+    assert "STOKER_COMMAND_ALLOW is not set: list the programs" in ended.stderr
 
 
 def is_gone(pid: int) -> bool:
