@@ -83,7 +83,7 @@ async def follow(stack: Stack, count: int) -> tuple[int, str]:
         if view is None or view.stats is None:
             continue
         peak = max(peak, view.working)
-        ended = view.stats.succeeded + view.stats.dead
+        ended = view.stats.totals.succeeded + view.stats.dead
         if not killed and ended > count / 3 and view.stats.running and fleet.working:
             victim = fleet.working[0]
             victim.kill()
@@ -112,10 +112,10 @@ def summary(console: Console, stats: QueueStats, sent: int, lost: int, peak: int
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rows = {
         "enqueued": sent,
-        "succeeded": stats.succeeded,
-        "retried": f"{stats.retried} attempts",
+        "succeeded": stats.totals.succeeded,
+        "retried": f"{stats.totals.retried} attempts",
         "dead": f"{stats.dead} (expired cards)",
-        "killed with -9": f"{killed}; {stats.lost} of its tasks ran again elsewhere",
+        "killed with -9": f"{killed}; {stats.totals.lost} of its tasks ran again elsewhere",
         "lost": f"[bold {'red' if lost else 'green'}]{lost}",
         "peak workers": peak,
     }

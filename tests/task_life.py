@@ -24,7 +24,7 @@ LEADS_TO: dict[What, frozenset[TaskState]] = {
     What.SNOOZED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
     What.RELEASED: frozenset({TaskState.READY}),
     What.RECLAIMED: frozenset({TaskState.READY}),
-    What.BURIED: frozenset({TaskState.DEAD}),
+    What.DEAD: frozenset({TaskState.DEAD}),
     What.CANCEL_REQUESTED: frozenset({TaskState.RUNNING}),
     What.CANCELLED: frozenset({TaskState.CANCELLED}),
     What.REDRIVEN: frozenset({TaskState.READY}),

@@ -9,7 +9,7 @@ const call = { task: "count_words", payload: { text } };
 
 // By REST: what is wrong is told at once.
 async function post(task) {
-  const answer = await fetch(`${gateway}/tasks`, {
+  const answer = await fetch(`${gateway}/v1/tasks`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(task),
@@ -33,7 +33,7 @@ function xadd(stream, fields) {
 
 async function result(task) {
   for (let look = 0; look < 300; look++, await pause(200)) {
-    const answer = await fetch(`${gateway}/tasks/${task}?queue=words`);
+    const answer = await fetch(`${gateway}/v1/tasks/${task}?queue=words`);
     if (answer.status === 404) continue; // a worker has not taken it in yet
     const { state, result, failure } = await answer.json();
     if (state === "succeeded") return result.value;

@@ -130,7 +130,7 @@ def test_many_at_once(stoker: Any) -> None:
         (["--expires", "5s", "--delay", "5s"], "it would expire before it is due"),
         (["--expires", "5s", "--expires-at", "2030-01-31T09:00:00Z"], "either --expires or --expires-at"),
         (["--soft-timeout", "5s", "--timeout", "5s"], "would come too late"),
-        (["--unique-key", "all"], "want --unique started or --unique done"),
+        (["--unique-key", "all"], "need --unique started or --unique done"),
         (["--unique", "always"], "--unique"),
         (["--initial-delay", "2s", "--multiplier", "0"], "--multiplier"),
         (["--jitter", "some"], "--jitter"),

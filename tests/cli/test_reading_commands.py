@@ -5,33 +5,37 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer.main
 
+from stoker.cli import build
 from stoker.version import VERSION
 from tests.redis_servers import running_valkey
 
 
 def test_version(stoker: Any) -> None:
     assert stoker("version") == (0, f"{VERSION}\n", "")
+    assert json.loads(stoker("version", "--json").out) == {"version": VERSION}
 
 
 def test_stats_of_all_and_of_one_queue(stoker: Any) -> None:
     stoker("enqueue", "t", "-q", "b", "--count", "3")
     stoker("enqueue", "t", "-q", "a", "--delay", "1m")
     table = stoker("stats").out.splitlines()
-    assert table[0].split()[:5] == ["QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD"]
-    assert [row.split()[:4] for row in table[1:]] == [["a", "0", "0", "1"], ["b", "3", "0", "0"]]
+    assert table[0].split()[:5] == ["QUEUE", "SCHEDULED", "READY", "RUNNING", "SUCCEEDED"]
+    assert [row.split()[:4] for row in table[1:]] == [["a", "1", "0", "0"], ["b", "0", "3", "0"]]
     [only] = json.loads(stoker("stats", "b", "--json").out)
-    assert (only["queue"], only["ready"]) == ("b", 3)
+    assert (only["queue"], only["ready"], only["totals"]["enqueued"]) == ("b", 3, 3)
 
 
 def test_a_queue_that_never_was(stoker: Any) -> None:
     stoker("enqueue", "t", "-q", "emails")
     ended = stoker("stats", "email")
     assert (ended.code, ended.out) == (3, "")
-    assert ended.err == "error: no queue 'email' was ever used here; known: emails\n"
+    assert ended.err == "error: unknown queue 'email'; known: emails\n"
 
 
 def test_tasks_are_listed_in_the_order_they_will_run(stoker: Any) -> None:
@@ -68,6 +72,33 @@ def test_an_unknown_task(stoker: Any) -> None:
     assert ended.err.startswith("error: no queue has a task 'nope'")
 
 
+def test_every_command_that_prints_data_has_json() -> None:
+    """All but those that run until they are stopped."""
+    without = {
+        " ".join(path)
+        for path, command in leaves(typer.main.get_command(build()))
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == {"worker", "gateway", "up"}
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, inner in command.commands.items():
+        yield from leaves(inner, (*path, name))
+
+
+def test_pause_resume_and_purge_as_json(stoker: Any) -> None:
+    stoker("enqueue", "t", "-q", "emails")
+    assert json.loads(stoker("pause", "-q", "emails", "--json").out) == {"queue": "emails", "paused": True, "changed": True}
+    assert stoker("pause", "-q", "emails").out == "emails: already paused\n"
+    assert json.loads(stoker("resume", "-q", "emails", "--json").out) == {"queue": "emails", "paused": False, "changed": True}
+    purged = stoker("purge", "-q", "emails", "--yes", "--json")
+    assert json.loads(purged.out) == {"queue": "emails", "state": "ready", "purged": 1}
+
+
 @pytest.mark.parametrize("arguments", [["tasks", "--state", "gone"], ["nope"], ["task"], ["tasks", "--limit", "0"]])
 def test_wrong_usage_is_exit_code_2(stoker: Any, arguments: list[str]) -> None:
     ended = stoker(*arguments)
@@ -78,7 +109,7 @@ def test_wrong_usage_is_exit_code_2(stoker: Any, arguments: list[str]) -> None:
 def test_redis_is_away(stoker: Any) -> None:
     ended = stoker("stats", "--redis-url", "redis://user:secret@127.0.0.1:1/0")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("error: Redis at redis://***@127.0.0.1:1/0 cannot be used now")
+    assert ended.err.startswith("error: Redis at redis://***@127.0.0.1:1/0 is unavailable")
     assert "--redis-url" in ended.err
     assert "secret" not in ended.err
     assert len(ended.err.splitlines()) == 1

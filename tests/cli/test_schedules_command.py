@@ -1,4 +1,4 @@
-"""`stoker schedules`: what runs by the clock, for people and for scripts, and what they may do about it."""
+"""`stoker schedules`: list, run, pause, resume, delete."""
 
 import asyncio
 import json
@@ -49,16 +49,16 @@ def test_a_run_now(stoker: Any) -> None:
 
 
 @pytest.mark.usefixtures("nightly")
-def test_paused_and_resumed_and_removed(stoker: Any) -> None:
-    assert stoker("schedules", "pause", "nightly", "-q", "emails").out == "nightly is paused\n"
-    assert stoker("schedules", "pause", "nightly", "-q", "emails").out == "nightly was paused already\n"
+def test_paused_and_resumed_and_deleted(stoker: Any) -> None:
+    assert stoker("schedules", "pause", "nightly", "-q", "emails").out == "nightly: paused\n"
+    assert stoker("schedules", "pause", "nightly", "-q", "emails").out == "nightly: already paused\n"
     assert " paused " in stoker("schedules").out
-    assert stoker("schedules", "resume", "nightly", "-q", "emails").out == "nightly goes on\n"
-    assert stoker("schedules", "rm", "nightly", "-q", "emails").out == "nightly is removed\n"
+    assert stoker("schedules", "resume", "nightly", "-q", "emails").out == "nightly: resumed\n"
+    assert stoker("schedules", "delete", "nightly", "-q", "emails").out == "nightly: deleted\n"
     assert len(stoker("schedules").out.splitlines()) == 1
 
 
-@pytest.mark.parametrize("verb", ["run", "pause", "resume", "rm"])
+@pytest.mark.parametrize("verb", ["run", "pause", "resume", "delete"])
 @pytest.mark.usefixtures("nightly")
 def test_one_that_is_not_there(stoker: Any, verb: str) -> None:
     ended = stoker("schedules", verb, "weekly", "-q", "emails")

@@ -38,9 +38,9 @@ async def by_http(orders: Iterable[int]) -> list[str]:
                 order = waiting.pop(0)
                 task, payload = wanted(order)
                 body = {"task": task, "queue": "emails", "payload": payload, "id": f"order-{order}", "max_retries": RETRIES}
-                answer = await client.post("/tasks", json=body)
+                answer = await client.post("/v1/tasks", json=body)
                 if answer.status_code != 202:
-                    raise SystemExit(f"POST /tasks answered {answer.status_code}: {answer.text}")
+                    raise SystemExit(f"POST /v1/tasks answered {answer.status_code}: {answer.text}")
                 taken.append(answer.json()["task_id"])
 
         await asyncio.gather(*(buy() for _ in range(AT_ONCE)))

@@ -73,7 +73,7 @@ async def test_old_and_new_share_a_queue(older: Path, own_valkey: Server) -> Non
             findings = [finding async for finding in looker.inspector.examine(QUEUE)]
         lines = [line.split() for line in client.lrange(JOURNAL, 0, -1)]
         together = [int(number) for number in client.lrange(TOGETHER, 0, -1)]
-    assert (stats.succeeded, stats.dead) == (2 * EACH, 0)
+    assert (stats.totals.succeeded, stats.dead) == (2 * EACH, 0)
     assert {name for name, _, _ in lines} == {f"{source.name}-{number}" for source in (older, SOURCE) for number in range(EACH)}
     ran = Counter((by, name.rpartition("-")[0]) for name, _, by in lines)
     assert {(by, of) for by in (older.name, SOURCE.name) for of in (older.name, SOURCE.name)} <= ran.keys(), "each ran the other's"

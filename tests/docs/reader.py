@@ -102,7 +102,7 @@ class Reader:
             assert json.loads(encode(decode(block.text.encode()))) == body
         elif "task" in body:
             async with httpx.AsyncClient() as http:
-                answer = await http.post(f"http://127.0.0.1:{await self._sandbox.gateway()}/tasks", json=body)
+                answer = await http.post(f"http://127.0.0.1:{await self._sandbox.gateway()}/v1/tasks", json=body)
             assert answer.is_success, f"{block.where}: {answer.text}"
 
     def _indented(self, block: Block) -> None:

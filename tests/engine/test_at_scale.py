@@ -67,9 +67,9 @@ async def test_ten_thousand_races_of_cancel_and_settle(large: Line, server: Serv
                 await settle_all(large, [Settlement(each.id, each.fence, DONE) for each in left])
     stats = await large.stats()
     assert (stats.ready, stats.running, stats.scheduled) == (0, 0, 0)
-    assert stats.succeeded + stats.buried + stats.stopped == RACES
-    assert (stats.done, stats.dead, stats.cancelled) == (stats.succeeded, stats.buried, stats.stopped)
-    assert min(stats.done, stats.dead, stats.cancelled) > RACES / 50, "each side has won some of the races"
+    assert stats.totals.succeeded + stats.totals.dead + stats.totals.cancelled == RACES
+    assert (stats.succeeded, stats.dead, stats.cancelled) == (stats.totals.succeeded, stats.totals.dead, stats.totals.cancelled)
+    assert min(stats.succeeded, stats.dead, stats.cancelled) > RACES / 50, "each side has won some of the races"
 
 
 class Stopwatch:
@@ -181,9 +181,9 @@ async def test_a_redrive_races_a_purge_without_loss(large: Line, server: Server,
         assert not set(lives) & set(again), "of two who redrive the same one does"
         stats = await large.stats()
         redriven = len(lives) + len(again)
-        assert stats.redriven == redriven
-        assert stats.ready + stats.dead + stats.done + gone == many
-        assert stats.done == len(ran)
+        assert stats.totals.redriven == redriven
+        assert stats.ready + stats.dead + stats.succeeded + gone == many
+        assert stats.succeeded == len(ran)
         if state is TaskState.DEAD:
             assert redriven + gone + stats.dead == many
-            assert stats.ready + stats.done == redriven
+            assert stats.ready + stats.succeeded == redriven

@@ -68,4 +68,4 @@ async def test_a_queue_that_lost_its_clock_still_keeps_the_order(line: Line) -> 
     await line.enqueue("c")
     for delivery in await line.fetch():
         assert await line.settle(delivery, DONE)
-    assert (await line.stats()).succeeded == 3
+    assert (await line.stats()).totals.succeeded == 3

@@ -187,7 +187,7 @@ async def test_what_was_forgotten_leaves_no_key_behind(line: Line) -> None:
     for end in (Bury(FAILURE), Bury(FAILURE), DONE):
         [delivery] = await line.fetch(1)
         await line.settle(delivery, end)
-    await line.inspector.discard("emails", ["a"])
+    await line.inspector.delete("emails", ["a"])
     await line.pass_time(2 * 86400)
     await line.broker.sweep()
     assert not await now(line.redis.exists(*parking(line.keys)))

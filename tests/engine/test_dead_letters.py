@@ -47,14 +47,14 @@ async def test_another_life_begins_with_fresh_attempts_and_keeps_the_history(lin
     assert (status.state, status.attempts, status.losses, status.failure) == (TaskState.READY, 0, 0, FAILURE)
     [again] = await line.fetch(1)
     assert (again.id, again.attempt) == ("a", 1)
-    assert (await line.stats()).redriven == 1
+    assert (await line.stats()).totals.redriven == 1
 
 
-async def test_only_the_dead_are_redriven_or_discarded(line: Line) -> None:
+async def test_only_the_dead_are_redriven_or_deleted(line: Line) -> None:
     await bury(line, "dead")
     await line.enqueue("alive")
     assert await line.inspector.redrive("emails", ["alive", "nobody"]) == []
-    assert await line.inspector.discard("emails", ["alive", "nobody"]) == []
+    assert await line.inspector.delete("emails", ["alive", "nobody"]) == []
     assert (await line.status("alive")).state is TaskState.READY
     assert (await line.status("dead")).state is TaskState.DEAD
 
@@ -66,9 +66,9 @@ async def test_a_redrive_wakes_a_worker(line: Line) -> None:
     assert await line.broker.wait_for_work(1)
 
 
-async def test_discarded_is_gone_and_its_id_free(line: Line) -> None:
+async def test_deleted_is_gone_and_its_id_free(line: Line) -> None:
     await bury(line, "a", priority=5)
-    assert await line.inspector.discard("emails", ["a", "a"]) == ["a"]
+    assert await line.inspector.delete("emails", ["a", "a"]) == ["a"]
     with pytest.raises(NotFound):
         await line.status("a")
     [receipt] = await line.enqueue("a")
@@ -79,7 +79,7 @@ async def test_many_at_once(line: Line) -> None:
     ids = [f"d{number:03}" for number in range(100)]
     await bury(line, *ids)
     assert await line.inspector.redrive("emails", ids[:70]) == ids[:70]
-    assert await line.inspector.discard("emails", ids) == ids[70:]
+    assert await line.inspector.delete("emails", ids) == ids[70:]
 
 
 async def test_ended_tasks_are_forgotten_when_they_are_old(redis_url: str) -> None:

@@ -43,7 +43,7 @@ async def is_found_and_mended(line: Line, *expected: tuple[str, str]) -> None:
     assert await found(line) == set(expected)
     assert await found(line, mend=True) == set(expected)
     assert await found(line) == set()
-    assert (await line.stats()).mended == len(expected)
+    assert (await line.stats()).totals.mended == len(expected)
 
 
 # --- tasks
@@ -228,7 +228,7 @@ async def test_a_member_without_envelope_breaks_its_group(line: Line) -> None:
 
 
 async def test_members_in_other_queues_and_in_outboxes_are_on_their_way(line: Line) -> None:
-    """Dead ones too: a person may redrive them, or discard them, which breaks the group."""
+    """Dead ones too: a person may redrive them, or delete them, which breaks the group."""
     other = Broker(line.redis, Keys(NAMESPACE, "other"))
     await other.register()
     items = group(line, 3, place="other")
@@ -241,7 +241,7 @@ async def test_members_in_other_queues_and_in_outboxes_are_on_their_way(line: Li
     await other.turn([Settlement(one.id, one.fence, Succeed(b"1"), 0.0, [arrival])], 0, "w")
     await other.turn([Settlement(two.id, two.fence, Bury(FAILURE), 0.0)], 0, "w")
     assert await found(line) == set(), "one lies in the outbox of another queue, one is dead"
-    await line.inspector.discard("other", [two.id])
+    await line.inspector.delete("other", [two.id])
     assert await found(line) == set(), "the word of its end lies in the outbox"
     for _ in range(2):
         box = Outbox(line.redis, Keys(NAMESPACE, "other"))

@@ -48,14 +48,14 @@ TOLD = [
     ("started", "buried", None),
     ("succeeded", "done", None),
     ("released", "released", None),
-    ("buried", "buried", None),
+    ("dead", "buried", None),
     ("started", "released", None),
     ("cancel_requested", "released", None),
     ("cancelled", "late", None),
     ("cancelled", "released", None),
     ("parked", "k2", "a customer"),
     ("started", "k1", None),
-    ("postponed", "k1", None),
+    ("snoozed", "k1", None),
     ("redriven", "buried", None),
     ("paused", "", None),
     ("resumed", "", None),
@@ -119,7 +119,7 @@ async def test_upkeep_tells_too(line: Line) -> None:
     assert delivery.id == "in"
     assert [(what, detail) for what, _, detail in await told(line)] == [
         ("enqueued", "ready"),
-        ("buried", "inbox"),
+        ("dead", "inbox"),
         ("started", None),
         ("reclaimed", None),
     ]

@@ -108,18 +108,18 @@ class AnyHistory(RuleBasedStateMachine):
         known = data.draw(st.sampled_from(sorted(self.places))) if self.places else new
         fields = {"task": "add", "priority": str(priority), "delay": delay}
         taken = {**fields, "id": known, "payload": '{"other": 1}'}
-        before = self.run(self.line.stats()).buried
+        before = self.run(self.line.stats()).totals.dead
         for entry in ({**fields, "id": new}, {**fields, "id": known}, taken, {"id": "no task"}):
             self.run(now(self.line.redis.xadd(self.line.keys.inbox, entry)))
         self.run(self.take_in_twice())
         self.places[new], self.priority[new] = "ready" if delay == "0" else "scheduled", priority
         if delay == "0":
             self.untouched.append(new)
-        assert self.run(self.line.stats()).buried == before + 2
+        assert self.run(self.line.stats()).totals.dead == before + 2
         assert self.run(now(self.line.redis.xlen(self.line.keys.inbox))) == 0
         for task_id in self.members("dead") - set(self.places):
             assert task_id.startswith("inbox-")
-            assert self.run(self.line.inspector.discard("emails", [task_id])) == [task_id]
+            assert self.run(self.line.inspector.delete("emails", [task_id])) == [task_id]
 
     async def take_in_twice(self) -> None:
         inbox = Inbox(self.line.redis, self.line.keys)
@@ -232,7 +232,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data(), again=st.booleans())
     def a_person_looks_after_the_dead(self, data: st.DataObject, again: bool) -> None:
         task_id = data.draw(st.sampled_from(sorted(task for task, place in self.places.items() if place == "dead")))
-        verb = self.line.inspector.redrive if again else self.line.inspector.discard
+        verb = self.line.inspector.redrive if again else self.line.inspector.delete
         assert self.run(verb("emails", [task_id])) == [task_id]
         if again:
             self.places[task_id] = "ready"

@@ -39,7 +39,7 @@ async def test_an_entry_becomes_a_task(line: Line) -> None:
     assert bytes(status.payload) == b'{"a":1,"b":[2]}'
     assert abs(status.created / 1000 - time.time()) < 60
     assert await inbox(line).take_in() == TakenIn(0, 0, [])
-    assert (await line.stats()).enqueued == 1
+    assert (await line.stats()).totals.enqueued == 1
 
 
 async def test_an_entry_may_say_how(line: Line) -> None:
@@ -90,7 +90,7 @@ async def test_an_entry_that_another_keeps_out_is_dropped(line: Line) -> None:
     assert await inbox(line).take_in() == TakenIn(3, 2, [])
     assert await inbox(line).take_in() == TakenIn(0, 0, [])
     stats = await line.stats()
-    assert (stats.ready, stats.enqueued, stats.deduplicated) == (2, 2, 1)
+    assert (stats.ready, stats.totals.enqueued, stats.totals.deduplicated) == (2, 2, 1)
     await line.check()
 
 
@@ -152,7 +152,7 @@ async def test_many_workers_take_it_in_once(line: Line) -> None:
 
     await asyncio.gather(*(worker() for _ in range(8)))
     assert sum(taken.added for taken in found) == 400
-    assert (await line.stats()).ready == (await line.stats()).enqueued == 400
+    assert (await line.stats()).ready == (await line.stats()).totals.enqueued == 400
 
 
 async def test_taken_in_again_after_it_ran_it_does_not_run_again(line: Line) -> None:

@@ -152,7 +152,7 @@ async def test_a_member_that_is_gone_for_good_breaks_its_group(line: Line, fate:
         await settle(line, first, transition=Bury(FAILURE))
     match fate:
         case "discarded":
-            await line.inspector.discard(QUEUE, [first.id])
+            await line.inspector.delete(QUEUE, [first.id])
         case "purged":
             assert [gone async for gone in line.inspector.purge(QUEUE, TaskState.DEAD)] == [1]
         case "forgotten":

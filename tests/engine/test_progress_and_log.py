@@ -43,7 +43,7 @@ async def test_what_a_lost_run_said_says_nothing_of_the_next(line: Line) -> None
     assert await line.broker.write_notes([note(lost, "too late", first=2, done=10), note(again, "after", done=1)]) == [False, True]
     assert (await line.status("a")).progress == Progress(1, 10, "pages", 1)
     assert await logged(line) == ["before", "after"]
-    assert (await line.stats()).stale_settles == 1
+    assert (await line.stats()).totals.stale_settles == 1
 
 
 async def test_a_line_that_comes_twice_is_kept_once(line: Line) -> None:

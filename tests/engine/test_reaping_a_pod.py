@@ -45,7 +45,7 @@ async def test_lost_too_often_it_is_buried(line: Line) -> None:
         assert delivery.losses == attempt - 1
         reaped = await line.inspector.reap_worker(QUEUE, "pod", 3)
         assert (reaped.given_back, reaped.buried) == ((1, 0) if attempt < 3 else (0, 1))
-    assert (await line.stats()).lost == 3
+    assert (await line.stats()).totals.lost == 3
     assert (await line.status("killer")).state is TaskState.DEAD
 
 

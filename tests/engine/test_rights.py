@@ -229,7 +229,7 @@ async def as_gateway(line: Visitor) -> None:
     for state in TaskState:
         await inspector.tasks(QUEUE, state)
     await inspector.redrive(QUEUE, ["x"])
-    await inspector.discard(QUEUE, ["y"])
+    await inspector.delete(QUEUE, ["y"])
     async for _ in inspector.redrive_all(QUEUE):
         pass
     await inspector.pause(QUEUE)
@@ -255,7 +255,7 @@ async def is_mended(line: Visitor, inspector: Inspector) -> None:
     await run(line.master.redis, relay_call(line.keys, [Keyed("", join)]))
     found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
     assert [finding.mended for finding in found] == [True, True]
-    assert len(await inspector.discard(QUEUE, [finding.id for finding in found])) == 2
+    assert len(await inspector.delete(QUEUE, [finding.id for finding in found])) == 2
 
 
 async def as_operator(line: Visitor) -> None:

@@ -224,8 +224,8 @@ async def test_a_full_server_takes_nothing_new_and_drains(kind: Kind):
             await line.broker.sweep()
             await line.broker.forget_worker("w")
             stats = await line.stats()
-            assert (stats.ready, stats.running, stats.scheduled, stats.done) == (0, 0, 0, 302)
-            assert stats.enqueued == 302, "nothing of what was refused came in"
+            assert (stats.ready, stats.running, stats.scheduled, stats.succeeded) == (0, 0, 0, 302)
+            assert stats.totals.enqueued == 302, "nothing of what was refused came in"
             ask(server, "CONFIG", "SET", "maxmemory", 0)
             await line.enqueue("new0")
 
@@ -269,4 +269,4 @@ async def test_scripts_forgotten_under_load_lose_nothing(kind: Kind):
 
             await asyncio.gather(*(produce(part) for part in range(4)), consume("w1"), consume("w2"), forget())
             assert sorted(ran) == expected
-            assert (await line.stats()).succeeded == len(expected)
+            assert (await line.stats()).totals.succeeded == len(expected)

@@ -60,7 +60,7 @@ async def test_looking_changes_nothing(line: Line) -> None:
         await line.inspector.tasks("emails", TaskState.READY)
         await line.stats()
     after = await line.stats()
-    assert (after.ready, after.done, after.enqueued) == (before.ready, before.done, before.enqueued)
+    assert (after.ready, after.succeeded, after.totals) == (before.ready, before.succeeded, before.totals)
 
 
 async def test_ready_tasks_are_listed_in_the_order_they_will_run(line: Line) -> None:

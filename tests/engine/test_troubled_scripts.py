@@ -30,7 +30,7 @@ async def test_scripts_that_the_server_forgot_are_sent_again(line: Line) -> None
         assert turn.refused == []
         await line.settle(turn.deliveries[0], DONE)
         await line.redis.script_flush()
-        assert (await line.stats()).succeeded == 201 * (step + 1)
+        assert (await line.stats()).totals.succeeded == 201 * (step + 1)
 
 
 async def test_a_server_that_can_fetch_can_settle(line: Line) -> None:
@@ -52,14 +52,14 @@ async def test_scripts_flushed_again_and_again_while_in_use(line: Line) -> None:
                 assert await line.settle(delivery, DONE)
 
     await asyncio.gather(flush(), work("a"), work("b"))
-    assert (await line.stats()).succeeded == 50
+    assert (await line.stats()).totals.succeeded == 50
 
 
 async def test_an_id_without_an_envelope_is_counted_and_not_run(line: Line) -> None:
     await line.enqueue("a", "ghost", "b")
     await now(line.redis.hdel(line.keys.tasks, "ghost"))
     assert await line.order() == ["a", "b"]
-    assert (await line.stats()).invariant_violations == 1
+    assert (await line.stats()).totals.invariant_violations == 1
 
 
 async def test_one_unreadable_envelope_does_not_hide_the_others(line: Line) -> None:
@@ -98,7 +98,7 @@ async def test_a_full_server_takes_nothing_new_but_lets_the_queue_drain() -> Non
             assert await line.settle(taken[2], Bury(FAILURE))
             assert await line.settle(taken[3], Bury(FAILURE))
             assert await line.inspector.redrive("emails", [taken[2].id]) == [taken[2].id]
-            assert await line.inspector.discard("emails", [taken[3].id]) == [taken[3].id]
+            assert await line.inspector.delete("emails", [taken[3].id]) == [taken[3].id]
             await pass_time(line, 31)
             assert (await line.broker.promote())[0] == 1
             assert (await line.broker.reap()).given_back == 1

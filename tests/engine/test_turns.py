@@ -95,7 +95,7 @@ async def test_under_load_the_next_tasks_are_fetched_while_others_run(line: Line
     assert worker.order == tasks
     assert worker.broker.most == FETCHES_AT_ONCE
     assert worker.most_busy <= SLOTS
-    assert (await line.stats()).succeeded == len(tasks)
+    assert (await line.stats()).totals.succeeded == len(tasks)
 
 
 async def test_an_idle_worker_looks_once_for_one_task(line: Line):
@@ -130,7 +130,7 @@ async def test_where_tasks_are_short_some_are_taken_ahead_and_a_draining_worker_
         worker.turns.drain()
         await given_back(worker)
     stats = await line.stats()
-    assert (stats.released > 0, stats.failed, stats.running) == (True, 0, 0)
+    assert (stats.totals.released > 0, stats.totals.failed, stats.running) == (True, 0, 0)
     assert await first_in_line(line) == tasks[len(worker.order) :][:FIRST], "at the places that they had"
 
 
@@ -165,7 +165,7 @@ async def test_nothing_is_lost_where_a_wake_up_and_the_end_of_a_worker_meet(line
             worker.turns.drain()
             await sent
     stats = await line.stats()
-    assert (stats.running, stats.succeeded + stats.ready, stats.stale_settles) == (0, 25, 0)
+    assert (stats.running, stats.totals.succeeded + stats.ready, stats.totals.stale_settles) == (0, 25, 0)
 
 
 async def test_a_fetch_behind_a_wait_brings_nothing_once_its_worker_is_quiet(line: Line):
@@ -241,7 +241,7 @@ async def test_who_holds_a_suspect_lets_another_have_the_next(line: Line):
             await line.beat(*holder.deliveries, worker="holder")
             await line.broker.reap()
             await until(lambda: other.order == ["s2"], within=2)
-    assert (await line.stats()).succeeded == 2
+    assert (await line.stats()).totals.succeeded == 2
 
 
 async def blocked(line: Line, count: int) -> bool:

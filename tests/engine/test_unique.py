@@ -49,8 +49,8 @@ async def test_a_second_one_is_the_first(line: Line, until: Until, delay: float)
     assert not (await enqueue(line, "a", until, delay)).duplicate
     assert await enqueue(line, "b", until) == Receipt("a", None, duplicate=True)
     assert not (await enqueue(line, "c", until, kind="another kind")).duplicate
-    assert (await line.stats()).deduplicated == 1
-    assert (await line.stats()).enqueued == 2
+    assert (await line.stats()).totals.deduplicated == 1
+    assert (await line.stats()).totals.enqueued == 2
 
 
 async def test_the_same_id_again_is_a_repeated_call(line: Line) -> None:

@@ -26,7 +26,7 @@ async def test_each_arrives_once_and_its_result_comes_back(own_valkey: Server, t
         quoted = counted(await stage.shell("""node send.mjs quoted 'ein "Wörtchen" 字'"""))
         assert quoted["quoted-xadd"] == quoted["quoted-rest"] == {"ein": 1, '"wörtchen"': 1, "字": 1}
         [stats] = json.loads(await stage.shell("stoker stats --json"))
-        assert (stats["enqueued"], stats["succeeded"], stats["dead"]) == (6, 6, 0)
+        assert (stats["totals"]["enqueued"], stats["totals"]["succeeded"], stats["dead"]) == (6, 6, 0)
 
 
 async def test_an_error_is_reported(own_valkey: Server, tmp_path: Path) -> None:

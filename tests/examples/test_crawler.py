@@ -106,7 +106,7 @@ async def test_each_page_is_fetched_once_politely_and_not_too_deep(own_valkey: S
     assert {line.split()[1] for line in lines} == pages
     assert {line for line in lines if "/gone" in line} == {f"404 http://{host}/gone " for host in site.hosts}
     assert f"200 http://{site.hosts[0]}/a At /a" in lines
-    assert (stats["enqueued"], stats["succeeded"], stats["dead"]) == (len(pages), len(pages), 0)
+    assert (stats["totals"]["enqueued"], stats["totals"]["succeeded"], stats["dead"]) == (len(pages), len(pages), 0)
 
 
 async def test_the_commands_of_the_page(own_valkey: Server, tmp_path: Path, site: Site) -> None:

@@ -79,7 +79,7 @@ async def test_threads_and_forked_processes_enqueue_and_wait(stage: Stage, front
         assert (invoice["order"], invoice["net"]) == (order, str(Decimal("1.05") * order))
     assert (await shop.get("/orders/0/invoice?wait=20")).json()["total"] == "1.19", "what was sent before the fork"
     [stats] = json.loads(await stage.shell("stoker stats --json"))
-    assert (stats["enqueued"], stats["succeeded"]) == (17, 17), "one of each, however often they were asked for"
+    assert (stats["totals"]["enqueued"], stats["totals"]["succeeded"]) == (17, 17), "one of each, however often they were asked for"
 
 
 async def test_the_commands_of_the_page(stage: Stage, front: Running) -> None:

@@ -114,5 +114,5 @@ async def test_a_picture_that_never_ends_delays_no_other(stage: Stage, gallery: 
             assert sheet.size == (64 + 128 + 200, 100)
     await until(lambda: not any(process.is_running() for process in busy))
     assert outcomes(await stage.shell(f"python sheet.py {urls[-1]}"))[good[-1]] == found[good[-1]], "there are children again"
-    dead = json.loads(await stage.shell("stoker dead ls --queue images --json"))
+    dead = json.loads(await stage.shell("stoker dead list --queue images --json"))
     assert {each["attempts"] for each in dead} == {1}, "what will not get better was not tried again"

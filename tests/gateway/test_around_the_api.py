@@ -10,7 +10,7 @@ from stoker.client.client import Client
 
 
 @pytest.mark.parametrize(
-    ("method", "address", "status"), [("GET", "/nope", 404), ("PUT", "/tasks", 405), ("GET", "/docs/nope.js", 404)]
+    ("method", "address", "status"), [("GET", "/nope", 404), ("PUT", "/v1/tasks", 405), ("GET", "/docs/nope.js", 404)]
 )
 async def test_unknown_addresses_are_problems_too(api: httpx.AsyncClient, method: str, address: str, status: int) -> None:
     answer = await api.request(method, address)
@@ -28,7 +28,7 @@ async def test_an_unforeseen_error_is_a_problem_without_details(
         raise LookupError("a secret")
 
     monkeypatch.setattr(client.inspector, "queues", broken)
-    answer = await api.get("/queues")
+    answer = await api.get("/v1/queues")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text
@@ -40,9 +40,9 @@ async def test_alive_and_ready(api: httpx.AsyncClient) -> None:
 
 
 async def test_metrics_count_by_route_not_by_address(api: httpx.AsyncClient) -> None:
-    for address in ("/tasks/one", "/tasks/two", "/nowhere/1", "/docs/docs.js"):
+    for address in ("/v1/tasks/one", "/v1/tasks/two", "/nowhere/1", "/docs/docs.js"):
         await api.get(address)
-    await api.post("/tasks", json={"task": "t"})
+    await api.post("/v1/tasks", json={"task": "t"})
 
     families = {family.name: family for family in text_string_to_metric_families((await api.get("/metrics")).text)}
     counted = {
@@ -51,10 +51,10 @@ async def test_metrics_count_by_route_not_by_address(api: httpx.AsyncClient) -> 
         if sample.name.endswith("_total")
     }
     assert counted == {
-        ("GET", "/tasks/{task_id:path}", "404"): 2,
+        ("GET", "/v1/tasks/{task_id:path}", "404"): 2,
         ("GET", "unmatched", "404"): 1,
         ("GET", "/docs/{asset}", "200"): 1,
-        ("POST", "/tasks", "202"): 1,
+        ("POST", "/v1/tasks", "202"): 1,
     }
     assert "stoker_gateway_request_duration_seconds" in families
     assert not [name for name in families if name.startswith("stoker_queue")]
@@ -80,16 +80,17 @@ async def test_the_description_is_whole(api: httpx.AsyncClient) -> None:
     document = answer.json()
     paths = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert paths == {
-        ("POST", "/tasks"),
-        ("POST", "/tasks/batch"),
-        ("GET", "/tasks"),
-        ("GET", "/tasks/{task_id}"),
-        ("GET", "/stats"),
-        ("GET", "/queues"),
-        ("GET", "/queues/{queue}"),
-        ("GET", "/dlq"),
-        ("POST", "/dlq/{task_id}/retry"),
-        ("DELETE", "/dlq/{task_id}"),
+        ("POST", "/v1/tasks"),
+        ("POST", "/v1/tasks/batch"),
+        ("GET", "/v1/tasks"),
+        ("GET", "/v1/tasks/{task_id}"),
+        ("GET", "/v1/stats"),
+        ("GET", "/v1/queues"),
+        ("GET", "/v1/queues/{queue}"),
+        ("GET", "/v1/dead"),
+        ("POST", "/v1/dead/redrive"),
+        ("POST", "/v1/dead/{task_id}/redrive"),
+        ("DELETE", "/v1/dead/{task_id}"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
     }
@@ -99,7 +100,7 @@ async def test_the_description_is_whole(api: httpx.AsyncClient) -> None:
     assert "HTTPValidationError" not in schemas
 
 
-@pytest.mark.parametrize("address", ["/queues", "/nope"])
+@pytest.mark.parametrize("address", ["/v1/queues", "/nope"])
 async def test_answers_are_data_to_a_browser(api: httpx.AsyncClient, address: str) -> None:
     headers = (await api.get(address)).headers
     assert headers["x-content-type-options"] == "nosniff"

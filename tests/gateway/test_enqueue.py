@@ -1,4 +1,4 @@
-"""POST /tasks: what is taken, and what is refused with a reason."""
+"""POST /v1/tasks: what is taken, and what is refused with a reason."""
 
 import time
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 async def test_a_task_is_enqueued_and_can_be_looked_up(api: httpx.AsyncClient) -> None:
     answer = await api.post(
-        "/tasks", json={"task": "send_email", "payload": {"to": "ada@example.org"}, "queue": "emails", "priority": 7}
+        "/v1/tasks", json={"task": "send_email", "payload": {"to": "ada@example.org"}, "queue": "emails", "priority": 7}
     )
 
     assert answer.status_code == 202
@@ -42,7 +42,7 @@ async def test_a_task_is_enqueued_and_can_be_looked_up(api: httpx.AsyncClient) -
 
 
 async def test_options_reach_the_envelope(api: httpx.AsyncClient, redis_url: str) -> None:
-    await api.post("/tasks", json={"task": "t", "id": "mine", "queue": "q", "max_retries": 0, "timeout": 1.5})
+    await api.post("/v1/tasks", json={"task": "t", "id": "mine", "queue": "q", "max_retries": 0, "timeout": 1.5})
     with redis.Redis.from_url(redis_url) as server:
         message = decode(server.hget(Keys("test", "q").tasks, "mine"))
     assert (message.max_retries, message.timeout) == (0, 1.5)
@@ -64,7 +64,7 @@ async def test_all_that_a_call_may_say_reaches_the_queue(api: httpx.AsyncClient,
         "durability": "memory",
     }
     before = time.time()
-    assert (await api.post("/tasks", json=body)).status_code == 202
+    assert (await api.post("/v1/tasks", json=body)).status_code == 202
     k = Keys("test", "q")
     with redis.Redis.from_url(redis_url) as server:
         message = decode(server.hget(k.tasks, "mine"))
@@ -74,24 +74,24 @@ async def test_all_that_a_call_may_say_reaches_the_queue(api: httpx.AsyncClient,
     assert message.headers == {"tenant": "acme", "trace": "ü"}
     assert message.expires is not None
     assert before + 599 < message.expires / 1000 < time.time() + 601
-    found = (await api.get("/tasks/mine?queue=q")).json()
+    found = (await api.get("/v1/tasks/mine?queue=q")).json()
     assert (found["headers"], found["expires"]) == (message.headers, message.expires)
 
 
 async def test_it_may_expire_at_a_moment(api: httpx.AsyncClient) -> None:
     items = [{"task": "t", "id": str(at), "expires_at": f"{year}-01-01T00:00:00Z"} for at, year in enumerate((2099, 1969))]
-    assert (await api.post("/tasks/batch", json=items)).json()["accepted"] == 2
-    assert (await api.get("/tasks/0")).json()["expires"] == 4070908800000
-    assert (await api.get("/tasks/1")).json()["expires"] == 1, "long past"
+    assert (await api.post("/v1/tasks/batch", json=items)).json()["accepted"] == 2
+    assert (await api.get("/v1/tasks/0")).json()["expires"] == 4070908800000
+    assert (await api.get("/v1/tasks/1")).json()["expires"] == 1, "long past"
 
 
 async def test_what_redis_does_not_confirm_is_reported_and_enqueued(api: httpx.AsyncClient) -> None:
     """This Redis has no replica: the caller hears that the guarantee is not reached, and which task it may send again."""
-    answer = await api.post("/tasks", json={"task": "t", "durability": "replicated"})
+    answer = await api.post("/v1/tasks", json={"task": "t", "durability": "replicated"})
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:stoker:problem:not-durable"
-    [line] = (await api.get("/tasks?queue=default")).json()["tasks"]
-    assert f"Enqueued are {line['id']}; sent again with their ids" in answer.json()["detail"]
+    [line] = (await api.get("/v1/tasks?queue=default")).json()["tasks"]
+    assert f"Enqueued: {line['id']}; sending them again with these ids" in answer.json()["detail"]
 
 
 def test_every_option_of_python_is_one_of_rest_and_of_the_inbox() -> None:
@@ -105,16 +105,16 @@ def test_every_option_of_python_is_one_of_rest_and_of_the_inbox() -> None:
 
 @pytest.mark.parametrize("when", [{"delay": 60}, {"run_at": "2099-01-01T00:00:00Z"}], ids=["delay", "run_at"])
 async def test_a_task_with_a_delay_is_scheduled(api: httpx.AsyncClient, when: dict[str, Any]) -> None:
-    answer = await api.post("/tasks", json={"task": "t", **when})
+    answer = await api.post("/v1/tasks", json={"task": "t", **when})
     assert answer.json()["status"] == "scheduled"
-    found = (await api.get(f"/tasks/{answer.json()['task_id']}")).json()
+    found = (await api.get(f"/v1/tasks/{answer.json()['task_id']}")).json()
     due = 4070908800000 if "run_at" in when else (time.time() + 60) * 1000
     assert abs(found["at"] - due) < 10_000
 
 
 async def test_the_same_task_again_is_not_enqueued_twice(api: httpx.AsyncClient, client: Client) -> None:
-    first = await api.post("/tasks", content=b'{"task":"t","payload":{"a":1},"id":"order-42"}', headers=JSON)
-    again = await api.post("/tasks", content=b'{ "id": "order-42", "payload": { "a": 1 }, "task": "t" }', headers=JSON)
+    first = await api.post("/v1/tasks", content=b'{"task":"t","payload":{"a":1},"id":"order-42"}', headers=JSON)
+    again = await api.post("/v1/tasks", content=b'{ "id": "order-42", "payload": { "a": 1 }, "task": "t" }', headers=JSON)
 
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json() == {"task_id": "order-42", "status": "ready", "duplicate": True}
@@ -123,8 +123,8 @@ async def test_the_same_task_again_is_not_enqueued_twice(api: httpx.AsyncClient,
 
 
 async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClient) -> None:
-    await api.post("/tasks", json={"task": "t", "payload": {"a": 1}, "id": "order-42"})
-    answer = await api.post("/tasks", json={"task": "t", "payload": {"a": 2}, "id": "order-42"})
+    await api.post("/v1/tasks", json={"task": "t", "payload": {"a": 1}, "id": "order-42"})
+    answer = await api.post("/v1/tasks", json={"task": "t", "payload": {"a": 2}, "id": "order-42"})
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "urn:stoker:problem:id-taken"
@@ -133,13 +133,13 @@ async def test_another_task_under_the_same_id_is_a_conflict(api: httpx.AsyncClie
 
 async def test_the_same_key_is_the_same_task(api: httpx.AsyncClient, client: Client) -> None:
     body = {"task": "t", "payload": {"a": 1}, "idempotency_key": "order 42 of Ada"}
-    first, again = await api.post("/tasks", json=body), await api.post("/tasks", json=body)
-    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
+    first, again = await api.post("/v1/tasks", json=body), await api.post("/v1/tasks", json=body)
+    other = await api.post("/v1/tasks", json={**body, "payload": {"a": 2}})
 
     assert (first.status_code, again.status_code, other.status_code) == (202, 200, 409)
     assert again.json() == {**first.json(), "duplicate": True}
     assert "idempotency key 'order 42 of Ada' belongs to another task" in other.json()["detail"]
-    batch = (await api.post("/tasks/batch", json=[body, {**body, "task": "other"}])).json()
+    batch = (await api.post("/v1/tasks/batch", json=[body, {**body, "task": "other"}])).json()
     assert (batch["duplicates"], batch["conflicts"]) == (1, 1)
     assert {task["task_id"] for task in batch["tasks"]} == {first.json()["task_id"]}
     [stats] = await client.inspector.stats(["default"])
@@ -188,7 +188,7 @@ async def test_the_same_key_is_the_same_task(api: httpx.AsyncClient, client: Cli
     ],
 )
 async def test_a_wrong_field_is_named(api: httpx.AsyncClient, client: Client, body: dict[str, Any], field: str) -> None:
-    answer = await api.post("/tasks", json=body)
+    answer = await api.post("/v1/tasks", json=body)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
@@ -199,17 +199,17 @@ async def test_a_wrong_field_is_named(api: httpx.AsyncClient, client: Client, bo
 
 
 async def test_a_payload_may_nest_32_deep(api: httpx.AsyncClient) -> None:
-    assert (await api.post("/tasks", json={"task": "t", "payload": nested(32)})).status_code == 202
+    assert (await api.post("/v1/tasks", json={"task": "t", "payload": nested(32)})).status_code == 202
 
 
 async def test_brackets_in_text_are_not_depth(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/tasks", json={"task": "t", "payload": {"text": '[{"\\' * 50, "key]}": "]"}})
+    answer = await api.post("/v1/tasks", json={"task": "t", "payload": {"text": '[{"\\' * 50, "key]}": "]"}})
     assert answer.status_code == 202
 
 
 async def test_a_payload_of_brackets_alone_is_refused(api: httpx.AsyncClient) -> None:
     body = b'{"task":"t","payload":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    answer = await api.post("/tasks", content=body, headers=JSON)
+    answer = await api.post("/v1/tasks", content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "payload"
 
@@ -226,13 +226,13 @@ async def test_a_payload_of_brackets_alone_is_refused(api: httpx.AsyncClient) ->
     ],
 )
 async def test_what_is_not_json_is_a_bad_request(api: httpx.AsyncClient, body: bytes) -> None:
-    answer = await api.post("/tasks", content=body, headers=JSON)
+    answer = await api.post("/v1/tasks", content=body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:stoker:problem:not-json"
 
 
 async def test_only_declared_json_is_read(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/tasks", content=b'{"task": "t"}', headers={"content-type": "text/plain"})
+    answer = await api.post("/v1/tasks", content=b'{"task": "t"}', headers={"content-type": "text/plain"})
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json()["detail"]
 
@@ -242,8 +242,8 @@ def body_with_payload(size: int) -> bytes:
 
 
 async def test_a_payload_of_256_kib_is_the_most(api: httpx.AsyncClient) -> None:
-    fits = await api.post("/tasks", content=body_with_payload(MAX_PAYLOAD_BYTES), headers=JSON)
-    too_much = await api.post("/tasks", content=body_with_payload(MAX_PAYLOAD_BYTES + 1), headers=JSON)
+    fits = await api.post("/v1/tasks", content=body_with_payload(MAX_PAYLOAD_BYTES), headers=JSON)
+    too_much = await api.post("/v1/tasks", content=body_with_payload(MAX_PAYLOAD_BYTES + 1), headers=JSON)
     assert (fits.status_code, too_much.status_code) == (202, 413)
     assert "pass a reference" in too_much.json()["detail"]
 
@@ -258,14 +258,14 @@ async def test_a_body_is_counted_while_it_comes(api: httpx.AsyncClient) -> None:
             sent += 1
             yield b"x" * 65536
 
-    answer = await api.post("/tasks", content=endless(), headers=JSON)
+    answer = await api.post("/v1/tasks", content=endless(), headers=JSON)
     assert answer.status_code == 413
     assert sent < 10
 
 
 async def test_a_batch_is_answered_task_by_task(api: httpx.AsyncClient, client: Client) -> None:
     for task_id in ("same", "other"):
-        await api.post("/tasks", json={"task": "t", "payload": {"a": 1}, "queue": "one", "id": task_id})
+        await api.post("/v1/tasks", json={"task": "t", "payload": {"a": 1}, "queue": "one", "id": task_id})
     batch = [
         {"task": "t", "queue": "one"},
         {"task": "t", "queue": "two", "delay": 60},
@@ -273,7 +273,7 @@ async def test_a_batch_is_answered_task_by_task(api: httpx.AsyncClient, client: 
         {"task": "t", "payload": {"a": 2}, "queue": "one", "id": "other"},
         {"task": "last", "queue": "one", "id": "last"},
     ]
-    answer = await api.post("/tasks/batch", json=batch)
+    answer = await api.post("/v1/tasks/batch", json=batch)
 
     assert answer.status_code == 202
     reply = answer.json()
@@ -288,14 +288,14 @@ async def test_a_batch_is_answered_task_by_task(api: httpx.AsyncClient, client: 
 
 async def test_a_batch_keeps_its_order(api: httpx.AsyncClient) -> None:
     batch = [{"task": "t", "queue": f"q{n % 2}", "id": f"task-{n}"} for n in range(1000)]
-    answer = await api.post("/tasks/batch", json=batch)
+    answer = await api.post("/v1/tasks/batch", json=batch)
     assert [task["task_id"] for task in answer.json()["tasks"]] == [task["id"] for task in batch]
-    ready = (await api.get("/tasks", params={"queue": "q1", "limit": 3})).json()["tasks"]
+    ready = (await api.get("/v1/tasks", params={"queue": "q1", "limit": 3})).json()["tasks"]
     assert [task["id"] for task in ready] == ["task-1", "task-3", "task-5"]
 
 
 async def test_one_wrong_task_refuses_the_whole_batch(api: httpx.AsyncClient, client: Client) -> None:
-    answer = await api.post("/tasks/batch", json=[{"task": "t"}, {"task": "t", "priority": 1000}, {"payload": {}}, 5])
+    answer = await api.post("/v1/tasks/batch", json=[{"task": "t"}, {"task": "t", "priority": 1000}, {"payload": {}}, 5])
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == ["[1].priority", "[2].task", "[3]"]
     assert await client.inspector.queues() == []
@@ -303,7 +303,7 @@ async def test_one_wrong_task_refuses_the_whole_batch(api: httpx.AsyncClient, cl
 
 async def test_a_payload_that_is_too_large_is_found_in_a_batch(api: httpx.AsyncClient, client: Client) -> None:
     body = b'[{"task":"t"},' + body_with_payload(MAX_PAYLOAD_BYTES + 1) + b"]"
-    answer = await api.post("/tasks/batch", content=body, headers=JSON)
+    answer = await api.post("/v1/tasks/batch", content=body, headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["detail"].startswith("[1]: ")
     assert await client.inspector.queues() == []
@@ -311,28 +311,28 @@ async def test_a_payload_that_is_too_large_is_found_in_a_batch(api: httpx.AsyncC
 
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_a_batch_has_1_to_1000_tasks(api: httpx.AsyncClient, count: int) -> None:
-    answer = await api.post("/tasks/batch", json=[{"task": "t"}] * count)
+    answer = await api.post("/v1/tasks/batch", json=[{"task": "t"}] * count)
     assert answer.status_code == 422
     assert f"not {count}" in answer.json()["detail"]
 
 
 async def test_a_batch_has_at_most_8_mib(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/tasks/batch", content=b" " * (8 * 1024 * 1024 + 1), headers=JSON)
+    answer = await api.post("/v1/tasks/batch", content=b" " * (8 * 1024 * 1024 + 1), headers=JSON)
     assert answer.status_code == 413
 
 
 async def test_a_unique_task_is_answered_with_the_one_in_the_way(api: httpx.AsyncClient, client: Client) -> None:
     body = {"task": "t", "payload": {"a": 1, "b": 2}, "unique": {}}
-    first = await api.post("/tasks", json=body)
-    again = await api.post("/tasks", json={**body, "payload": {"b": 2, "a": 1}})
-    other = await api.post("/tasks", json={**body, "payload": {"a": 2}})
-    keyed = [await api.post("/tasks", json={**body, "payload": {"n": n}, "unique": {"key": "all", "ttl": 5}}) for n in range(2)]
+    first = await api.post("/v1/tasks", json=body)
+    again = await api.post("/v1/tasks", json={**body, "payload": {"b": 2, "a": 1}})
+    other = await api.post("/v1/tasks", json={**body, "payload": {"a": 2}})
+    keyed = [await api.post("/v1/tasks", json={**body, "payload": {"n": n}, "unique": {"key": "all", "ttl": 5}}) for n in range(2)]
 
     assert (first.status_code, again.status_code, other.status_code) == (202, 200, 202)
     assert again.json() == {**first.json(), "duplicate": True}
     assert [answer.status_code for answer in keyed] == [202, 200]
     [stats] = await client.inspector.stats(["default"])
-    assert (stats.ready, stats.deduplicated) == (3, 2)
+    assert (stats.ready, stats.totals.deduplicated) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -346,6 +346,6 @@ async def test_a_unique_task_is_answered_with_the_one_in_the_way(api: httpx.Asyn
     ],
 )
 async def test_a_bad_wish_to_be_unique_is_refused(api: httpx.AsyncClient, unique: dict[str, Any], field: str) -> None:
-    answer = await api.post("/tasks", json={"task": "t", "unique": unique})
+    answer = await api.post("/v1/tasks", json={"task": "t", "unique": unique})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field

@@ -46,7 +46,7 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
 def test_it_serves_survives_redis_and_leaves_on_sigterm(own_valkey: Valkey) -> None:
     with gateway(own_valkey.url) as (process, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api:
         assert api.get("/readyz").status_code == 200
-        assert api.post("/tasks", json={"task": "t", "queue": "q"}).status_code == 202
+        assert api.post("/v1/tasks", json={"task": "t", "queue": "q"}).status_code == 202
 
         own_valkey.stop()
         answer = api.get("/readyz")
@@ -68,7 +68,7 @@ def test_it_serves_survives_redis_and_leaves_on_sigterm(own_valkey: Valkey) -> N
 def test_a_chunked_body_that_is_too_large_is_refused_before_it_ended(redis_url: str) -> None:
     with gateway(redis_url) as (_, port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.putrequest("POST", "/tasks")
+        connection.putrequest("POST", "/v1/tasks")
         connection.putheader("Content-Type", "application/json")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()

@@ -8,7 +8,7 @@ from tests.dead_tasks import bury_next
 
 
 async def test_an_unknown_task_is_not_found(api: httpx.AsyncClient) -> None:
-    for address in ("/tasks/nope", "/tasks/nope?queue=emails"):
+    for address in ("/v1/tasks/nope", "/v1/tasks/nope?queue=emails"):
         answer = await api.get(address)
         assert answer.status_code == 404
         assert answer.json()["type"] == "urn:stoker:problem:task-not-found"
@@ -16,20 +16,20 @@ async def test_an_unknown_task_is_not_found(api: httpx.AsyncClient) -> None:
 
 
 async def test_an_id_may_hold_any_printable_sign(api: httpx.AsyncClient) -> None:
-    answer = await api.post("/tasks", json={"task": "t", "id": "a/b?c%d"})
+    answer = await api.post("/v1/tasks", json={"task": "t", "id": "a/b?c%d"})
     assert (await api.get(answer.headers["location"])).json()["id"] == "a/b?c%d"
 
 
 async def test_tasks_are_listed_by_state_page_by_page(api: httpx.AsyncClient) -> None:
-    await api.post("/tasks/batch", json=[{"task": "t", "queue": "q", "id": f"t{n}"} for n in range(5)])
-    await api.post("/tasks", json={"task": "later", "queue": "q", "delay": 60})
+    await api.post("/v1/tasks/batch", json=[{"task": "t", "queue": "q", "id": f"t{n}"} for n in range(5)])
+    await api.post("/v1/tasks", json={"task": "later", "queue": "q", "delay": 60})
 
-    first = (await api.get("/tasks", params={"queue": "q", "limit": 3})).json()
-    rest = (await api.get("/tasks", params={"queue": "q", "limit": 3, "cursor": first["cursor"]})).json()
+    first = (await api.get("/v1/tasks", params={"queue": "q", "limit": 3})).json()
+    rest = (await api.get("/v1/tasks", params={"queue": "q", "limit": 3, "cursor": first["cursor"]})).json()
     assert [task["id"] for task in first["tasks"] + rest["tasks"]] == ["t0", "t1", "t2", "t3", "t4"]
     assert len(first["tasks"]) == 3
     assert rest["cursor"] is None
-    scheduled = (await api.get("/tasks", params={"queue": "q", "state": "scheduled"})).json()
+    scheduled = (await api.get("/v1/tasks", params={"queue": "q", "state": "scheduled"})).json()
     assert [task["task"] for task in scheduled["tasks"]] == ["later"]
 
 
@@ -38,7 +38,7 @@ async def test_tasks_are_listed_by_state_page_by_page(api: httpx.AsyncClient) ->
     [({}, "queue"), ({"queue": "q", "state": "gone"}, "state"), ({"queue": "q", "limit": 0}, "limit"), ({"queue": "NO"}, "queue")],
 )
 async def test_a_wrong_parameter_is_named(api: httpx.AsyncClient, query: dict[str, str], field: str) -> None:
-    answer = await api.get("/tasks", params=query)
+    answer = await api.get("/v1/tasks", params=query)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == [field]
@@ -46,42 +46,61 @@ async def test_a_wrong_parameter_is_named(api: httpx.AsyncClient, query: dict[st
 
 async def test_stats_and_queues(api: httpx.AsyncClient) -> None:
     tasks = [{"task": "t", "queue": "b"}, {"task": "t", "queue": "a"}, {"task": "t", "queue": "a", "delay": 9}]
-    await api.post("/tasks/batch", json=tasks)
+    await api.post("/v1/tasks/batch", json=tasks)
 
-    assert (await api.get("/queues")).json() == {"queues": ["a", "b"]}
-    overview = (await api.get("/stats")).json()
-    assert (overview["total"]["ready"], overview["total"]["scheduled"], overview["total"]["enqueued"]) == (2, 1, 3)
+    assert (await api.get("/v1/queues")).json() == {"queues": ["a", "b"]}
+    overview = (await api.get("/v1/stats")).json()
+    together = overview["all"]
+    assert (together["ready"], together["scheduled"], together["succeeded"], together["totals"]["enqueued"]) == (2, 1, 0, 3)
     assert [queue["queue"] for queue in overview["queues"]] == ["a", "b"]
-    assert (await api.get("/queues/a")).json()["scheduled"] == 1
-    missing = await api.get("/queues/c")
+    assert (await api.get("/v1/queues/a")).json()["scheduled"] == 1
+    missing = await api.get("/v1/queues/c")
     assert missing.status_code == 404
-    assert "GET /queues" in missing.json()["detail"]
+    assert "GET /v1/queues" in missing.json()["detail"]
 
 
-async def test_a_dead_letter_shows_why_and_can_live_again(api: httpx.AsyncClient, client: Client, redis_url: str) -> None:
-    await api.post("/tasks", json={"task": "t", "queue": "q", "id": "first"})
+async def test_a_dead_task_shows_why_and_is_redriven(api: httpx.AsyncClient, client: Client, redis_url: str) -> None:
+    await api.post("/v1/tasks", json={"task": "t", "queue": "q", "id": "first"})
     await bury_next(redis_url, "q", "no such address")
 
-    [letter] = (await api.get("/dlq", params={"queue": "q"})).json()["tasks"]
+    [letter] = (await api.get("/v1/dead", params={"queue": "q"})).json()["tasks"]
     assert (letter["id"], letter["state"]) == ("first", "dead")
     assert letter["failure"] == {"type": "ValueError", "message": "no such address", "traceback": "Traceback: here"}
-    answer = await api.post("/dlq/first/retry", params={"queue": "q"})
+    answer = await api.post("/v1/dead/first/redrive", params={"queue": "q"})
     assert (answer.status_code, answer.json()) == (200, {"task_id": "first", "status": "ready"})
-    assert (await api.get("/dlq", params={"queue": "q"})).json()["tasks"] == []
+    assert (await api.get("/v1/dead", params={"queue": "q"})).json()["tasks"] == []
     [stats] = await client.inspector.stats(["q"])
     assert (stats.ready, stats.dead) == (1, 0)
 
 
-async def test_a_dead_letter_can_be_removed(api: httpx.AsyncClient, redis_url: str) -> None:
-    await api.post("/tasks", json={"task": "t", "queue": "q", "id": "a/b"})
+async def test_dead_tasks_are_redriven_by_name_and_failure(api: httpx.AsyncClient, redis_url: str) -> None:
+    await api.post("/v1/tasks/batch", json=[{"task": name, "queue": "q", "id": f"{name}{n}"} for name in "tu" for n in range(3)])
+    await bury_next(redis_url, "q", count=6)
+
+    async def redriven(**query: object) -> int:
+        answer = await api.post("/v1/dead/redrive", params={"queue": "q", **query})
+        assert answer.status_code == 200
+        return int(answer.json()["redriven"])
+
+    assert await redriven(failure="OSError") == 0
+    assert await redriven(task="t", limit=2) == 2
+    assert [task["id"] for task in (await api.get("/v1/tasks", params={"queue": "q"})).json()["tasks"]] == ["t0", "t1"]
+    assert await redriven(failure="ValueError") == 4
+    assert await redriven() == 0
+    assert (await api.post("/v1/dead/redrive", params={"queue": "q", "limit": 1001})).status_code == 422
+    assert (await api.post("/v1/dead/redrive")).status_code == 422
+
+
+async def test_a_dead_task_is_deleted(api: httpx.AsyncClient, redis_url: str) -> None:
+    await api.post("/v1/tasks", json={"task": "t", "queue": "q", "id": "a/b"})
     await bury_next(redis_url, "q")
-    assert (await api.delete("/dlq/a%2Fb")).status_code == 204
-    assert (await api.get("/tasks/a%2Fb")).status_code == 404
+    assert (await api.delete("/v1/dead/a%2Fb")).status_code == 204
+    assert (await api.get("/v1/tasks/a%2Fb")).status_code == 404
 
 
-async def test_a_living_task_is_no_dead_letter(api: httpx.AsyncClient) -> None:
-    await api.post("/tasks", json={"task": "t", "queue": "q", "id": "alive"})
-    for answer in (await api.post("/dlq/alive/retry"), await api.delete("/dlq/alive?queue=q")):
+async def test_a_living_task_is_not_dead(api: httpx.AsyncClient) -> None:
+    await api.post("/v1/tasks", json={"task": "t", "queue": "q", "id": "alive"})
+    for answer in (await api.post("/v1/dead/alive/redrive"), await api.delete("/v1/dead/alive?queue=q")):
         assert answer.status_code == 404
         assert "it is ready" in answer.json()["detail"]
-    assert (await api.get("/tasks/alive")).json()["state"] == "ready"
+    assert (await api.get("/v1/tasks/alive")).json()["state"] == "ready"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stoker.errors import Invalid
 from stoker.queue.reads.reader import together
-from stoker.queue.records import QueueStats
+from stoker.queue.records import QueueStats, Totals
 from stoker.rules.partitions import MOST, PartitionKey, partition_names, partition_of, share
 
 ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
@@ -54,14 +54,16 @@ def test_slots_are_shared_out_evenly(slots: int, partitions: int):
 
 
 def stats(**fields: object) -> QueueStats:
-    numbers = {"ready": 1, "running": 2, "scheduled": 3, "dead": 4, "done": 5, "cancelled": 6, "due": 7, "workers": 2}
+    numbers = {"ready": 1, "running": 2, "scheduled": 3, "dead": 4, "succeeded": 5, "cancelled": 6, "due": 7, "workers": 2}
     rest = {"oldest_wait": 1.5, "paused": False, "completion_rate": 10.0}
     return QueueStats(**{"queue": "emails", **numbers, **rest, **fields})  # type: ignore[arg-type]
 
 
 def test_partitions_together_are_the_queue():
-    whole = together([stats(oldest_wait=9.0), stats(queue="emails:1", paused=True, throttled=True, workers=3, enqueued=5)])
-    assert (whole.queue, whole.ready, whole.running, whole.dead, whole.enqueued) == ("emails", 2, 4, 8, 5)
+    whole = together(
+        [stats(oldest_wait=9.0), stats(queue="emails:1", paused=True, throttled=True, workers=3, totals=Totals(enqueued=5))]
+    )
+    assert (whole.queue, whole.ready, whole.running, whole.dead, whole.totals.enqueued) == ("emails", 2, 4, 8, 5)
     assert (whole.oldest_wait, whole.workers, whole.completion_rate) == (9.0, 3, 20.0)
     assert whole.throttled
     assert not whole.paused, "the rest of it still runs"

@@ -41,7 +41,7 @@ async def test_an_evicted_pod_gives_its_tasks_back_at_once_and_its_neighbour_kee
 
     async def given_back() -> bool:
         stats = await _stats(queues, name)
-        return (stats.ready, stats.running, stats.lost) == (2, 1, 2)
+        return (stats.ready, stats.running, stats.totals.lost) == (2, 1, 2)
 
     await until(given_back, AT_ONCE)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operator.port}") as http:

@@ -362,7 +362,7 @@ def redrive(world: World, pick: Pick) -> None:
 def discard(world: World, pick: Pick) -> None:
     wanted = [item.id for item in world.model.at("dead")][: pick((1, 2))] + sorted(world.model.items)[:1]
     wanted = list(dict.fromkeys(wanted))
-    gone = world.call(world.line.inspector.discard(QUEUE, wanted))
+    gone = world.call(world.line.inspector.delete(QUEUE, wanted))
     discarded = world.model.discard(wanted)
     world.forget(discarded)
     answers(gone, discarded)

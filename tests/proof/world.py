@@ -20,7 +20,7 @@ from stoker.queue.records import Delivery
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import Argument
 from stoker.queue.workflows.outbox import Outbox, StoredEntry
-from stoker.rules.history import What
+from stoker.rules.history import What, what_of
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from stoker.rules.workflow import load_entry
@@ -256,7 +256,7 @@ class World:
         if until <= now.now:
             return
         before, after = self._states(was), self._states(now)
-        last = {_text(fields[3]): What(_text(fields[1])) for fields in told}
+        last = {_text(fields[3]): what_of(_text(fields[1])) for fields in told}
         silent = {task_id for task_id in before.keys() | after.keys() if before.get(task_id) != after.get(task_id)} - last.keys()
         hold("every change is told", not silent, silent)
         for task_id, what in last.items():

@@ -138,7 +138,7 @@ async def test_what_json_cannot_carry_never_leaves_the_caller(app: Stoker) -> No
         await parcels.pack.enqueue(object())  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="argument parcels of never_with_wrong_arguments cannot be written as JSON"):
         parcels.never_with_wrong_arguments.prepare(ORDER, [object()])  # type: ignore[list-item]
-    assert [stats.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
+    assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
 async def test_a_result_of_another_type_than_declared_raises_for_the_caller(app: Stoker) -> None:

@@ -87,7 +87,7 @@ async def test_a_fork_in_a_task_is_recorded_once(app: Stoker) -> None:
         for task in (split_here, split_in_a_thread):
             for _ in range(3):
                 assert await (await task.enqueue()).result(timeout=5) is True
-    assert (await app.client.inspector.stats(["default"]))[0].stale_settles == 0
+    assert (await app.client.inspector.stats(["default"]))[0].totals.stale_settles == 0
 
 
 async def test_an_event_loop_and_signals_in_a_thread_are_its_own(app: Stoker) -> None:
@@ -132,7 +132,7 @@ async def test_a_blocked_event_loop_keeps_its_leases_for_a_while(app: Stoker) ->
     handle = await oversleep.enqueue()
     async with working(app):
         await handle.result(timeout=10)
-    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
+    assert (await app.client.inspector.stats(["default"]))[0].totals.lost == 0
 
 
 def test_an_event_loop_that_is_stuck_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ async def test_what_has_not_begun_in_time_never_runs(app: Stoker) -> None:
     status = await late.status()
     assert (status.state, status.expired, status.attempts) == (TaskState.CANCELLED, True, 0)
     [stats] = await app.client.inspector.stats(["default"])
-    assert (stats.dead, stats.failed) == (0, 0)
+    assert (stats.dead, stats.totals.failed) == (0, 0)
 
 
 async def test_no_retry_begins_after_it_has_expired(app: Stoker) -> None:

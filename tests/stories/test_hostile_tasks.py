@@ -46,7 +46,7 @@ async def test_a_worker_lives_through_it(app: Stoker, redis_url: str, tmp_path: 
         assert await worker.exit_code() == 0
     failed = {line["error"] for line in worker.said("task failed, will be retried")}
     assert failed == {"MemoryError: ", "RecursionError: maximum recursion depth exceeded"}
-    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
+    assert (await app.client.inspector.stats(["default"]))[0].totals.lost == 0
 
 
 async def test_threads_that_tasks_leave_behind_do_not_keep_the_process(app: Stoker, redis_url: str, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ async def test_what_a_stuck_worker_held_runs_elsewhere_and_its_late_word_does_no
     [line] = stuck.said("the event loop is stuck: heartbeats stop, its tasks go to other workers")
     assert any("vandal.py" in frame for frame in line["at"])
     counted = (await app.client.inspector.stats(["default"]))[0]
-    assert (counted.lost, counted.stale_settles) == (1, 1)
+    assert (counted.totals.lost, counted.totals.stale_settles) == (1, 1)
     assert await handle.result(timeout=1) == 2
 
 

@@ -138,7 +138,7 @@ async def test_no_answer_is_a_failure_and_no_more(endpoint: Endpoint) -> None:
 
     endpoint.handlers["/dawdle"] = dawdle
     async with working(app):
-        assert "no answer within 0.2 s" in await death_of(endpoint.url("/dawdle"), timeout=0.2)
+        assert "no response within 0.2 s" in await death_of(endpoint.url("/dawdle"), timeout=0.2)
 
 
 async def test_redirects_stay_within_the_host(endpoint: Endpoint, allowed: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_without_a_list_it_does_not_start(redis_url: str, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "stoker", "worker", "stoker.apps.http:app", "--port", "0", "--redis-url", redis_url]
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
-    assert "STOKER_HTTP_ALLOW is not set: name the hosts" in ended.stderr
+    assert "STOKER_HTTP_ALLOW is not set: list the hosts" in ended.stderr
 
 
 @pytest.mark.usefixtures("allowed")

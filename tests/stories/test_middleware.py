@@ -186,7 +186,7 @@ async def test_one_call_that_a_layer_refuses_keeps_the_others_back(app: Stoker) 
 
     with pytest.raises(ValueError, match="not that one"):
         await app.enqueue_many([step.options().prepare(number) for number in range(20)])
-    assert [stats.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
+    assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
 async def test_a_layer_may_keep_a_call_to_itself_or_send_it_twice(app: Stoker) -> None:
@@ -335,7 +335,7 @@ async def test_a_layer_that_refuses_what_a_run_sends_fails_the_run(app: Stoker) 
         with pytest.raises(TaskFailed, match="ValueError: not that one"):
             await (await parent.enqueue()).result(timeout=5)
     [stats] = await app.client.inspector.stats(["default"])
-    assert (stats.enqueued, stats.ready) == (1, 0), "all or nothing"
+    assert (stats.totals.enqueued, stats.ready) == (1, 0), "all or nothing"
 
 
 BAD_LAYERS: dict[str, tuple[Any, str]] = {
@@ -378,7 +378,7 @@ async def test_what_cannot_be_said_of_a_task_in_a_workflow_is_refused(app: Stoke
         with pytest.raises(TaskFailed, match=words):
             await handle.result(timeout=5)
     [stats] = await app.client.inspector.stats(["default"])
-    assert (stats.enqueued, stats.ready) == (1, 0)
+    assert (stats.totals.enqueued, stats.ready) == (1, 0)
 
 
 async def test_a_layer_that_sends_a_workflow_twice_is_refused(app: Stoker) -> None:

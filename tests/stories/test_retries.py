@@ -177,7 +177,7 @@ async def test_a_snooze_is_no_failure(app: Stoker) -> None:
         assert await handle.result(timeout=5) == 4
     assert runs == [1, 1, 1, 1]
     [stats] = await app.client.inspector.stats(["default"])
-    assert stats.failed == 0
+    assert stats.totals.failed == 0
 
 
 async def test_a_thread_may_say_all_of_it_too(app: Stoker) -> None:

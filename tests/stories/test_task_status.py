@@ -117,12 +117,12 @@ async def test_who_watches_hears_the_whole_story(app: Stoker) -> None:
     async with working(app):
         await until(heard_of_it)
         await flaky.options(id="doomed", retry=1).enqueue(fail=True)
-        await until(lambda: any(event.what is What.BURIED for event in heard))
+        await until(lambda: any(event.what is What.DEAD for event in heard))
         listening.cancel()
         await asyncio.wait([listening], timeout=5)
     assert listening.cancelled()
     mine = [event for event in heard if event.id == "doomed" and event.what is not What.PROMOTED]
-    assert [event.what for event in mine] == [What.ENQUEUED, What.STARTED, What.RETRIED, What.STARTED, What.BURIED]
+    assert [event.what for event in mine] == [What.ENQUEUED, What.STARTED, What.RETRIED, What.STARTED, What.DEAD]
     assert {event.task for event in mine} == {"flaky"}
 
 

@@ -186,7 +186,7 @@ async def test_arguments_that_do_not_fit_are_refused_before_they_are_sent(app: S
     for arguments in ((), (1, 2), (object(),)):
         with pytest.raises(Invalid):
             await ship.enqueue(*arguments)  # type: ignore[arg-type]
-    assert [stats.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
+    assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
 async def test_an_unknown_task_is_handed_back_not_failed(app: Stoker) -> None:
@@ -333,7 +333,7 @@ async def test_a_delay_longer_than_the_lease_runs_once(app: Stoker) -> None:
         again = await remind.options(delay=1.2).enqueue()
         await again.result(timeout=10)
     assert runs == [1, 1]
-    assert (await app.client.inspector.stats(["default"]))[0].lost == 0
+    assert (await app.client.inspector.stats(["default"]))[0].totals.lost == 0
 
 
 async def test_an_id_of_ones_own_makes_an_enqueue_safe_to_repeat(app: Stoker) -> None:
@@ -510,7 +510,7 @@ async def test_options_out_of_range_are_refused_before_anything_is_sent(app: Sto
 
     with pytest.raises(Invalid):
         await ship.options(**options).enqueue()  # type: ignore[arg-type]
-    assert [stats.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
+    assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_a_killed_workers_task_runs_again_elsewhere(bakery: Stoker, redis:
         assert await handle.result(timeout=LOST_AND_FOUND) == 2
     assert await notes(redis) == [f"start {handle.id} 1", f"start {handle.id} 2"]
     counted = await stats(bakery)
-    assert (counted.lost, counted.failed, counted.succeeded) == (1, 0, 1)
+    assert (counted.totals.lost, counted.totals.failed, counted.totals.succeeded) == (1, 0, 1)
 
 
 async def test_no_task_waits_behind_the_long_tasks_of_another_worker(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_no_task_waits_behind_the_long_tasks_of_another_worker(bakery: Sto
             assert [await handle.result(timeout=LOST_AND_FOUND) for handle in handles] == [2, 2, 2]
             assert time.monotonic() - killed <= PROMISED
             counted = await stats(bakery)
-            assert (counted.lost, counted.running) == (3, 300)
+            assert (counted.totals.lost, counted.running) == (3, 300)
 
 
 async def running(app: Stoker, count: int) -> bool:
@@ -111,7 +111,7 @@ async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
         assert await frozen.exit_code() == 0
         assert frozen.said("settlements refused: the leases were lost")
     assert await handle.result(timeout=1) == 2
-    assert (await stats(bakery)).succeeded == 1
+    assert (await stats(bakery)).totals.succeeded == 1
 
 
 async def stale_settles(port: int) -> float:
@@ -120,7 +120,7 @@ async def stale_settles(port: int) -> float:
 
 
 async def refused(app: Stoker) -> int:
-    return (await stats(app)).stale_settles
+    return (await stats(app)).totals.stale_settles
 
 
 async def test_a_long_task_keeps_its_lease(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_long_task_keeps_its_lease(bakery: Stoker, redis: Redis, redis_u
     handles = [await bake.enqueue(2.5), await knead.enqueue(2.5)]
     with worker_process(redis_url, tmp_path):
         assert [await handle.result(timeout=10) for handle in handles] == [1, "dough"]
-    assert (await stats(bakery)).lost == 0
+    assert (await stats(bakery)).totals.lost == 0
 
 
 async def test_a_draining_worker_finishes_what_it_runs_and_takes_nothing_new(

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stoker.queue.records import QueueStats
+from stoker.rules.states import TaskState
 from stoker_operator.state.queue_store import QueueStore
 
 _LABELS = ["namespace", "queue"]
@@ -34,6 +34,7 @@ class QueueCollector(Collector):
         desired = GaugeMetricFamily("stoker_scaling_desired_replicas", "Worker replicas desired.", labels=_LABELS)
         reachable = GaugeMetricFamily("stoker_redis_reachable", "1 if the queue's Redis can be read, else 0.", labels=_LABELS)
         tasks = GaugeMetricFamily("stoker_queue_tasks", "Tasks by state.", labels=[*_LABELS, "state"])
+        parked = GaugeMetricFamily("stoker_queue_parked_tasks", "Ready tasks whose concurrency key is full.", labels=_LABELS)
         oldest = GaugeMetricFamily("stoker_queue_oldest_ready_age_seconds", "Age of the oldest ready task.", labels=_LABELS)
         paused = GaugeMetricFamily("stoker_queue_paused", "1 if the queue is paused, else 0.", labels=_LABELS)
         deduplicated = CounterMetricFamily(
@@ -46,21 +47,10 @@ class QueueCollector(Collector):
             desired.add_metric(labels, queue.snapshot.desired_replicas)
             reachable.add_metric(labels, queue.reading.stats is not None)
             if (stats := queue.reading.stats) is not None:  # unknown is not zero: no sample rather than an old one
-                for state, count in _states(stats).items():
-                    tasks.add_metric([*labels, state], count)
+                for state in TaskState:
+                    tasks.add_metric([*labels, state], getattr(stats, state))
+                parked.add_metric(labels, stats.parked)
                 oldest.add_metric(labels, stats.oldest_wait)
                 paused.add_metric(labels, stats.paused)
-                deduplicated.add_metric(labels, stats.deduplicated)
-        yield from (desired, reachable, tasks, oldest, paused, deduplicated)
-
-
-def _states(stats: QueueStats) -> dict[str, int]:
-    """By the states users know. `parked` ready tasks, whose concurrency key is full, are apart: no worker could start them."""
-    return {
-        "ready": stats.ready,
-        "parked": stats.parked,
-        "running": stats.running,
-        "scheduled": stats.scheduled,
-        "dead": stats.dead,
-        "succeeded": stats.done,
-    }
+                deduplicated.add_metric(labels, stats.totals.deduplicated)
+        yield from (desired, reachable, tasks, parked, oldest, paused, deduplicated)

@@ -1,1 +1,1 @@
-"""Applications that are ready to run: a TaskQueue names one of them, and needs no image of its own."""
+"""Ready-made applications: a TaskQueue can use one without building an image."""

@@ -1,7 +1,7 @@
 """A ready-made application that runs programs of its container: `stoker worker stoker.apps.command:app`.
 
-One task, `command.run`. Which programs it may run is said by STOKER_COMMAND_ALLOW, and nothing else; without it the worker does not
-start. There is no shell: the words of a payload reach the program as they are. docs/how-to/without-python.md tells users about it.
+One task, `command.run`. STOKER_COMMAND_ALLOW is the allow-list of programs; without it the worker refuses to start. There is no
+shell: arguments reach the program unchanged. Documented in docs/how-to/without-python.md.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from stoker.task.dependencies import State
 
 ALLOW, ALLOW_ENV = "STOKER_COMMAND_ALLOW", "STOKER_COMMAND_ALLOW_ENV"
 KEPT = 16 * 1024
-"""Bytes of each stream's end that the result keeps."""
+"""Bytes kept from the end of each stream."""
 LOGGED_LINES, LOGGED_LINE = 1000, 2000
-"""So many lines of output go to the log, each cut off at so many bytes."""
+"""Maximum lines of output that are logged, and maximum bytes of each."""
 LEAVES_WITHIN, STREAMS_END_WITHIN = 5.0, 1.0
 SHOWN = 500
 
 
 class Finished(TypedDict):
-    """How a program ended. Of `stdout` and `stderr` the last 16 KiB, as text."""
+    """The result: exit code, the last 16 KiB of `stdout` and `stderr` as text, seconds."""
 
     code: int
     stdout: str
@@ -41,39 +41,41 @@ class Finished(TypedDict):
 
 
 class ExitError(Exception):
-    """The program ended with a code that is not among the good ones."""
+    """The program ended with an exit code that is not a success."""
 
 
 class Programs(Struct, frozen=True):
-    """What may be run: names that are looked up on the worker's PATH, or absolute paths; and which variables a payload may set."""
+    """The allow-list: program names (looked up on PATH) or absolute paths, and variables that a payload may set."""
 
     names: frozenset[str]
     variables: frozenset[str]
     environment: Mapping[str, str]
 
     def path_of(self, name: str) -> str:
-        """Where the program is. Raises Dead where it may not be run, or is not there."""
+        """The program's path. Raises Dead if it is not allowed or not found."""
         if name not in self.names:
-            raise Dead(f"{name[:SHOWN]!r} is not among the programs that this worker may run")
+            raise Dead(f"{name[:SHOWN]!r} is not allowed: STOKER_COMMAND_ALLOW lists the programs that this worker may run")
         found = shutil.which(name, path=self.environment.get("PATH"))
         if found is None:
-            raise Dead(f"there is no program {name} in this container")
+            raise Dead(f"program {name} not found in this container")
         return found
 
     def with_variables(self, extra: Mapping[str, str]) -> dict[str, str]:
         """The program's environment. Raises Dead for a variable that a payload may not set."""
         if strange := sorted(extra.keys() - self.variables):
-            raise Dead(f"the variables {', '.join(strange)[:SHOWN]} are not among those that a payload may set")
+            raise Dead(
+                f"the variables {', '.join(strange)[:SHOWN]} are not allowed: STOKER_COMMAND_ALLOW_ENV lists the allowed ones"
+            )
         return {**self.environment, **extra}
 
 
 @asynccontextmanager
 async def lifespan(_app: Stoker) -> AsyncIterator[Programs]:
-    """What one worker process may run. Raises Invalid where it is not said."""
+    """The programs of one worker process. Raises Invalid without an allow-list."""
     names = _words(ALLOW)
     if not names:
-        raise Invalid(f"{ALLOW} is not set: name the programs that tasks may run, such as pg_dump,/usr/bin/ffmpeg")
-    # Stoker's own settings hold the way to Redis: nothing for the programs that it runs.
+        raise Invalid(f"{ALLOW} is not set: list the programs that tasks may run, such as pg_dump,/usr/bin/ffmpeg")
+    # Stoker's settings include the Redis URL, a secret that programs must not see.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     yield Programs(names, _words(ALLOW_ENV), environment)
 
@@ -92,27 +94,27 @@ async def run(
     success: list[int] | None = None,
     dead: list[int] | None = None,
 ) -> Finished:
-    """Run a program and keep the end of what it says. `timeout` in seconds; then it and its children are killed.
+    """Run a program; keep the end of its output. After `timeout` seconds it and its children are killed.
 
-    Exit code 0 (or one of `success`) is a success; one of `dead` is buried at once, and so is what cannot be run at all. Any
-    other code, a signal or the timeout is a failure, and tried again.
+    Exit code 0 (or one of `success`) succeeds. With one of `dead`, or if the program cannot be run, the task is dead at once. Any
+    other code, a signal or the timeout is a failure, and retried.
     """
     if not argv or any("\0" in word for word in argv):
-        raise Dead("argv must be a list of words, the first of which names a program")
+        raise Dead("argv must be a non-empty list of strings, program first")
     command, environment = [programs.path_of(argv[0]), *argv[1:]], programs.with_variables(env or {})
     started = time.monotonic()
     streams = Streams(ctx)
-    async with streams.open(stdin) as (told, out, err):
+    async with streams.open(stdin) as (source, out, err):
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
-                stdin=told,
+                stdin=source,
                 stdout=out,
                 stderr=err,
-                start_new_session=True,  # a group of its own, which can be killed as a whole
+                start_new_session=True,  # a process group, killable as a whole
             )
-        except (OSError, ValueError) as error:  # no right to run it, a variable that cannot be one
+        except (OSError, ValueError) as error:  # not executable, or an invalid variable
             raise Dead(f"{argv[0]} cannot be run: {error}") from error
         finally:
             streams.hand_over()
@@ -121,9 +123,9 @@ async def run(
                 code = await process.wait()
         except TimeoutError as error:
             await _end(process)
-            raise ExitError(f"{argv[0]} has not ended within {timeout:g} s{streams.last_words}") from error
+            raise ExitError(f"{argv[0]} did not end within {timeout:g} s{streams.last_words}") from error
         finally:
-            # Also what it left running behind it, and all of it when the task is cancelled.
+            # Kill what it left running, or the whole group if the task is cancelled.
             _signal(process, signal.SIGKILL)
     finished = Finished(code=code, stdout=streams.out.text, stderr=streams.err.text, seconds=round(time.monotonic() - started, 3))
     ctx.log.info("ended", extra={"program": argv[0], "code": code, "seconds": finished["seconds"]})
@@ -149,9 +151,9 @@ class Tail:
 
 
 class Streams:
-    """What a program is told and says. Lines are logged as they come; memory does not grow with them.
+    """Standard input and output of a program. Lines are logged as they come, with bounded memory.
 
-    The pipes are our own: asyncio's would let the program end only when all its children have closed theirs.
+    The pipes are our own: with asyncio's, waiting for the program would last until all its children have closed theirs.
     """
 
     def __init__(self, ctx: Context) -> None:
@@ -162,20 +164,20 @@ class Streams:
 
     @asynccontextmanager
     async def open(self, stdin: str) -> AsyncIterator[tuple[BinaryIO, int, int]]:
-        """The program's three ends. At exit the rest is heard; of a child that left the group, for no more than a moment."""
+        """The program's three streams. At exit the rest is read, for at most STREAMS_END_WITHIN seconds."""
         async with AsyncExitStack() as stack:
-            told = stack.enter_context(_in_memory())  # not a pipe: nobody need read it
-            told.write(stdin.encode())
-            told.seek(0)
+            source = stack.enter_context(_in_memory())  # not a pipe, which would block unless read
+            source.write(stdin.encode())
+            source.seek(0)
             readers = [await self._listen(stack, tail, name) for tail, name in ((self.out, "stdout"), (self.err, "stderr"))]
             stack.callback(self.hand_over)
-            yield told, self._handed[0], self._handed[1]
-            _, deaf = await asyncio.wait(readers, timeout=STREAMS_END_WITHIN)
-            for reader in deaf:
+            yield source, self._handed[0], self._handed[1]
+            _, open_ = await asyncio.wait(readers, timeout=STREAMS_END_WITHIN)
+            for reader in open_:
                 reader.cancel()
 
     def hand_over(self) -> None:
-        """The program has its ends: close ours of them, or the streams never end."""
+        """Close our copies of the program's ends, or the streams never end."""
         while self._handed:
             os.close(self._handed.pop())
 
@@ -190,7 +192,7 @@ class Streams:
 
     @property
     def last_words(self) -> str:
-        """The end of what it said, for an error."""
+        """The end of its output, for an error."""
         words = (self.err.text.strip() or self.out.text.strip())[-SHOWN:]
         return f": {words}" if words else ""
 
@@ -217,12 +219,12 @@ class Streams:
 
 
 def _in_memory() -> BinaryIO:
-    """A file that needs no disk, where there may be none that can be written to."""
+    """A file in memory, since the root file system may be read-only."""
     return os.fdopen(os.memfd_create("stdin"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask the whole group to end, and wait a moment for the program."""
+    """SIGTERM the whole group, and wait up to LEAVES_WITHIN seconds."""
     _signal(process, signal.SIGTERM)
     with suppress(TimeoutError):
         async with asyncio.timeout(LEAVES_WITHIN):

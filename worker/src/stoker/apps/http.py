@@ -1,7 +1,7 @@
 """A ready-made application that calls HTTP endpoints: `stoker worker stoker.apps.http:app`.
 
-One task, `http.request`. Which hosts it may call is said by STOKER_HTTP_ALLOW, and nothing else; without it the worker does not
-start. docs/how-to/without-python.md tells users about it.
+One task, `http.request`. STOKER_HTTP_ALLOW is the allow-list of hosts; without it the worker refuses to start. Documented in
+docs/how-to/without-python.md.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ try:
     from aiohttp.abc import ResolveResult
     from yarl import URL
 except ImportError as error:
-    raise ImportError(f'it needs packages that are not installed ({error.name}): pip install "stoker[apps]"') from error
+    raise ImportError(f'missing packages ({error.name}): pip install "stoker[apps]"') from error
 
 from stoker.app.app import Stoker
 from stoker.errors import Dead, Invalid
@@ -37,11 +37,11 @@ SHOWN = 300
 _KEEPS_METHOD = frozenset({307, 308})
 _REDIRECTS = frozenset({301, 302, 303}) | _KEEPS_METHOD
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
-"""Headers that say where a request ends and to whom it goes: not for a payload to write."""
+"""Headers that frame or route a request: a payload must not set them."""
 
 
 class Answer(TypedDict):
-    """What the server said. The headers' names are in lower case; `body` is text, of which it keeps so much (`truncated`)."""
+    """The response. Header names in lower case; `body` is text, cut off at STOKER_HTTP_MAX_RESPONSE bytes (`truncated`)."""
 
     status: int
     headers: dict[str, str]
@@ -50,15 +50,15 @@ class Answer(TypedDict):
 
 
 class UnreachableError(Exception):
-    """No answer: the name does not resolve, nobody listens, or it took too long."""
+    """No response: name resolution failed, connection failed, or timeout."""
 
 
 class RefusedError(Exception):
-    """An answer that may be another one later."""
+    """A response worth a retry: 5xx, 429, 408, 425."""
 
 
 class Caller:
-    """A session of connections to the hosts that are allowed."""
+    """An HTTP session limited to allowed hosts."""
 
     def __init__(self, session: ClientSession, allowed: Allowed, keeps: int) -> None:
         self.session = session
@@ -66,16 +66,16 @@ class Caller:
         self._keeps = keeps
 
     def check(self, url: URL) -> URL:
-        """Raises Invalid where it may not be called."""
+        """Raises Invalid for a URL that may not be called."""
         if url.scheme not in PORTS or not url.host:
             raise Invalid(f"bad url {str(url)[:SHOWN]!r}: write https://host/path")
         if url.user or url.password:
-            raise Invalid("a user and a password in a url are not sent: use a header")
+            raise Invalid("credentials in a url are not sent: use a header")
         self._allowed.check_url(url.scheme, url.host, url.port or PORTS[url.scheme])
         return url
 
     async def read(self, response: ClientResponse) -> Answer:
-        """As much of the answer as is kept, and never more in memory."""
+        """The response, read only up to the limit."""
         kept, whole = bytearray(), True
         async for chunk in response.content.iter_chunked(16 * 1024):
             kept += chunk
@@ -88,14 +88,14 @@ class Caller:
 
 
 class PublicOnly(ThreadedResolver):
-    """Resolves names, and hands over only addresses that may be called: what was checked is what is connected to."""
+    """Resolves names to allowed addresses only: the addresses checked are the ones connected to (no DNS rebinding)."""
 
     def __init__(self, allowed: Allowed) -> None:
         super().__init__()
         self._allowed = allowed
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        """Raises Invalid where any of the addresses is one that may not be called."""
+        """Raises Invalid if any address of the host is not allowed."""
         found = await super().resolve(host, port, family)
         for each in found:
             self._allowed.check_address(ip_address(each["host"].partition("%")[0]), host)
@@ -104,13 +104,13 @@ class PublicOnly(ThreadedResolver):
 
 @asynccontextmanager
 async def lifespan(_app: Stoker) -> AsyncIterator[Caller]:
-    """The session of one worker process. Raises Invalid where it is not said which hosts may be called."""
+    """The session of one worker process. Raises Invalid without an allow-list."""
     if not os.environ.get(ALLOW, "").strip():
-        raise Invalid(f"{ALLOW} is not set: name the hosts that tasks may call, such as api.example.org,*.example.net:8443")
+        raise Invalid(f"{ALLOW} is not set: list the hosts that tasks may call, such as api.example.org,*.example.net:8443")
     allowed = Allowed.parse(os.environ[ALLOW], os.environ.get(ALLOW_NETWORKS, ""))
     keeps = int(os.environ.get(MAX_RESPONSE, 64 * 1024))
     connector = TCPConnector(resolver=PublicOnly(allowed), use_dns_cache=False, limit=0)
-    # Nothing is unpacked: a few bytes could become gigabytes.
+    # No decompression: a few bytes could become gigabytes.
     async with ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
@@ -136,11 +136,11 @@ async def request(
     expect: list[int] | None = None,
     timeout: float = 30.0,
 ) -> Answer:
-    """Call an endpoint and keep its answer. `timeout` in seconds, for the whole of it.
+    """Call an endpoint; the result is its response. `timeout`: total seconds.
 
-    Any 2xx (or one of `expect`) is a success. 5xx, 429, 408, 425 and no answer at all are tried again, not before what a
-    Retry-After header asks for; everything else is buried. Redirects are followed within the same host only. The header
-    `Idempotency-Key` is the task's id, in every attempt the same, unless the payload has one.
+    Any 2xx (or one of `expect`) succeeds. 5xx, 429, 408, 425 and no response are retried, respecting Retry-After; with any other
+    status the task is dead at once. Redirects are followed within the same host only. The header `Idempotency-Key` is the task's
+    id, the same in every attempt, unless the payload sets one.
     """
     if method not in METHODS:
         raise Dead(f"bad method {method!r}: use one of {', '.join(sorted(METHODS))}")
@@ -152,10 +152,10 @@ async def request(
     try:
         async with asyncio.timeout(timeout):
             answer = await _call(caller, method, URL(url), wanted)
-    except (Invalid, ValueError) as error:  # ValueError: aiohttp's own about a url or a header
+    except (Invalid, ValueError) as error:  # ValueError: aiohttp's, for a bad url or header
         raise Dead(str(error)) from error
     except TimeoutError as error:
-        raise UnreachableError(f"no answer within {timeout:g} s") from error
+        raise UnreachableError(f"no response within {timeout:g} s") from error
     except (ClientError, OSError) as error:
         raise UnreachableError(str(error) or type(error).__name__) from error
     ctx.log.info("called", extra={"status": answer["status"], "seconds": round(time.monotonic() - started, 3)})
@@ -178,7 +178,7 @@ async def _call(caller: Caller, method: str, url: URL, wanted: dict[str, Any]) -
                 return await caller.read(response)
             after = url.join(URL(location))
             if after.origin() != url.origin():
-                raise Invalid(f"{method} was redirected to another host, {after.origin()}: call that one, if it is meant")
+                raise Invalid(f"{method} was redirected to another host, {after.origin()}: call that one directly if intended")
             if response.status not in _KEEPS_METHOD and method not in {"GET", "HEAD"}:
                 raise Invalid(f"{method} was redirected with {response.status}, which would make it a GET: call {after}")
             url = after
@@ -187,7 +187,7 @@ async def _call(caller: Caller, method: str, url: URL, wanted: dict[str, Any]) -
 
 def _headers(given: dict[str, str], task_id: str) -> dict[str, str]:
     if ours := sorted(name for name in given if name.lower() in _OURS):
-        raise Dead(f"the headers {', '.join(ours)} are not for a payload to set")
+        raise Dead(f"the headers {', '.join(ours)} must not be set by a payload")
     named = {name.lower() for name in given}
     return given if "idempotency-key" in named else {**given, "Idempotency-Key": task_id}
 

@@ -1,6 +1,6 @@
-"""The command line. Every command is a function in a module of this package.
+"""The command line: each command is a function in a module of this package.
 
-Commands import what is heavy (fastapi, uvicorn, rich's tables) when they run, so that the others start fast.
+Heavy imports (fastapi, uvicorn, rich's tables) happen when a command runs, so that the others start fast.
 """
 
 import sys
@@ -11,6 +11,8 @@ import typer
 from stoker.cli import control, dead, schedules
 from stoker.cli.enqueue import enqueue
 from stoker.cli.gateway import gateway
+from stoker.cli.options import AsJson
+from stoker.cli.output import print_json
 from stoker.cli.stats import stats
 from stoker.cli.story import events, why
 from stoker.cli.tasks import task, tasks
@@ -21,7 +23,7 @@ from stoker.version import VERSION
 from stoker.worker.process.worker_command import Command
 
 FAILED, NOT_FOUND = 1, 3
-"""Exit codes beside 0 (done) and 2 (wrong usage)."""
+"""Exit codes besides 0 (done) and 2 (wrong usage)."""
 
 
 def build() -> typer.Typer:
@@ -51,9 +53,9 @@ def build() -> typer.Typer:
 
 
 def main(hear_worker: Callable[[Command], None] | None = None) -> None:
-    """Run the command in sys.argv. What Stoker refuses is one line on stderr, never a traceback.
+    """Run the command in sys.argv. A StokerError is printed as one line on stderr, without a traceback.
 
-    With `hear_worker`, that gets what `stoker worker` is to do, in place of its being done.
+    `hear_worker`, if given, receives the parsed `stoker worker` command instead of it being run.
     """
     try:
         build()(obj=hear_worker)
@@ -62,6 +64,6 @@ def main(hear_worker: Callable[[Command], None] | None = None) -> None:
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)
 
 
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    print(VERSION)
+    print_json({"version": VERSION}) if as_json else print(VERSION)

@@ -1,32 +1,28 @@
-"""What a person does to tasks and queues: cancel, pause, resume, purge, examine."""
+"""Commands that act on tasks and queues: cancel, pause, resume, purge, doctor."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 import typer
 
-from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
-from stoker.cli.output import print_json, print_table
-from stoker.cli.session import find, known_queues, run
+from stoker.cli.options import MaybeQueueName, QueueName
+from stoker.cli.output import print_table
+from stoker.cli.session import Session, find, known_queues, with_session
 from stoker.client.client import Client
 from stoker.errors import Invalid, NotFound
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.states import TaskState
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DAMAGED = 4
-"""Exit code of `doctor` where it found something that it was not asked to mend."""
+"""Exit code of `doctor` when damage remains."""
 
 
+@with_session
 def cancel(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Which tasks.")],
-    queue: MaybeQueueName = None,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
+    session: Session, ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Task ids.")], queue: MaybeQueueName = None
 ) -> None:
-    """Cancel tasks: waiting ones at once, running ones when their worker hears of it."""
+    """Cancel tasks: waiting ones at once, running ones at their worker's next heartbeat."""
 
     async def work(client: Client) -> dict[str, Cancellation]:
         answers = {}
@@ -35,74 +31,68 @@ def cancel(
             [answers[task_id]] = await client.inspector.cancel(where, [task_id])
         return answers
 
-    answers = run(redis_url, namespace, work)
-    if as_json:
-        print_json(answers)
-    else:
-        print_table(("ID", "ANSWER"), list(answers.items()))
+    answers = session.run(work)
+    session.show(answers, lambda: print_table(("ID", "ANSWER"), list(answers.items())))
     if unknown := [task_id for task_id, answer in answers.items() if answer is Cancellation.UNKNOWN]:
         raise NotFound(f"no such task: {', '.join(unknown)}")
 
 
-def pause(queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE) -> None:
-    """Let workers fetch nothing more from a queue; what runs goes on."""
-    news = run(redis_url, namespace, lambda client: _set_paused(client, queue, paused=True))
-    print(f"{queue} is paused" if news else f"{queue} was paused already")
+@with_session
+def pause(session: Session, queue: QueueName = "default") -> None:
+    """Pause a queue: workers take no more of its tasks; running ones finish."""
+    changed = session.run(lambda client: _set_paused(client, queue, paused=True))
+    session.show({"queue": queue, "paused": True, "changed": changed}, f"{queue}: {'paused' if changed else 'already paused'}")
 
 
-def resume(queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE) -> None:
-    """Let workers fetch from a queue again."""
-    news = run(redis_url, namespace, lambda client: _set_paused(client, queue, paused=False))
-    print(f"{queue} goes on" if news else f"{queue} was not paused")
+@with_session
+def resume(session: Session, queue: QueueName = "default") -> None:
+    """Resume a paused queue."""
+    changed = session.run(lambda client: _set_paused(client, queue, paused=False))
+    session.show({"queue": queue, "paused": False, "changed": changed}, f"{queue}: {'resumed' if changed else 'not paused'}")
 
 
+@with_session
 def purge(
+    session: Session,
     queue: QueueName = "default",
-    state: Annotated[TaskState, typer.Option("--state", help="Which tasks; running ones cannot be purged.")] = TaskState.READY,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
+    state: Annotated[TaskState, typer.Option("--state", help="Remove tasks in this state; not running.")] = TaskState.READY,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove all tasks of one state from a queue, for good."""
+    """Remove all tasks in one state from a queue. There is no undo."""
     if state is TaskState.RUNNING:
         raise Invalid("running tasks cannot be purged: cancel them, or pause the queue and wait")
     if not yes:
-        typer.confirm(f"Remove every {state} task of queue {queue} for good?", abort=True, err=True)
+        typer.confirm(f"Remove every {state} task of queue {queue}? There is no undo.", abort=True, err=True)
 
     async def work(client: Client) -> int:
         await known_queues(client, [queue])
         return sum([gone async for gone in client.inspector.purge(queue, state)])
 
-    print(f"removed {run(redis_url, namespace, work)}")
+    purged = session.run(work)
+    session.show({"queue": queue, "state": state, "purged": purged}, f"purged {purged}")
 
 
+@with_session
 def doctor(
+    session: Session,
     queue: Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Default: all.")] = None,
-    mend: Annotated[bool, typer.Option("--mend", help="Put right what is wrong: nothing is lost, a task may run twice.")] = False,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
+    mend: Annotated[bool, typer.Option("--mend", help="Repair: nothing is lost, a task may run twice.")] = False,
 ) -> None:
-    """Prove that every task is in exactly one place, and that what follows from tasks is on its way, on a live queue.
+    """Check live queues: every task is in exactly one place, and its follow-ups are on their way.
 
-    Exits with 4 where something is wrong and stays so.
+    Exits with 4 if damage remains.
     """
 
     async def work(client: Client) -> dict[str, list[Finding]]:
         names = await known_queues(client, queue or [])
         return {name: await _all(client.inspector.examine(name, mend=mend)) for name in names}
 
-    found = run(redis_url, namespace, work)
+    found = session.run(work)
     rows = [(name, *finding[:2], "mended" if finding.mended else "") for name, findings in found.items() for finding in findings]
-    if as_json:
-        print_json(
-            [{"queue": name, "id": task_id, "trouble": trouble, "mended": bool(done)} for name, task_id, trouble, done in rows]
-        )
-    elif rows:
-        print_table(("QUEUE", "ID", "TROUBLE", "MENDED"), rows)
-    else:
-        print(f"sound: {', '.join(found) or 'no queues yet'}")
-    if not all(finding.mended for findings in found.values() for finding in findings):
+    findings = [{"queue": name, "id": task_id, "trouble": trouble, "mended": bool(done)} for name, task_id, trouble, done in rows]
+    healthy = f"healthy: {', '.join(found) or 'no queues yet'}"
+    session.show(findings, lambda: print_table(("QUEUE", "ID", "TROUBLE", "MENDED"), rows) if rows else print(healthy))
+    if not all(finding["mended"] for finding in findings):
         raise typer.Exit(DAMAGED)
 
 

@@ -1,4 +1,4 @@
-"""`stoker enqueue`: send tasks from a shell."""
+"""`stoker enqueue`: enqueue tasks from a shell."""
 
 import sys
 from collections.abc import Callable
@@ -8,10 +8,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from stoker.cli.options import AsJson, Namespace, QueueName, RedisUrl, duration, moment
-from stoker.cli.output import print_json
+from stoker.cli.options import QueueName, duration, moment
 from stoker.cli.progress import in_chunks
-from stoker.cli.session import run
+from stoker.cli.session import Session, with_session
 from stoker.client.client import Client
 from stoker.errors import Invalid, NotDurable
 from stoker.queue.records import Receipt, receipts
@@ -29,12 +28,11 @@ from stoker.rules.message import (
 from stoker.rules.request import check_either_or, check_expires
 from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.unique import DAY, Claim, Unique, Until
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 A = TypeVar("A")
 B = TypeVar("B")
 AT_ONCE = 1000
-TIMES, RETRIES, ONLY = "When, and for how long", "When a run fails", "Once, or only so many at a time"
+TIMES, RETRIES, ONLY = "Time", "Retries", "Deduplication and concurrency"
 
 
 def time_option(text: str, rich_help_panel: str = TIMES) -> Any:
@@ -48,7 +46,7 @@ def moment_option(text: str) -> Any:
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """What became of the task, as `--json` prints it. `status` is null where it was there already."""
+    """One enqueued task, as `--json` prints it. `status` is null for a duplicate."""
 
     task_id: str
     queue: str
@@ -56,71 +54,69 @@ class Enqueued(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
+@with_session
 def enqueue(
+    session: Session,
     task: Annotated[str, typer.Argument(help="The task's name.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Its arguments. A value that reads as JSON is JSON, else text."),
+        typer.Argument(metavar="KEY=VALUE", help="Arguments. A value that parses as JSON is JSON, else text."),
     ] = None,
     payload: Annotated[
         str | None, typer.Option("--payload", "-p", metavar="JSON", help="All arguments as one JSON object; - reads stdin.")
     ] = None,
     queue: QueueName = "default",
     priority: Annotated[int, typer.Option(min=MIN_PRIORITY, max=MAX_PRIORITY, help="Higher runs first.")] = 0,
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=TEXT", help="A text that travels with it; may be given again.")
-    ] = None,
-    durability: Annotated[Durability, typer.Option(help="Where it must be before it counts as enqueued.")] = Durability.MEMORY,
-    task_version: Annotated[int, typer.Option(min=0, help="Workers that declare a lower one hand it back.")] = 0,
-    delay: Annotated[float | None, time_option("Run it so much later: 30s, 10m.")] = None,
-    run_at: Annotated[datetime | None, moment_option("Run it then: 2030-01-31T09:00:00Z.")] = None,
-    expires: Annotated[float | None, time_option("No run begins so much later: nobody wants it any more.")] = None,
-    expires_at: Annotated[datetime | None, moment_option("No run begins then or later.")] = None,
-    timeout: Annotated[float | None, time_option("How long it may run; overrides the task's own.")] = None,
-    soft_timeout: Annotated[float | None, time_option("When it is asked to end; overrides the task's own.")] = None,
+    header: Annotated[list[str] | None, typer.Option(metavar="NAME=TEXT", help="A header of the task; repeatable.")] = None,
+    durability: Annotated[Durability, typer.Option(help="What Redis must confirm before this returns.")] = Durability.MEMORY,
+    task_version: Annotated[int, typer.Option(min=0, help="Workers that declare a lower version leave the task to others.")] = 0,
+    delay: Annotated[float | None, time_option("Delay until it may run: 30s, 10m.")] = None,
+    run_at: Annotated[datetime | None, moment_option("When it may run: 2030-01-31T09:00:00Z.")] = None,
+    expires: Annotated[float | None, time_option("Cancel it if it has not started within this time.")] = None,
+    expires_at: Annotated[datetime | None, moment_option("Cancel it if it has not started by then.")] = None,
+    timeout: Annotated[float | None, time_option("Maximum run time; overrides the task's own.")] = None,
+    soft_timeout: Annotated[float | None, time_option("When a run is asked to stop; overrides the task's own.")] = None,
     task_id: Annotated[
-        str | None, typer.Option("--id", help="An id of your own, so that it is enqueued once.", rich_help_panel=ONLY)
+        str | None, typer.Option("--id", help="Task id: the same id is enqueued once.", rich_help_panel=ONLY)
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Instead of an id: any text that stands for this task.", rich_help_panel=ONLY),
+        typer.Option(metavar="TEXT", help="Like --id, but any text.", rich_help_panel=ONLY),
     ] = None,
     unique: Annotated[
-        Until | None, typer.Option(help="Only if none of its kind waits (started), or waits or runs (done).", rich_help_panel=ONLY)
+        Until | None,
+        typer.Option(help="Only if none like it waits (started), or waits or runs (done).", rich_help_panel=ONLY),
     ] = None,
     unique_key: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What is its kind; default: its arguments.", rich_help_panel=ONLY)
+        str | None, typer.Option(metavar="TEXT", help="What makes two tasks alike; default: the arguments.", rich_help_panel=ONLY)
     ] = None,
     unique_ttl: Annotated[
-        float | None, time_option("For how long it keeps others out; default: 1 day.", rich_help_panel=ONLY)
+        float | None, time_option("How long it blocks others like it; default: 1 day.", rich_help_panel=ONLY)
     ] = None,
     concurrency_key: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only so many of one key run at a time.", rich_help_panel=ONLY)
+        str | None, typer.Option(metavar="TEXT", help="Limits how many tasks with this key run at once.", rich_help_panel=ONLY)
     ] = None,
-    concurrency_limit: Annotated[int, typer.Option(min=1, max=MOST, help="How many.", rich_help_panel=ONLY)] = 1,
+    concurrency_limit: Annotated[int, typer.Option(min=1, max=MOST, help="That limit.", rich_help_panel=ONLY)] = 1,
     max_retries: Annotated[
         int | None, typer.Option(min=0, max=MAX_RETRIES, help="Overrides the task's own.", rich_help_panel=RETRIES)
     ] = None,
     initial_delay: Annotated[
         float | None,
-        time_option("The first wait. Of these four, those left out are 5s, 2, 1h, Full.", rich_help_panel=RETRIES),
+        time_option("First delay. Defaults of these four: 5s, 2, 1h, Full.", rich_help_panel=RETRIES),
     ] = None,
     multiplier: Annotated[float | None, typer.Option(min=1, rich_help_panel=RETRIES)] = None,
-    max_delay: Annotated[float | None, time_option("The longest wait.", rich_help_panel=RETRIES)] = None,
+    max_delay: Annotated[float | None, time_option("Maximum delay.", rich_help_panel=RETRIES)] = None,
     jitter: Annotated[Jitter | None, typer.Option(rich_help_panel=RETRIES)] = None,
-    count: Annotated[int, typer.Option(min=1, help="Enqueue it so many times.")] = 1,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
+    count: Annotated[int, typer.Option(min=1, help="Enqueue this many copies.")] = 1,
 ) -> None:
-    """Send a task to its queue: stoker enqueue send_email to=ada@example.org attempts=3 --queue emails."""
+    """Enqueue a task: stoker enqueue send_email to=ada@example.org attempts=3 --queue emails."""
     exclusive: dict[str, object] = {"delay": delay, "run_at": run_at, "expires": expires, "expires_at": expires_at}
     exclusive |= {"id": task_id, "idempotency_key": idempotency_key}
     usable(lambda given: check_either_or(given, flag), {name for name, value in exclusive.items() if value is not None})
     if expires is not None:
         usable(check_expires, expires)
     if count > 1 and not (task_id is None and idempotency_key is None):
-        raise typer.BadParameter("an id or a key names one task: give either that or --count, not both")
+        raise typer.BadParameter("an id or idempotency key names one task: give either that or --count, not both")
     body = arguments_of(payload, arguments or [])
     call = TaskCall(
         task=task,
@@ -144,8 +140,8 @@ def enqueue(
         version=task_version,
     )
     usable(TaskCall.check, call)
-    receipts = run(redis_url, namespace, lambda client: send(client, [call] * count))
-    report(receipts, call.queue, as_json)
+    receipts = session.run(lambda client: send(client, [call] * count))
+    report(session, receipts, call.queue)
 
 
 def arguments_of(payload: str | None, pairs: list[str]) -> msgspec.Raw:
@@ -163,7 +159,7 @@ def arguments_of(payload: str | None, pairs: list[str]) -> msgspec.Raw:
 
 
 async def send(client: Client, calls: list[TaskCall]) -> list[Receipt]:
-    """All of them, with a bar where there are many."""
+    """Enqueue all, with a progress bar if there are many."""
     try:
         chunks = in_chunks(calls, AT_ONCE, "enqueuing")
         return [receipt for chunk in chunks for receipt in receipts(await client.enqueue(chunk))]
@@ -172,17 +168,15 @@ async def send(client: Client, calls: list[TaskCall]) -> list[Receipt]:
         raise NotDurable(words, error.ids) from error
 
 
-def report(receipts: list[Receipt], queue: str, as_json: bool) -> None:
-    """One task by its id, many by their number."""
+def report(session: Session, receipts: list[Receipt], queue: str) -> None:
+    """Print one task's id and state, or how many were enqueued."""
     first = receipts[0]
     if len(receipts) > 1:
-        print_json({"enqueued": len(receipts), "queue": queue}) if as_json else print(f"enqueued {len(receipts)} tasks in {queue}")
-    elif as_json:
-        print_json(Enqueued(first.id, queue, first.state, first.duplicate))
-    elif first.duplicate:
-        print(f"{first.id} is in {queue} already, the same task: nothing done")
-    else:
-        print(f"{first.id} {first.state} in {queue}")
+        session.show({"enqueued": len(receipts), "queue": queue}, f"enqueued {len(receipts)} tasks in {queue}")
+        return
+    same = f"{first.id} is already in {queue}: nothing enqueued"
+    text = same if first.duplicate else f"{first.id} {first.state} in {queue}"
+    session.show(Enqueued(first.id, queue, first.state, first.duplicate), text)
 
 
 def usable(check: Callable[[A], B], value: A) -> B:
@@ -208,7 +202,7 @@ def _retry(count: int | None, **waits: Any) -> Backoff | None:
 def _claim(task: str, payload: bytes, until: Until | None, key: str | None, ttl: float | None) -> Claim | None:
     if until is None:
         if key is not None or ttl is not None:
-            raise typer.BadParameter("--unique-key and --unique-ttl want --unique started or --unique done beside them")
+            raise typer.BadParameter("--unique-key and --unique-ttl need --unique started or --unique done")
         return None
     return usable(lambda unique: Unique(*unique).claim(task, payload), (until, DAY if ttl is None else ttl, key))
 

@@ -15,7 +15,8 @@ def gateway(
     host: Annotated[
         str,
         typer.Option(
-            envvar=variable("HOST"), help="Address to listen on; 0.0.0.0 for all. There is no login: mind who can reach it."
+            envvar=variable("HOST"),
+            help="Address to listen on. No authentication: restrict who can reach it.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -26,7 +27,7 @@ def gateway(
     log_format: LogFormatOption = "auto",
     log_level: LogLevelOption = "info",
 ) -> None:
-    """Serve the REST API: enqueue tasks, look at queues, repair dead letters. /docs describes it."""
+    """Serve the REST API: enqueue tasks, inspect queues, redrive dead tasks. Documented at /docs."""
     try:
         from stoker.gateway.app import create_app
         from stoker.gateway.serve import serve

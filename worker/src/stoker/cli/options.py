@@ -1,7 +1,4 @@
-"""Options that several commands share, so that a flag has one name, one variable and one help text everywhere.
-
-def stats(redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE) -> None: ...
-"""
+"""Shared options: one name, one environment variable and one help text per flag. `session.py` adds the ones common to all."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -20,7 +17,7 @@ def variable(name: str) -> str:
 
 
 def duration(text: str) -> float:
-    """Seconds of "90", "1.5", "30s" or "1h30m". The parser for options that take a time."""
+    """Seconds of "90", "1.5", "30s" or "1h30m". Parses options that take a duration."""
     try:
         return float(parse_duration(text if text[-1:].isalpha() else text + "s"))
     except ValueError:
@@ -28,7 +25,7 @@ def duration(text: str) -> float:
 
 
 def size(text: str | int) -> int:
-    """Bytes of "512MiB". The parser for options that take an amount of memory; their defaults are numbers already."""
+    """Bytes of "512MiB". Parses options that take a size; defaults are numbers already."""
     if isinstance(text, int):
         return text
     try:
@@ -38,7 +35,7 @@ def size(text: str | int) -> int:
 
 
 def moment(text: str) -> datetime:
-    """A time with its zone, RFC 3339. The parser for options that take a moment."""
+    """An RFC 3339 time with its zone. Parses options that take a point in time."""
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
@@ -49,22 +46,22 @@ def moment(text: str) -> datetime:
 
 
 RedisUrl = Annotated[
-    str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), metavar="URL", help="Where Redis is.", rich_help_panel="Redis")
+    str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), metavar="URL", help="Redis URL.", rich_help_panel="Redis")
 ]
 Namespace = Annotated[
     str,
     typer.Option("--namespace", envvar=variable("NAMESPACE"), metavar="NAME", help="Prefix of all keys.", rich_help_panel="Redis"),
 ]
-QueueName = Annotated[str, typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="The queue.")]
+QueueName = Annotated[str, typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="Queue.")]
 MaybeQueueName = Annotated[
     str | None,
-    typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="The queue; without it all are searched."),
+    typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="Queue; default: search all."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LogFormatOption = Annotated[
     LogFormat,
     typer.Option(
-        "--log-format", envvar=variable("LOG_FORMAT"), help="auto is text on a terminal, else JSON.", rich_help_panel="Logs"
+        "--log-format", envvar=variable("LOG_FORMAT"), help="auto: text on a terminal, else JSON.", rich_help_panel="Logs"
     ),
 ]
 LogLevelOption = Annotated[LogLevel, typer.Option("--log-level", envvar=variable("LOG_LEVEL"), rich_help_panel="Logs")]

@@ -1,4 +1,4 @@
-"""What commands print: JSON for scripts, tables for people, aligned columns where nobody looks."""
+"""Output of commands: JSON for scripts, tables on a terminal, aligned columns in a pipe."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rich on a terminal, columns parted by blanks elsewhere."""
+    """A rich table on a terminal, columns separated by blanks elsewhere."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(columns, cells)
@@ -27,14 +27,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:
-    """Names and values, a line each."""
+    """Names and values, one line each."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         print(f"{name.ljust(width)}  {printable(str(value), keep=chr(10))}")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Without control characters: what a task wrote must not move the terminal's cursor."""
+    """Control characters escaped: text that a task wrote must not move the terminal's cursor."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -46,7 +46,7 @@ def seconds(value: float) -> str:
 
 
 def since(milliseconds: int) -> str:
-    """How long ago, or in how long: "12s ago", "in 5m"."""
+    """Relative time: "12s ago", "in 5m"."""
     distance = time.time() - milliseconds / 1000
     return f"{seconds(distance)} ago" if distance >= 0 else f"in {seconds(-distance)}"
 

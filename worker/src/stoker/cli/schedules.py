@@ -1,4 +1,4 @@
-"""`stoker schedules`: what runs by the clock, and what a person may do about it."""
+"""`stoker schedules`: cron schedules and their next runs; run, pause, resume or delete one."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -6,13 +6,12 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
-from stoker.cli.output import print_json, print_table, since
-from stoker.cli.session import known_queues, run
+from stoker.cli.options import MaybeQueueName, QueueName
+from stoker.cli.output import print_table, since
+from stoker.cli.session import Session, known_queues, with_session
 from stoker.client.client import Client
 from stoker.queue.schedules import Schedules, ScheduleStatus
 from stoker.rules.message import check_queue
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
@@ -20,24 +19,20 @@ _COLUMNS = ("QUEUE", "NAME", "CRON", "ZONE", "TASK", "NEXT RUN", "LAST RUN", "EN
 
 
 def build() -> typer.Typer:
-    """The group `schedules`; without a command it lists."""
-    group = typer.Typer(name="schedules", help="Tasks that run by the clock.", invoke_without_command=True, rich_markup_mode=None)
-    group.callback()(ls)
-    group.command("run")(start)
+    """The group `schedules`; with no subcommand it lists."""
+    help_text = "Cron schedules. With no subcommand, lists them with their next run."
+    group = typer.Typer(name="schedules", help=help_text, invoke_without_command=True, rich_markup_mode=None)
+    group.callback()(list_schedules)
+    group.command("run")(run)
     group.command("pause")(pause)
     group.command("resume")(resume)
-    group.command("rm")(remove)
+    group.command("delete")(delete)
     return group
 
 
-def ls(
-    context: typer.Context,
-    queue: MaybeQueueName = None,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
-) -> None:
-    """List the schedules of all queues, or of one: when they run next, and how the last run ended."""
+@with_session
+def list_schedules(session: Session, context: typer.Context, queue: MaybeQueueName = None) -> None:
+    """List cron schedules, of all queues or of one, with their next run and how the last one ended."""
     if context.invoked_subcommand:
         return
 
@@ -45,46 +40,41 @@ def ls(
         names = await known_queues(client, [queue] if queue else [])
         return {name: await client.inspector.schedules(name).all() for name in names}
 
-    found = run(redis_url, namespace, work)
-    if as_json:
-        print_json([{"queue": name, "schedule": status} for name, statuses in found.items() for status in statuses])
-    else:
-        print_table(_COLUMNS, [_row(name, status) for name, statuses in found.items() for status in statuses])
+    found = [(name, status) for name, statuses in session.run(work).items() for status in statuses]
+    value = [{"queue": name, "schedule": status} for name, status in found]
+    session.show(value, lambda: print_table(_COLUMNS, [_row(name, status) for name, status in found]))
 
 
-def start(
-    name: Name, queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE
-) -> None:
-    """Start a run now, beside those that the clock starts. Prints its id."""
-    print(_with(redis_url, namespace, queue, lambda schedules: schedules.run_now(name)))
+@with_session
+def run(session: Session, name: Name, queue: QueueName = "default") -> None:
+    """Start a run now, beside the scheduled ones. Prints its task id."""
+    task_id = _act(session, queue, lambda schedules: schedules.run_now(name))
+    session.show({"task_id": task_id}, task_id)
 
 
-def pause(
-    name: Name, queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE
-) -> None:
-    """Let it start nothing until it is resumed, also when it is declared anew."""
-    news = _with(redis_url, namespace, queue, lambda schedules: schedules.pause(name))
-    print(f"{name} is paused" if news else f"{name} was paused already")
+@with_session
+def pause(session: Session, name: Name, queue: QueueName = "default") -> None:
+    """Start no more runs until resumed, even if the schedule is declared again."""
+    changed = _act(session, queue, lambda schedules: schedules.pause(name))
+    session.show({"schedule": name, "paused": True, "changed": changed}, f"{name}: {'paused' if changed else 'already paused'}")
 
 
-def resume(
-    name: Name, queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE
-) -> None:
-    """Let it wait for its next moment again; what passed meanwhile is not caught up with."""
-    news = _with(redis_url, namespace, queue, lambda schedules: schedules.resume(name))
-    print(f"{name} goes on" if news else f"{name} was not paused")
+@with_session
+def resume(session: Session, name: Name, queue: QueueName = "default") -> None:
+    """Resume a paused schedule at its next moment; runs missed while paused are not made up."""
+    changed = _act(session, queue, lambda schedules: schedules.resume(name))
+    session.show({"schedule": name, "paused": False, "changed": changed}, f"{name}: {'resumed' if changed else 'not paused'}")
 
 
-def remove(
-    name: Name, queue: QueueName = "default", redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE
-) -> None:
-    """Forget one that nobody declares any more. What is still declared comes back within seconds."""
-    _with(redis_url, namespace, queue, lambda schedules: schedules.remove(name))
-    print(f"{name} is removed")
+@with_session
+def delete(session: Session, name: Name, queue: QueueName = "default") -> None:
+    """Delete a schedule that is no longer declared. One that still is comes back within seconds."""
+    _act(session, queue, lambda schedules: schedules.remove(name))
+    session.show({"schedule": name, "deleted": True}, f"{name}: deleted")
 
 
-def _with(redis_url: str, namespace: str, queue: str, work: Callable[[Schedules], Awaitable[T]]) -> T:
-    return run(redis_url, namespace, lambda client: work(client.inspector.schedules(check_queue(queue))))
+def _act(session: Session, queue: str, work: Callable[[Schedules], Awaitable[T]]) -> T:
+    return session.run(lambda client: work(client.inspector.schedules(check_queue(queue))))
 
 
 def _row(queue: str, status: ScheduleStatus) -> tuple[object, ...]:

@@ -1,46 +1,94 @@
-"""One command's conversation with Redis: connect, work, close, and errors that say where and what to do."""
+"""A command's session with Redis: --redis-url, --namespace and --json, stated once, and what follows from them.
+
+@with_session
+def stats(session: Session, queues: Annotated[...] = None) -> None:
+    found = session.run(work)
+    session.show(found, lambda: print_table(...))
+"""
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from stoker.cli.options import AsJson, Namespace, RedisUrl
+from stoker.cli.output import print_json
 from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused, RedisUnavailable
 from stoker.queue.records import TaskStatus
 from stoker.redis.url import without_password
+from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 T = TypeVar("T")
 
 
-def run(redis_url: str, namespace: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Do `work` with a client of its own. Raises StokerError for all that can go wrong with Redis."""
+class Session(NamedTuple):
+    """The common options of one command."""
 
-    async def conversation() -> T:
-        client = Client.at(redis_url, namespace)
+    redis_url: str
+    namespace: str
+    as_json: bool
+
+    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Connect, do `work`, close. Raises StokerError, with the address and the remedy, for any failure of Redis."""
+
+        async def connected() -> T:
+            client = Client.at(self.redis_url, self.namespace)
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        where = f"Redis at {without_password(self.redis_url)}"
         try:
-            return await work(client)
-        finally:
-            await client.close()
+            return asyncio.run(connected())
+        except RedisUnavailable as error:
+            advice = "start it, or pass its address with --redis-url or STOKER_REDIS_URL"
+            raise RedisUnavailable(f"{where} is unavailable: {advice} ({error})") from error
+        except RedisRefused as error:
+            raise RedisRefused(f"{where} refuses: {error}") from error
 
-    where = f"Redis at {without_password(redis_url)}"
-    try:
-        return asyncio.run(conversation())
-    except RedisUnavailable as error:
-        advice = "start it, or say where it is with --redis-url or STOKER_REDIS_URL"
-        raise RedisUnavailable(f"{where} cannot be used now: {advice} ({error})") from error
-    except RedisRefused as error:
-        raise RedisRefused(f"{where} refuses: {error}") from error
+    def show(self, value: Any, text: str | Callable[[], None]) -> None:
+        """Print `value` as JSON with --json, else the text."""
+        if self.as_json:
+            print_json(value)
+        elif isinstance(text, str):
+            print(text)
+        else:
+            text()
+
+
+def with_session(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the common flags in place of its `session` parameter."""
+    signature = inspect.signature(command)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "session"]
+
+    @functools.wraps(command)
+    def run(redis_url: str, namespace: str, as_json: bool, **options: Any) -> None:
+        command(session=Session(redis_url, namespace, as_json), **options)
+
+    run.__signature__ = signature.replace(parameters=[*own, *_COMMON])  # type: ignore[attr-defined]
+    return run
+
+
+def _common(
+    *, as_json: AsJson = False, redis_url: RedisUrl = DEFAULT_REDIS_URL, namespace: Namespace = DEFAULT_NAMESPACE
+) -> None: ...
+
+
+_COMMON = inspect.signature(_common).parameters.values()
 
 
 async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
-    """The task in its queue, or in whichever has it. Raises NotFound."""
+    """The task in its queue, or in any queue. Raises NotFound."""
     return await (client.inspector.find(task_id) if queue is None else client.status(queue, task_id))
 
 
 async def known_queues(client: Client, wanted: list[str]) -> list[str]:
-    """These queues, or all. Raises NotFound for one that was never used: most likely its name is mistyped."""
+    """These queues, or all. Raises NotFound for a queue that was never used: its name is probably mistyped."""
     names = await client.inspector.queues()
     for name in wanted:
         if name not in names:
-            raise NotFound(f"no queue {name!r} was ever used here; known: {', '.join(names) or 'none'}")
+            raise NotFound(f"unknown queue {name!r}; known: {', '.join(names) or 'none'}")
     return wanted or names

@@ -1,53 +1,33 @@
-"""`stoker stats`: the queues as numbers."""
+"""`stoker stats`: queues in numbers."""
 
 from typing import Annotated
 
 import typer
 
-from stoker.cli.options import AsJson, Namespace, RedisUrl
-from stoker.cli.output import print_json, print_table, seconds
-from stoker.cli.session import known_queues, run
+from stoker.cli.output import print_table, seconds
+from stoker.cli.session import Session, known_queues, with_session
 from stoker.client.client import Client
 from stoker.queue.records import QueueStats
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
+from stoker.rules.states import TaskState
 
-_COLUMNS = (
-    "QUEUE",
-    "READY",
-    "RUNNING",
-    "SCHEDULED",
-    "DEAD",
-    "PARKED",
-    "ENQUEUED",
-    "SUCCEEDED",
-    "RATE/S",
-    "OLDEST WAIT",
-    "WORKERS",
-    "HELD",
-)
+STATES = tuple(TaskState)
+_COLUMNS = ("QUEUE", *(state.upper() for state in STATES), "PARKED", "RATE/S", "OLDEST WAIT", "WORKERS", "HELD")
 
 
+@with_session
 def stats(
-    queues: Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="All when none is named.")] = None,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
+    session: Session, queues: Annotated[list[str] | None, typer.Argument(metavar="QUEUE", help="Default: all.")] = None
 ) -> None:
-    """Show what waits, runs and ended in each queue."""
+    """Count the tasks of each queue by state; show its rate, oldest wait and workers. --json adds totals since it began."""
 
     async def work(client: Client) -> list[QueueStats]:
         return await client.inspector.stats(await known_queues(client, queues or []))
 
-    found = run(redis_url, namespace, work)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(_COLUMNS, [_row(queue) for queue in found])
+    found = session.run(work)
+    session.show(found, lambda: print_table(_COLUMNS, [_row(queue) for queue in found]))
 
 
-def _row(q: QueueStats) -> tuple[object, ...]:
-    rate, held = f"{q.completion_rate:.1f}", "paused" if q.paused else "rate limit" if q.throttled else "no"
-    return (
-        *(q.queue, q.ready, q.running, q.scheduled, q.dead, q.parked, q.enqueued, q.succeeded),
-        *(rate, seconds(q.oldest_wait), q.workers, held),
-    )
+def _row(queue: QueueStats) -> tuple[object, ...]:
+    held = "paused" if queue.paused else "rate limit" if queue.throttled else "no"
+    counts = (getattr(queue, state) for state in STATES)
+    return (queue.queue, *counts, queue.parked, f"{queue.completion_rate:.1f}", seconds(queue.oldest_wait), queue.workers, held)

@@ -1,61 +1,48 @@
-"""`stoker tasks` and `stoker task ID`: which tasks there are, and what is known of one."""
+"""`stoker tasks` and `stoker task ID`: list tasks, show one."""
 
 from typing import Annotated
 
 import typer
 
-from stoker.cli.options import AsJson, MaybeQueueName, Namespace, QueueName, RedisUrl
-from stoker.cli.output import print_fields, print_json, print_table, since
-from stoker.cli.session import find, run
+from stoker.cli.options import MaybeQueueName, QueueName
+from stoker.cli.output import print_fields, print_table, since
+from stoker.cli.session import Session, find, with_session
 from stoker.client.client import Client
 from stoker.queue.reads.reader import PAGE
 from stoker.queue.records import TaskStatus
 from stoker.rules.history import PastFailure, Progress
 from stoker.rules.message import check_queue
 from stoker.rules.states import TaskState
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 DEFAULT_LIMIT = 50
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Maximum number to show.")]
 _COLUMNS = ("ID", "TASK", "PRIORITY", "ATTEMPTS", "CREATED", "WHEN", "LAST FAILURE")
 _WHEN = {
     TaskState.SCHEDULED: "due",
     TaskState.RUNNING: "lease ends",
-    TaskState.DEAD: "buried",
-    TaskState.SUCCEEDED: "forgotten",
+    TaskState.DEAD: "died",
+    TaskState.SUCCEEDED: "removed",
 }
 
 
+@with_session
 def tasks(
+    session: Session,
     queue: QueueName = "default",
-    state: Annotated[TaskState, typer.Option("--state", "-s", help="The state they are in.")] = TaskState.READY,
+    state: Annotated[TaskState, typer.Option("--state", "-s", help="Tasks in this state.")] = TaskState.READY,
     limit: Limit = DEFAULT_LIMIT,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """List tasks: ready ones in the order they will run, scheduled ones by due time, ended ones newest first."""
-    found = run(redis_url, namespace, lambda client: some(client, check_queue(queue), state, limit))
-    if as_json:
-        print_json(found)
-    else:
-        print_tasks(found)
+    found = session.run(lambda client: some(client, check_queue(queue), state, limit))
+    session.show(found, lambda: print_tasks(found))
 
 
-def task(
-    task_id: TaskId,
-    queue: MaybeQueueName = None,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = DEFAULT_REDIS_URL,
-    namespace: Namespace = DEFAULT_NAMESPACE,
-) -> None:
-    """Show one task: where it is, its attempts, its last failure, its result."""
-    found = run(redis_url, namespace, lambda client: find(client, task_id, queue))
-    if as_json:
-        print_json(found)
-    else:
-        print_task(found)
+@with_session
+def task(session: Session, task_id: TaskId, queue: MaybeQueueName = None) -> None:
+    """Show one task: state, attempts, failures, progress, log lines, result."""
+    found = session.run(lambda client: find(client, task_id, queue))
+    session.show(found, lambda: print_task(found))
 
 
 async def some(client: Client, queue: str, state: TaskState, limit: int | None) -> list[TaskStatus]:
@@ -70,12 +57,12 @@ async def some(client: Client, queue: str, state: TaskState, limit: int | None) 
 
 
 def print_tasks(found: list[TaskStatus]) -> None:
-    """A line each."""
+    """One line per task."""
     print_table(_COLUMNS, [_row(status) for status in found])
 
 
 def print_task(status: TaskStatus) -> None:
-    """All that is known of one."""
+    """Every field of one task."""
     fields: list[tuple[str, object]] = [
         ("id", status.id),
         ("task", status.task),
@@ -89,9 +76,9 @@ def print_task(status: TaskStatus) -> None:
     ]
     if status.at is not None and status.state in _WHEN:
         fields.append((_WHEN[status.state], since(status.at)))
-    fields += _said_with_it(status)
+    fields += _expiry_and_headers(status)
     if status.parked is not None:
-        fields.append(("waits for others of", status.parked))
+        fields.append(("parked behind concurrency key", status.parked))
     if status.progress:
         fields.append(("progress", _progress(status.progress)))
     if status.worker:
@@ -108,7 +95,7 @@ def print_task(status: TaskStatus) -> None:
         print_fields([("traceback", "\n" + status.failure.traceback.rstrip())])
 
 
-def _said_with_it(status: TaskStatus) -> list[tuple[str, object]]:
+def _expiry_and_headers(status: TaskStatus) -> list[tuple[str, object]]:
     fields: list[tuple[str, object]] = []
     if status.expires is not None:
         fields.append(("expired" if status.expired else "expires", since(status.expires)))
@@ -118,12 +105,12 @@ def _said_with_it(status: TaskStatus) -> list[tuple[str, object]]:
 
 
 def history_fields(history: list[PastFailure]) -> list[tuple[str, object]]:
-    """A task's last failures, a line each."""
+    """A task's last failures, one line each."""
     return [(f"attempt {past.attempt}", f"{since(past.at)} on {past.worker}: {past.type}: {past.message}") for past in history]
 
 
 def _progress(progress: Progress) -> str:
-    """How far, in words: "30 of 120 (25%): pages, 2.0s ago"."""
+    """As text: "30 of 120 (25%): pages, 2.0s ago"."""
     of = f" of {progress.total:g} ({progress.done / progress.total:.0%})" if progress.total else ""
     note = f": {progress.note}" if progress.note else ""
     return f"{progress.done:g}{of}{note}, {since(progress.at)}"

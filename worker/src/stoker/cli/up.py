@@ -1,4 +1,4 @@
-"""`stoker up`: a TaskQueue on one machine, with processes for pods."""
+"""`stoker up`: run TaskQueues on one machine, with processes for pods."""
 
 import asyncio
 import signal
@@ -15,16 +15,16 @@ from stoker.settings import DEFAULT_GATEWAY_PORT
 
 
 def up(
-    file: Annotated[Path, typer.Option("--file", "-f", envvar=variable("FILE"), help="The manifest with TaskQueues.")],
+    file: Annotated[Path, typer.Option("--file", "-f", envvar=variable("FILE"), help="Manifest with TaskQueues.")],
     redis_url: Annotated[
-        str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), help="Default: a server of its own.", show_default=False)
+        str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), help="Default: an embedded server.", show_default=False)
     ] = "",
     port: Annotated[
-        int, typer.Option("--port", envvar=variable("PORT"), min=0, max=65535, help="The gateway's; 0 = no gateway.")
+        int, typer.Option("--port", envvar=variable("PORT"), min=0, max=65535, help="Gateway port; 0 = no gateway.")
     ] = DEFAULT_GATEWAY_PORT,
-    data: Annotated[Path, typer.Option("--data", envvar=variable("DATA"), help="Where tasks and logs are kept.")] = Path(".stoker"),
+    data: Annotated[Path, typer.Option("--data", envvar=variable("DATA"), help="Folder for data and logs.")] = Path(".stoker"),
 ) -> None:
-    """Run TaskQueues here: an embedded Redis, workers as processes, the gateway, the same scaling. Ctrl-C drains."""
+    """Run TaskQueues on this machine: embedded Redis, worker processes, gateway, the same autoscaler. Ctrl-C drains."""
     asyncio.run(_up(load(file), redis_url, port, data.resolve()))
 
 

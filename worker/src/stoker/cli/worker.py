@@ -31,31 +31,32 @@ def _seconds(value: str | float) -> float:
 
 
 def size_option(*flags: str, **settings: Any) -> Any:
-    """A flag that takes an amount of memory such as 512MiB."""
+    """A flag that takes a size such as 512MiB."""
     return option(*flags, parser=size, metavar="SIZE", **settings)
 
 
 _defaults = WorkerSettings(queue="")
-RETRIES, KEEPING, PROBES = "Retries and lost workers", "What is kept of ended tasks", "Probes and metrics"
+RETRIES, KEEPING, PROBES = "Retries and lost workers", "Retention", "Probes and metrics"
 CHILDREN = 'Child processes, for tasks with executor="process"'
 
 
 def worker(
     context: typer.Context,
-    app: Annotated[str, typer.Argument(envvar=variable("APP"), help="The application, as module:attribute.", show_default=False)],
-    queue: Annotated[str, option("--queue", "-q", help="The queue to work on.")] = "default",
-    redis_url: Annotated[str, option("--redis-url", help="Where Redis is; default: what the application says.")] = "",
-    namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: what the application says.")] = "",
+    app: Annotated[str, typer.Argument(envvar=variable("APP"), help="Application, as module:attribute.", show_default=False)],
+    queue: Annotated[str, option("--queue", "-q", help="Queue.")] = "default",
+    redis_url: Annotated[str, option("--redis-url", help="Redis URL; default: the application's.")] = "",
+    namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: the application's.")] = "",
     partitions: Annotated[
-        int, option("--partitions", min=1, max=MOST, help="Over how many Redis slots the queue is spread; it can only grow.")
+        int, option("--partitions", min=1, max=MOST, help="Redis slots that the queue is spread over; can only grow.")
     ] = _defaults.partitions,
     processes: Annotated[
-        int, option("--processes", min=1, max=64, help="Worker processes, each with its own --concurrency, behind one page.")
+        int,
+        option("--processes", min=1, max=64, help="Worker processes, each with its own --concurrency."),
     ] = 1,
-    concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at a time.")] = _defaults.concurrency,
-    task_timeout: Annotated[float, time_option("--task-timeout", help="For tasks that set none.")] = _defaults.task_timeout,
+    concurrency: Annotated[int, option("--concurrency", "-c", min=1, max=1000, help="Tasks at once.")] = _defaults.concurrency,
+    task_timeout: Annotated[float, time_option("--task-timeout", help="Default timeout of a task.")] = _defaults.task_timeout,
     drain_timeout: Annotated[
-        float, time_option("--drain-timeout", help="After SIGTERM, how long running tasks may take.")
+        float, time_option("--drain-timeout", help="After SIGTERM, how long running tasks may take to finish.")
     ] = _defaults.drain_timeout,
     max_retries: Annotated[int, option("--max-retries", min=0, rich_help_panel=RETRIES)] = _defaults.retry.max_retries,
     initial_delay: Annotated[float, time_option("--initial-delay", rich_help_panel=RETRIES)] = _defaults.retry.initial_delay,
@@ -63,10 +64,10 @@ def worker(
     max_delay: Annotated[float, time_option("--max-delay", rich_help_panel=RETRIES)] = _defaults.retry.max_delay,
     jitter: Annotated[Jitter, option("--jitter", rich_help_panel=RETRIES)] = _defaults.retry.jitter,
     lease: Annotated[
-        float, time_option("--lease", rich_help_panel=RETRIES, help="How long a silent worker keeps its tasks.")
+        float, time_option("--lease", rich_help_panel=RETRIES, help="Lease: how long a worker keeps its tasks without a heartbeat.")
     ] = _defaults.lease.duration,
     max_lost: Annotated[
-        int, option("--max-lost", min=1, rich_help_panel=RETRIES, help="Lost with its worker so often, a task is buried.")
+        int, option("--max-lost", min=1, rich_help_panel=RETRIES, help="Bury a task after this many worker losses.")
     ] = _defaults.lease.max_lost,
     keep_succeeded: Annotated[float, time_option("--keep-succeeded", rich_help_panel=KEEPING)] = _defaults.retention.succeeded.age,
     keep_succeeded_count: Annotated[
@@ -75,40 +76,38 @@ def worker(
     keep_dead: Annotated[float, time_option("--keep-dead", rich_help_panel=KEEPING)] = _defaults.retention.dead.age,
     keep_dead_count: Annotated[int, option("--keep-dead-count", min=0, rich_help_panel=KEEPING)] = _defaults.retention.dead.count,
     rate_limit: Annotated[
-        int, option("--rate-limit", min=0, max=1_000_000, help="Tasks a second, all workers together; 0 = no limit.")
+        int, option("--rate-limit", min=0, max=1_000_000, help="Tasks a second, across all workers; 0 = no limit.")
     ] = 0,
     rate_burst: Annotated[
-        int, option("--rate-burst", min=0, max=1_000_000, help="Tasks at once after a quiet time; 0 = one second's worth.")
+        int, option("--rate-burst", min=0, max=1_000_000, help="Tasks allowed at once after idle time; 0 = as --rate-limit.")
     ] = 0,
     task_processes: Annotated[
-        int, option("--task-processes", min=0, max=1000, rich_help_panel=CHILDREN, help="At most so many; 0 = as --concurrency.")
+        int, option("--task-processes", min=0, max=1000, rich_help_panel=CHILDREN, help="Maximum number; 0 = as --concurrency.")
     ] = _defaults.children.count,
     task_process_runs: Annotated[
-        int, option("--task-process-runs", min=0, rich_help_panel=CHILDREN, help="Replace one after so many tasks; 0 = never.")
+        int, option("--task-process-runs", min=0, rich_help_panel=CHILDREN, help="Replace one after this many tasks; 0 = never.")
     ] = _defaults.children.max_runs,
     task_process_memory: Annotated[
         int,
-        size_option("--task-process-memory", rich_help_panel=CHILDREN, help="Replace one that takes more than this; 0 = never."),
+        size_option("--task-process-memory", rich_help_panel=CHILDREN, help="Replace one that uses more; 0 = never."),
     ] = _defaults.children.max_memory,
     max_memory: Annotated[
-        int, size_option("--max-memory", help="Beyond this a worker drains, and starts anew in place; 0 = never.")
+        int, size_option("--max-memory", help="Drain and restart in place above this; 0 = never.")
     ] = _defaults.max_memory,
     host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
     port: Annotated[
-        int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free one.")
+        int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free port.")
     ] = DEFAULT_WORKER_PORT,
     listen_fd: Annotated[
-        int | None, option("--listen-fd", hidden=True, help="A socket that whoever started us listens on.")
+        int | None, option("--listen-fd", hidden=True, help="A listening socket passed by the parent process.")
     ] = None,
-    name: Annotated[str, option("--name", help="Default: the host's name.")] = "",
-    reload: Annotated[
-        bool, typer.Option("--reload/--no-reload", help="Start anew when a source file changes (development).")
-    ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, and end.")] = False,
+    name: Annotated[str, option("--name", help="Default: the host name.")] = "",
+    reload: Annotated[bool, typer.Option("--reload/--no-reload", help="Restart when a source file changes (development).")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, exit.")] = False,
     log_format: LogFormatOption = "auto",
     log_level: LogLevelOption = "info",
 ) -> None:
-    """Take tasks from a queue and run them. SIGTERM drains, a second one gives the running tasks back at once."""
+    """Run the tasks of a queue. SIGTERM drains; a second SIGTERM requeues running tasks and exits."""
     settings = WorkerSettings(
         queue=check_queue(queue),
         app=app,

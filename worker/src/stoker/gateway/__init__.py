@@ -1,5 +1,5 @@
-"""REST for those who do not speak Python: enqueue tasks, look at queues, repair dead letters.
+"""The REST API: enqueue tasks, inspect queues, redrive dead tasks.
 
-It asks nobody who they are yet. Whoever reaches it may do everything it offers, so it listens on the
-loopback address unless told otherwise; in a cluster a NetworkPolicy decides who reaches it.
+There is no authentication yet: anyone who can connect may do everything. So it listens on loopback by default; in a cluster a
+NetworkPolicy must restrict access.
 """

@@ -1,4 +1,4 @@
-"""The application: routes, layers around them, and what lives as long as it does."""
+"""The application: routes, middleware, lifespan."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,15 +14,15 @@ from stoker.gateway.metrics import GatewayMetrics, Measured
 from stoker.gateway.problems import answer_with_problems
 from stoker.version import VERSION
 
-_DESCRIPTION = """Enqueue background tasks, look at queues, repair dead letters.
+_DESCRIPTION = """Enqueue background tasks, inspect queues, redrive dead tasks.
 
-Errors are problems as of RFC 9457: `type` is stable, `detail` says what to do.
-A task with an `id` of your own may be sent again without being enqueued twice.
+Errors are RFC 9457 problems: `type` is stable, `detail` says what to do.
+Retries are safe with an `id` or `idempotency_key`: the same task is enqueued once.
 """
 
 
 def create_app(client: Client, patience: float = PATIENCE) -> FastAPI:
-    """The gateway. It closes `client` when it ends; a request waits `patience` seconds for Redis."""
+    """The gateway. Closes `client` at shutdown; a request waits up to `patience` seconds for Redis."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -43,7 +43,7 @@ def create_app(client: Client, patience: float = PATIENCE) -> FastAPI:
 
 
 class PlainHeaders:
-    """Tells browsers that answers are data: not to be guessed at, framed, or run. A page says otherwise for itself."""
+    """Security headers for data: no sniffing, framing or scripts. The documentation page sets its own policy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

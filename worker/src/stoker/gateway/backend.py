@@ -1,4 +1,4 @@
-"""The gateway's way to Redis: every request waits a bounded time for it, and only so many use it at once."""
+"""Access to Redis from requests: bounded wait, bounded concurrency."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,11 +11,11 @@ from stoker.errors import RedisUnavailable
 
 T = TypeVar("T")
 PATIENCE = 4.0
-AT_ONCE = 48  # below the connections of the client's pool, which for some kinds of Redis refuses one more instead of waiting
+AT_ONCE = 48  # below the client's pool size: some pools refuse a further connection instead of waiting
 
 
 class Backend:
-    """A client of one event loop, shared by all requests."""
+    """One client, shared by all requests."""
 
     def __init__(self, client: Client, patience: float = PATIENCE) -> None:
         self._client = client
@@ -24,10 +24,10 @@ class Backend:
         self._abandoned: set[asyncio.Task[object]] = set()
 
     async def ask(self, work: Callable[[Client], Awaitable[T]], more: float = 0.0) -> T:
-        """What `work` finds. Raises RedisUnavailable when the patience and `more` seconds are over, and whatever `work` raises.
+        """The result of `work`. Raises RedisUnavailable after `patience + more` seconds, and whatever `work` raises.
 
-        `work` runs in a task of its own, since before Python 3.12 `asyncio.wait_for`, wherever it is used,
-        may lose a cancellation: then it goes on until its call times out, and nobody waits for it.
+        `work` runs in a separate task: before Python 3.12 `asyncio.wait_for` may lose a cancellation, and an abandoned
+        call may then run until its own timeout.
         """
         task = asyncio.ensure_future(self._in_turn(work))
         try:
@@ -44,14 +44,14 @@ class Backend:
             return await work(self._client)
 
     def _abandon(self, task: "asyncio.Task[T]") -> None:
-        self._abandoned.add(task)  # the event loop alone would not keep it from the garbage collector
+        self._abandoned.add(task)  # the event loop holds only a weak reference
         task.add_done_callback(self._forget)
         task.cancel()
 
     def _forget(self, task: "asyncio.Task[T]") -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
-            task.exception()  # seen, or asyncio complains that nobody looked
+            task.exception()  # retrieved, or asyncio logs it
 
 
 def backend_of(request: Request) -> Backend:
@@ -61,4 +61,4 @@ def backend_of(request: Request) -> Backend:
 
 
 Redis = Annotated[Backend, Depends(backend_of)]
-"""What a route asks for when it needs Redis."""
+"""The dependency of a route that needs Redis."""

@@ -1,4 +1,4 @@
-"""/docs: the API's description and a page to read and try it. Everything comes from this process, nothing from a CDN."""
+"""/docs: the OpenAPI document and Swagger UI, served by this process without a CDN."""
 
 from http import HTTPStatus
 from importlib import resources
@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from stoker.gateway.problems import MEDIA_TYPE, Problem
-from stoker.gateway.replies import Accepted, BatchReply, Health, Overview, QueueNames, TaskPage
+from stoker.gateway.replies import Accepted, BatchReply, Health, Overview, QueueNames, Redriven, TaskPage
 from stoker.gateway.requests import TaskRequest
 
 router = APIRouter(include_in_schema=False)
 
-_SHAPES = (TaskRequest, Accepted, BatchReply, TaskPage, QueueNames, Overview, Health, Problem)  # with all that these hold
+_SHAPES = (TaskRequest, Accepted, BatchReply, TaskPage, QueueNames, Overview, Redriven, Health, Problem)  # and the types within
 _REFERENCE = "#/components/schemas/{name}"
 # The page of Swagger UI styles its elements in place; scripts come as files only.
 _PAGE_POLICY = (
@@ -31,10 +31,10 @@ _ASSETS = {
 
 
 class DocumentedApi(FastAPI):
-    """FastAPI whose description also knows the types that msgspec reads and writes."""
+    """FastAPI whose OpenAPI document includes the msgspec types."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made once."""
+        """The OpenAPI document, built once."""
         if not self.openapi_schema:
             document = get_openapi(title=self.title, version=self.version, description=self.description, routes=self.routes)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -46,12 +46,12 @@ class DocumentedApi(FastAPI):
 
 
 def takes(body: Any) -> dict[str, Any]:
-    """The description of a JSON body that the route reads by itself."""
+    """OpenAPI for a JSON body that the route decodes itself."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(body)}}}}
 
 
 def answers(body: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The description of a route's answers: `body` where it went well, a Problem elsewhere."""
+    """OpenAPI for a route's responses: `body` for success, a Problem for errors."""
     described: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         good = status < HTTPStatus.BAD_REQUEST
@@ -64,7 +64,7 @@ def answers(body: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/")
 async def root() -> Response:
-    """There is no page of its own yet: to the documentation."""
+    """Redirect to the documentation."""
     return RedirectResponse("docs")
 
 
@@ -76,7 +76,7 @@ async def page() -> Response:
 
 @router.get("/docs/{asset}")
 async def asset(asset: str) -> Response:
-    """What the page is made of."""
+    """Scripts and styles of the page."""
     if asset not in _ASSETS:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     package, media_type = _ASSETS[asset]

@@ -1,4 +1,4 @@
-"""What a request may weigh: bytes of a body, time to send it, depth of its JSON."""
+"""Limits of a request: bytes of the body, time to send it, JSON depth."""
 
 import asyncio
 import re
@@ -22,18 +22,18 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 async def json_body(request: Request, limit: int) -> bytes:
-    """The body, counted while it comes, since a chunked one does not say its length.
+    """The body, counted as it arrives, since a chunked body declares no length.
 
-    Raises Refusal: 415 unless it is declared as JSON, 413 past `limit` bytes, 408 when it takes too long, 400 unless UTF-8.
+    Raises Refusal: 415 unless declared as JSON, 413 over `limit` bytes, 408 after BODY_WITHIN seconds, 400 unless UTF-8.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # A web page of a stranger can make a browser post text here, but not JSON.
+        # Another site's page can make a browser post text here, but not JSON: this is the CSRF guard.
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON with the header Content-Type: application/json")
     try:
         async with asyncio.timeout(BODY_WITHIN):
             body = await _read(request, limit)
     except (TimeoutError, ClientDisconnect):
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_WITHIN:g} s") from None
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_WITHIN:g} s") from None
     try:
         body.decode()
     except UnicodeDecodeError as error:
@@ -42,9 +42,9 @@ async def json_body(request: Request, limit: int) -> bytes:
 
 
 def too_deep(text: bytes) -> bool:
-    """Whether well-formed JSON nests more than MAX_DEPTH objects and arrays. Linear, with no stack to overflow."""
+    """Whether well-formed JSON nests deeper than MAX_DEPTH. Linear time, no recursion."""
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):  # each round takes the innermost pair of every nest away
+    for _ in range(MAX_DEPTH):  # each round removes the innermost pairs
         brackets = brackets.replace(b"()", b"")
     return bool(brackets)
 

@@ -1,4 +1,4 @@
-"""What the gateway measures of itself: requests by route, never by address, which anyone may invent."""
+"""Gateway metrics: requests by route, never by path, whose cardinality callers control."""
 
 import time
 from http import HTTPStatus
@@ -12,7 +12,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class GatewayMetrics:
-    """Counters of one gateway process."""
+    """Metrics of one gateway process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -22,21 +22,21 @@ class GatewayMetrics:
         self._requests = Counter("stoker_gateway_requests", "Requests answered.", labels, registry=self.registry)
         self._seconds = Histogram(
             "stoker_gateway_request_duration_seconds",
-            "Time from a request to the end of its answer.",
+            "Time from a request to the end of its response.",
             ("method", "route"),
             buckets=_BUCKETS,
             registry=self.registry,
         )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one."""
+        """Count one request."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
 
 class Measured:
-    """The outermost layer: sees what really left, even where a handler failed."""
+    """The outermost middleware: sees the status sent, even if a handler failed."""
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app = app

@@ -1,7 +1,4 @@
-"""Every refusal as an RFC 9457 problem: what was wrong, and what to do about it.
-
-`type` is the stable name for programs, `detail` the sentence for people, `errors` the fields at fault.
-"""
+"""Errors as RFC 9457 problems: `type` is a stable name for programs, `detail` is for people, `errors` lists invalid fields."""
 
 import logging
 from collections.abc import Sequence
@@ -22,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One field that is wrong. `field` is a path into the body such as `[3].priority`, or a query parameter."""
+    """One invalid field. `field` is a path into the body such as `[3].priority`, or a query parameter."""
 
     field: str
     detail: str
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """RFC 9457. `type` is `urn:stoker:problem:` and a stable name."""
+    """RFC 9457. `type` is `urn:stoker:problem:NAME`; names are stable."""
 
     type: str
     title: str
@@ -39,7 +36,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Refusal(Exception):
-    """Something the gateway itself refuses about a request."""
+    """A request that the gateway itself refuses."""
 
     def __init__(self, status: HTTPStatus, detail: str, name: str = "") -> None:
         super().__init__(detail)
@@ -48,7 +45,7 @@ class Refusal(Exception):
 
 
 class InvalidFields(Exception):
-    """The request is well-formed, and these fields of it are wrong."""
+    """A well-formed request with invalid fields."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         super().__init__("; ".join(f"{error.field}: {error.detail}" if error.field else error.detail for error in errors))
@@ -56,7 +53,7 @@ class InvalidFields(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """How an error looks from outside. What nobody foresaw tells nothing of its insides."""
+    """The problem of an error. An unexpected one reveals no internals."""
     match error:
         case InvalidFields(errors=errors):
             return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error), errors)
@@ -70,12 +67,12 @@ def problem_of(error: Exception) -> Problem:
         case StokerError():
             return _of_stoker(error)
         case _:
-            detail = "the gateway failed; its log says why, look for the time of this request"
+            detail = "internal error; see the gateway's log at the time of this request"
             return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 
 
 def response_of(error: Exception) -> Response:
-    """The whole answer, with Retry-After where trying again is the thing to do."""
+    """The response, with Retry-After if a retry may succeed."""
     problem = problem_of(error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if isinstance(error, RedisUnavailable | RedisFull):
@@ -84,7 +81,7 @@ def response_of(error: Exception) -> Response:
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Let every error of the application leave it as a problem."""
+    """Register handlers that turn every error into a problem."""
     for kind in (StokerError, Refusal, InvalidFields, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handle)
     app.add_exception_handler(Exception, _handle)
@@ -105,16 +102,16 @@ def _of_stoker(error: StokerError) -> Problem:
         case Conflict():
             return _problem(HTTPStatus.CONFLICT, "id-taken", str(error))
         case RedisUnavailable():
-            detail = f"{error}. Try again; a task that carries an id or an idempotency_key is never enqueued twice"
+            detail = f"{error}. Retry; a task with an id or idempotency_key is never enqueued twice"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-unavailable", detail)
         case NotDurable(ids=ids):
             shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else "")
-            detail = f"{error}. Enqueued are {shown}; sent again with their ids they are not enqueued twice"
+            detail = f"{error}. Enqueued: {shown}; sending them again with these ids does not enqueue them twice"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-durable", detail)
         case RedisFull():
             return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "redis-full", str(error))
         case RedisRefused():
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-refused", f"{error}. This does not pass by itself")
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "redis-refused", f"{error}. A retry will not help")
         case _:
             return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", str(error))
 
@@ -130,7 +127,7 @@ def _slug(phrase: str) -> str:
 _ADVICE = cast(
     "dict[HTTPStatus, str]",
     {
-        HTTPStatus.NOT_FOUND: "there is nothing at this address; /docs lists what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method; the Allow header and /docs say which it takes",
+        HTTPStatus.NOT_FOUND: "no such path; see /docs",
+        HTTPStatus.METHOD_NOT_ALLOWED: "method not allowed; see the Allow header and /docs",
     },
 )

@@ -1,4 +1,4 @@
-"""What the gateway answers with. A task's payload and result are embedded as the JSON they are."""
+"""Response bodies. A task's payload and result are embedded as JSON, not as strings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,13 @@ from fastapi import Response
 from msgspec import UNSET, Struct, UnsetType
 
 from stoker.errors import Conflict
-from stoker.queue.records import QueueStats, Receipt, TaskStatus
+from stoker.queue.reads.reader import added
+from stoker.queue.records import QueueStats, Receipt, TaskStatus, Totals
 from stoker.rules.states import TaskState
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
-    """A task that was taken, or was there already (`duplicate`)."""
+    """An enqueued task, or the one that was there already (`duplicate`)."""
 
     task_id: str
     status: TaskState
@@ -20,7 +21,7 @@ class Accepted(Struct, frozen=True, omit_defaults=True):
 
 
 class BatchItem(Struct, frozen=True, omit_defaults=True):
-    """One task of a batch. `status` is missing for a duplicate (ask for the task) and where `error` says why it was not taken."""
+    """One task of a batch. `status` is absent for a duplicate and for a task refused with `error`."""
 
     task_id: str
     status: TaskState | UnsetType = UNSET
@@ -29,7 +30,7 @@ class BatchItem(Struct, frozen=True, omit_defaults=True):
 
 
 class BatchReply(Struct, frozen=True):
-    """What became of each task, in the order sent."""
+    """The outcome of each task, in the order sent."""
 
     accepted: int
     duplicates: int
@@ -38,7 +39,7 @@ class BatchReply(Struct, frozen=True):
 
 
 class TaskPage(Struct, frozen=True):
-    """Some tasks, and the cursor of the next page (null at the end)."""
+    """A page of tasks, and the cursor of the next (null at the end)."""
 
     tasks: list[TaskStatus]
     cursor: int | None
@@ -50,56 +51,65 @@ class QueueNames(Struct, frozen=True):
     queues: list[str]
 
 
-class Totals(Struct, frozen=True):
-    """Sums over all queues; `oldest_wait` is the longest, in seconds; `completion_rate` in tasks a second."""
+class AllQueues(Struct, frozen=True):
+    """Sums over all queues; `oldest_wait` is the longest of them, in seconds; `completion_rate` in tasks a second."""
 
+    scheduled: int
     ready: int
     running: int
-    scheduled: int
-    dead: int
-    workers: int
-    enqueued: int
     succeeded: int
+    dead: int
+    cancelled: int
+    parked: int
+    workers: int
     completion_rate: float
     oldest_wait: float
+    totals: Totals
 
 
 class Overview(Struct, frozen=True):
-    """Every queue, and all of them together."""
+    """The sums over all queues, and every queue."""
 
-    total: Totals
+    all: AllQueues
     queues: list[QueueStats]
 
 
+class Redriven(Struct, frozen=True):
+    """How many dead tasks run again."""
+
+    redriven: int
+
+
 class Health(Struct, frozen=True):
-    """The process lives, or is ready."""
+    """`alive` or `ready`."""
 
     status: str
 
 
 def reply(value: Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A value as JSON."""
+    """The value as a JSON response."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
 def overview(queues: list[QueueStats]) -> Overview:
     """Add up."""
-    total = Totals(
-        ready=sum(queue.ready for queue in queues),
-        running=sum(queue.running for queue in queues),
-        scheduled=sum(queue.scheduled for queue in queues),
-        dead=sum(queue.dead for queue in queues),
-        workers=sum(queue.workers for queue in queues),
-        enqueued=sum(queue.enqueued for queue in queues),
-        succeeded=sum(queue.succeeded for queue in queues),
-        completion_rate=round(sum(queue.completion_rate for queue in queues), 3),
-        oldest_wait=max((queue.oldest_wait for queue in queues), default=0.0),
+    sums = {name: sum(getattr(queue, name) for queue in queues) for name in _SUMMED}
+    return Overview(
+        AllQueues(
+            **sums,
+            completion_rate=round(sum(queue.completion_rate for queue in queues), 3),
+            oldest_wait=max((queue.oldest_wait for queue in queues), default=0.0),
+            totals=added([queue.totals for queue in queues]),
+        ),
+        queues,
     )
-    return Overview(total, queues)
+
+
+_SUMMED = (*TaskState, "parked", "workers")
 
 
 def batch_reply(ids: Sequence[str], outcomes: Sequence[Receipt | Conflict]) -> BatchReply:
-    """Say of each task what became of it; `ids` are for those that were not taken."""
+    """The outcome of each task; `ids` name those that were refused."""
     items = [_item(task_id, outcome) for task_id, outcome in zip(ids, outcomes, strict=True)]
     duplicates = sum(item.duplicate for item in items)
     conflicts = sum(bool(item.error) for item in items)

@@ -1,4 +1,4 @@
-"""What may be posted as a task: the shape of a request, with what the API's description says of it."""
+"""Request bodies of `POST /v1/tasks`, with their OpenAPI descriptions."""
 
 from datetime import datetime
 from typing import Annotated
@@ -12,44 +12,46 @@ from stoker.rules.request import MAX_NAME, TEN_YEARS, ConcurrencyRequest, RetryR
 
 
 class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """One task to enqueue. Give `id` or `idempotency_key` to make it safe to send again: the same task is enqueued once.
+    """One task to enqueue. With `id` or `idempotency_key` a repeated request enqueues it once.
 
-    What is left out is as the task's declaration says where the worker knows it (retries, timeouts), and as this says elsewhere.
+    Omitted retries and timeouts are those of the task's declaration in the worker.
     """
 
     task: Annotated[str, Meta(min_length=1, max_length=MAX_NAME, description="The task's name.", examples=["send_email"])]
     payload: Annotated[
         Raw,
-        Meta(
-            description="Its named arguments.", extra_json_schema={"type": "object", "default": {}, "examples": [{"to": "a@b.c"}]}
-        ),
+        Meta(description="Named arguments.", extra_json_schema={"type": "object", "default": {}, "examples": [{"to": "a@b.c"}]}),
     ] = msgspec.field(default_factory=lambda: Raw(b"{}"))
-    queue: Annotated[str, Meta(description="The queue it waits in.")] = "default"
+    queue: Annotated[str, Meta(description="Queue.")] = "default"
     priority: Annotated[int, Meta(ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")] = 0
-    delay: Annotated[float, Meta(ge=0, le=TEN_YEARS, description="Seconds from now; or give run_at.")] = 0.0
-    run_at: Annotated[datetime, Meta(tz=True, description="RFC 3339, with its zone.")] | None = None
-    id: Annotated[str, Meta(description="An id of your own: 1 to 128 printable ASCII characters.")] | None = None
+    delay: Annotated[float, Meta(ge=0, le=TEN_YEARS, description="Seconds until it may run; excludes run_at.")] = 0.0
+    run_at: Annotated[datetime, Meta(tz=True, description="When it may run, RFC 3339.")] | None = None
+    id: Annotated[str, Meta(description="Task id: 1 to 128 printable ASCII characters; the same id is enqueued once.")] | None = (
+        None
+    )
     idempotency_key: (
         Annotated[
             str,
             Meta(
                 min_length=1,
                 max_length=MAX_KEY,
-                description="Instead of an id: any text that stands for this task in its queue, for as long as the task is kept.",
+                description="Like id, but any text, unique within the queue. Excludes id.",
             ),
         ]
         | None
     ) = None
-    unique: Annotated[UniqueRequest, Meta(description="Only one of its kind.")] | None = None
-    concurrency: Annotated[ConcurrencyRequest, Meta(description="Only so many of its key at a time.")] | None = None
-    max_retries: Annotated[int, Meta(ge=0, le=MAX_RETRIES, description="Overrides the task's own; or give retry.")] | None = None
-    retry: Annotated[RetryRequest, Meta(description="Overrides all numbers of the task's own retry policy.")] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds it may run; overrides the task's own.")] | None = None
-    soft_timeout: (
-        Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds until it is asked to end; overrides the task's own.")] | None
-    ) = None
-    expires: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds from now after which no run begins.")] | None = None
-    expires_at: Annotated[datetime, Meta(tz=True, description="Instead of expires: RFC 3339, with its zone.")] | None = None
-    headers: Annotated[dict[str, str], Meta(description="At most 32 texts of 8 KiB together: the task's ctx.headers.")] = {}
-    durability: Annotated[Durability, Meta(description="Where it must be before the answer comes.")] = Durability.MEMORY
-    version: Annotated[int, Meta(ge=0, le=2**31, description="Workers that declare a lower one hand it back.")] = 0
+    unique: Annotated[UniqueRequest, Meta(description="Enqueue only if no task like it waits or runs.")] | None = None
+    concurrency: Annotated[ConcurrencyRequest, Meta(description="Limit how many tasks with the same key run at once.")] | None = (
+        None
+    )
+    max_retries: Annotated[int, Meta(ge=0, le=MAX_RETRIES, description="Overrides the task's own; excludes retry.")] | None = None
+    retry: Annotated[RetryRequest, Meta(description="Overrides the task's whole retry policy.")] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Maximum seconds of a run.")] | None = None
+    soft_timeout: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds after which a run is asked to stop.")] | None = (
+        None
+    )
+    expires: Annotated[float, Meta(gt=0, le=TEN_YEARS, description="Seconds until it is cancelled unless started.")] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True, description="Like expires, as an RFC 3339 time.")] | None = None
+    headers: Annotated[dict[str, str], Meta(description="Becomes ctx.headers: at most 32, 8 KiB in total.")] = {}
+    durability: Annotated[Durability, Meta(description="What Redis must confirm before the response.")] = Durability.MEMORY
+    version: Annotated[int, Meta(ge=0, le=2**31, description="Workers with a lower version leave it.")] = 0

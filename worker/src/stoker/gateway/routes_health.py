@@ -1,4 +1,4 @@
-"""For Kubernetes and Prometheus: is the process alive, is it any use, what did it do."""
+"""Probes and metrics."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,19 +13,19 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz", responses=answers(Health, 200))
 async def healthz() -> Response:
-    """The process answers. Says nothing of Redis: a restart of the gateway would not mend that."""
+    """Liveness: the process answers. Independent of Redis, which a restart of the gateway would not fix."""
     return reply(Health("alive"))
 
 
 @router.get("/readyz", responses=answers(Health, 200, 503))
 async def readyz(redis: Redis) -> Response:
-    """Redis answers the gateway."""
+    """Readiness: Redis answers the gateway."""
     await redis.ask(lambda client: client.inspector.ping())
     return reply(Health("ready"))
 
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics of this gateway. The queues' own come from the operator: exported twice, their sums would double."""
+    """Prometheus metrics of this gateway. Queue gauges come from the operator alone: exported twice, sums would double."""
     measured: GatewayMetrics = request.app.state.metrics
     return Response(generate_latest(measured.registry), media_type=CONTENT_TYPE_LATEST)

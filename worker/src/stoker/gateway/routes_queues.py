@@ -1,4 +1,4 @@
-"""Queues as numbers."""
+"""Statistics of queues."""
 
 from fastapi import APIRouter, Response
 
@@ -7,16 +7,17 @@ from stoker.errors import NotFound
 from stoker.gateway.backend import Redis
 from stoker.gateway.documentation import answers
 from stoker.gateway.replies import Overview, QueueNames, overview, reply
+from stoker.gateway.routes_tasks import V1
 from stoker.gateway.submission import checked
 from stoker.queue.records import QueueStats
 from stoker.rules.message import check_queue
 
-router = APIRouter(tags=["queues"])
+router = APIRouter(prefix=V1, tags=["queues"])
 
 
 @router.get("/stats", responses=answers(Overview, 200, 503))
 async def stats(redis: Redis) -> Response:
-    """Every queue, and all of them together."""
+    """All queues: sums, and each queue's tasks by state, rates and totals."""
 
     async def all_of_them(client: Client) -> list[QueueStats]:
         return await client.inspector.stats(await client.inspector.queues())
@@ -32,12 +33,12 @@ async def queues(redis: Redis) -> Response:
 
 @router.get("/queues/{queue}", responses=answers(QueueStats, 200, 404, 422, 503))
 async def one_queue(redis: Redis, queue: str) -> Response:
-    """One queue."""
+    """One queue: tasks by state, rates, totals."""
     checked("queue", check_queue, queue)
 
     async def this_one(client: Client) -> QueueStats:
         if queue not in await client.inspector.queues():
-            raise NotFound(f"no queue {queue!r} was ever used here; GET /queues lists them")
+            raise NotFound(f"unknown queue {queue!r}; GET /v1/queues lists all")
         [numbers] = await client.inspector.stats([queue])
         return numbers
 

@@ -1,4 +1,4 @@
-"""Enqueue tasks and look at them."""
+"""Tasks: enqueue, list, look up."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -20,7 +20,9 @@ from stoker.rules.durability import Durability
 from stoker.rules.message import check_queue
 from stoker.rules.states import TaskState
 
-router = APIRouter(tags=["tasks"])
+V1 = "/v1"
+"""Prefix of every path but those for probes and documentation."""
+router = APIRouter(prefix=V1, tags=["tasks"])
 
 Cursor = Annotated[int, Query(ge=0, le=2**53, description="Where the page before ended.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Tasks a page.")]
@@ -37,14 +39,14 @@ MaybeQueue = Annotated[str | None, Query(description="The queue it is in; withou
 async def enqueue(request: Request, redis: Redis) -> Response:
     """Enqueue a task.
 
-    202 when it is new, 200 when the same task is there under its id or key already, 409 when another is.
+    202 if it is new, 200 if the same task exists under its id or idempotency key, 409 if a different one does.
 
-    With `unique`, 200 and the id of the task that is in the way, if there is one. With a `durability` that Redis does not confirm,
-    503: the task is enqueued nevertheless, and the answer names it.
+    With `unique`, 200 and the id of the task that blocks it, if any. With a `durability` that Redis does not confirm, 503: the task
+    is enqueued nevertheless, and the problem names its id.
     """
     call = read_task(await json_body(request, MAX_TASK_BYTES))
     accepted = await redis.ask(lambda client: _send(client, call), _longer([call]))
-    headers = {"Location": f"/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
+    headers = {"Location": f"{V1}/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
     return reply(accepted, 200 if accepted.duplicate else 202, headers)
 
 
@@ -55,7 +57,7 @@ async def enqueue(request: Request, redis: Redis) -> Response:
     responses=answers(BatchReply, 202, 400, 413, 415, 422, 503, 507),
 )
 async def enqueue_many(request: Request, redis: Redis) -> Response:
-    """Enqueue up to 1000 tasks. One that is wrong refuses them all; an id that is taken refuses only its own task."""
+    """Enqueue up to 1000 tasks. One invalid task refuses the whole batch; a taken id refuses only its own task."""
     calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
     outcomes = await redis.ask(lambda client: _enqueue_by_queue(client, calls), _longer(calls))
     return reply(batch_reply([call.own_id or "" for call in calls], outcomes), 202)
@@ -73,19 +75,19 @@ async def tasks(
 
 @router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 422, 503))
 async def task(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
-    """One task: where it is, how often it was tried, its last failure, its result."""
+    """One task: state, attempts, failures, progress, log lines, result."""
     return reply(await redis.ask(lambda client: find(client, task_id, queue)))
 
 
 async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
-    """The task in its queue, or in whichever has it. Raises NotFound."""
+    """The task in its queue, or in any queue. Raises NotFound."""
     if queue is None:
         return await client.inspector.find(task_id)
     return await client.status(checked("queue", check_queue, queue), task_id)
 
 
 def _longer(calls: list[TaskCall]) -> float:
-    """Seconds that replicas and disks may take: once, and again where the server has to be told the script first."""
+    """Extra seconds for a durability: replicas and disks may take one wait, and another if the script is not loaded yet."""
     return 2 * CONFIRMED_WITHIN if any(call.durability is not Durability.MEMORY for call in calls) else 0.0
 
 
@@ -96,8 +98,8 @@ async def _send(client: Client, call: TaskCall) -> Accepted:
 
 
 async def _enqueue_by_queue(client: Client, calls: list[TaskCall]) -> list[Answer]:
-    """Queue by queue, each in the order given: a round trip a queue, not a task, however they are mixed."""
+    """Grouped by queue, so that a mixed batch costs one round trip per queue, not per task."""
     order = sorted(range(len(calls)), key=lambda at: calls[at].queue)
     answers = await client.enqueue([calls[at] for at in order])
-    by_place = dict(zip(order, answers, strict=True))
-    return [by_place[at] for at in range(len(calls))]
+    by_index = dict(zip(order, answers, strict=True))
+    return [by_index[at] for at in range(len(calls))]

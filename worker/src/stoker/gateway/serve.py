@@ -1,4 +1,4 @@
-"""Run the gateway as a process: listen, say where, leave gracefully."""
+"""Run the gateway: listen, log the address, shut down gracefully."""
 
 import logging
 import signal
@@ -16,14 +16,14 @@ _log = logging.getLogger(__name__)
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; open requests may still end. Raises StokerError when it cannot listen there."""
+    """Serve until SIGTERM or SIGINT; open requests get LEAVES_WITHIN seconds. Raises StokerError if it cannot listen."""
     listener = listen(host, port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=LEAVES_WITHIN, timeout_keep_alive=30, server_header=False
     )
-    # uvicorn raises the signal again once it is done; by default that would end the process as killed.
+    # uvicorn re-raises the signal after shutdown; the default handler would make the exit look like a kill.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     _log.info("gateway listening", extra={"url": f"http://{shown}:{address[1]}", "docs": "/docs"})

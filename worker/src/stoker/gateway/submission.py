@@ -1,4 +1,4 @@
-"""What may be posted as a task, and how it becomes a call. Pure: bytes in, `TaskCall` or a refusal out."""
+"""Decode and validate posted tasks. Pure: bytes in, `TaskCall` or a refusal out."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _batch = msgspec.json.Decoder(list[Raw])
 
 
 def checked(field: str, check: Callable[[A], B], value: A) -> B:
-    """What `check` makes of a value. Its Invalid becomes an InvalidFields of `field`, or where that is "" of the Invalid's own."""
+    """Apply `check` to a field's value. Its Invalid becomes an InvalidFields of `field`; for "", of the field that it names."""
     try:
         return check(value)
     except Invalid as error:
@@ -37,12 +37,12 @@ def checked(field: str, check: Callable[[A], B], value: A) -> B:
 
 
 def read_task(body: bytes) -> TaskCall:
-    """One task. Raises Refusal for what is not JSON or too large, InvalidFields for what does not fit."""
+    """One task. Raises Refusal for invalid JSON or a body too large, InvalidFields for invalid fields."""
     return _call(_decode(_task, body))
 
 
 def read_batch(body: bytes) -> list[TaskCall]:
-    """Many tasks, all checked. Raises as `read_task`, naming every task at fault up to SHOWN_ERRORS of them."""
+    """Many tasks, all checked. Raises as `read_task`, naming up to SHOWN_ERRORS invalid tasks."""
     items = _decode(_batch, body)
     if not 1 <= len(items) <= MAX_BATCH_TASKS:
         raise InvalidFields([FieldError("", f"send a list of 1 to {MAX_BATCH_TASKS} tasks, not {len(items)}")])
@@ -107,12 +107,12 @@ def _maybe(field: str, check: Callable[[A], B], value: A | None) -> B | None:
 
 
 def _seconds(moment: datetime | None) -> float:
-    # A moment long past is past; 0 would be none.
+    # 0 means unset: a time in the far past becomes the smallest one set.
     return max(0.001, moment.timestamp()) if moment else 0.0
 
 
 def _payload(raw: Raw) -> Raw:
-    """Without blanks, so that the same task written in another style is still the same task."""
+    """Compact JSON, so that formatting does not make the same task another one."""
     if too_deep(bytes(raw)):
         raise InvalidFields([_depth_error()])
     compact = msgspec.json.format(bytes(raw), indent=-1)
@@ -123,7 +123,7 @@ def _payload(raw: Raw) -> Raw:
 
 
 def _field_error(message: str) -> FieldError:
-    """Where msgspec says it hurts: in its path, or in the name of a field that is missing or unknown."""
+    """The field that a msgspec error names: by path, or as missing or unknown."""
     if at := _AT.fullmatch(message):
         return FieldError(at["field"], at["what"])
     if named := _NAMED.fullmatch(message):
@@ -136,4 +136,4 @@ def _within(at: int, error: FieldError) -> FieldError:
 
 
 def _depth_error() -> FieldError:
-    return FieldError("payload", f"it nests deeper than {MAX_DEPTH} levels: flatten it, or pass a reference instead")
+    return FieldError("payload", f"nested deeper than {MAX_DEPTH} levels: flatten it, or pass a reference instead")

@@ -1,4 +1,4 @@
-"""View of `stoker up`: a live table on a terminal, a line a second for pipes and logs."""
+"""The output of `stoker up`: a live table on a terminal, elsewhere a line on change."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ LINE_EVERY = 1.0
 
 
 def table(views: Iterable[QueueView], footer: str = "") -> RenderableType:
-    """All queues, one row each, with their troubles below."""
+    """All queues, a row each, and their errors below."""
     views = list(views)
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("queue", "ended"):
         grid.add_column(heading)
-    for heading in ("%", "ready", "running", "scheduled", "dead", "tasks/s", "wait"):
+    for heading in ("%", "scheduled", "ready", "running", "dead", "tasks/s", "wait"):
         grid.add_column(heading, justify="right")
     grid.add_column("workers")
     grid.add_column("why", style="dim")
@@ -39,24 +39,24 @@ def line(view: QueueView) -> str:
         return f"{view.name}: unknown: {view.trouble}"
     s = view.stats
     return (
-        f"{s.queue}: {ended(view)}/{s.enqueued} ended, {s.ready} ready, {s.running} running, {s.scheduled} scheduled, "
+        f"{s.queue}: {ended(view)}/{s.totals.enqueued} ended, {s.scheduled} scheduled, {s.ready} ready, {s.running} running, "
         f"{s.dead} dead, {s.completion_rate:.0f}/s, workers {_workers(view)} ({_why(view)})"
         + (f" {view.trouble}" if view.trouble else "")
     )
 
 
 def ended(view: QueueView) -> int:
-    """Number of tasks that succeeded or are dead."""
-    return view.stats.succeeded + view.stats.dead if view.stats else 0
+    """Tasks that have ended: succeeded or dead."""
+    return view.stats.totals.succeeded + view.stats.dead if view.stats else 0
 
 
 def _row(view: QueueView) -> tuple[RenderableType, ...]:
     s = view.stats
     if s is None:
         return (view.name, "", "", "?", "?", "?", "?", "?", "?", _workers(view), _why(view))
-    bar = ProgressBar(total=max(1, s.enqueued), completed=ended(view), width=BAR_WIDTH)
-    percent = f"{100 * ended(view) // max(1, s.enqueued)}"
-    counts = (str(s.ready), str(s.running), str(s.scheduled), Text(str(s.dead), style="red" if s.dead else ""))
+    bar = ProgressBar(total=max(1, s.totals.enqueued), completed=ended(view), width=BAR_WIDTH)
+    percent = f"{100 * ended(view) // max(1, s.totals.enqueued)}"
+    counts = (str(s.scheduled), str(s.ready), str(s.running), Text(str(s.dead), style="red" if s.dead else ""))
     workers = Text("■" * view.working, style="green") + Text("■" * view.draining, style="yellow") + Text(f" {_workers(view)}")
     return (s.queue, bar, percent, *counts, f"{s.completion_rate:.0f}", f"{s.oldest_wait:.1f}s", workers, _why(view))
 

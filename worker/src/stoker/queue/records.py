@@ -76,13 +76,40 @@ class Pulse(NamedTuple):
     cancelled: list[str]
 
 
-class QueueStats(msgspec.Struct, frozen=True):
-    """Statistics of a queue. Times in seconds; `completion_rate` in tasks per second, over about 5 s.
+class Totals(msgspec.Struct, frozen=True):
+    """What has happened in a queue since it began: monotonic counters. A task counts once a run, or once an act.
 
-    `ready` includes entries of the inbox and the outbox. `parked` tasks are not counted as ready.
-    `due` counts scheduled tasks and runs of schedules that fall due within the horizon asked for (0: overdue).
-    `throttled`: the rate limit holds back tasks that workers have room for. `schedules` wait for their next run, the first in
-    `next_run` seconds (negative: overdue). The second group are counters since the queue's first use.
+    `failed` counts runs, of which some were `retried`; `dead` includes tasks whose workers were lost too often. `lost`: deliveries
+    whose worker went away. `busy_ms`: run time of all workers together.
+    """
+
+    enqueued: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    snoozed: int = 0
+    released: int = 0
+    lost: int = 0
+    redriven: int = 0
+    mended: int = 0
+    deduplicated: int = 0
+    stale_settles: int = 0
+    invariant_violations: int = 0
+    busy_ms: int = 0
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """One queue at one moment: its tasks by state, and `totals` since it began.
+
+    Times in seconds, `completion_rate` in tasks a second over about 5 s.
+
+    `ready` counts what is still in the inbox as well. `parked` tasks are ready too, but their concurrency key is full: they are
+    counted here alone. `succeeded` and `cancelled` count the tasks that are still kept (retention); `totals` counts all there were.
+    `due`: scheduled tasks and runs of schedules that fall due within the horizon asked for (0 = overdue already).
+    `throttled`: the rate limit holds back tasks that workers have slots for. `schedules`: how many wait for their next run, the
+    first of them in `next_run` seconds (below 0: overdue).
     """
 
     queue: str
@@ -90,7 +117,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     running: int
     scheduled: int
     dead: int
-    done: int
+    succeeded: int
     cancelled: int
     due: int
     oldest_wait: float
@@ -101,28 +128,14 @@ class QueueStats(msgspec.Struct, frozen=True):
     parked: int = 0
     schedules: int = 0
     next_run: float | None = None
-
-    enqueued: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    buried: int = 0
-    lost: int = 0
-    released: int = 0
-    postponed: int = 0
-    stopped: int = 0
-    mended: int = 0
-    redriven: int = 0
-    deduplicated: int = 0
-    stale_settles: int = 0
-    invariant_violations: int = 0
-    busy_ms: int = 0
+    totals: Totals = Totals()
 
     @property
     def service_time(self) -> float:
         """Average seconds of a run since the queue's first use; 0 before the first has ended."""
-        runs = self.succeeded + self.failed + self.released + self.postponed
-        return self.busy_ms / 1000 / runs if runs else 0.0
+        ended = self.totals
+        runs = ended.succeeded + ended.failed + ended.released + ended.snoozed
+        return ended.busy_ms / 1000 / runs if runs else 0.0
 
 
 class TaskStatus(msgspec.Struct, frozen=True):

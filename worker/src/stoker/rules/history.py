@@ -34,7 +34,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class What(StrEnum):
-    """The kinds of events of a task, or (`PAUSED`, `RESUMED`) of its queue, as they are named in the stream."""
+    """The kinds of events of a task, or (`PAUSED`, `RESUMED`) of its queue. `what_of` reads the stream's words."""
 
     ENQUEUED = "enqueued"
     PROMOTED = "promoted"  # it is due
@@ -42,18 +42,26 @@ class What(StrEnum):
     PARKED = "parked"  # its concurrency key is full
     SUCCEEDED = "succeeded"
     RETRIED = "retried"  # it failed and will run again
-    SNOOZED = "postponed"
+    SNOOZED = "snoozed"  # it asked to run later
     RELEASED = "released"  # given back unfinished by its worker
     RECLAIMED = "reclaimed"  # its worker was lost
-    BURIED = "buried"  # it is dead
+    DEAD = "dead"  # it failed for good
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
     REDRIVEN = "redriven"
-    DELETED = "discarded"
+    DELETED = "deleted"  # a dead task was removed
     PURGED = "purged"
     FORGOTTEN = "forgotten"  # its retention is over
     PAUSED = "paused"
     RESUMED = "resumed"
+
+
+_ON_THE_WIRE = {"postponed": What.SNOOZED, "buried": What.DEAD, "discarded": What.DELETED}
+
+
+def what_of(word: str) -> What:
+    """The event that a word in the `:events` stream stands for; three differ from those people see. Raises ValueError."""
+    return _ON_THE_WIRE.get(word) or What(word)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

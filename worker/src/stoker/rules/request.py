@@ -1,6 +1,6 @@
 """What may be asked of a task: the fields that exclude each other, the limits, and the shapes of its nested fields.
 
-The application, the inbox, `POST /tasks` and the command line read a request each in their own format. What they have read
+The application, the inbox, `POST /v1/tasks` and the command line read a request each in their own format. What they have read
 becomes a `TaskCall` (rules/call.py), whose `check` applies the ranges; each of them only names the field in its own terms.
 """
 

@@ -10,7 +10,7 @@ from stoker.queue.keys import Keys
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, ask, ask_alone
 from stoker.redis.replies import entries
-from stoker.rules.history import Event, What
+from stoker.rules.history import Event, what_of
 from stoker.rules.message import decode
 
 AUDIENCE = 15.0
@@ -110,7 +110,7 @@ def _event(position: bytes, fields: dict[bytes, bytes]) -> Event:
     return Event(
         where,
         _number(where)[0],
-        What(named["what"]),
+        what_of(named["what"]),
         named.get("id", ""),
         worker=named.get("worker"),
         detail=named.get("detail"),

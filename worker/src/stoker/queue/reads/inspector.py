@@ -63,7 +63,7 @@ class Inspector(Reader):
             if per_second:
                 await asyncio.sleep(len(redriven) / per_second)
 
-    async def discard(self, queue: str, ids: Sequence[str]) -> list[str]:
+    async def delete(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Delete dead tasks. Returns the ids of those that were dead."""
         return await self._dead_call("discard", queue, ids)
 

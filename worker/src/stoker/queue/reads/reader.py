@@ -10,7 +10,7 @@ from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.reads.why import why_call, with_circumstances
-from stoker.queue.records import Page, QueueStats, TaskStatus
+from stoker.queue.records import Page, QueueStats, TaskStatus, Totals
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, ask, ask_everywhere
 from stoker.redis.connect import connect
@@ -41,7 +41,9 @@ _STATES = {
     "succeeded": TaskState.SUCCEEDED,
     "cancelled": TaskState.CANCELLED,
 }
-_COUNTERS = frozenset(QueueStats.__struct_fields__[16:])
+_STORED_AS = {"dead": "buried", "cancelled": "stopped", "snoozed": "postponed"}
+_COLUMNS = {name: _STORED_AS.get(name, name) for name in Totals.__struct_fields__}
+"""Each counter's column in the statistics of a queue."""
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 _past = msgspec.json.Decoder(PastFailure)
@@ -142,11 +144,13 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
     """The sum over the partitions of one queue. Every worker serves all of them, so workers are not added up."""
     if len(parts) == 1:
         return parts[0]
-    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__[1:] if name != "next_run"}
+    apart = {"queue", "next_run", "totals"}
+    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__ if name not in apart}
     return QueueStats(
         **{
             **sums,
             "queue": parts[0].queue,
+            "totals": added([part.totals for part in parts]),
             "oldest_wait": max(part.oldest_wait for part in parts),
             "workers": max(part.workers for part in parts),
             "paused": all(part.paused for part in parts),
@@ -156,14 +160,19 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
     )
 
 
+def added(totals: Sequence[Totals]) -> Totals:
+    """The sum of several queues' counters."""
+    return Totals(*(sum(getattr(each, name) for each in totals) for name in Totals.__struct_fields__))
+
+
 def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, done, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
+    ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
     schedules, next_run, rate, _now, *counters = rest
-    pairs = zip(counters[::2], counters[1::2], strict=True)
-    known = {name.decode(): int(value) for name, value in pairs if name.decode() in _COUNTERS}
-    numbers = (ready, running, scheduled, dead, done, cancelled, due, oldest_ms / 1000, workers)
+    columns = {name.decode(): value for name, value in zip(counters[::2], counters[1::2], strict=True)}
+    totals = Totals(**{name: int(columns[column]) for name, column in _COLUMNS.items() if column in columns})
+    numbers = (ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms / 1000, workers)
     soon = None if next_run == b"" else next_run / 1000
-    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, **known)
+    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, totals)
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
