@@ -84,7 +84,7 @@ def test_the_page_lists_the_layers_that_are_checked():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["name"].startswith("The worker distribution"))
     page = (ROOT / "docs/architecture/README.md").read_text()
-    block = page[page.index("import-linter layers") : page.index("## One task")]
+    block = page[page.index("import-linter layers") : page.index("## How a task flows")]
     listed = [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines() if line.startswith("    ")]
     assert listed == [layer.replace("stoker.", "") for layer in layers]
 

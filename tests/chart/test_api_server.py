@@ -160,8 +160,8 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
         "READY": "True",
         "DESIRED": "6",
         "REPLICAS": "5",
-        "BUSY": "40",
-        "QUEUED": "1234",
+        "RUNNING": "40",
+        "READY-TASKS": "1234",
         "OLDEST-WAIT": "12s",
     }.items()  # fmt: skip
     assert "shown" in installed.kubectl("get", "stoker").stdout
@@ -169,7 +169,7 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
 
 def test_kubectl_explains_every_field(installed: ApiServer):
     said = " ".join(installed.kubectl("explain", "taskqueue.spec.scaling.backlogPerReplica").stdout.split())
-    assert "is meant to work through. Left out, four times as many as it runs at a time." in said
+    assert "Ready tasks per worker pod that the autoscaler aims at. Defaults to four times the tasks that a pod runs at a time." in said
 
 
 def pods(objects: list[Object]) -> list[Object]:
