@@ -46,7 +46,7 @@ async def test_it_has_imported_nothing_that_it_does_not_need(worker: WorkerProce
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--help"], 0, "Take tasks from a queue and run them"),
+        (["--help"], 0, "Run the tasks of a queue"),
         (["--concurrency", "many"], 2, "--concurrency"),
         (["--queue", "not a name"], 1, "error: bad queue name 'not a name'"),
         (["--lease", "1ms"], 1, "error: --lease:"),
