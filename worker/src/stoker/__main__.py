@@ -1,7 +1,7 @@
-"""`stoker`, and `python -m stoker`.
+"""Entry point: `stoker`, and `python -m stoker`.
 
-Whoever reads a command line with typer has typer's pydantic in memory, 11 MB. A worker would carry them through its life, and
-all its processes beside it: a child reads its command line, tells what it says, and is gone.
+Parsing a command line with typer loads 11 MB. A worker process must not keep them, so a forked child parses the worker's command
+line, sends the result through a pipe, and exits.
 """
 
 import os
@@ -19,24 +19,24 @@ def main() -> None:
     if sys.argv[1:2] == ["worker"] and hasattr(os, "fork"):
         from stoker.errors import StokerError
 
-        command = read_apart()
+        command = parse_in_child()
         try:
             serve(command)
         except StokerError as error:
             sys.exit(f"error: {error}")
     else:
-        from stoker.cli import main as run_here
+        from stoker.cli import main as run_cli
 
-        run_here()
+        run_cli()
 
 
-def read_apart() -> Command:
-    """What the command line of a worker says. Ends this process as the child ends, where that has said what is wrong with it."""
+def parse_in_child() -> Command:
+    """Parse the command line of a worker in a child. Exits with the child's exit code if it has reported an error."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _read(lambda command: _send(writing, command))
+        _parse(lambda command: _send(writing, command))
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         text = pipe.read()
@@ -46,13 +46,13 @@ def read_apart() -> Command:
     return loads(text)
 
 
-def _read(hear: Callable[[Command], None]) -> None:
-    """In the child, from which nothing returns: what its parent has open is not its own to tidy up."""
+def _parse(accept: Callable[[Command], None]) -> None:
+    """Parse in the child, and exit by os._exit: what the parent has open must not be flushed or closed twice."""
     code = 1
     try:
-        from stoker.cli import main as read
+        from stoker.cli import main as parse
 
-        read(hear)
+        parse(accept)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

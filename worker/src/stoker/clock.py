@@ -1,6 +1,6 @@
-"""Time, injected: whoever needs the hour takes a `Clock`, so that a test can move it.
+"""The injected clock: code that needs the time takes a `Clock`, so that tests can move it.
 
-Redis' own clock decides about leases and due tasks; this one serves logs, envelopes and waiting loops.
+Redis' own clock decides about leases and due tasks; this one is for logs, envelopes and polling loops.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""Every error that Stoker raises on purpose has one root, so that callers can catch the family or the case.
+"""Errors: one root, `StokerError`, for all that Stoker raises, so that callers can catch the family or the case.
 
-What a *task* raises on purpose (`Dead`, `Snooze`, ...) is apart: it is an instruction to the worker, not a failure of Stoker.
+Exceptions that a *task* raises on purpose (`Dead`, `Snooze`, `TryAgain`) have another root, `Instruction`: they direct the worker.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ LONGEST = 36_500 * 86400.0
 
 
 class StokerError(Exception):
-    """The root: something Stoker refuses or cannot do, with a message that says what to do about it."""
+    """The root. The message says what was refused or failed, and what to do about it."""
 
 
 class Invalid(StokerError):
@@ -26,11 +26,11 @@ class Conflict(StokerError):
 
 
 class NotFound(StokerError):
-    """No task with this id is in that place."""
+    """No task with this id is in that queue or state."""
 
 
 class ResultPending(StokerError):
-    """The task did not end within the time the caller was willing to wait."""
+    """The task did not end within the timeout of the wait."""
 
 
 class TaskFailed(StokerError):
@@ -47,13 +47,13 @@ class TaskFailed(StokerError):
 
 
 class RedisUnavailable(StokerError):
-    """Redis does not answer, or is loading. Nothing is known about the last call; it may be tried again."""
+    """Redis does not answer, or is loading. Whether the last call took effect is unknown; it may be retried."""
 
 
 class NotDurable(StokerError):
-    """The tasks `ids` are enqueued, but Redis has not confirmed the durability that was asked for.
+    """The tasks `ids` are enqueued, but Redis has not confirmed the requested durability.
 
-    Sent again with the same ids, they are not enqueued twice, and the guarantee is waited for once more.
+    Enqueued again with the same ids, they make no second task, and the confirmation is awaited again.
     """
 
     def __init__(self, message: str, ids: Sequence[str]) -> None:
@@ -62,23 +62,23 @@ class NotDurable(StokerError):
 
 
 class RedisRefused(StokerError):
-    """Redis answered with an error that will not pass by itself: no rights, no memory, read-only."""
+    """Redis answered with a permanent error: missing permission, out of memory, read-only."""
 
 
 class RedisFull(RedisRefused):
-    """Redis is at its maxmemory: nothing new is taken until the queues drain or it is given more."""
+    """Redis is at its maxmemory: it accepts no new tasks until queues drain or it gets more memory."""
 
 
 class Instruction(Exception):
-    """What a task raises to say what is to become of it. No failure, unless it says so itself."""
+    """Raised by a task to direct its worker. Not a failure, except where the subclass says so."""
 
 
 class Dead(Instruction):
-    """Raised by a task: this can never succeed, bury it now. Its text becomes the reason."""
+    """Raised by a task that can never succeed: it becomes dead at once, with this text as the reason."""
 
 
 class Snooze(Instruction):
-    """Raised by a task: not yet, run me again in so many seconds. No attempt is charged and nothing counts as failed."""
+    """Raised by a task to run again after `seconds`. No attempt is charged, and it does not count as a failure."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
@@ -89,9 +89,9 @@ class Snooze(Instruction):
 
 
 class TryAgain(Instruction):
-    """Raised by a task, as `raise ctx.retry(...)`: this attempt has failed, run me again in `delay` seconds.
+    """Raised by a task, as `raise ctx.retry(...)`: this attempt has failed, retry in `delay` seconds.
 
-    None leaves the wait to the retry policy, and `max_retries` too. Without a `reason`, what it was raised from is the reason.
+    None leaves `delay` and `max_retries` to the retry policy. Without a `reason`, the exception it was raised from is the reason.
     """
 
     def __init__(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> None:
@@ -104,4 +104,4 @@ class TryAgain(Instruction):
 
 
 class SoftTimeout(Exception):
-    """Raised in a task, not in a thread, when its soft timeout is over: tidy up and return, or let it pass and be tried again."""
+    """Raised in an async task or a child process at its soft timeout: clean up and return, or let it propagate and be retried."""

@@ -22,19 +22,19 @@ LogFormat = Literal["auto", "json", "text"]
 
 
 class ChildLimits(Struct, frozen=True):
-    """A worker's child processes: at most `count` (0: as many as slots), each for so many runs and so many bytes (0: no limit)."""
+    """Limits of child processes: `count` of them (0: one a slot); `max_runs` and `max_memory` bytes of each (0: no limit)."""
 
     count: int = 0
     max_runs: int = 0
     max_memory: int = 0
 
     def worn(self, runs: int, memory: int) -> bool:
-        """Whether a child is to be replaced after its run."""
+        """Whether a child must be replaced after its run."""
         return 0 < self.max_runs <= runs or 0 < self.max_memory < memory
 
 
 class WorkerSettings(Struct, frozen=True):
-    """All that a worker process needs to know. Times in seconds. `app` is where its children find the application.
+    """The settings of a worker process. Times in seconds. `app` is the `module:attribute` that its children import.
 
     `max_memory` in bytes (0: no limit); `listen_fd` a socket that whoever started it listens on for its page.
     """
@@ -60,7 +60,7 @@ class WorkerSettings(Struct, frozen=True):
 
 
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
-    """What a TaskQueue says to its workers. The Redis URL is not in it: it may be a secret."""
+    """A worker's environment from a TaskQueue. Without the Redis URL: it may be secret."""
     spec = queue.spec
     values: Mapping[str, object] = {
         "APP": spec.worker.app,
