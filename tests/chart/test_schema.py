@@ -26,6 +26,10 @@ def scheduled(**fields: Any) -> Object:
     return {**SMALLEST, "schedules": [{"name": "nightly", "cron": "0 3 * * *", "task": "report", **fields}]}
 
 
+def of_secrets(**worker: Any) -> Object:
+    return {"worker": {"image": "a", **worker}}
+
+
 def manifest(spec: Object) -> Object:
     return {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "emails"}, "spec": spec}
 
@@ -142,6 +146,11 @@ def test_every_default_is_written_out(struct: type[msgspec.Struct], node: Object
         pytest.param({**SMALLEST, "queue": {"name": "Emails"}}, "name", id="a capital letter"),
         pytest.param({**SMALLEST, "queue": {"name": "a" * 64}}, "name", id="a long name"),
         pytest.param({**SMALLEST, "redis": {"urlSecretRef": {"key": "url"}}}, "urlSecretRef", id="a secret without a name"),
+        pytest.param({**SMALLEST, "redis": {"urlSecretRef": {"name": "../x/secrets/y"}}}, "urlSecretRef", id="a path for a secret"),
+        pytest.param({**SMALLEST, "redis": {"urlSecretRef": {"name": "."}}}, "urlSecretRef", id="a dot for a secret"),
+        pytest.param(of_secrets(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "../x"}}}]), "env", id="a path in env"),
+        pytest.param(of_secrets(envFrom=[{"secretRef": {"name": "a/../b"}}]), "envFrom", id="a path in envFrom"),
+        pytest.param(of_secrets(envFrom=[{"secretRef": {}}]), "envFrom", id="envFrom of no secret"),
         pytest.param({}, "spec", id="no worker"),
     ],
 )

@@ -26,6 +26,13 @@ def with_worker(**rest: object) -> dict[str, Any]:
     return manifest({"worker": {"app": "shop.tasks:app"}, **rest})
 
 
+def variable(source: object) -> dict[str, Any]:
+    return manifest({"worker": {"env": [{"name": "A", "valueFrom": source}]}})
+
+
+SECRET = ["is not the name of a Secret"]
+
+
 def test_the_smallest_manifest_has_the_documented_defaults() -> None:
     queue = parse(with_worker())
     spec = queue.spec
@@ -88,6 +95,15 @@ def test_the_namespace_is_the_resources() -> None:
         pytest.param(with_worker(scaling={"backlogPerReplica": 0}), ["spec.scaling.backlogPerReplica"], id="no backlog a replica"),
         pytest.param(with_worker(scaling={"paused": True}), ["spec.scaling.paused"], id="a boolean for an enum"),
         pytest.param(with_worker(redis={"urlSecretRef": {}}), ["spec.redis.urlSecretRef", "name"], id="a secret without name"),
+        pytest.param(with_worker(redis={"urlSecretRef": {"name": "../../x/secrets/y"}}), SECRET, id="a path for a secret"),
+        pytest.param(with_worker(redis={"urlSecretRef": {"name": "redis\n"}}), SECRET, id="a line break in a secret's name"),
+        pytest.param(with_worker(redis={"urlSecretRef": {"name": ".."}}), SECRET, id="dots for a secret"),
+        pytest.param(with_worker(redis={"urlSecretRef": {"name": "a", "key": "a/b"}}), ["key"], id="a path for a secret's key"),
+        pytest.param(variable({"secretKeyRef": {"name": "../x", "key": "k"}}), [*SECRET, "env[0]"], id="a path in a variable"),
+        pytest.param(variable({"secretKeyRef": {"key": "k"}}), [*SECRET, "env[0]"], id="a variable of no secret"),
+        pytest.param(variable({"secretKeyRef": "x"}), ["env[0].valueFrom.secretKeyRef", "object"], id="a text for a reference"),
+        pytest.param(variable("x"), ["env[0].valueFrom", "object"], id="a text for a source"),
+        pytest.param(manifest({"worker": {"envFrom": [{"secretRef": {"name": "a/b"}}]}}), [*SECRET, "envFrom[0]"], id="in envFrom"),
         pytest.param(with_worker(queue={"name": "Emails!"}), ["Emails!", "lower-case"], id="a queue name in capitals"),
         pytest.param(with_worker(worker=[]), ["spec.worker", "object"], id="a list for an object"),
     ],
@@ -113,7 +129,10 @@ FIELDS = {
     "retention": ["succeeded", "dead"],
     "scaling": ["minReplicas", "maxReplicas", "backlogPerReplica", "idleAfter", "paused", "scaleDown"],
 }
-likely_values = json_values | st.sampled_from(["1s", "0s", "5h", "2", "None", "All", "Full", "a", 1, 2, [{}], {"age": "1s"}])
+SOURCE = {"name": "A", "valueFrom": 1, "secretRef": []}
+likely_values = json_values | st.sampled_from(
+    ["1s", "0s", "5h", "2", "None", "All", "Full", "a", 1, 2, [{}], {"age": "1s"}, [SOURCE]]
+)
 nearly_specs = st.fixed_dictionaries(
     {"worker": st.dictionaries(st.sampled_from(FIELDS["worker"]), likely_values, max_size=3) | json_values},
     optional={

@@ -45,6 +45,12 @@ def test_this_a_person_mends(error: Exception):
     assert type(mapped(error)) is RedisRefused
 
 
+@pytest.mark.parametrize("advice", [*PASSING.values(), *TO_MEND.values()])
+def test_brackets_hold_only_what_the_server_wrote(advice: str):
+    """The operator's status shows what stands before them."""
+    assert " (" not in advice
+
+
 @pytest.mark.parametrize(
     "error",
     [

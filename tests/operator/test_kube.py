@@ -55,6 +55,20 @@ async def test_long_lists_come_page_by_page(kube: Kube, cluster: Cluster, monkey
     assert sorted(each["metadata"]["name"] for each in found) == [f"queue-{at}" for at in range(5)]
 
 
+@pytest.mark.parametrize("name", ["../../finance/secrets/stripe", "..", ".", "a/b", "a%2Fb", "Redis", "redis\n", "", "a" * 254])
+async def test_a_name_that_would_be_another_path_is_refused_before_any_call(name: str) -> None:
+    """The operator reads Secrets with its own rights, by names that the authors of TaskQueues choose."""
+    unconnected = Kube(api=None)
+    with pytest.raises(KubernetesRefused, match="not the name"):
+        await unconnected.secret("shop", name)
+    with pytest.raises(KubernetesRefused, match="not the name"):
+        await unconnected.secret(name, "redis")
+    with pytest.raises(KubernetesRefused, match="not the name"):
+        await unconnected.task_queue(Ref("shop", name))
+    with pytest.raises(KubernetesRefused, match="not the name"):
+        await unconnected.pods(Ref(name, "emails"))
+
+
 async def test_errors_are_told_apart(kube: Kube, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KubernetesRefused, match="forbidden"):
         await kube._call("GET", "/api/v1/nodes")

@@ -109,7 +109,7 @@ async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_
     assert "Secret cache not found" in ready["message"]
 
     await cluster.secret("cache", url=redis_url)
-    await until(lambda: _says(cluster, name, "Secret cache has no key 'uri'; its keys: url"))
+    await until(lambda: _says(cluster, name, "Secret cache has no key 'uri': add it, or set spec.redis.urlSecretRef.key"))
 
     await cluster.secret("cache", uri=redis_url)
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
@@ -130,6 +130,15 @@ async def test_a_redis_url_that_cannot_be_read_is_said_without_its_password(clus
     trouble = await cluster.condition(name, "RedisReachable", "False", "InvalidRedisUrl")
     assert "hunter2" not in trouble["message"]
     assert "redis://" in trouble["message"]
+
+
+async def test_nothing_of_a_url_that_a_secret_holds_is_shown(cluster: Cluster) -> None:
+    """The author of a TaskQueue may name a Secret that they may not read."""
+    name = unique("emails")
+    await cluster.secret("redis", url="redis://anna:hunter2@127.0.0.9:1/0")
+    await cluster.apply(name, redis={"urlSecretRef": {"name": "redis"}})
+    trouble = await cluster.condition(name, "RedisReachable", "False", "RedisUnreachable")
+    assert trouble["message"] == "Redis does not answer"
 
 
 async def test_pods_that_cannot_start_are_quoted(cluster: Cluster) -> None:
@@ -156,7 +165,7 @@ async def test_a_queue_that_is_broken_in_redis_does_not_blind_its_neighbours(
     await cluster.apply(broken, scaling=FAST)
     await cluster.apply(well, scaling=FAST)
     trouble = await cluster.condition(broken, "RedisReachable", "False", "RedisRefused")
-    assert "WRONGTYPE" in trouble["message"]
+    assert "a key of this queue holds something else" in trouble["message"]
     await cluster.workers(well)
     await queues(well).enqueue(15)
     await cluster.replicas(well, 2)

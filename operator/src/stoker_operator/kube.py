@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio import config as _config
 
 from stoker.errors import NotFound, StokerError
-from stoker.manifest import GROUP, PLURAL, VERSION
+from stoker.manifest import GROUP, PLURAL, VERSION, is_object_name
 from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref, selector_text
 
 config: Any = _config  # untyped
@@ -70,8 +71,9 @@ class Kube:
 
     async def task_queues(self, namespaces: Sequence[str]) -> list[Object]:
         """Every TaskQueue of these namespaces; of all if empty."""
-        scopes = [f"/namespaces/{name}" for name in namespaces] or [""]
-        found = [await self._list(f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}") for scope in scopes]
+        api = f"/apis/{GROUP}/{VERSION}"
+        paths = [_in_namespace(api, name, PLURAL) for name in namespaces] or [f"{api}/{PLURAL}"]
+        found = [await self._list(path) for path in paths]
         return [item for items in found for item in items]
 
     async def task_queue(self, ref: Ref) -> Object:
@@ -89,7 +91,7 @@ class Kube:
 
     async def create_deployment(self, ref: Ref, manifest: Object) -> Object:
         """Conflict if one of that name exists."""
-        path = f"/apis/apps/v1/namespaces/{ref.namespace}/deployments"
+        path = _in_namespace("/apis/apps/v1", ref.namespace, "deployments")
         return await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER})
 
     async def apply_deployment(self, ref: Ref, uid: str, manifest: Object) -> Object:
@@ -104,16 +106,16 @@ class Kube:
 
     async def pods(self, ref: Ref) -> list[Object]:
         """The worker pods of a TaskQueue."""
-        return await self._list(f"/api/v1/namespaces/{ref.namespace}/pods", labelSelector=selector_text(ref))
+        return await self._list(_in_namespace("/api/v1", ref.namespace, "pods"), labelSelector=selector_text(ref))
 
     async def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """The decoded data of a Secret."""
-        found = await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        found = await self._call("GET", _in_namespace("/api/v1", namespace, "secrets", name))
         return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
 
     async def create_event(self, namespace: str, event: Object) -> None:
         """Create an Event, as `kubectl describe` shows it."""
-        await self._call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
+        await self._call("POST", _in_namespace("/apis/events.k8s.io/v1", namespace, "events"), event)
 
     async def _list(self, path: str, **query: str) -> list[Object]:
         found: list[Object] = []
@@ -150,11 +152,20 @@ class Kube:
 
 
 def _task_queue(ref: Ref) -> str:
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{ref.namespace}/{PLURAL}/{ref.name}"
+    return _in_namespace(f"/apis/{GROUP}/{VERSION}", ref.namespace, PLURAL, ref.name)
 
 
 def _deployment(ref: Ref) -> str:
-    return f"/apis/apps/v1/namespaces/{ref.namespace}/deployments/{ref.deployment}"
+    return _in_namespace("/apis/apps/v1", ref.namespace, "deployments", ref.deployment)
+
+
+def _in_namespace(api: str, namespace: str, plural: str, name: str | None = None) -> str:
+    """The path of a collection, or of one object. Raises KubernetesRefused for a name that could lead elsewhere, as `..` does."""
+    names = [namespace] if name is None else [namespace, name]
+    if not all(is_object_name(each) for each in names):
+        raise KubernetesRefused(f"not the name of an object of {plural}: use lower-case letters, digits, '-' and '.'")
+    namespace, *rest = (quote(each, safe="") for each in names)
+    return "/".join((api, "namespaces", namespace, plural, *rest))
 
 
 def _error(status: int, text: bytes) -> StokerError:

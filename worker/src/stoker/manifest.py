@@ -4,7 +4,8 @@ The rules and defaults are those of the CRD (charts/stoker/files/crd.yaml), whic
 compares the two.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ from stoker.rules.units import Duration, parse_duration
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
 DEFAULT_BACKLOG_PER_SLOT = 4
 """`backlogPerReplica` defaults to this times the slots of a replica."""
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SECRET_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]
 Replicas = Annotated[int, Meta(ge=0, le=1000)]
@@ -50,6 +54,11 @@ class SecretKey(Spec, frozen=True):
     name: str
     key: str = "url"
 
+    def __post_init__(self) -> None:
+        _check_secret_name("name", self.name)
+        if not _SECRET_KEY.fullmatch(self.key):
+            raise ValueError("key is not a key of a Secret: use letters, digits, '-', '_' and '.'")
+
 
 class RedisRef(Spec, frozen=True):
     """Where Redis is. None means the operator's default Redis."""
@@ -77,6 +86,20 @@ class Worker(Spec, frozen=True):
             raise ValueError("drainTimeout must be at least taskTimeout, or a scale-down would kill a running task")
         if not all(isinstance(variable.get("name"), str) for variable in self.env):
             raise ValueError("every entry of env needs a name")
+        for field, reference in self.secret_refs():
+            _check_secret_name(f"{field}.name", reference.get("name"))
+
+    def secret_refs(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The references of `env` and `envFrom` to Secrets, each with its field. Raises ValueError for what is no mapping."""
+        for at, variable in enumerate(self.env):
+            source = _mapping(f"env[{at}].valueFrom", variable.get("valueFrom"))
+            if source.get("secretKeyRef") is not None:
+                field = f"env[{at}].valueFrom.secretKeyRef"
+                yield field, _mapping(field, source["secretKeyRef"])
+        for at, source in enumerate(self.env_from):
+            if source.get("secretRef") is not None:
+                field = f"envFrom[{at}].secretRef"
+                yield field, _mapping(field, source["secretRef"])
 
     @property
     def slots(self) -> int:
@@ -230,6 +253,11 @@ class TaskQueue(Struct, frozen=True):
         return partition_names(self.queue, self.spec.queue.partitions)
 
 
+def is_object_name(name: object) -> bool:
+    """Whether this is a DNS-1123 subdomain, as the names of Secrets and most other objects of Kubernetes are."""
+    return isinstance(name, str) and len(name) <= 253 and _OBJECT_NAME.fullmatch(name) is not None
+
+
 def parse(document: Mapping[str, Any]) -> TaskQueue:
     """A TaskQueue from a decoded manifest or API object.
 
@@ -274,6 +302,20 @@ def load(path: Path) -> list[TaskQueue]:
     if not queues:
         raise Invalid(f"{path} contains no {KIND}: expected apiVersion {GROUP}/{VERSION}, kind {KIND}")
     return queues
+
+
+def _check_secret_name(field: str, name: object) -> None:
+    # The operator reads the Secret with rights of its own: a name such as ../../finance/secrets/stripe must not become a path.
+    if not is_object_name(name):
+        raise ValueError(f"{field} is not the name of a Secret: use lower-case letters, digits, '-' and '.'")
+
+
+def _mapping(field: str, value: object) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field} must be an object")
+    return value
 
 
 def _in_spec(message: str) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
-from stoker.errors import Invalid, RedisRefused, RedisUnavailable
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
@@ -38,7 +38,7 @@ class RedisPool:
         self._max_open = max_open
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
-        self._unreadable: set[str] = set()
+        self._logged: dict[str, Problem] = {}
 
     @property
     def open(self) -> Collection[str]:
@@ -53,7 +53,7 @@ class RedisPool:
         try:
             async with self._connection(url) as inspector:
                 readings = [Reading(stats) for stats in await inspector.totals(queues)]
-            self._unreadable.discard(url)
+            self._logged.pop(url, None)
             return readings
         except Invalid as error:
             return [Reading(problem=invalid_redis_url(error))] * len(queues)
@@ -81,7 +81,7 @@ class RedisPool:
         """Close every other connection, except those in use: the next call closes these."""
         unused = [url for url, connection in self._open.items() if url not in urls and not connection.calls]
         await self._close(unused)
-        self._unreadable &= set(urls)
+        self._logged = {url: problem for url, problem in self._logged.items() if url in urls}
 
     async def close(self) -> None:
         """Close all connections."""
@@ -134,10 +134,13 @@ class RedisPool:
     def _problem(self, url: str, error: Exception) -> Problem:
         match error:
             case RedisUnavailable():
-                return redis_unreachable(error)
+                problem = redis_unreachable(error)
             case RedisRefused():
-                return redis_refused(error)
-        if url not in self._unreadable:  # once per Redis, not once per second
-            self._unreadable.add(url)
-            log.error("unexpected reply from Redis", exc_info=error)
-        return redis_unreadable(error)
+                problem = redis_refused(error)
+            case _:
+                problem = redis_unreadable()
+        if self._logged.get(url) != problem:  # once per Redis and problem, not once per second
+            self._logged[url] = problem
+            defect = None if isinstance(error, StokerError) else error
+            log.warning("cannot read Redis: %s", error, exc_info=defect, extra={"reason": str(problem.reason)})
+        return problem

@@ -187,7 +187,7 @@ class Reconciler:
         if reference is None:
             return Connection(self._settings.redis_url, secrets_digest)
         if reference.key not in contents[reference.name]:
-            return secret_key_missing(reference.name, reference.key, list(contents[reference.name]))
+            return secret_key_missing(reference.name, reference.key)
         return Connection(contents[reference.name][reference.key].decode(errors="replace").strip(), secrets_digest)
 
     def _add(self, refs: set[Ref]) -> None:

@@ -6,9 +6,7 @@ Replicas are written through the Deployment's `/scale` only.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from math import ceil
-from typing import Any
 
 from msgspec import Struct
 
@@ -49,17 +47,8 @@ def secret_names(queue: TaskQueue) -> tuple[str, ...]:
     """The Secrets that the pods require, that of the Redis URL first; optional ones are left out."""
     spec = queue.spec
     names = [spec.redis.url_secret_ref.name] if spec.redis.url_secret_ref else []
-    for variable in spec.worker.env:
-        names += _secret((variable.get("valueFrom") or {}).get("secretKeyRef"))
-    for source in spec.worker.env_from:
-        names += _secret(source.get("secretRef"))
+    names += [str(reference["name"]) for _, reference in spec.worker.secret_refs() if not reference.get("optional")]
     return tuple(dict.fromkeys(names))
-
-
-def _secret(reference: Any) -> list[str]:
-    if not isinstance(reference, Mapping) or reference.get("optional") or not reference.get("name"):
-        return []
-    return [str(reference["name"])]
 
 
 def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace: str) -> Object:

@@ -78,9 +78,9 @@ def secret_missing(namespace: str, name: str) -> Problem:
     return Problem(Reason.SECRET_MISSING, f"Secret {name} not found: create it in namespace {namespace}")
 
 
-def secret_key_missing(name: str, key: str, keys: list[str]) -> Problem:
-    """The Secret of the Redis URL lacks the key."""
-    return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}; its keys: {', '.join(sorted(keys)) or 'none'}")
+def secret_key_missing(name: str, key: str) -> Problem:
+    """The Secret of the Redis URL lacks the key. Its other keys are not listed: a TaskQueue's author may not read Secrets."""
+    return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}: add it, or set spec.redis.urlSecretRef.key")
 
 
 def name_taken(ref: Ref) -> Problem:
@@ -126,17 +126,23 @@ def invalid_redis_url(error: Exception) -> Problem:
 
 def redis_unreachable(error: Exception) -> Problem:
     """No connection, a broken one, or no answer in time."""
-    return Problem(Reason.REDIS_UNREACHABLE, str(error))
+    return Problem(Reason.REDIS_UNREACHABLE, _without_details(error))
 
 
 def redis_refused(error: Exception) -> Problem:
     """Redis answered with an error."""
-    return Problem(Reason.REDIS_REFUSED, str(error))
+    return Problem(Reason.REDIS_REFUSED, _without_details(error))
 
 
-def redis_unreadable(error: Exception) -> Problem:
+def redis_unreadable() -> Problem:
     """Redis answered with something no Stoker script returns."""
-    return Problem(Reason.REDIS_UNREADABLE, f"unexpected reply from Redis: {type(error).__name__}: {error}")
+    return Problem(Reason.REDIS_UNREADABLE, "unexpected reply from Redis: see the operator's log")
+
+
+def _without_details(error: Exception) -> str:
+    # In brackets follows the text of the server or the system. It may name the host or the user of a URL that a Secret holds,
+    # or be what another service at that address answered.
+    return str(error).partition(" (")[0]
 
 
 def scale_refused(error: Exception) -> Problem:

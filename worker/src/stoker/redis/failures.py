@@ -14,7 +14,7 @@ from stoker.redis.replies import ErrorReply
 
 PASSING = {
     "LOADING": "Redis has started and is loading its data",
-    "BUSY": "Redis is busy with a script that runs for too long (SCRIPT KILL ends it unless it has written)",
+    "BUSY": "Redis is busy with a script that runs for too long; SCRIPT KILL ends it unless it has written",
     "READONLY": "Redis is a replica now, which refuses writes: a failover is under way, or the URL leads to a replica",
     "MASTERDOWN": "Redis is a replica that has lost its master",
     "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write requires, and refuses writes until they are back",
