@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 import typer.main
 
 from stoker.cli import build
+from stoker.queue.keys import Keys
 from stoker.version import VERSION
 from tests.redis_servers import running_valkey
 
@@ -19,6 +21,18 @@ from tests.redis_servers import running_valkey
 def test_version(stoker: Any) -> None:
     assert stoker("version") == (0, f"{VERSION}\n", "")
     assert json.loads(stoker("version", "--json").out) == {"version": VERSION}
+
+
+def test_a_queue_that_cannot_be_read_hides_no_other(stoker: Any, redis_url: str) -> None:
+    for name in ("odd", "good", "broken"):
+        stoker("enqueue", "t", "-q", name)
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(Keys("test", "odd").stats, "enqueued", "abc")
+        server.set(Keys("test", "broken").ready, "no sorted set")
+    ended = stoker("stats", "--json")
+    assert [each["queue"] for each in json.loads(ended.out)] == ["good", "odd"]
+    assert ended.code == 1
+    assert "queue broken cannot be read" in ended.line
 
 
 def test_stats_of_all_and_of_one_queue(stoker: Any) -> None:

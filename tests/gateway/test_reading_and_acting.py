@@ -2,8 +2,10 @@
 
 import httpx
 import pytest
+import redis
 
 from stoker.client.client import Client
+from stoker.queue.keys import Keys, catalogue
 from tests.dead_tasks import bury_next
 
 
@@ -42,6 +44,20 @@ async def test_a_wrong_parameter_is_named(api: httpx.AsyncClient, query: dict[st
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_a_queue_that_is_broken_in_redis_hides_no_other(api: httpx.AsyncClient, client: Client, redis_url: str) -> None:
+    """On a shared server anyone with rights on one key could end the page for all."""
+    for name in ("odd", "good", "broken"):
+        await api.post("/v1/tasks", json={"task": "t", "payload": {}, "queue": name})
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(Keys("test", "odd").stats, mapping={"enqueued": "abc", "rate": "fast", "rate_at": "soon"})
+        server.set(Keys("test", "broken").ready, "no sorted set")
+        server.sadd(catalogue("test"), b"\xff", "../x", "a\x1b[2J")
+    found = (await api.get("/v1/stats")).json()
+    assert [(each["queue"], each["ready"]) for each in found["queues"]] == [("good", 1), ("odd", 1)]
+    assert [each["queue"] for each in found["unreadable"]] == ["broken"]
+    assert (await api.get("/v1/queues")).json()["queues"] == ["broken", "good", "odd"]
 
 
 async def test_stats_and_queues(api: httpx.AsyncClient) -> None:

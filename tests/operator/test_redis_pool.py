@@ -2,10 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from stoker.autoscale.decide import decide
+from stoker.autoscale.demand import demand_of, policy_of
 from stoker.errors import RedisUnavailable
+from stoker.manifest import TaskQueueSpec, Worker
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Inspector
@@ -14,12 +19,16 @@ from stoker.queue.schedules import Schedules
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
 from stoker.rules.message import Message, encode_payload
+from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Reason
 from tests.operator.operating import until
 from tests.redis_servers import Kind, Valkey
 from tests.redis_topologies import ask, running_cluster
+from tests.strange_redis import resp, strange_redis
+
+SPEC = TaskQueueSpec(worker=Worker())
 
 
 def numbered(url: str, database: int) -> str:
@@ -33,6 +42,14 @@ async def pool() -> AsyncIterator[RedisPool]:
     yield opened
     await opened.close()
     assert not opened.open
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[RedisPool]:
+    """A pool whose calls do not time out on a busy machine."""
+    opened = RedisPool("stoker", timeout=5.0)
+    yield opened
+    await opened.close()
 
 
 def reasons(readings: Sequence[Reading]) -> list[Reason | None]:
@@ -127,6 +144,88 @@ async def test_a_reply_that_is_not_understood_is_a_problem_of_that_queue_alone(
     assert reasons(readings) == [None, Reason.REDIS_UNREADABLE, None]
     assert readings[1].problem
     assert readings[1].problem.message == "unexpected reply from Redis: see the operator's log"
+
+
+STATS: list[object] = [3, *[0] * 12, b"", 0, 1_700_000_000_000]
+"""What stats.lua returns for three ready tasks, without counters."""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="the connection is closed"),
+        pytest.param(b"+OK\r\n", id="a status"),
+        pytest.param(b"-ERR no\r\n", id="an error"),
+        pytest.param(b"-\xff\xfe\r\n", id="an error that is no text"),
+        pytest.param(b"-NOSCRIPT again\r\n", id="no script, however often it is loaded"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="HTTP"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x16", id="TLS"),
+        pytest.param(b"$536870912\r\n", id="half a gigabyte is announced"),
+        pytest.param(b"*1\r\n" * 20, id="lists within lists"),
+        pytest.param(b"%1\r\n:1\r\n:2\r\n", id="a map"),
+        pytest.param(b",1.5\r\n", id="a double"),
+        pytest.param(b"(" + b"9" * 5000 + b"\r\n", id="a big number"),
+        pytest.param(b":1\r\n:2\r\n:3\r\n", id="three replies for one"),
+        pytest.param(resp(1), id="a number"),
+        pytest.param(resp(b"text"), id="a text"),
+        pytest.param(resp(None), id="nothing"),
+        pytest.param(b"*-1\r\n", id="no list"),
+        pytest.param(resp([]), id="an empty list"),
+        pytest.param(resp(STATS[:-1]), id="one number too few"),
+        pytest.param(resp([b"3"] * 16), id="texts for numbers"),
+        pytest.param(resp([None] * 16), id="nothing for numbers"),
+        pytest.param(resp([[3]] * 16), id="lists for numbers"),
+        pytest.param(resp([*STATS[:13], b"soon", *STATS[14:]]), id="a text for the next run"),
+        pytest.param(resp([*STATS[:14], b"fast", *STATS[15:]]), id="a text for the rate"),
+    ],
+)
+async def test_a_wrong_reply_is_a_problem_of_that_redis_alone(patient: RedisPool, shared_valkey: Valkey, answer: bytes) -> None:
+    async with strange_redis(answer) as url:
+        strange, good = await asyncio.gather(patient.read(url, [["a"], ["b", "b:1"]]), patient.read(shared_valkey.url, [["a"]]))
+        assert reasons(good) == [None]
+        assert None not in reasons(strange)
+        assert all(reading.stats is None for reading in strange)
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        pytest.param([b"enqueued", b"abc"], id="a text"),
+        pytest.param([b"enqueued", b"-5"], id="less than nothing"),
+        pytest.param([b"enqueued", b"1e400"], id="a float"),
+        pytest.param([b"enqueued", b"9" * 5000], id="5000 digits"),
+        pytest.param([b"enqueued", b"9223372036854775808"], id="more than Redis counts"),
+        pytest.param([b"enqueued", b"\xc2\xb2"], id="a digit that is no number"),
+        pytest.param([b"\xff", b"\xff"], id="a name that is no text"),
+        pytest.param([b"enqueued"], id="a name without a count"),
+        pytest.param([b"enqueued", 7], id="a number for a text"),
+        pytest.param([[b"enqueued"], [b"7"]], id="lists"),
+        pytest.param([b"busy_ms", b"9223372036854775807", b"succeeded", b"1"], id="a busy time of 292 million years"),
+    ],
+)
+async def test_counters_that_another_program_wrote_do_not_hide_the_queue(patient: RedisPool, counters: list[object]) -> None:
+    async with strange_redis(resp([*STATS, *counters])) as url:
+        [reading] = await patient.read(url, [["a"]])
+        assert reading.stats, reading.problem
+        assert (reading.stats.ready, reading.stats.totals.enqueued) == (3, 0)
+        decide(demand_of(reading.stats), policy_of(SPEC), 1, None, 0.0)
+
+
+async def test_a_round_that_raises_ends_with_its_redis(monkeypatch: pytest.MonkeyPatch, pool: RedisPool) -> None:
+    """One TaskGroup runs the rounds of all Redis servers: an exception of one would cancel the others."""
+
+    async def read(*_: object) -> list[Reading]:
+        raise RuntimeError("a defect")
+
+    async def keep_only(*_: object) -> None:
+        raise RuntimeError("another")
+
+    monkeypatch.setattr(pool, "read", read)
+    monkeypatch.setattr(pool, "keep_only", keep_only)
+    store: Any = SimpleNamespace(by_redis=lambda: {"redis://a": [], "redis://b": []}, all=list, get=lambda ref: None)
+    autoscaler = Autoscaler(Any, store, Any, pool, Any)  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as group:
+        autoscaler.start_round(group)
 
 
 async def test_a_cluster_that_has_lost_a_node_is_read_as_far_as_it_goes() -> None:

@@ -150,7 +150,7 @@ async def test_a_bug_in_one_reading_does_not_end_the_scaling(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is shown and logged, and the next step goes on."""
-    stats, failures = Inspector.stats, iter([ZeroDivisionError("planted")])
+    stats, failures = Inspector.stats_each, iter([ZeroDivisionError("planted")])
 
     async def faulty(inspector: Inspector, *arguments: Any) -> Any:
         for error in failures:
@@ -159,7 +159,7 @@ async def test_a_bug_in_one_reading_does_not_end_the_scaling(
 
     inspector = Inspector.at(redis_url, "stoker")
     supervisor = Supervisor(load(manifest(tmp_path)), inspector, {}, tmp_path)
-    monkeypatch.setattr(Inspector, "stats", faulty)
+    monkeypatch.setattr(Inspector, "stats_each", faulty)
     running = asyncio.create_task(supervisor.run())
     try:
         shown = await until(lambda: supervisor.views.get("default"))

@@ -84,6 +84,8 @@ async def _until_listed(reconciler: Reconciler, health: Health) -> None:
             await reconciler.resync()
         except StokerError as error:
             log.warning("cannot list TaskQueues yet: %s", error)
+        except Exception:  # a TaskQueue that a defect is met by must not end the operator for the others
+            log.exception("cannot list TaskQueues yet: defect in the operator")
         else:
             return
         finally:
@@ -99,6 +101,8 @@ async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[]
             await reconciler.resync()
         except StokerError as error:
             log.warning("cannot list TaskQueues: %s", error)
+        except Exception:
+            log.exception("cannot list TaskQueues: defect in the operator")
         finished()
 
 

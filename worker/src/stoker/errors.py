@@ -69,6 +69,10 @@ class RedisFull(RedisRefused):
     """Redis is at its maxmemory: it accepts no new tasks until queues drain or it gets more memory."""
 
 
+class RedisUnreadable(RedisRefused):
+    """Redis answered with something no Stoker script returns, or holds what no Stoker wrote."""
+
+
 class Instruction(Exception):
     """Raised by a task to direct its worker. Not a failure, except where the subclass says so."""
 

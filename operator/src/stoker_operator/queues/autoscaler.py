@@ -73,7 +73,13 @@ class Autoscaler:
             self._cleanup = group.create_task(self._clean_up(set(self._rounds)))
 
     async def round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
-        """Read all queues of one Redis, then decide and act on each."""
+        """Read all queues of one Redis, then decide and act on each. Raises nothing: its loop serves all others too."""
+        try:
+            await self._round(url, queues)
+        except Exception:
+            log.exception("cannot serve a Redis: defect in the operator", extra={"taskqueues": [str(each.ref) for each in queues]})
+
+    async def _round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
         sources = [(queue, queue.findings.source) for queue in queues]
         named = [(queue, source.manifest) for queue, source in sources if source is not None]
         readings = await self._pool.read(url, [manifest.partitions for _, manifest in named])
@@ -81,8 +87,11 @@ class Autoscaler:
         await asyncio.gather(*work)
 
     async def _clean_up(self, used: Collection[str]) -> None:
-        await self._pool.keep_only(used)
-        await self._schedules.remove_deleted()
+        try:
+            await self._pool.keep_only(used)
+            await self._schedules.remove_deleted()
+        except Exception:  # it is tried again in the next round
+            log.exception("cannot clean up: defect in the operator")
 
     async def _follow(self, queue: ManagedQueue, manifest: TaskQueue, reading: Reading) -> None:
         try:
@@ -98,8 +107,10 @@ class Autoscaler:
             if queue.ref not in self._failing:  # log once, not once a second
                 log.warning("cannot scale: %s", error, extra={"taskqueue": str(queue.ref)})
             self._failing.add(queue.ref)
-        except Exception:  # a defect met by one TaskQueue must not stop the others
-            log.exception("cannot scale: defect in the operator", extra={"taskqueue": str(queue.ref)})
+        except Exception:  # a defect met by one TaskQueue, or a strange reply of its Redis, must not stop the others
+            if queue.ref not in self._failing:
+                log.exception("cannot scale: defect in the operator", extra={"taskqueue": str(queue.ref)})
+            self._failing.add(queue.ref)
 
     async def _scale(self, queue: ManagedQueue, manifest: TaskQueue, workers: Workers) -> None:
         stats = queue.reading.stats

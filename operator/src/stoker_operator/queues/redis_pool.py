@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
-from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable, RedisUnreadable, StokerError
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
@@ -69,7 +69,7 @@ class RedisPool:
         try:
             async with self._connection(url) as inspector:
                 return await inspector.reap_worker(queue, host, max_lost)
-        except (Invalid, RedisUnavailable, RedisRefused):
+        except StokerError:
             return None  # the next read of the queue reports the cause
 
     async def with_schedules(self, url: str, queue: str, work: Callable[[Schedules], Awaitable[None]]) -> None:
@@ -133,6 +133,8 @@ class RedisPool:
 
     def _problem(self, url: str, error: Exception) -> Problem:
         match error:
+            case RedisUnreadable():
+                problem = redis_unreadable()
             case RedisUnavailable():
                 problem = redis_unreachable(error)
             case RedisRefused():

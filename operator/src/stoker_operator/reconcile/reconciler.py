@@ -67,7 +67,7 @@ class Reconciler:
         try:
             queue = parse(found)
             connection = await self._connection(queue)
-        except StokerError:
+        except Exception:
             return  # its own pass reports that
         if isinstance(connection, Connection):
             self._claims.claim(_claim(ref, found, connection, queue))

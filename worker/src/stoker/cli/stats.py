@@ -7,6 +7,7 @@ import typer
 from stoker.cli.output import print_table, seconds
 from stoker.cli.session import Session, known_queues, with_session
 from stoker.client.client import Client
+from stoker.errors import RedisRefused, StokerError
 from stoker.queue.records import QueueStats
 from stoker.rules.states import TaskState
 
@@ -20,11 +21,16 @@ def stats(
 ) -> None:
     """Count the tasks of each queue by state; show its rate, oldest wait and workers. --json adds totals since it began."""
 
-    async def work(client: Client) -> list[QueueStats]:
-        return await client.inspector.stats(await known_queues(client, queues or []))
+    async def work(client: Client) -> list[tuple[str, QueueStats | StokerError]]:
+        names = await known_queues(client, queues or [])
+        return list(zip(names, await client.inspector.stats_each(names), strict=True))
 
-    found = session.run(work)
+    answers = session.run(work)
+    found = [each for _, each in answers if isinstance(each, QueueStats)]
+    unread = [f"queue {name} cannot be read: {each}" for name, each in answers if isinstance(each, StokerError)]
     session.show(found, lambda: print_table(_COLUMNS, [_row(queue) for queue in found]))
+    if unread:
+        raise RedisRefused("; ".join(unread))
 
 
 def _row(queue: QueueStats) -> tuple[object, ...]:

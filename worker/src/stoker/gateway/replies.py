@@ -6,7 +6,7 @@ import msgspec
 from fastapi import Response
 from msgspec import UNSET, Struct, UnsetType
 
-from stoker.errors import Conflict
+from stoker.errors import Conflict, StokerError
 from stoker.queue.reads.reader import added
 from stoker.queue.records import QueueStats, Receipt, TaskStatus, Totals
 from stoker.rules.states import TaskState
@@ -67,11 +67,19 @@ class AllQueues(Struct, frozen=True):
     totals: Totals
 
 
+class UnreadableQueue(Struct, frozen=True):
+    """A queue that cannot be read, and why."""
+
+    queue: str
+    reason: str
+
+
 class Overview(Struct, frozen=True):
-    """The sums over all queues, and every queue."""
+    """The sums over all queues, and every queue. `unreadable` names those that are in neither."""
 
     all: AllQueues
     queues: list[QueueStats]
+    unreadable: list[UnreadableQueue] = []
 
 
 class Redriven(Struct, frozen=True):
@@ -91,8 +99,10 @@ def reply(value: Struct, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
-def overview(queues: list[QueueStats]) -> Overview:
-    """Add up."""
+def overview(names: Sequence[str], found: Sequence[QueueStats | StokerError]) -> Overview:
+    """Add up. `found` has the statistics of each queue, or why it cannot be read."""
+    queues = [each for each in found if isinstance(each, QueueStats)]
+    failed = [(name, each) for name, each in zip(names, found, strict=True) if isinstance(each, StokerError)]
     sums = {name: sum(getattr(queue, name) for queue in queues) for name in _SUMMED}
     return Overview(
         AllQueues(
@@ -102,6 +112,7 @@ def overview(queues: list[QueueStats]) -> Overview:
             totals=added([queue.totals for queue in queues]),
         ),
         queues,
+        [UnreadableQueue(name, str(error)) for name, error in failed],
     )
 
 

@@ -58,7 +58,10 @@ class Supervisor:
                 await self.step(time.monotonic())
                 await asyncio.sleep(INTERVAL)
         finally:
-            await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
+            ended = await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()), return_exceptions=True)
+            for error in ended:
+                if isinstance(error, Exception):
+                    _message(error)
 
     def stop(self) -> None:
         """End `run` after this step, should a cancellation be lost on its way."""
@@ -66,14 +69,15 @@ class Supervisor:
 
     async def step(self, now: float) -> None:
         """One reading of all queues, and one decision for each."""
-        readings: Sequence[QueueStats | None]
-        trouble = ""
+        readings: Sequence[QueueStats | Exception]
         try:
-            readings = await self._inspector.totals([queue.partitions for queue in self._queues])
+            readings = await self._inspector.totals_each([queue.partitions for queue in self._queues])
         except Exception as error:
-            readings, trouble = [None] * len(self._queues), _message(error)
-        for queue, stats in zip(self._queues, readings, strict=True):
+            readings = [error] * len(self._queues)
+        for queue, reading in zip(self._queues, readings, strict=True):
             fleet = self.fleets[queue.name]
+            stats = None if isinstance(reading, Exception) else reading
+            trouble = _message(reading) if isinstance(reading, Exception) else ""
             decision: Decision | None = None
             own = ""
             try:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from stoker.errors import RedisUnavailable
+from stoker.errors import RedisUnavailable, RedisUnreadable
 from stoker.queue.keys import catalogue, partition_counts
 from stoker.redis.client import RedisClient, ask
 from stoker.rules.effects import Locate
-from stoker.rules.partitions import partition_names, partition_of
+from stoker.rules.partitions import MOST, partition_names, partition_of
 from stoker.rules.workflow import Steps, queues_of
 
 FRESH = 10.0
@@ -42,7 +43,7 @@ class Partitions:
     async def register(self, queue: str, partitions: int) -> list[str]:
         """Give a queue this many partitions, never fewer than it has: their tasks would not run. Returns their names."""
         counts = partition_counts(self._namespace)
-        before = int(await ask(self._redis, "HGET", counts, queue) or 1)
+        before = _count(queue, await ask(self._redis, "HGET", counts, queue))
         if partitions > before:
             await ask(self._redis, "HSET", counts, queue, partitions)
         names = partition_names(queue, max(before, partitions))
@@ -57,6 +58,14 @@ class Partitions:
             if queue in self._known:
                 return self._known[queue][1]
             raise
-        names = partition_names(queue, int(count or 1))
+        names = partition_names(queue, _count(queue, count))
         self._known[queue] = (self._monotonic(), names)
         return names
+
+
+def _count(queue: str, stored: Any) -> int:
+    if stored is None:
+        return 1
+    if not isinstance(stored, bytes) or not stored.isdigit() or len(stored) > 2 or not 1 <= int(stored) <= MOST:
+        raise RedisUnreadable(f"the number of partitions of queue {queue!r} is none within 1..{MOST}: another program wrote it")
+    return int(stored)

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from stoker.errors import RedisUnavailable
+from stoker.errors import RedisRefused, RedisUnavailable
 from stoker.queue.keys import Keys
 from stoker.redis.client import RedisClient, Routed
 from stoker.redis.connect import ThreadClient
@@ -133,6 +133,26 @@ async def run(redis: RedisClient, *calls: ScriptCall) -> list[Any]:
         return await _load_missing(redis, calls, replies) if any(map(_failed, replies)) else replies
     except (ErrorReply, OSError) as error:
         raise mapped(error) from error
+
+
+async def run_each(redis: RedisClient, *calls: ScriptCall) -> list[Any]:
+    """As `run`, but a call that fails gets its RedisUnavailable or RedisRefused as its reply, and the others theirs.
+
+    Raises RedisUnavailable if Redis does not answer.
+    """
+    with errors_mapped():
+        replies = await redis.round_trip([call.by_hash(old=redis.old) for call in calls])
+    return [await _checked(redis, call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+
+async def _checked(redis: RedisClient, call: ScriptCall, reply: Any) -> Any:
+    try:
+        [reply] = await _load_missing(redis, [call], [reply])
+    except (ErrorReply, OSError) as error:
+        return mapped(error)
+    except (RedisUnavailable, RedisRefused) as error:
+        return error
+    return reply
 
 
 async def run_behind(redis: RedisClient, blocking: tuple[Argument, ...], call: ScriptCall, blocks: float) -> Any | None:

@@ -5,6 +5,7 @@ To scripts and keys, a partition is a queue of its own. The first has the queue'
 queues contain no colon.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
@@ -12,6 +13,7 @@ from zlib import crc32
 from stoker.errors import Invalid
 
 MOST = 64
+_NAME = re.compile(rb"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?(:[1-9][0-9]?)?")
 
 
 class PartitionKey(NamedTuple):
@@ -25,6 +27,11 @@ class PartitionKey(NamedTuple):
 def partition_names(queue: str, partitions: int) -> list[str]:
     """The names of all partitions of a queue, in order."""
     return [queue, *(f"{queue}:{number}" for number in range(1, partitions))]
+
+
+def is_partition(name: bytes) -> bool:
+    """Whether this is the name of a partition: of a queue, or of one of its further partitions."""
+    return _NAME.fullmatch(name) is not None
 
 
 def partition_of(key: PartitionKey, names: Sequence[str]) -> str:

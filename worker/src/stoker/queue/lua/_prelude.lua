@@ -72,7 +72,8 @@ end
 local RATE_WINDOW_MS = 5000
 local function decayed_rate(now)
   local was = redis.call('HMGET', stats, 'rate', 'rate_at')
-  return tonumber(was[1] or 0) * math.exp(-(now - tonumber(was[2] or now)) / RATE_WINDOW_MS)
+  local rate, at = tonumber(was[1] or 0) or 0, tonumber(was[2] or now) or now  -- another writer may have put a text there
+  return rate * math.exp(-(now - at) / RATE_WINDOW_MS)
 end
 
 -- Makes tasks {rank, id, ...} ready. Those that were lost with a worker go to :suspects, so that no worker holds two of them.

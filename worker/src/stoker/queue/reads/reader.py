@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import msgspec
 
-from stoker.errors import Invalid, NotFound
+from stoker.errors import Invalid, NotFound, RedisUnreadable, StokerError
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
@@ -16,11 +16,14 @@ from stoker.redis.client import RedisClient, ask, ask_everywhere
 from stoker.redis.connect import connect
 from stoker.rules.history import LogLine, PastFailure, Progress
 from stoker.rules.message import Message, Success, decode
+from stoker.rules.partitions import is_partition
 from stoker.rules.settle import Failure
 from stoker.rules.states import TaskState
 from stoker.rules.why import Explanation, Facts, explain
 
 PAGE = 50
+MAX_COUNT = 2**63 - 1
+"""The largest number that a counter of Redis holds."""
 UNREADABLE = "(unreadable envelope)"
 
 SETS: Mapping[TaskState, tuple[str, ...]] = {
@@ -42,7 +45,7 @@ _STATES = {
     "cancelled": TaskState.CANCELLED,
 }
 _STORED_AS = {"dead": "buried", "cancelled": "stopped", "snoozed": "postponed"}
-_COLUMNS = {name: _STORED_AS.get(name, name) for name in Totals.__struct_fields__}
+_COLUMNS = {name: _STORED_AS.get(name, name).encode() for name in Totals.__struct_fields__}
 """Each counter's column in the statistics of a queue."""
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
@@ -75,18 +78,32 @@ class Reader:
     async def queues(self) -> list[str]:
         """The names of all partitions ever used in this namespace, sorted."""
         names = await ask(self._redis, "SMEMBERS", catalogue(self._namespace))
-        return sorted(name.decode() for name in names)
+        if not isinstance(names, list):
+            raise RedisUnreadable("the catalogue of queues is none that Stoker wrote: is this Redis, and Stoker's?")
+        return sorted(name.decode() for name in names if isinstance(name, bytes) and is_partition(name))
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of these partitions, in one round trip. `due` counts what falls due within `horizon` seconds."""
-        calls = [ScriptCall("stats", self._keys(queue), [round(horizon * 1000)]) for queue in queues]
-        replies = await scripts.run(self._redis, *calls) if calls else []
+        replies = await scripts.run(self._redis, *self._stats_calls(queues, horizon)) if queues else []
         return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    async def stats_each(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats | StokerError]:
+        """As `stats`, with the error of a partition that cannot be read in its place: one broken queue hides no other."""
+        replies = await scripts.run_each(self._redis, *self._stats_calls(queues, horizon)) if queues else []
+        return [_stats_or_error(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+
+    def _stats_calls(self, queues: Sequence[str], horizon: float) -> list[ScriptCall]:
+        return [ScriptCall("stats", self._keys(queue), [round(horizon * 1000)]) for queue in queues]
 
     async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of whole queues, in one round trip. A queue is given as the names of its partitions."""
         found = iter(await self.stats([name for partitions in queues for name in partitions], horizon))
         return [together([next(found) for _ in partitions]) for partitions in queues]
+
+    async def totals_each(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats | StokerError]:
+        """As `totals`, with the error of a queue that cannot be read in its place."""
+        found = iter(await self.stats_each([name for partitions in queues for name in partitions], horizon))
+        return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """One task. Raises NotFound for an unknown id, or one whose retention is over."""
@@ -165,14 +182,58 @@ def added(totals: Sequence[Totals]) -> Totals:
     return Totals(*(sum(getattr(each, name) for each in totals) for name in Totals.__struct_fields__))
 
 
-def _stats(queue: str, reply: Sequence[Any]) -> QueueStats:
-    ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, paused, throttled, parked, *rest = reply
-    schedules, next_run, rate, _now, *counters = rest
-    columns = {name.decode(): value for name, value in zip(counters[::2], counters[1::2], strict=True)}
-    totals = Totals(**{name: int(columns[column]) for name, column in _COLUMNS.items() if column in columns})
-    numbers = (ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms / 1000, workers)
-    soon = None if next_run == b"" else next_run / 1000
-    return QueueStats(queue, *numbers, bool(paused), rate / 1000, bool(throttled), parked, schedules, soon, totals)
+def _stats(queue: str, reply: Any) -> QueueStats:
+    """The statistics in a reply of any type. Raises RedisUnreadable unless it has the shape that stats.lua returns."""
+    if not isinstance(reply, list) or len(reply) < 16:
+        raise _unreadable(queue)
+    numbers, next_run, (rate, _now), counters = reply[:13], reply[13], reply[14:16], reply[16:]
+    if not all(isinstance(number, int) for number in (*numbers, rate)):
+        raise _unreadable(queue)
+    if next_run != b"" and not isinstance(next_run, int):
+        raise _unreadable(queue)
+    ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, *flags = numbers
+    paused, throttled, parked, schedules = flags
+    return QueueStats(
+        *(queue, ready, running, scheduled, dead, succeeded, cancelled, due),
+        oldest_wait=oldest_ms / 1000,
+        workers=workers,
+        paused=bool(paused),
+        completion_rate=rate / 1000,
+        throttled=bool(throttled),
+        parked=parked,
+        schedules=schedules,
+        next_run=None if next_run == b"" else next_run / 1000,
+        totals=_totals(counters),
+    )
+
+
+def _stats_or_error(queue: str, reply: Any) -> QueueStats | StokerError:
+    if isinstance(reply, StokerError):
+        return reply
+    try:
+        return _stats(queue, reply)
+    except RedisUnreadable as error:
+        return error
+
+
+def _together_or_error(parts: Sequence[QueueStats | StokerError]) -> QueueStats | StokerError:
+    read = [part for part in parts if isinstance(part, QueueStats)]
+    return together(read) if len(read) == len(parts) else next(part for part in parts if isinstance(part, StokerError))
+
+
+def _totals(flat: Sequence[Any]) -> Totals:
+    """The counters of a queue. What is no count, since another program wrote it, is 0: it must not hide the queue."""
+    columns = dict(zip(flat[::2], flat[1::2], strict=False)) if all(isinstance(each, bytes) for each in flat) else {}
+    return Totals(**{name: _count(columns[column]) for name, column in _COLUMNS.items() if column in columns})
+
+
+def _count(text: bytes) -> int:
+    count = int(text) if text.isdigit() and len(text) <= len(str(MAX_COUNT)) else 0
+    return count if count <= MAX_COUNT else 0
+
+
+def _unreadable(queue: str) -> RedisUnreadable:
+    return RedisUnreadable(f"the statistics of queue {queue!r} are none that a Stoker script returns: is this Redis, and Stoker's?")
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
