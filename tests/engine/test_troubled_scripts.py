@@ -9,7 +9,7 @@ from stoker.errors import Invalid, RedisFull, RedisUnavailable
 from stoker.queue.scripts import load
 from stoker.queue.settlements import Settlement
 from stoker.redis.connect import connect
-from stoker.redis.url import without_password
+from stoker.redis.url import shown_address
 from stoker.rules.admission import Admission
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import TaskState
@@ -151,13 +151,13 @@ async def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: st
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://localhost:6379/0", "redis://localhost:6379"),
         ("redis://:secret@localhost", "redis://***@localhost"),
-        ("rediss://user:se@cret@host:1/2", "rediss://***@host:1/2"),
+        ("rediss://user:se@cret@host:1/2", "rediss://***@host:1"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert shown_address(url) == shown
 
 
 async def test_what_a_worker_says_of_itself_is_kept_as_it_is(line: Line) -> None:

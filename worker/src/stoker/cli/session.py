@@ -17,7 +17,7 @@ from stoker.cli.output import print_json
 from stoker.client.client import Client
 from stoker.errors import NotFound, RedisRefused, RedisUnavailable
 from stoker.queue.records import TaskStatus
-from stoker.redis.url import without_password
+from stoker.redis.url import shown_address
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Session(NamedTuple):
             finally:
                 await client.close()
 
-        where = f"Redis at {without_password(self.redis_url)}"
+        where = f"Redis at {shown_address(self.redis_url)}"
         try:
             return asyncio.run(connected())
         except RedisUnavailable as error:

@@ -10,7 +10,7 @@ import typer
 
 from stoker.cli.options import variable
 from stoker.manifest import TaskQueue, load
-from stoker.redis.url import without_password
+from stoker.redis.url import shown_address
 from stoker.settings import DEFAULT_GATEWAY_PORT
 
 
@@ -46,7 +46,7 @@ async def _up(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, drain_or_abort)
-        places = [f"redis {without_password(stack.redis_url)}", f"logs {data / 'logs'}", "Ctrl-C drains"]
+        places = [f"redis {shown_address(stack.redis_url)}", f"logs {data / 'logs'}", "Ctrl-C drains"]
         if stack.gateway_url:
             places.insert(0, f"gateway {stack.gateway_url}/docs")
         console.print("  ·  ".join(places), soft_wrap=True, highlight=False, style="dim")

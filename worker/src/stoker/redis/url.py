@@ -9,6 +9,7 @@ also sentinel_username and sentinel_password. rediss+sentinel:// and rediss+clus
 """
 
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -79,6 +80,9 @@ _IGNORED = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "
 """Options of redis-py that have no meaning here. They are ignored, so a URL that has them stays valid."""
 _OF_SENTINELS = "sentinel_"
 
+_ESCAPES = "in a password, @ : / ? # and % are written %40 %3A %2F %3F %23 %25"
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9._:-]*")
+
 Options = dict[str, Any]
 Host = tuple[str, int]
 
@@ -108,43 +112,64 @@ class ClusterUrl(NamedTuple):
 Address = Single | SentinelUrl | ClusterUrl
 
 
+class _Malformed(ValueError):
+    """What is wrong with a URL, and where. Never quotes it: any part of a malformed URL may be the password."""
+
+
 def read(url: str) -> Address:
-    """Parse a URL. Raises Invalid, whose message never shows the password."""
+    """Parse a URL. Raises Invalid, whose message names the part at fault and quotes nothing of the URL."""
     try:
-        parts = urlsplit(url)
-        if parts.scheme in _SINGLE:
-            return Single(_options(url, _known(parts)))
-        if parts.scheme in _SENTINEL:
-            return _master(parts)
-        if parts.scheme in _CLUSTER:
-            return _nodes(parts)
-    except ValueError as error:
-        raise Invalid(f"bad Redis URL {without_password(url)!r}: {error}") from error
-    schemes = ", ".join(f"{scheme}://" for scheme in (*_SINGLE, *_SENTINEL, *_CLUSTER))
-    raise Invalid(f"bad Redis URL {without_password(url)!r}: it must start with one of {schemes}")
+        return _read(url)
+    except _Malformed as error:
+        raise Invalid(f"bad Redis URL: {error}") from None
+    except ValueError:  # of urllib, whose message may quote any part
+        raise Invalid(f"bad Redis URL: its host cannot be parsed; {_ESCAPES}") from None
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown in logs and messages."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{'***' + at if credentials else ''}{_without_secrets(host or rest)}"
+def shown_address(url: str) -> str:
+    """The URL as it may be shown in logs and messages: its scheme and the hosts and ports in it; `***@` stands for credentials."""
+    try:
+        address = read(url)
+    except Invalid:
+        return "***"
+    parts = urlsplit(url)
+    match address:
+        case Single(options) if "path" in options:
+            return f"{parts.scheme}://***"
+        case Single():
+            hosts = [(parts.hostname or "", _port(parts))]
+        case SentinelUrl(_, hosts) | ClusterUrl(hosts):
+            pass
+    credentials = "***@" if "@" in parts.netloc else ""
+    return f"{parts.scheme}://{credentials}{','.join(_shown_host(*host) for host in hosts)}"
 
 
-def _without_secrets(rest: str) -> str:
-    location, question, query = rest.partition("?")
-    shown = [f"{name}=***" if "password" in name else f"{name}{'=' if value else ''}{value}" for name, value in _pairs(query)]
-    return location + question + "&".join(shown)
+def _shown_host(host: str, port: int | None) -> str:
+    host = host if _PLAIN_HOST.fullmatch(host) else "***"
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
 
 
-def _pairs(query: str) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
+def _read(url: str) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme not in (*_SINGLE, *_SENTINEL, *_CLUSTER) or not url[len(parts.scheme) :].startswith("://"):
+        schemes = ", ".join(f"{scheme}://" for scheme in (*_SINGLE, *_SENTINEL, *_CLUSTER))
+        raise _Malformed(f"it must start with one of {schemes}")
+    if parts.fragment or url.endswith("#"):
+        raise _Malformed(f"it has a #; {_ESCAPES}")
+    for at, pair in enumerate(parts.query.split("&"), 1):
+        if pair and "=" not in pair:
+            raise _Malformed(f"option {at} of its query has no =; {_ESCAPES}")
+    if parts.scheme in _SENTINEL:
+        return _master(parts)
+    return _nodes(parts) if parts.scheme in _CLUSTER else Single(_options(url, _known(parts)))
 
 
 def _master(parts: SplitResult) -> SentinelUrl:
     name, _, db = parts.path.strip("/").partition("/")
+    if "@" in name:
+        raise _Malformed(f"there is an @ after its first /; {_ESCAPES}")
     if not name:
-        raise ValueError("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
+        raise _Malformed("after the sentinels it must name their master, as in redis+sentinel://host:26379/mymaster")
     for_sentinels = {_OF_SENTINELS + name: read for name, read in {**_OPTIONS, **_TLS_OPTIONS}.items()}
     options = _without_host(_options(_as_single(parts, db), {**_known(parts), **for_sentinels}))
     sentinel = {key.removeprefix(_OF_SENTINELS): options.pop(key) for key in list(options) if key in for_sentinels}
@@ -155,7 +180,7 @@ def _master(parts: SplitResult) -> SentinelUrl:
 def _nodes(parts: SplitResult) -> ClusterUrl:
     options = _without_host(_options(_as_single(parts, parts.path), _known(parts)))
     if options.pop("db", 0):
-        raise ValueError("a Redis Cluster has only database 0")
+        raise _Malformed("a Redis Cluster has only database 0")
     return ClusterUrl(_hosts(parts, REDIS_PORT), options)
 
 
@@ -178,48 +203,48 @@ def _options(url: str, known: Readers) -> Options:
     parts = urlsplit(url)
     port = _port(parts)
     options: Options = {}
-    for name, text in parse_qsl(parts.query):
-        if name not in _IGNORED:
-            options.setdefault(name, _option(name, text, known))
+    for at, (name, text) in enumerate(parse_qsl(parts.query, keep_blank_values=True), 1):
+        if name not in _IGNORED and (text or name not in known):
+            options.setdefault(name, _option(at, name, text, known))
     options |= {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
-            raise ValueError("the path of the socket is missing")
+            raise _Malformed("the path of the socket is missing")
         return options | {"path": unquote(parts.path)}
     options |= {name: value for name, value in (("host", unquote(parts.hostname or "")), ("port", port)) if value}
     if db := parts.path.strip("/"):
         if not db.isdecimal():
-            raise ValueError(f"{db!r} is not the number of a database")
+            raise _Malformed(f"what follows the / is not the number of a database; {_ESCAPES}")
         options.setdefault("db", int(db))
     if parts.scheme == "rediss":
         options["ssl"] = True
     for name in _FILES:
         if (path := options.get(name)) and not os.access(path, os.R_OK):
-            raise ValueError(f"{name}={path} cannot be read")
+            raise _Malformed(f"the file of {name} cannot be read")
     return options
 
 
-def _option(name: str, text: str, known: Readers) -> Any:
+def _option(at: int, name: str, text: str, known: Readers) -> Any:
     read = known.get(name)
     if read is None:
-        without = " without TLS: write rediss for redis" if name in _TLS_OPTIONS else ""
-        raise ValueError(f"{name!r} is not an option of a connection{without}")
+        if name in _TLS_OPTIONS:
+            raise _Malformed(f"{name!r} is not an option of a connection without TLS: write rediss for redis")
+        raise _Malformed(f"option {at} of its query is not an option of a connection")
     try:
         return read(text)
     except (ValueError, KeyError):
-        raise ValueError(f"Invalid value for {name!r} in its query") from None
+        raise _Malformed(f"Invalid value for {name!r} in its query") from None
 
 
 def _hosts(parts: SplitResult, port: int) -> list[Host]:
     hosts = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
     if not all(host.hostname for host in hosts):
-        raise ValueError("a host is missing")
+        raise _Malformed("a host is missing")
     return [(host.hostname or "", _port(host) or port) for host in hosts]
 
 
 def _port(parts: SplitResult) -> int | None:
     try:
         return parts.port
-    except ValueError:  # the text of the error may contain part of the password
-        advice = "in a password, @ : / ? # and % are written %40 %3A %2F %3F %23 %25"
-        raise ValueError(f"a port is a number up to 65535; {advice}") from None
+    except ValueError:
+        raise _Malformed(f"a port is a number up to 65535; {_ESCAPES}") from None

@@ -20,7 +20,7 @@ from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import ThreadClient, connect
-from stoker.redis.url import without_password
+from stoker.redis.url import shown_address
 from stoker.rules import names
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -82,7 +82,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
                 "tasks": sorted(app.tasks),
-                "redis": without_password(settings.redis_url),
+                "redis": shown_address(settings.redis_url),
                 "port": health.port,
             },
         )
