@@ -36,6 +36,7 @@ async def pids(within: float = FOUND_AGAIN) -> set[int]:
 async def test_a_worker_lives_through_it(app: Stoker, redis_url: str, tmp_path: Path, task: str) -> None:
     """All of it, one after the other; then it works as before, and leaves as it is told."""
     deeds = ["eat memory", "recurse", "print megabytes", "leave threads", "move away", "fork"]
+    deeds += ["raise what cannot be described", "raise what exits"]
     deeds += ["be deaf"] if task == "do" else []  # Python refuses that in a thread
     deeds += ["close the output"]  # the last one of which its log could tell
     with worker_process(redis_url, tmp_path, app="vandal:app") as worker:
@@ -45,7 +46,12 @@ async def test_a_worker_lives_through_it(app: Stoker, redis_url: str, tmp_path: 
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
     failed = {line["error"] for line in worker.said("task failed, will be retried")}
-    assert failed == {"MemoryError: ", "RecursionError: maximum recursion depth exceeded"}
+    assert failed == {
+        "MemoryError: ",
+        "RecursionError: maximum recursion depth exceeded",
+        "SyntaxError: odd (menu.py)",
+        "ExitsInStr: (its __str__ failed)",
+    }
     assert (await app.client.inspector.stats(["default"]))[0].totals.lost == 0
 
 

@@ -138,6 +138,20 @@ def _stop_the_loop() -> None:
     asyncio.get_running_loop().stop()
 
 
+def _raise_what_cannot_be_described() -> None:
+    error = SyntaxError("odd", ("menu.py", 1, 1, "="))
+    error.lineno, error.text = "one", 5  # type: ignore[assignment]
+    raise error
+
+
+def _raise_what_exits() -> None:
+    class ExitsInStr(Exception):
+        def __str__(self) -> str:
+            sys.exit(3)
+
+    raise ExitsInStr
+
+
 def _hoard() -> None:
     _HOARD.append(os.urandom(1 << 20) * 300)
 
@@ -162,6 +176,8 @@ _DEEDS = {
     "stop the loop": _stop_the_loop,
     "fork": _fork,
     "hoard": _hoard,
+    "raise what cannot be described": _raise_what_cannot_be_described,
+    "raise what exits": _raise_what_exits,
     "block for a while": lambda: time.sleep(10),
     "block": lambda: time.sleep(3600),
 }

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, cast
 
@@ -212,13 +213,17 @@ class Worker:
             settlement = await self._run(delivery)
         except asyncio.CancelledError:  # between its end and its settlement
             settlement = self._unfinished(delivery.id, delivery.fence)
-        except Exception as error:
-            _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
-            # Retried as any failure: a task that always meets the bug must end.
-            outcome = Raised(failure_of(error))
-            transition = settle(outcome, self._settings.retry, failures=delivery.failures, random=random.random)
-            settlement = Settlement(delivery.id, delivery.fence, transition)
+        except BaseException as error:  # SystemExit too: it would end the worker, and the delivery would never be settled
+            settlement = self._failed(delivery, error)
         self._finish(settlement)
+
+    def _failed(self, delivery: Delivery, error: BaseException) -> Settlement:
+        """A failure like any other, so that a task which always meets this bug ends."""
+        with suppress(BaseException):  # of a log filter of the application
+            _log.critical("a bug in the worker", extra={"task_id": delivery.id}, exc_info=error)
+        outcome = Raised(failure_of(error))
+        transition = settle(outcome, self._settings.retry, failures=delivery.failures, random=random.random)
+        return Settlement(delivery.id, delivery.fence, transition)
 
     def _finish(self, settlement: Settlement) -> None:
         self.runs += 1

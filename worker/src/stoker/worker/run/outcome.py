@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stoker.errors import Dead, Invalid, Snooze, TryAgain
+from stoker.errors import Dead, Snooze, TryAgain
 from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Failure, Fatal, Outcome, Raised, RetryAsked, Returned, Snoozed
@@ -31,9 +31,9 @@ def returned(task: str, value: Any) -> Outcome:
     """Returned with the value as JSON; Fatal when it is not JSON or too large."""
     try:
         result = write(value)
-    except Invalid as error:
+    except BaseException as error:  # Invalid, or whatever the value's own class raises
         # Its work is done: a retry would repeat it and fail in the same way.
-        return Fatal(Failure("ResultNotJSON", f"{task} returned what JSON cannot represent: {error}"))
+        return Fatal(Failure("ResultNotJSON", f"{task} returned what JSON cannot represent: {_text(error)}"))
     if len(result) > MAX_PAYLOAD_BYTES:
         size = f"{task} returned {len(result)} bytes of JSON, at most {MAX_PAYLOAD_BYTES} are kept"
         return Fatal(Failure("ResultTooLarge", f"{size}: store it elsewhere and return where"))
@@ -41,7 +41,14 @@ def returned(task: str, value: Any) -> Outcome:
 
 
 def raised(error: BaseException, retry: Retry | int | None) -> Outcome:
-    """The outcome of an exception. `retry` is the task's retry policy, which may leave out its type."""
+    """The outcome of an exception. `retry` is the task's retry policy, which may leave out its type. Never raises."""
+    try:
+        return _outcome_of(error, retry)
+    except BaseException as trouble:  # its class may override anything: a run without an outcome would never be settled
+        return Raised(_undescribed(error, trouble))
+
+
+def _outcome_of(error: BaseException, retry: Retry | int | None) -> Outcome:
     match error:
         case ChildFailed():
             return error.outcome
@@ -61,9 +68,23 @@ def failed(failure: Failure, kind: type[BaseException], retry: Retry | int | Non
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Type, message and traceback of an exception, shortened."""
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-    return Failure(type(error).__name__, _text(error), _unicode(text))
+    """Type, message and traceback of an exception, shortened. Never raises, whatever the exception's class does."""
+    try:
+        return Failure(type(error).__name__, _text(error), _unicode(_traceback(error)[-TRACEBACK_CHARACTERS:]))
+    except BaseException as trouble:
+        return _undescribed(error, trouble)
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # a SyntaxError with odd fields; before Python 3.13 a `__getattr__` that raises KeyError
+        return "".join(["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)])
+
+
+def _undescribed(error: BaseException, trouble: BaseException) -> Failure:
+    name = type.__dict__["__name__"].__get__  # a metaclass may override it
+    return Failure(name(type(error)), f"(describing it raised {name(type(trouble))})")
 
 
 def exit_if_forked(before: int) -> None:
@@ -97,8 +118,8 @@ def _retry_asked(error: TryAgain) -> Failure:
 
 def _text(error: BaseException) -> str:
     try:
-        text = str(error)
-    except Exception:  # its __str__ may be broken
+        text = str.__str__(str(error))  # not a subclass of str, whose methods may be broken too
+    except BaseException:  # its __str__ may be broken, or call sys.exit()
         text = "(its __str__ failed)"
     return _unicode(text[:MESSAGE_CHARACTERS])
 
