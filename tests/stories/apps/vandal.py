@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import locale
+import multiprocessing
 import os
 import resource
 import signal
@@ -46,6 +47,20 @@ async def do(what: str, ctx: Context) -> Any:
 def do_in_a_thread(what: str, ctx: Context) -> Any:
     """Do it in a thread, the first time that it runs."""
     return _DEEDS[what]() if ctx.attempt == 1 else ctx.attempt
+
+
+@app.task()
+async def do_and_wait(what: str, ctx: Context) -> Any:
+    """Do it and wait for it, the first time that it runs."""
+    return await _LONG_DEEDS[what]() if ctx.attempt == 1 else ctx.attempt
+
+
+@app.task()
+async def wait(ctx: Context) -> int:
+    """A neighbour that has not ended yet."""
+    if ctx.attempt == 1:
+        await asyncio.sleep(2)
+    return ctx.attempt
 
 
 @app.task()
@@ -152,6 +167,60 @@ def _raise_what_exits() -> None:
     raise ExitsInStr
 
 
+async def _exit() -> None:
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+
+async def _exit_in_a_gathered_coroutine() -> None:
+    await asyncio.gather(asyncio.sleep(1), _exit())
+
+
+async def _exit_in_a_task_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(1))
+        group.create_task(_exit())
+
+
+async def _exit_in_a_task_beside() -> None:
+    _BESIDE.append(asyncio.create_task(_exit()))
+    await asyncio.sleep(0.1)
+    raise RuntimeError("left a task behind")
+
+
+async def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def _interrupt_in_a_gathered_coroutine() -> None:
+    await asyncio.gather(_interrupt())
+
+
+async def _cancel_everything() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(1)
+
+
+async def _shut_the_executor_down() -> None:
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def _pools() -> int:
+    """Pools whose processes are ended by SIGTERM, as `Pool.__exit__` does."""
+    fork = multiprocessing.get_context("fork")
+    total = 0
+    for _ in range(4):
+        with fork.Pool(4) as pool:
+            total += sum(pool.map(abs, [-1, -1]))
+            children = multiprocessing.active_children()
+        for child in children:
+            child.join(5)
+        if any(child.is_alive() for child in children):
+            raise AssertionError("they ignored SIGTERM")
+    return total
+
+
 def _hoard() -> None:
     _HOARD.append(os.urandom(1 << 20) * 300)
 
@@ -161,6 +230,15 @@ def _fork() -> bool:
 
 
 _HOARD: list[bytes] = []
+_BESIDE: list[asyncio.Task[None]] = []
+_LONG_DEEDS = {
+    "exit in a gathered coroutine": _exit_in_a_gathered_coroutine,
+    "exit in a task group": _exit_in_a_task_group,
+    "exit in a task beside": _exit_in_a_task_beside,
+    "interrupt in a gathered coroutine": _interrupt_in_a_gathered_coroutine,
+    "cancel everything": _cancel_everything,
+    "shut the executor down": _shut_the_executor_down,
+}
 _DEEDS = {
     "close everything": _close_everything,
     "close the output": _close_the_output,
@@ -175,6 +253,7 @@ _DEEDS = {
     "move away": _move_away,
     "stop the loop": _stop_the_loop,
     "fork": _fork,
+    "pools": _pools,
     "hoard": _hoard,
     "raise what cannot be described": _raise_what_cannot_be_described,
     "raise what exits": _raise_what_exits,

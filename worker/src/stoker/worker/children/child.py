@@ -41,6 +41,7 @@ from stoker.worker.run.deadline import call_softly
 from stoker.worker.run.dependencies import context_of, run_here_with
 from stoker.worker.run.outcome import call_plain, raised, returned
 from stoker.worker.run.progress import current_progress
+from stoker.worker.system.aio import handle_here_alone
 from stoker.worker.system.loading import load_app
 from stoker.worker.system.managed_process import signal_with_parent
 from stoker.worker.system.memory import resident
@@ -134,11 +135,15 @@ def run(app: Application, request: RunTask) -> Outcome:
 
 def _ignore_signals() -> None:
     """Ignore SIGTERM and SIGINT: the worker decides when its children stop. Repeated after each task, which may have set handlers
-    or an alarm. A handler and not SIG_IGN, which processes that a task starts would inherit.
+    or an alarm. A handler and not SIG_IGN, which processes that a task starts would inherit; forked ones do not ignore them either.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    handle_here_alone(signal.SIGTERM, _ignored, signal.SIG_DFL)
+    handle_here_alone(signal.SIGINT, _ignored, signal.default_int_handler)
+
+
+def _ignored(*_: object) -> None:
+    """A signal that is not for this process."""
 
 
 def _exit_with(worker: int) -> None:

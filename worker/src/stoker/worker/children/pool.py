@@ -36,6 +36,7 @@ from stoker.worker.children.protocol import (
     from_child,
 )
 from stoker.worker.run.deadline import Limits
+from stoker.worker.system.aio import hidden
 
 START_TIMEOUT = 120.0
 READ_AFTER_EXIT = 0.2
@@ -57,7 +58,7 @@ class Child:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._gone = asyncio.create_task(self._watch())
+        self._gone = hidden(asyncio.create_task(self._watch()))
 
     @classmethod
     async def start(cls, app: str, home: str) -> "Child":
@@ -222,6 +223,6 @@ class ProcessPool:
 
     def _end(self, child: Child) -> None:
         child.kill()
-        task = asyncio.create_task(child.end())
+        task = hidden(asyncio.create_task(child.end()))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

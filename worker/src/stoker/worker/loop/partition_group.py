@@ -19,6 +19,7 @@ from stoker.worker.loop.chores import Chore
 from stoker.worker.loop.partition import Partition
 from stoker.worker.loop.shutdown import ShutdownStage
 from stoker.worker.loop.worker import Worker
+from stoker.worker.system.aio import hidden
 
 
 class PartitionGroup:
@@ -108,7 +109,7 @@ class PartitionGroup:
         """Work until drained."""
         async with asyncio.TaskGroup() as group:
             for worker in self.workers:
-                group.create_task(worker.run())
+                hidden(group.create_task(worker.run()))
 
     def _stop(self) -> None:
         for worker in self.workers:

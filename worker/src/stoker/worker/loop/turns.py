@@ -17,7 +17,7 @@ from stoker.worker.loop.capacity import FETCH_AT_LEAST, FETCHES_AT_ONCE, Capacit
 from stoker.worker.loop.outage import Outage
 from stoker.worker.loop.shutdown import Shutdown, ShutdownStage
 from stoker.worker.loop.waiting import WorkWaiter
-from stoker.worker.system.aio import cancel_all
+from stoker.worker.system.aio import cancel_all, hidden
 
 _log = logging.getLogger("stoker.worker")
 
@@ -151,7 +151,7 @@ class Turns:
         room = self._capacity.room
         reservation = self._capacity.reserve(self._capacity.fetch_size(room), settlements)
         self._look = self._capacity.plenty and room > reservation.tasks
-        turn = asyncio.create_task(self._turn(settlements, reservation))
+        turn = hidden(asyncio.create_task(self._turn(settlements, reservation)))
         self._in_flight.add(turn)
         turn.add_done_callback(self._landed)
 
@@ -165,10 +165,12 @@ class Turns:
         try:
             suspect = reservation.suspect
             turn = await self._broker.turn(settlements, reservation.tasks, self._worker, holds_suspect=not suspect)
-        except Exception as error:
+        except BaseException as error:
             # Of any kind: outcomes dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
             self._look = True
+            if not isinstance(error, Exception):
+                raise
             await self._outage.wait_out(error, aborting=self.shutdown.aborting)
         else:
             self._outage.over()

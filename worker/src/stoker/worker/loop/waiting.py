@@ -14,7 +14,7 @@ from stoker.queue.records import Turn
 from stoker.worker.loop.capacity import FETCHES_AT_ONCE, Capacity, Reservation
 from stoker.worker.loop.outage import Outage
 from stoker.worker.loop.shutdown import Shutdown
-from stoker.worker.system.aio import cancel_all
+from stoker.worker.system.aio import cancel_all, hidden
 
 LONGEST_WAIT = 5.0
 """Seconds of one blocking call."""
@@ -59,7 +59,7 @@ class WorkWaiter:
 
     def start(self) -> None:
         """Begin, in a task that `stop` ends."""
-        self._task = asyncio.create_task(self._run())
+        self._task = hidden(asyncio.create_task(self._run()))
 
     def there_is_room(self) -> None:
         """The queue has no more tasks for now: wait for the next."""
@@ -74,7 +74,7 @@ class WorkWaiter:
     def call_off(self) -> None:
         """No more tasks are wanted: end the wait that would bring some."""
         if self._fetch:
-            self._calling_off = asyncio.create_task(self._call_off(self._fetch))
+            self._calling_off = hidden(asyncio.create_task(self._call_off(self._fetch)))
 
     async def stop(self) -> None:
         """Wait no more, and let another worker have what woke us."""
@@ -113,7 +113,7 @@ class WorkWaiter:
     async def _wait_and_take(self, room: int) -> None:
         """Block, and have the tasks with the wake-up: one round trip earlier than by a turn."""
         reservation = self._capacity.reserve(room)
-        self._fetch = fetch = asyncio.create_task(self._take_when_woken(reservation))
+        self._fetch = fetch = hidden(asyncio.create_task(self._take_when_woken(reservation)))
         try:
             await asyncio.wait({fetch})
         finally:

@@ -85,7 +85,7 @@ class Worker:
         self._progress = ProgressFlusher(broker, metrics, clock)
         # Both by fence: after a lost lease the same task may run here twice.
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        self._stopped: dict[str, Transition] = {}  # runs that the worker has cancelled, and what becomes of them
         self._unknown_tasks = UnknownTasks()
         self._begin: Begin | None = None
 
@@ -117,13 +117,12 @@ class Worker:
         for fence in answer.lost:
             if run := self._running.get(fence):
                 _log.warning("lease lost: cancelling the run", extra={"task_id": self._turns.held.get(fence)})
-                self._cancel(fence, run)
+                self._cancel(fence, run, Release())
             else:
                 self._turns.give_up(fence, Release())
         for fence in answer.cancelled:
-            if (run := self._running.get(fence)) and fence not in self._cancelled:
-                self._cancelled.add(fence)
-                self._cancel(fence, run)
+            if (run := self._running.get(fence)) and not isinstance(self._stopped.get(fence), Cancel):
+                self._cancel(fence, run, Cancel())
             else:
                 self._turns.give_up(fence, Cancel())
 
@@ -155,7 +154,7 @@ class Worker:
     def _cancel_all(self) -> None:
         # Repeated while anything runs: one cancellation may be lost, or caught by the task.
         for fence, run in self._running.items():
-            self._cancel(fence, run)
+            self._cancel(fence, run, Release())
         if self._running:
             asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel_all)
 
@@ -200,9 +199,13 @@ class Worker:
             return
         self._running[delivery.fence] = run
         if self._turns.shutdown.aborting:  # fetched by a turn that was in flight
-            self._cancel(delivery.fence, run)
+            self._cancel(delivery.fence, run, Release())
 
-    def _cancel(self, fence: str, run: asyncio.Task[None]) -> None:
+    def _cancel(self, fence: str, run: asyncio.Task[None], becomes: Transition) -> None:
+        if isinstance(becomes, Cancel):
+            self._stopped[fence] = becomes
+        else:
+            self._stopped.setdefault(fence, becomes)
         began = getcoroutinestate(cast(Coroutine[Any, Any, None], run.get_coro())) != CORO_CREATED
         if not began and not run.cancelling():  # it will never see the cancellation
             run.add_done_callback(lambda _: self._finish(self._unfinished(self._turns.held[fence], fence)))
@@ -228,11 +231,11 @@ class Worker:
     def _finish(self, settlement: Settlement) -> None:
         self.runs += 1
         self._running.pop(settlement.fence, None)
-        self._cancelled.discard(settlement.fence)
+        self._stopped.pop(settlement.fence, None)
         self._turns.settle(settlement)
 
     def _unfinished(self, task_id: str, fence: str) -> Settlement:
-        return Settlement(task_id, fence, Cancel() if fence in self._cancelled else Release())
+        return Settlement(task_id, fence, self._stopped.get(fence) or Release())
 
     async def _run(self, delivery: Delivery) -> Settlement:
         started = self._clock()
@@ -284,13 +287,14 @@ class Worker:
         return after_success(self._broker.keys.queue, entry, children, locate)
 
     def _interrupted(self, delivery: Delivery) -> Outcome:
-        if delivery.fence in self._cancelled:
-            return Cancelled()
-        task = asyncio.current_task()
-        if task and task.cancelling():
-            return Interrupted()
-        # Not cancelled by the worker, so from inside the task: a failure like any other.
-        return Raised(Failure("CancelledError", "the task cancelled itself"))
+        match self._stopped.get(delivery.fence):
+            case Cancel():
+                return Cancelled()
+            case None:
+                # Not by the worker: the task has cancelled itself, or another one all tasks. Charged, so that it ends.
+                return Raised(Failure("CancelledError", "the run was cancelled by a task, not by the worker"))
+            case _:
+                return Interrupted()
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
-from stoker.worker.system.aio import cancel_all
+from stoker.worker.system.aio import cancel_all, hidden
 
 EXIT_TIMEOUT = 10.0
 """Seconds that leaving the lifespan may take, after everything is settled."""
@@ -69,7 +69,7 @@ class Lifespan:
 
     def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start an asyncio task that sees the lifespan's context variables."""
-        return asyncio.get_running_loop().create_task(work, context=self._context)
+        return hidden(asyncio.get_running_loop().create_task(work, context=self._context))
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
         try:

@@ -32,7 +32,7 @@ from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import Lifespan
 from stoker.worker.process.status_page import WorkerPage
-from stoker.worker.system.aio import cancel_all
+from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
 from stoker.worker.system.health_server import HealthServer
 from stoker.worker.system.memory import resident
 
@@ -67,7 +67,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
         loop.call_soon_threadsafe,
     )
     lifespan = Lifespan(app, lost=group.abort)
-    starting = loop.create_task(_start(redis, settings, lifespan))
+    starting = hidden(loop.create_task(_start(redis, settings, lifespan)))
 
     page = WorkerPage(group, settings.drain_timeout, registry, watchdog, lifespan, starting)
     with (
@@ -86,12 +86,12 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                 "port": health.port,
             },
         )
-        loops = [asyncio.create_task(watchdog.run(metrics))]
+        loops = [hidden(loop.create_task(watchdog.run(metrics)))]
         try:
             await asyncio.wait([starting])
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
-                loops += [asyncio.create_task(chores.repeat(chore)) for chore in _chores(group, app, settings, redis)]
+                loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis)]
                 heartbeat.start()
             await lifespan.beside(group.run())
             if group.recycling and settings.listen_fd is not None:
@@ -161,7 +161,7 @@ def _signals(group: PartitionGroup, starting: asyncio.Task[list[str]], watchdog:
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
     def drain_or_abort() -> None:
-        ending.append(loop.create_task(cancel_all(starting)))
+        ending.append(hidden(loop.create_task(cancel_all(starting))))
         if group.draining:
             group.abort()
             return
@@ -176,15 +176,20 @@ def _signals(group: PartitionGroup, starting: asyncio.Task[list[str]], watchdog:
     handlers = {signal.SIGTERM: drain_or_abort, signal.SIGINT: drain_or_abort}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         handlers[signal.SIGHUP] = drain_once
+    blocked = _while_blocked(watchdog)
     for number, handler in handlers.items():
+        before = signal.getsignal(number)
         loop.add_signal_handler(number, handler)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _while_blocked(watchdog))
+        handle_here_alone(number, _nothing if number == signal.SIGHUP else blocked, before)
     try:
         yield
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def _nothing(*_: object) -> None:
+    """For a signal that the event loop alone handles."""
 
 
 def _while_blocked(watchdog: Watchdog) -> Callable[..., None]:

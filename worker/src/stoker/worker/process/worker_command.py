@@ -6,11 +6,14 @@ import gc
 import os
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from stoker.settings import LogFormat, WorkerSettings
+from stoker.worker.system.aio import run_to_end
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter may take to exit: threads that tasks have left behind are not waited for."""
@@ -89,8 +92,10 @@ def _tune_gc() -> None:
 
 
 def _run(work: Any) -> bool:
-    try:
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with suppress(ImportError):
         import uvloop
-    except ImportError:
-        return bool(asyncio.run(work))
-    return bool(uvloop.run(work))
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return bool(run_to_end(runner, work))

@@ -21,6 +21,7 @@ from stoker.queue.records import Delivery
 from stoker.rules.history import LogLine, Progress
 from stoker.task.context import ProgressSink
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.system.aio import hidden
 
 FLUSH_INTERVAL = 0.5
 FINAL_FLUSH_TIMEOUT = 2.0
@@ -114,7 +115,7 @@ class ProgressFlusher:
 
     def _flush(self) -> None:
         self._timer = None
-        self._sending = self._own_loop().create_task(self._flush_all())
+        self._sending = hidden(self._own_loop().create_task(self._flush_all()))
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         return cast(asyncio.AbstractEventLoop, self._loop)  # set by `of`, before any run can report

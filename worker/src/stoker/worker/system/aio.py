@@ -1,11 +1,20 @@
-"""Additions to asyncio and os.fork: eager tasks, cancellation that is repeated until it works, detection of a fork."""
+"""Additions to asyncio and os.fork: eager tasks, cancellation that is repeated until it works, a loop that tasks cannot end,
+detection of a fork, signal handlers that forks do not inherit.
+"""
 
 import asyncio
+import logging
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
+SHOWN_FRAMES = 5
+T = TypeVar("T")
+_log = logging.getLogger("stoker.worker")
 Run = Coroutine[Any, Any, None]
 Begin = Callable[[Run, str], asyncio.Task[None]]
 """Starts a run under a name: asyncio would else make one up, which costs time."""
@@ -36,7 +45,55 @@ async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def hidden(task: asyncio.Task[T]) -> asyncio.Task[T]:
+    """The same task, which `asyncio.all_tasks()` no longer lists: a run that cancels all tasks does not cancel the worker."""
+    asyncio.tasks._unregister_task(task)  # documented under "Extending asyncio"
+    return task
+
+
+_REFUSED = ("stop", "shutdown_default_executor")
+"""Methods of the event loop that would end the worker, or cut it off from name resolution."""
+
+
+def run_to_end(runner: asyncio.Runner, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the runner's loop. Nothing that other asyncio tasks do ends it early.
+
+    asyncio passes SystemExit and KeyboardInterrupt of any task through the loop to its caller. Here they are logged, and the loop
+    runs on. In place of `loop.stop()`, and the like, the caller gets a RuntimeError.
+    """
+    loop = runner.get_loop()
+    main = hidden(loop.create_task(_with_refusals(loop, work)))
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            where = [f"{line.filename}:{line.lineno} {line.name}" for line in traceback.extract_tb(error.__traceback__)]
+            extra = {"error": type(error).__name__, "at": where[-SHOWN_FRAMES:]}
+            _log.error("an asyncio task that a task has started wants the process to exit: the worker goes on", extra=extra)
+
+
+async def _with_refusals(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    def refusal(name: str) -> Callable[..., Any]:
+        def refuse(*_: Any) -> NoReturn:
+            raise RuntimeError(f"loop.{name}() is not for tasks: all tasks of this worker share its event loop")
+
+        return refuse
+
+    for name in _REFUSED:
+        setattr(loop, name, refusal(name))
+    try:
+        return await work
+    finally:
+        for name in _REFUSED:
+            delattr(loop, name)
+
+
 _generation = 0
+_here_alone: dict[int, tuple[Any, Any]] = {}
+"""Signal -> the handler of this process, and the handler of its forked copies."""
+_masks = threading.local()
 
 
 def generation() -> int:
@@ -44,10 +101,37 @@ def generation() -> int:
     return _generation
 
 
-def _forked() -> None:
+def handle_here_alone(number: int, handler: Callable[..., Any], in_forks: Any) -> None:
+    """Set the handler of a signal for this process. Forked copies, such as those of `multiprocessing`, get `in_forks` instead:
+    with our handler, they would ignore the signal that is to end them.
+    """
+    signal.signal(number, handler)
+    _here_alone[number] = handler, in_forks
+
+
+def _before_fork() -> None:
+    if _here_alone:
+        # A signal that comes before its handler is reset would go into the parent's wakeup descriptor: the parent would drain.
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _here_alone)
+
+
+def _after_fork() -> None:
+    if _here_alone:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_fork() -> None:
     global _generation
     _generation += 1
+    if not _here_alone:
+        return
+    signal.set_wakeup_fd(-1)
+    for number, (handler, in_fork) in _here_alone.items():
+        if signal.getsignal(number) is handler:  # not one that a task has set
+            signal.signal(number, in_fork)
+    _after_fork()
+    _here_alone.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_fork)
