@@ -130,6 +130,18 @@ async def test_a_task_may_ask_for_another_attempt_and_say_when(app: Stoker) -> N
     assert runs[1] - runs[0] >= 0.1
 
 
+async def test_a_forgotten_raise_is_no_success(app: Stoker) -> None:
+    @app.task(retry=1)
+    async def poll(ctx: Context) -> int:
+        if ctx.attempt == 1:
+            ctx.retry(delay=0, reason="the report is not ready")
+        return ctx.attempt
+
+    handle = await poll.enqueue()
+    async with working(app):
+        assert await handle.result(timeout=5) == 2
+
+
 async def test_asked_for_once_too_often_it_is_buried_with_the_reason(app: Stoker) -> None:
     @app.task(retry=Retry(max_retries=1))
     async def poll(ctx: Context) -> None:

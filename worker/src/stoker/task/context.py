@@ -143,11 +143,12 @@ class Context:
         return Sent()
 
     def retry(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> TryAgain:
-        """An exception to raise: this attempt has failed, retry after `delay` seconds (None: as the retry policy says).
+        """Raises TryAgain: this attempt has failed, retry after `delay` seconds (None: as the retry policy says).
 
-        When all retries (the policy's, or `max_retries`) are used up, the task becomes dead, with this reason.
+        Write `raise ctx.retry(...)`, so that readers and type checkers see that the run ends here; a forgotten `raise` changes
+        nothing. When all retries (the policy's, or `max_retries`) are used up, the task becomes dead, with this reason.
         """
-        return TryAgain(delay, reason, max_retries=max_retries)
+        raise TryAgain(delay, reason, max_retries=max_retries)
 
     def time_left(self) -> float:
         """Seconds until the soft timeout, or until the timeout where there is no soft one; below 0 when it has passed."""
