@@ -87,6 +87,26 @@ ENDINGS = (
 )
 
 
+async def test_a_coroutine_that_ignores_its_cancellation_does_not_keep_its_worker(
+    app: Stoker, redis_url: str, tmp_path: Path
+) -> None:
+    """It is logged once that its timeout is over. After the drain timeout it is released, and the worker leaves without it."""
+    with worker_process(redis_url, tmp_path, "--drain-timeout", "1s", app="vandal:app") as worker:
+        handle = await vandal.cling.options(timeout=0.1).enqueue()
+        await until(lambda: worker.said(IGNORED))
+        worker.signal(signal.SIGTERM)
+        assert await worker.exit_code() == 0
+    assert [line["task_id"] for line in worker.said(IGNORED)] == [handle.id]
+    [line] = worker.said("a task ignores its cancellation: released, leaving without it")
+    assert line["task_id"] == handle.id
+    assert (await handle.status()).state is TaskState.READY
+    totals = (await app.client.inspector.stats(["default"]))[0].totals
+    assert (totals.released, totals.lost) == (1, 0)
+
+
+IGNORED = "a task ignores its timeout: it keeps its slot until it ends"
+
+
 async def test_threads_that_tasks_leave_behind_do_not_keep_the_process(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     """Python would wait for them for ever, and nobody would take the tasks of a worker that has said goodbye."""
     with worker_process(redis_url, tmp_path, app="vandal:app") as worker:

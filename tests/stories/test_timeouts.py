@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -56,6 +57,21 @@ async def test_a_task_that_ignores_its_soft_timeout_is_ended(app: Stoker) -> Non
         with pytest.raises(TaskFailed, match=r"TaskTimeout: did not end within 0\.2 s"):
             await handle.result(timeout=5)
     assert asked == [1]
+
+
+async def test_a_task_that_returns_after_its_timeout_has_failed(app: Stoker) -> None:
+    """It has caught its cancellation, perhaps in a library: it did not end in time all the same."""
+
+    @app.task(timeout=0.1, retry=0)
+    async def stubborn() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        return "done"
+
+    handle = await stubborn.enqueue()
+    async with working(app):
+        with pytest.raises(TaskFailed, match=r"TaskTimeout: did not end within 0\.1 s"):
+            await handle.result(timeout=5)
 
 
 async def test_a_soft_timeout_leaves_the_tasks_own_timeouts_and_groups_alone(app: Stoker) -> None:

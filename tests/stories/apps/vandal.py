@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from stoker import Context, Stoker
@@ -53,6 +54,19 @@ def do_in_a_thread(what: str, ctx: Context) -> Any:
 async def do_and_wait(what: str, ctx: Context) -> Any:
     """Do it and wait for it, the first time that it runs."""
     return await _LONG_DEEDS[what]() if ctx.attempt == 1 else ctx.attempt
+
+
+@app.task()
+async def cling() -> None:
+    """Ignore every cancellation, and leave such a task behind."""
+    _BESIDE.append(asyncio.create_task(_cling()))
+    await _cling()
+
+
+async def _cling() -> None:
+    while True:
+        with suppress(BaseException):
+            await asyncio.sleep(3600)
 
 
 @app.task()

@@ -51,6 +51,8 @@ from stoker.worker.system.aio import Begin, eager_start, lazy_start
 
 CANCEL_AGAIN = 5.0
 """Seconds after which a run that has not ended is cancelled again."""
+ABANDON_AFTER = 6.0
+"""Seconds after an abort until the worker leaves without runs that have not ended: they were cancelled twice."""
 MAX_NAMES = 200
 """A worker that knows more tasks does not list them in its heartbeat."""
 _FAILURES = (Raised, Fatal, RetryAsked)
@@ -150,6 +152,7 @@ class Worker:
                 _log.warning("aborting: running tasks are requeued", extra={"running": self.busy})
             self._turns.abort()
             self._cancel_all()
+            asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon)
 
     def _cancel_all(self) -> None:
         # Repeated while anything runs: one cancellation may be lost, or caught by the task.
@@ -157,6 +160,13 @@ class Worker:
             self._cancel(fence, run, Release())
         if self._running:
             asyncio.get_running_loop().call_later(CANCEL_AGAIN, self._cancel_all)
+
+    def _abandon(self) -> None:
+        """Release what still runs: it ignores its cancellation, and would keep its worker."""
+        for fence, run in list(self._running.items()):
+            task_id = run.get_name()
+            _log.error("a task ignores its cancellation: released, leaving without it", extra={"task_id": task_id})
+            self._finish(self._unfinished(task_id, fence))
 
     async def run(self) -> None:
         """Work until drained."""

@@ -12,6 +12,8 @@ from stoker.worker.system.aio import cancel_all, hidden
 
 EXIT_TIMEOUT = 10.0
 """Seconds that leaving the lifespan may take, after everything is settled."""
+CANCEL_TIMEOUT = 2.0
+"""Seconds that it may take to end when it is cancelled: it may ignore that."""
 T = TypeVar("T")
 _log = logging.getLogger("stoker.worker")
 
@@ -42,7 +44,7 @@ class Lifespan:
             await asyncio.wait([entered, self._life], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._over.set()
-            await cancel_all(self._life)
+            await cancel_all(self._life, within=CANCEL_TIMEOUT)
             raise
         if self._life.done():
             raise Invalid(f"the lifespan of {self._app.name} failed before its first task: {_end_of(self._life)}")
@@ -61,7 +63,7 @@ class Lifespan:
         _, late = await asyncio.wait([self._life], timeout=EXIT_TIMEOUT)
         if late:
             _log.error("the lifespan did not end in time: cancelled", extra={"seconds": EXIT_TIMEOUT})
-        await cancel_all(self._life)
+        await cancel_all(self._life, within=CANCEL_TIMEOUT)
 
     def _ended(self, life: asyncio.Task[None]) -> None:
         if not self._over.is_set() and self._lost:

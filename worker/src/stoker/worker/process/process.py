@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import NoReturn
 
 from prometheus_client import CollectorRegistry
 
@@ -30,7 +31,7 @@ from stoker.worker.loop.heartbeat import Heartbeat
 from stoker.worker.loop.partition_group import PartitionGroup
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
-from stoker.worker.process.lifespan import Lifespan
+from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
 from stoker.worker.process.status_page import WorkerPage
 from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
 from stoker.worker.system.health_server import HealthServer
@@ -39,6 +40,8 @@ from stoker.worker.system.memory import resident
 BEATS_PER_LEASE = 3
 FORGET_TIMEOUT = 2.0
 CONNECT_INTERVAL = 1.0
+ANNOUNCE_INTERVAL = 5.0
+"""Seconds between two announcements of the queue and its partitions."""
 BLOCKED_FOR = 2.0
 """Seconds of a blocked event loop, after which a second signal does not wait for it."""
 LAST_SCRAPE = 3.0
@@ -92,12 +95,13 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis)]
+                loops.append(hidden(loop.create_task(_keep_announced(redis, settings, len(group.partitions)))))
                 heartbeat.start()
             await lifespan.beside(group.run())
             if group.recycling and settings.listen_fd is not None:
                 await page.read_once_more(LAST_SCRAPE)
         finally:
-            await cancel_all(*loops, starting)
+            await cancel_all(*loops, starting, within=CANCEL_TIMEOUT)
             await asyncio.to_thread(heartbeat.stop)
             await _forget(group)
             await lifespan.stop()
@@ -153,6 +157,15 @@ async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]
                 _log.warning("waiting for Redis", extra={"error": str(error)})
             waiting = True
         await asyncio.sleep(CONNECT_INTERVAL)
+
+
+async def _keep_announced(redis: RedisClient, settings: WorkerSettings, partitions: int) -> NoReturn:
+    """Announce the queue again and again: Redis may have been full at the start, and may be emptied."""
+    announced = Partitions(redis, settings.namespace)
+    while True:
+        await asyncio.sleep(ANNOUNCE_INTERVAL)
+        with suppress(StokerError):
+            await announced.register(settings.queue, partitions)
 
 
 @contextlib.contextmanager

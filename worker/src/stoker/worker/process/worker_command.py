@@ -8,12 +8,13 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from stoker.settings import LogFormat, WorkerSettings
-from stoker.worker.system.aio import run_to_end
+from stoker.worker.system.aio import left_behind, run_to_end
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter may take to exit: threads that tasks have left behind are not waited for."""
@@ -69,18 +70,15 @@ def serve(command: Command) -> None:
     settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
     _tune_gc()
     faulthandler.enable()  # a crash of the interpreter shows the line of Python
-    home, environment, code = os.getcwd(), dict(os.environ), 1
-    try:
-        again, code = _run(work(application, settings)), 0
-    finally:
-        exit_within(EXIT_TIMEOUT, code)
+    home, environment = os.getcwd(), dict(os.environ)
+    again = _run(work(application, settings), partial(exit_within, EXIT_TIMEOUT))
     if again:
         # In place, under the same process id, so that Kubernetes sees no container end. With the directory and environment
         # that it was started with, whatever tasks have changed.
         os.chdir(home)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
-    if any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
-        exit_now(0)  # an abandoned thread cannot be stopped, and Python would wait for it
+    if left_behind or any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
+        exit_now(0)  # they cannot be stopped, and Python would wait for them
 
 
 def _tune_gc() -> None:
@@ -91,11 +89,17 @@ def _tune_gc() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def _run(work: Any) -> bool:
+def _run(work: Any, exit_soon: Callable[[int], None]) -> bool:
+    """What `work` returns. `exit_soon` is called with the exit code before the loop is closed: that waits for its threads."""
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ImportError):
         import uvloop
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return bool(run_to_end(runner, work))
+        code = 1
+        try:
+            again, code = bool(run_to_end(runner, work)), 0
+        finally:
+            exit_soon(code)
+    return again

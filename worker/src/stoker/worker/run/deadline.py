@@ -5,6 +5,7 @@ thread of a child process, a soft timeout by SIGALRM.
 """
 
 import asyncio
+import logging
 import signal
 import types
 from collections.abc import Awaitable, Callable, Generator
@@ -16,6 +17,7 @@ CANCEL_AGAIN = 5.0
 """Seconds until a run that has not ended is cancelled again."""
 MAX_LINES = 64
 """Different limits kept; beyond that, unused ones are dropped."""
+_log = logging.getLogger("stoker.worker")
 
 
 class Limits(NamedTuple):
@@ -66,12 +68,16 @@ class Deadline:
             self._timer.cancel()
         for _ in range(self._asked):
             left = self._task.uncancel()
-        if kind is asyncio.CancelledError and left <= self._cancelling:
+        # Also where the run has caught the cancellation and returned: its time was over all the same.
+        if kind is None or (kind is asyncio.CancelledError and left <= self._cancelling):
             raise TimeoutError from error
 
     def expire(self) -> None:
         """Cancel the run: its time is over."""
         self._asked += 1
+        if self._asked == 2:
+            extra = {"task_id": self._task.get_name(), "seconds": CANCEL_AGAIN}
+            _log.warning("a task ignores its timeout: it keeps its slot until it ends", extra=extra)
         self._task.cancel()
         self._timer = self._task.get_loop().call_later(CANCEL_AGAIN, self.expire)
 

@@ -4,15 +4,20 @@ detection of a fork, signal handlers that forks do not inherit.
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 SHOWN_FRAMES = 5
+SHOWN_LEFT = 10
+LEAVE_TIMEOUT = 1.0
+"""Seconds that asyncio tasks which tasks have left behind may take to end when the worker leaves."""
 T = TypeVar("T")
 _log = logging.getLogger("stoker.worker")
 Run = Coroutine[Any, Any, None]
@@ -35,14 +40,17 @@ def eager_start(loop: asyncio.AbstractEventLoop) -> Begin:
 CANCEL_AGAIN = 0.5
 
 
-async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel these tasks until all have ended; their errors are dropped. A cancellation may be lost in a library: repeat it."""
-    pending = set(tasks)
-    while pending:
+async def cancel_all(*tasks: asyncio.Task[Any], within: float = math.inf) -> None:
+    """Cancel these tasks until all have ended, or for `within` seconds; their errors are dropped.
+
+    A cancellation may be lost in a library: repeat it.
+    """
+    pending, give_up = set(tasks), time.monotonic() + within
+    while pending and time.monotonic() < give_up:
         for each in pending:
             each.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(task for task in tasks if task not in pending), return_exceptions=True)
 
 
 def hidden(task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -63,6 +71,13 @@ def run_to_end(runner: asyncio.Runner, work: Coroutine[Any, Any, T]) -> T:
     """
     loop = runner.get_loop()
     main = hidden(loop.create_task(_with_refusals(loop, work)))
+    try:
+        return _run_until_done(loop, main)
+    finally:
+        _run_until_done(loop, hidden(loop.create_task(_leave_behind(loop))))
+
+
+def _run_until_done(loop: asyncio.AbstractEventLoop, main: asyncio.Task[T]) -> T:
     while True:
         try:
             return loop.run_until_complete(main)
@@ -72,6 +87,18 @@ def run_to_end(runner: asyncio.Runner, work: Coroutine[Any, Any, T]) -> T:
             where = [f"{line.filename}:{line.lineno} {line.name}" for line in traceback.extract_tb(error.__traceback__)]
             extra = {"error": type(error).__name__, "at": where[-SHOWN_FRAMES:]}
             _log.error("an asyncio task that a task has started wants the process to exit: the worker goes on", extra=extra)
+
+
+left_behind: list[asyncio.Task[Any]] = []
+"""Asyncio tasks that did not end. Python closes their coroutines when it exits, which may not end either."""
+
+
+async def _leave_behind(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what tasks have left on the loop. The runner would wait without limit for those that do not end."""
+    await cancel_all(*asyncio.all_tasks(loop), within=LEAVE_TIMEOUT)
+    if left := asyncio.all_tasks(loop):
+        _log.warning("leaving without asyncio tasks that do not end", extra={"left": sorted(map(repr, left))[:SHOWN_LEFT]})
+    left_behind.extend(map(hidden, left))
 
 
 async def _with_refusals(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
