@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
+from enum import IntEnum
 
 import pytest
 
-from stoker.errors import RedisUnavailable
+from stoker.errors import Invalid, RedisUnavailable
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.redis import connect as connection
@@ -109,3 +111,38 @@ async def test_who_answers_and_is_no_redis_is_given_up_at_once():
         with pytest.raises(RedisUnavailable, match="the reply is not in the Redis protocol"):
             await visitor.broker.promote()
         await visitor.redis.aclose()
+
+
+class _Level(IntEnum):
+    HIGH = 5
+
+
+@pytest.mark.parametrize("value", [True, None, Decimal("1.5"), _Level, "\ud800", ["a"]], ids=repr)
+async def test_what_cannot_be_sent_takes_no_reply_from_the_others(visitor: Visitor, value: object):
+    await visitor.echo("connected")
+    before = [asyncio.create_task(visitor.echo(f"before {number}")) for number in range(20)]
+    await asyncio.sleep(0)
+    with pytest.raises(Invalid, match="ECHO: an argument cannot be sent to Redis"):
+        await visitor.redis.round_trip([Routed("", ("ECHO", "first")), Routed("", ("ECHO", value))])
+    assert await asyncio.gather(*before, visitor.echo("after")) == [*(f"before {number}" for number in range(20)), "after"]
+
+
+async def test_a_connection_that_could_not_be_written_to_is_cut(visitor: Visitor, monkeypatch: pytest.MonkeyPatch):
+    wire = await visitor.redis._shared()
+    before = asyncio.create_task(visitor.echo("before"))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as broken:
+        broken.setattr(wire, "_transport", _Unwritable(wire._transport))
+        with pytest.raises(RuntimeError, match="broken"):
+            await visitor.echo("lost")
+    with pytest.raises(ConnectionError):
+        await before
+    assert await visitor.echo("after") == "after"
+
+
+class _Unwritable:
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.is_closing, self.abort = transport.is_closing, transport.abort
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("broken")

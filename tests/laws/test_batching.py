@@ -106,3 +106,24 @@ async def test_a_caller_cancelled_on_the_way_frees_the_connection() -> None:
     asked[0].cancel()
     road.open.set()
     assert await asyncio.gather(*asked[1:]) == [["1"], ["2"]]
+
+
+async def test_a_value_that_cannot_be_sent_fails_its_own_call_alone() -> None:
+    road = Road()
+
+    async def enqueue_all(party: Sequence[Admission]) -> list[Answer]:
+        answers = await road.enqueue(party)
+        if "unsendable" in cast(list[str], party):
+            raise TypeError("cannot be packed")
+        return answers
+
+    gathering = Batching(enqueue_all)
+    first = [asyncio.create_task(enqueue(gathering, name)) for name in "ab"]
+    await road.full()
+    together = [asyncio.create_task(enqueue(gathering, name)) for name in ("c", "unsendable", "d")]
+    await asyncio.sleep(0)
+    road.open.set()
+    assert await asyncio.gather(*first) == [["a"], ["b"]]
+    c, failed, d = await asyncio.gather(*together, return_exceptions=True)
+    assert (c, d) == (["c"], ["d"])
+    assert isinstance(failed, TypeError)

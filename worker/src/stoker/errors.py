@@ -85,7 +85,7 @@ class Snooze(Instruction):
     """Raised by a task to run again after `seconds`. No attempt is charged, and it does not count as a failure."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
-        if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= LONGEST:
             raise Invalid(f"bad snooze of {seconds!r}: use a number of seconds above 0")
         super().__init__(reason or f"for {seconds:g} s")
         self.seconds = float(seconds)
@@ -99,8 +99,10 @@ class TryAgain(Instruction):
     """
 
     def __init__(self, delay: float | None = None, reason: str = "", *, max_retries: int | None = None) -> None:
-        if delay is not None and (not isinstance(delay, int | float) or not 0 <= delay <= LONGEST):
+        if delay is not None and (not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay <= LONGEST):
             raise Invalid(f"bad delay {delay!r} of a retry: use a number of seconds, 0 or more")
+        if max_retries is not None and (not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0):
+            raise Invalid(f"bad max_retries {max_retries!r} of a retry: use a whole number, 0 or more")
         super().__init__(reason)
         self.delay = delay
         self.reason = reason

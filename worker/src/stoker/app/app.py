@@ -17,9 +17,9 @@ from stoker.errors import Invalid
 from stoker.queue.records import Receipt, receipts
 from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import Concurrency
-from stoker.rules.message import check_version
+from stoker.rules.message import check_task, check_version
 from stoker.rules.retry import Retry
-from stoker.rules.schedule import Definition, Timing
+from stoker.rules.schedule import Definition, Timing, check_name
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
 from stoker.task.declaration import Declaration
@@ -139,7 +139,7 @@ class Stoker:
         )
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            declaration = Declaration(name or function.__name__, function, policy)
+            declaration = Declaration(check_task(function.__name__ if name is None else name), function, policy)
             task: TaskFunction[..., Any, ..., Any] = TaskFunction(Origin(self._application, declaration), function)
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
@@ -157,7 +157,7 @@ class Stoker:
         Workers of the call's queue declare it when they start; there is no scheduler process. Raises Invalid for a name that is
         taken, and for options that a schedule decides itself.
         """
-        if name in self._application.schedules:
+        if check_name(name) in self._application.schedules:
             raise Invalid(f"two schedules are named {name!r} in {self.name}: give one another name")
         self._application.schedules[name] = Schedule(call.queue, _definition(name, timing, call))
 
@@ -202,6 +202,7 @@ def application_of(app: Stoker) -> Application:
 
 
 def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
+    call.check()
     own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
     if decided := [option for option, value in own.items() if value]:
         raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")

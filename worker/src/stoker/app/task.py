@@ -12,7 +12,7 @@ from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import TaskStatus, receipts
 from stoker.rules.message import check_id, check_queue
 from stoker.rules.why import Explanation
-from stoker.task.options import Options, check_known, fields_of
+from stoker.task.options import Options, check_concurrency, check_known, check_unique, fields_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -113,7 +113,7 @@ class Task(Generic[P, R]):
 
         Sends nothing; `status` raises NotFound where no such task exists.
         """
-        queue = check_queue(queue or self._origin.declaration.policy.queue)
+        queue = check_queue(self._origin.declaration.policy.queue if queue is None else queue)
         return Handle(self._origin, queue, check_id(task_id), duplicate=False)
 
     def _bind(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
@@ -122,7 +122,10 @@ class Task(Generic[P, R]):
         signature, policy = declared.signature, declared.policy
         bound = signature.bind(args, kwargs) if into is None else signature.bind_without(into, args, kwargs)
         payload = signature.encode(bound)
-        unique, concurrency = options.get("unique", policy.unique), options.get("concurrency", policy.concurrency)
+        unique, concurrency = policy.unique, policy.concurrency
+        if options:
+            unique = check_unique(options.get("unique", unique))
+            concurrency = check_concurrency(options.get("concurrency", concurrency))
         claim = unique.claim(self.name, payload, args, kwargs) if unique else None
         limit = concurrency.of(signature.with_defaults(bound), args, kwargs) if concurrency else None
         call: Prepared[Any, R] = Prepared(

@@ -180,6 +180,7 @@ def _with_parts(flow: "Flow[Any, R]", parts: Iterator[Prepared[Any, Any]]) -> "F
 def _linked(flow: Flow[Any, Any], *, is_first: bool) -> Steps:
     """Its steps. Raises Invalid for a task that others cannot depend on."""
     if isinstance(flow, Prepared):
+        flow.check()
         if flow.claim is not None:
             raise Invalid(f"task {flow.task} is unique: a workflow cannot depend on another one's task. Use options(unique=None)")
         if flow.own_id is not None and not is_first:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from stoker.errors import Invalid, StokerError
 from stoker.queue.records import Answer
 from stoker.redis.spin_wait import SpinWait
 from stoker.rules.admission import Admission
@@ -22,7 +23,7 @@ class _Waiting(NamedTuple):
 
 
 class Batching:
-    """Shares the round trips of `enqueue`, a broker's. An error reaches every caller that shared the trip.
+    """Shares the round trips of `enqueue`, a broker's. An error of Redis reaches every caller that shared the trip.
 
     Belongs to one event loop.
     """
@@ -77,12 +78,15 @@ class Batching:
     async def _share(self, party: list[_Waiting]) -> None:
         try:
             answers = await self._enqueue([admission for waiting in party for admission in waiting.admissions])
+        except Exception as error:
+            # What Redis says concerns all of them. Anything else is the fault of a value in one: each goes by itself.
+            if len(party) == 1 or (isinstance(error, StokerError) and not isinstance(error, Invalid)):
+                _fail(party, error)
+            else:
+                await self._one_by_one(party)
         except BaseException as error:
-            for waiting in party:
-                if not waiting.answers.done():
-                    waiting.answers.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+            _fail(party, error)
+            raise
         else:
             at = 0
             for waiting in party:
@@ -93,3 +97,19 @@ class Batching:
         finally:
             self._under_way -= 1
             self._send_next()
+
+    async def _one_by_one(self, party: list[_Waiting]) -> None:
+        for waiting in party:
+            try:
+                answers = await self._enqueue(waiting.admissions)
+            except Exception as error:
+                _fail([waiting], error)
+            else:
+                if not waiting.answers.done():
+                    waiting.answers.set_result(answers)
+
+
+def _fail(party: list[_Waiting], error: BaseException) -> None:
+    for waiting in party:
+        if not waiting.answers.done():
+            waiting.answers.set_exception(error)

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
-from stoker.errors import RedisUnavailable
+from stoker.errors import Invalid, RedisUnavailable
 from stoker.redis.client import Routed
 from stoker.redis.failures import ALL_IN_USE
 from stoker.redis.redispy import for_redispy, redispy_errors_translated, translate
@@ -206,10 +206,17 @@ async def _exchange(node: ClusterNode, commands: Sequence[Command]) -> list[Any]
     try:
         if connection.is_connected and await connection.can_read():  # the server has closed it
             await connection.disconnect(nowait=True)
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(_packed(connection, commands))
         return [await _reply(connection) for _ in commands]
     finally:
         node.release(connection)
+
+
+def _packed(connection: Connection, commands: Sequence[Command]) -> Any:
+    try:
+        return connection.pack_commands(commands)
+    except (exceptions.DataError, ValueError) as error:  # ValueError: half of a surrogate pair in a text
+        raise Invalid(f"an argument cannot be sent to Redis: {error}") from error
 
 
 async def _reply(connection: Connection) -> Any:

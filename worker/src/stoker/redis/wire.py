@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from hiredis import HiredisError, Reader, pack_command
 
+from stoker.errors import Invalid
 from stoker.redis.replies import ErrorReply
 
 Command = tuple[Any, ...]
@@ -42,6 +43,13 @@ class _RoundTrip:
         self.until = until
         self.future = future
         self.replies: list[Any] = []
+
+
+def _packed(command: Command) -> bytes:
+    try:
+        return cast(bytes, pack_command(command))
+    except (TypeError, ValueError) as error:  # ValueError: half of a surrogate pair in a text
+        raise Invalid(f"{command[0]!s:.20}: an argument cannot be sent to Redis: {error}") from error
 
 
 class Wire(asyncio.Protocol):
@@ -78,7 +86,9 @@ class Wire(asyncio.Protocol):
         return wire
 
     def round_trip(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
-        """Send commands now; the future's result is their replies in order. Raises ConnectionError when closed: nothing was sent.
+        """Send commands now; the future's result is their replies in order.
+
+        Raises ConnectionError when closed, and Invalid for a value that Redis cannot be sent: nothing was sent.
 
         If the future raises ConnectionError, or TimeoutError after `patience` seconds, the commands may have run.
         """
@@ -88,9 +98,15 @@ class Wire(asyncio.Protocol):
             return future
         if self._transport.is_closing():
             raise self._closed_by or ConnectionError("the connection is closed")
+        # Before its place among the trips is taken: a trip that was never sent would take the next caller's replies.
+        packed = b"".join([_packed(each) for each in commands])
         trip = _RoundTrip(len(commands), self._loop.time() + patience, future)
         self._trips.append(trip)
-        self._transport.write(b"".join([pack_command(each) for each in commands]))
+        try:
+            self._transport.write(packed)
+        except BaseException:  # how much was sent is unknown, so no reply could be attributed
+            self.abort()
+            raise
         if self._watch is None:
             # One timer for all: one for each would cost more than the rest of the round trip's Python.
             self._watch = self._loop.call_at(trip.until, self._check)

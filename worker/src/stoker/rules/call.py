@@ -1,14 +1,18 @@
 """A call of a task, with its arguments and options, before it is enqueued. Middleware is given it as `TaskCall`."""
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 from stoker.errors import Invalid
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
-from stoker.rules.durability import Durability
+from stoker.rules.durability import Durability, check_durability
 from stoker.rules.message import (
+    MAX_PRIORITY,
+    MIN_PRIORITY,
     Message,
     check_delay,
     check_headers,
@@ -17,14 +21,28 @@ from stoker.rules.message import (
     check_priority,
     check_queue,
     check_retries,
+    check_task,
     check_timeouts,
     check_version,
     id_of_key,
+    is_queue,
 )
 from stoker.rules.request import check_either_or, check_expires, check_moment
 from stoker.rules.retry import Backoff
 from stoker.rules.unique import Claim
 
+_UNSET = 0.0
+"""The default of each time: one object, so that a call without times is recognized at once."""
+_USUAL = (None, None, None, None, None, UNSET)
+_KINDS: dict[str, Any] = {
+    "payload": Raw,
+    "retry": Backoff | None,
+    "claim": Claim | None,
+    "limit": Limit | None,
+    "into": str | None,
+    "onward": Raw | UnsetType,
+    "created": int | None,
+}
 EXCLUSIVE = ("delay", "run_at", "id", "idempotency_key", "expires", "expires_at")
 
 
@@ -46,15 +64,15 @@ class TaskCall(Struct, frozen=True, gc=False):
     queue: str
     payload: Raw = Raw(b"{}")
     priority: int = 0
-    delay: float = 0.0
-    run_at: float = 0.0
+    delay: float = _UNSET
+    run_at: float = _UNSET
     id: str | None = None
     max_retries: int | None = None
     retry: Backoff | None = None
     timeout: float | None = None
     soft_timeout: float | None = None
-    expires: float = 0.0
-    expires_at: float = 0.0
+    expires: float = _UNSET
+    expires_at: float = _UNSET
     headers: dict[str, str] = {}
     idempotency_key: str | None = None
     claim: Claim | None = None
@@ -98,38 +116,61 @@ class TaskCall(Struct, frozen=True, gc=False):
         )
 
     def check(self) -> None:
-        """Raises Invalid, with the field at fault, for values out of range and for two that exclude each other."""
-        check_queue(self.queue)
-        check_priority(self.priority)
-        if not self.task:
-            raise Invalid("the task's name is missing", "task")
+        """Raises Invalid, with the field at fault, for values out of range and for two that exclude each other.
+
+        Numbers and texts of other types (numpy.int64, an IntEnum) become Python's own, in place: Redis can be sent no others.
+        """
+        # By hand for what most calls are: the functions cost more than all else here.
+        queue, task, priority = self.queue, self.task, self.priority
+        if type(queue) is not str or not is_queue(queue):
+            force_setattr(self, "queue", check_queue(queue))
+        if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+            force_setattr(self, "priority", check_priority(priority))
+        if type(task) is not str or not task or not task.isascii():
+            force_setattr(self, "task", check_task(task))
+        self._check_optional()
+
+    def _check_optional(self) -> None:
         if self.id is not None or self.idempotency_key is not None:
             self._check_names()
         if self.max_retries is not None:
-            check_retries(self.max_retries)
+            force_setattr(self, "max_retries", check_retries(self.max_retries))
         if self.timeout is not None or self.soft_timeout is not None:
-            check_timeouts(self.soft_timeout, self.timeout)
-        if self.headers:
-            check_headers(self.headers)
-        if self.version:
-            check_version(self.version)
-        if self.delay or self.run_at or self.expires or self.expires_at:
+            soft, hard = check_timeouts(self.soft_timeout, self.timeout)
+            force_setattr(self, "soft_timeout", soft)
+            force_setattr(self, "timeout", hard)
+        if self.headers != {}:
+            force_setattr(self, "headers", check_headers(self.headers))
+        if self.version or type(self.version) is not int:
+            force_setattr(self, "version", check_version(self.version))
+        if not (self.delay is self.run_at is self.expires is self.expires_at is _UNSET):
             self._check_times()
+        if self.durability is not Durability.MEMORY:
+            force_setattr(self, "durability", check_durability(self.durability))
+        nested = self.retry, self.claim, self.limit, self.into, self.created, self.onward
+        if nested != _USUAL or type(self.payload) is not Raw:
+            self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Raises Invalid for values of a wrong type: those of the right one were checked where they were made."""
+        for field, kinds in _KINDS.items():
+            if not isinstance(value := getattr(self, field), kinds) or isinstance(value, bool):
+                raise Invalid(f"task {self.task}: bad {field} {value!r}", field)
 
     def _check_names(self) -> None:
         self._check_either_or()
         if self.id is not None:
-            check_id(self.id)
+            force_setattr(self, "id", check_id(self.id))
         if self.idempotency_key is not None:
-            check_key(self.idempotency_key, "idempotency_key")
+            force_setattr(self, "idempotency_key", check_key(self.idempotency_key, "idempotency_key"))
 
     def _check_times(self) -> None:
-        check_delay(self.delay)
-        check_moment(self.run_at, "run_at")
+        force_setattr(self, "delay", check_delay(self.delay))
+        force_setattr(self, "run_at", check_moment(self.run_at, "run_at"))
         self._check_either_or()
-        if self.expires:
-            check_expires(self.expires)
-        check_moment(self.expires_at, "expires_at")
+        if type(self.expires) is bool or self.expires != 0:
+            force_setattr(self, "expires", check_expires(self.expires))
+        force_setattr(self, "expires_at", check_moment(self.expires_at, "expires_at"))
         if 0 < self.expires <= self.delay or 0 < self.expires_at <= self.run_at:
             raise Invalid(f"task {self.task}: it would expire before it is due", "expires" if self.expires else "expires_at")
 

@@ -6,9 +6,11 @@ The key of a task is computed here, when it is enqueued; `fetch.lua` decides whi
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from stoker.errors import Invalid
 from stoker.rules.message import check_key
+from stoker.rules.plain import plain_int
 
 MOST = 1000
 
@@ -31,10 +33,12 @@ class Concurrency(msgspec.Struct, frozen=True):
     limit: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.limit, int) or not 1 <= self.limit <= MOST:
+        limit = plain_int(self.limit)
+        if limit is None or not 1 <= limit <= MOST:
             raise Invalid(f"bad limit {self.limit!r} of a concurrency key: use a whole number within 1..{MOST}")
+        force_setattr(self, "limit", limit)
         if not callable(self.key):
-            check_key(self.key)
+            force_setattr(self, "key", check_key(self.key))
 
     def of(self, named: Mapping[str, object], args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Limit:
         """The limit of a task with these arguments, by name for a template, as passed for a function. Raises Invalid."""

@@ -14,12 +14,14 @@ from functools import lru_cache
 import msgspec
 
 from stoker.errors import LONGEST, Invalid
+from stoker.rules.plain import plain_int, plain_number, plain_text
 from stoker.rules.retry import Backoff
 
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_RETRIES = 1000
 MAX_KEY = 255
+MAX_VERSION = 1 << 63
 MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 * 1024
 
 _ID = re.compile(r"[!-~]{1,128}")
@@ -124,16 +126,18 @@ def same_task(a: Message, b: Message) -> bool:
 
 def check_id(task_id: str) -> str:
     """Raises Invalid unless it is 1 to 128 printable ASCII characters without blanks."""
-    if not _ID.fullmatch(task_id):
+    text = plain_text(task_id)
+    if text is None or not _ID.fullmatch(text):
         raise Invalid(f"bad task id {task_id!r}: use 1 to 128 printable ASCII characters without blanks", "id")
-    return task_id
+    return text
 
 
 def check_key(key: str, field: str = "") -> str:
     """Raises Invalid unless it is a text of 1 to 255 printable characters."""
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+    text = plain_text(key)
+    if text is None or not 1 <= len(text) <= MAX_KEY or not text.isprintable():
         raise Invalid(f"bad key {key!r}: use 1 to {MAX_KEY} printable characters", field)
-    return key
+    return text
 
 
 def id_of_key(queue: str, key: str) -> str:
@@ -146,75 +150,97 @@ def digest(*parts: str) -> str:
     return hashlib.sha256(_encoder.encode(parts)).hexdigest()[:32]
 
 
-@lru_cache(256)
 def check_queue(name: str) -> str:
     """Raises Invalid unless it is a valid name of a Kubernetes object, of at most 63 characters."""
-    if not _QUEUE.fullmatch(name):
+    text = name if type(name) is str else plain_text(name)
+    if text is None or not is_queue(text):
         raise Invalid(f"bad queue name {name!r}: use lower-case letters, digits, '-' and '.', at most 63 characters", "queue")
-    return name
+    return text
+
+
+@lru_cache(256)
+def is_queue(name: str) -> bool:
+    """Whether it is a valid name of a Kubernetes object, of at most 63 characters."""
+    return _QUEUE.fullmatch(name) is not None
+
+
+def check_task(name: str) -> str:
+    """Raises Invalid unless it is a text that is not empty."""
+    if type(name) is str and name.isascii() and name:
+        return name
+    text = plain_text(name)
+    if text is None:
+        raise Invalid(f"bad task name {name!r}: use a text", "task")
+    if not text:
+        raise Invalid("the task's name is missing", "task")
+    return text
 
 
 def check_priority(priority: int) -> int:
     """Raises Invalid outside -100..100. Higher runs first, as in a Kubernetes PriorityClass."""
-    if not isinstance(priority, int) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+    number = plain_int(priority)
+    if number is None or not MIN_PRIORITY <= number <= MAX_PRIORITY:
         raise Invalid(f"bad priority {priority!r}: use a whole number within {MIN_PRIORITY}..{MAX_PRIORITY}", "priority")
-    return priority
+    return number
 
 
 def check_timeout(seconds: float, field: str = "timeout") -> float:
     """Raises Invalid unless it is a number of seconds above 0."""
-    if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+    number = plain_number(seconds)
+    if number is None or not 0 < number <= LONGEST:
         raise Invalid(f"bad {field} {seconds!r}: use a number of seconds above 0", field)
-    return seconds
+    return number
 
 
-def check_timeouts(soft: float | None, hard: float | None) -> float | None:
-    """The soft one. Raises Invalid unless both are above 0, and the soft one is the shorter."""
+def check_timeouts(soft: float | None, hard: float | None) -> tuple[float | None, float | None]:
+    """Both. Raises Invalid unless both are above 0, and the soft one is the shorter."""
     if soft is not None:
-        check_timeout(soft, "soft_timeout")
+        soft = check_timeout(soft, "soft_timeout")
     if hard is not None:
-        check_timeout(hard)
+        hard = check_timeout(hard)
     if soft is not None and hard is not None and soft >= hard:
         raise Invalid(f"the soft timeout of {soft:g} s would come too late: the timeout is {hard:g} s", "soft_timeout")
-    return soft
+    return soft, hard
 
 
 def check_delay(seconds: float) -> float:
     """Raises Invalid unless it is 0 seconds or more."""
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
+    number = plain_number(seconds)
+    if number is None or not 0 <= number <= LONGEST:
         raise Invalid(f"bad delay {seconds!r}: use a number of seconds, 0 or more", "delay")
-    return seconds
+    return number
 
 
 def check_retries(count: int) -> int:
     """Raises Invalid outside 0..1000."""
-    if not isinstance(count, int) or not 0 <= count <= MAX_RETRIES:
+    number = plain_int(count)
+    if number is None or not 0 <= number <= MAX_RETRIES:
         raise Invalid(f"bad max_retries {count!r}: use a whole number within 0..{MAX_RETRIES}", "max_retries")
-    return count
+    return number
 
 
 def check_version(version: int) -> int:
-    """Raises Invalid unless it is a whole number, 0 or more."""
-    if not isinstance(version, int) or version < 0:
+    """Raises Invalid unless it is a whole number, 0 or more, of at most 63 bits."""
+    number = plain_int(version)
+    if number is None or not 0 <= number < MAX_VERSION:
         raise Invalid(f"bad version {version!r}: use a whole number, 0 or more", "version")
-    return version
+    return number
 
 
 def check_headers(headers: dict[str, str]) -> dict[str, str]:
     """Raises Invalid unless they are at most 32 texts under names, of 8 KiB together in UTF-8."""
-    texts = [text for pair in headers.items() for text in pair]
-    if not all(isinstance(text, str) for text in texts) or "" in headers:
-        raise Invalid("bad headers: names and values are texts, and no name is empty", "headers")
-    try:
-        size = sum(len(text.encode()) for text in texts)
-    except UnicodeEncodeError as error:
-        raise Invalid(f"bad headers: {error}", "headers") from error
+    if not isinstance(headers, Mapping):
+        raise Invalid(f"bad headers {headers!r}: use a dict of texts", "headers")
+    texts = [plain_text(text) for pair in headers.items() for text in pair]
+    if None in texts or "" in texts[::2]:
+        raise Invalid("bad headers: names and values are texts that UTF-8 can write, and no name is empty", "headers")
+    size = sum(len(text.encode()) for text in texts if text)
     if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
         raise Invalid(
             f"{len(headers)} headers of {size} bytes: at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes together are carried",
             "headers",
         )
-    return headers
+    return dict(zip(texts[::2], texts[1::2], strict=True))  # type: ignore[arg-type]  # none is None
 
 
 class IdFactory:

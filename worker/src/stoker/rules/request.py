@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from stoker.errors import LONGEST, Invalid
 from stoker.rules.concurrency import MOST, Limit
 from stoker.rules.message import MAX_KEY, MAX_RETRIES, check_key
+from stoker.rules.plain import plain_number
 from stoker.rules.retry import Backoff, Jitter
 from stoker.rules.unique import DAY, Claim, Unique, Until
 
@@ -36,16 +37,18 @@ def check_either_or(given: Container[str], shown: Callable[[str], str] = str) ->
 
 def check_expires(seconds: float) -> float:
     """Raises Invalid unless it is a number of seconds above 0: what has expired when it is enqueued never runs."""
-    if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+    number = plain_number(seconds)
+    if number is None or not 0 < number <= LONGEST:
         raise Invalid(f"bad expires {seconds!r}: use a number of seconds above 0, or leave it out", "expires")
-    return seconds
+    return number
 
 
 def check_moment(moment: float, field: str) -> float:
     """Raises Invalid unless it is 0 (none) or in epoch seconds up to the year 9999."""
-    if not 0 <= moment <= LAST_MOMENT:
+    number = plain_number(moment)
+    if number is None or not 0 <= number <= LAST_MOMENT:
         raise Invalid(f"bad {field} {moment!r}: use seconds since 1970", field)
-    return moment
+    return number
 
 
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]

@@ -5,8 +5,10 @@ from enum import StrEnum
 from math import isfinite
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from stoker.errors import Invalid
+from stoker.rules.plain import plain_int, plain_number
 
 
 class Jitter(StrEnum):
@@ -28,9 +30,16 @@ class Backoff(msgspec.Struct, frozen=True):
     jitter: Jitter = Jitter.FULL
 
     def __post_init__(self) -> None:
-        numbers = (self.max_retries, self.initial_delay, self.multiplier - 1, self.max_delay)
-        if not all(number >= 0 and isfinite(number) for number in numbers):
-            raise Invalid(f"bad {self}: all numbers must be finite and not negative, and the multiplier at least 1")
+        count = plain_int(self.max_retries)
+        seconds = {name: plain_number(getattr(self, name)) for name in ("initial_delay", "multiplier", "max_delay")}
+        for name, number in {"max_retries": count, **seconds}.items():
+            if number is None or not isfinite(number) or number < (name == "multiplier"):
+                rule = "all numbers must be finite and not negative, max_retries a whole one, and the multiplier at least 1"
+                raise Invalid(f"bad {self}: {rule}", "retry")
+            force_setattr(self, name, number)
+        if self.jitter not in tuple(Jitter):
+            raise Invalid(f"bad jitter {self.jitter!r} of a retry policy: use one of {', '.join(Jitter)}", "retry")
+        force_setattr(self, "jitter", Jitter(self.jitter))
 
 
 class Retry(Backoff, frozen=True):

@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from cronsim import CronSim, CronSimError
+from msgspec.structs import force_setattr
 
 from stoker.errors import LONGEST, Invalid
 from stoker.rules.concurrency import Limit
-from stoker.rules.message import check_priority
+from stoker.rules.message import check_priority, check_retries, check_task, check_timeout
+from stoker.rules.plain import plain_number, plain_text
 from stoker.rules.units import parse_duration
 
 LATE = 60_000
@@ -65,8 +67,14 @@ class Timing(msgspec.Struct, frozen=True):
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.jitter <= LONGEST:
+        jitter = plain_number(self.jitter)
+        if jitter is None or not 0 <= jitter <= LONGEST:
             raise Invalid(f"bad jitter {self.jitter!r} of a schedule: use a number of seconds, 0 or more")
+        force_setattr(self, "jitter", jitter)
+        for field in ("cron", "time_zone"):
+            if (text := plain_text(getattr(self, field))) is None:
+                raise Invalid(f"bad {field} {getattr(self, field)!r} of a schedule: use a text")
+            force_setattr(self, field, text)
         following(self.cron, self.time_zone, 0)
 
 
@@ -88,10 +96,16 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: Limit | None = None
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_priority(self.priority)
+        plain: dict[str, object] = {"name": check_name(self.name), "priority": check_priority(self.priority)}
         if not self.task:
             raise Invalid(f"schedule {self.name}: the task's name is missing")
+        plain["task"] = check_task(self.task)
+        if self.max_retries is not None:
+            plain["max_retries"] = check_retries(self.max_retries)
+        if self.timeout is not None:
+            plain["timeout"] = check_timeout(self.timeout)
+        for field, value in plain.items():
+            force_setattr(self, field, value)
 
 
 class Planned(NamedTuple):
@@ -125,7 +139,8 @@ def cron(
     matches, and for an unknown time zone.
     """
     try:
-        return Timing(" ".join(expression.split()), time_zone, Overlap(overlap), CatchUp(catch_up), jitter)
+        expression = " ".join(expression.split()) if isinstance(expression, str) else expression
+        return Timing(expression, time_zone, Overlap(overlap), CatchUp(catch_up), jitter)
     except ValueError as error:
         raise Invalid(f"bad schedule: {error}; overlap is one of Skip, Allow and catch_up one of Last, None") from error
 
@@ -137,9 +152,10 @@ def every(seconds: int, *, overlap: str = Overlap.SKIP, catch_up: str = CatchUp.
 
 def check_name(name: str) -> str:
     """Raises Invalid unless it is 1 to 63 letters, digits, '-', '_' and '.', the first a letter or digit."""
-    if not _NAME.fullmatch(name):
+    text = plain_text(name)
+    if text is None or not _NAME.fullmatch(text):
         raise Invalid(f"bad name {name!r} of a schedule: use 1 to 63 letters, digits, '-', '_' and '.', a letter or digit first")
-    return name
+    return text
 
 
 def following(expression: str, time_zone: str, moment: int) -> int:

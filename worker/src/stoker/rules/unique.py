@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from stoker.errors import LONGEST, Invalid
 from stoker.rules.message import check_key, digest
+from stoker.rules.plain import plain_number
 
 DAY = 86400.0
 
@@ -41,10 +43,12 @@ class Unique(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.until not in get_args(Until):
             raise Invalid(f"bad until {self.until!r} of a unique task: use 'started' or 'done'")
-        if not isinstance(self.ttl, int | float) or not 0 < self.ttl <= LONGEST:
+        ttl = plain_number(self.ttl)
+        if ttl is None or not 0 < ttl <= LONGEST:
             raise Invalid(f"bad ttl {self.ttl!r} of a unique task: use a number of seconds above 0")
+        force_setattr(self, "ttl", ttl)
         if self.key is not None and not callable(self.key):
-            check_key(self.key)
+            force_setattr(self, "key", check_key(self.key))
 
     def claim(self, task: str, payload: bytes, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None) -> Claim:
         """The claim of a task with this payload; `args` and `kwargs` are passed to a `key` that is a function."""

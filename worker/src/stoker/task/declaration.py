@@ -72,7 +72,7 @@ class Declaration:
 
     def _check_executor(self) -> None:
         wanted = self.policy.executor
-        if wanted not in {None, "thread", "process"}:
+        if wanted not in (None, "thread", "process"):
             raise Invalid(f'task {self.name}: bad executor {wanted!r}: use "thread" or "process"')
         if wanted and self.is_async:
             raise Invalid(

@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from stoker.errors import Invalid
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.durability import Durability, check_durability
-from stoker.rules.message import check_priority, check_queue, check_retries, check_timeouts
+from stoker.rules.message import check_headers, check_priority, check_queue, check_retries, check_timeouts, check_version
+from stoker.rules.plain import plain_int
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
 
@@ -28,13 +30,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
     def __post_init__(self) -> None:
-        check_queue(self.queue)
-        check_priority(self.priority)
-        check_timeouts(self.soft_timeout, self.timeout)
-        if isinstance(self.retry, int):
-            check_retries(self.retry)
-        elif not isinstance(self.retry, Retry | None):
-            raise Invalid(f"bad retry {self.retry!r}: use Retry(...) or a number of retries", "retry")
+        soft, hard = check_timeouts(self.soft_timeout, self.timeout)
+        plain = {
+            "queue": check_queue(self.queue),
+            "priority": check_priority(self.priority),
+            "timeout": hard,
+            "soft_timeout": soft,
+            "retry": check_retry(self.retry),
+            "unique": check_unique(self.unique),
+            "concurrency": check_concurrency(self.concurrency),
+            "version": check_version(self.version),
+        }
+        for field, value in plain.items():
+            force_setattr(self, field, value)
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +73,29 @@ class Options(TypedDict, total=False):
 _KNOWN = frozenset(Options.__annotations__)
 
 
+def check_retry(retry: Retry | int | None) -> Retry | int | None:
+    """Raises Invalid unless it is a Retry, a number of retries, or None."""
+    if retry is None or isinstance(retry, Retry):
+        return retry
+    if plain_int(retry) is None:
+        raise Invalid(f"bad retry {retry!r}: use Retry(...) or a number of retries", "retry")
+    return check_retries(retry)
+
+
+def check_unique(unique: Unique | None) -> Unique | None:
+    """Raises Invalid unless it is a Unique, or None."""
+    if unique is not None and not isinstance(unique, Unique):
+        raise Invalid(f"bad unique {unique!r}: use Unique(...), or None", "unique")
+    return unique
+
+
+def check_concurrency(concurrency: Concurrency | None) -> Concurrency | None:
+    """Raises Invalid unless it is a Concurrency, or None."""
+    if concurrency is not None and not isinstance(concurrency, Concurrency):
+        raise Invalid(f"bad concurrency {concurrency!r}: use Concurrency(...), or None", "concurrency")
+    return concurrency
+
+
 def check_known(options: Mapping[str, object]) -> None:
     """Raises TypeError for an unknown option, as Python does for a parameter."""
     if unknown := options.keys() - _KNOWN:
@@ -83,6 +114,7 @@ def fields_of(options: Options) -> dict[str, Any]:
 
 
 def _retry(retry: Retry | int | None) -> dict[str, Any]:
+    retry = check_retry(retry)
     if not isinstance(retry, Retry):
         return {"max_retries": retry}
     if retry.on or retry.never:
@@ -91,18 +123,30 @@ def _retry(retry: Retry | int | None) -> dict[str, Any]:
 
 
 def _expires(expires: float | datetime) -> dict[str, Any]:
-    return {"expires_at": expires.timestamp()} if isinstance(expires, datetime) else {"expires": expires}
+    if isinstance(expires, datetime):
+        return {"expires_at": _timestamp("expires", expires)}
+    return {"expires": 0.0 if expires is None else expires}
+
+
+def _timestamp(field: str, moment: datetime) -> float:
+    """Epoch seconds. Raises Invalid for another type, and for a moment without a time zone: it would mean another one elsewhere."""
+    if not isinstance(moment, datetime):
+        raise Invalid(f"bad {field} {moment!r}: use a datetime with a time zone", field)
+    if moment.utcoffset() is None:
+        raise Invalid(f"{field} {moment} has no time zone: write datetime(..., tzinfo=UTC) or moment.astimezone()", field)
+    return max(0.001, moment.timestamp())  # 0 means unset
 
 
 def _durability(durability: str) -> dict[str, Any]:
-    return {"durability": check_durability(durability) if durability else Durability.MEMORY}
+    return {"durability": Durability.MEMORY if durability is None else check_durability(durability)}
 
 
-_AS_THEY_ARE = frozenset({"queue", "priority", "delay", "id", "timeout", "soft_timeout", "idempotency_key"})
+_AS_THEY_ARE = frozenset({"queue", "priority", "id", "timeout", "soft_timeout", "idempotency_key"})
 _WRITERS: dict[str, Any] = {
-    "run_at": lambda moment: {"run_at": moment.timestamp() if moment else 0.0},
+    "delay": lambda delay: {"delay": 0.0 if delay is None else delay},
+    "run_at": lambda moment: {"run_at": _timestamp("run_at", moment) if moment is not None else 0.0},
     "retry": _retry,
     "expires": _expires,
-    "headers": lambda headers: {"headers": dict(headers)},
+    "headers": lambda headers: {"headers": check_headers(headers)},
     "durability": _durability,
 }
