@@ -1,10 +1,9 @@
 """The inside of a `Stoker`: what its tasks and handles, workers and the testing kit need of it, and users do not see."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from stoker.app.middleware import Enqueue, EnqueueLayer, RunLayer, enqueue_through
 from stoker.client.client import Client
@@ -22,6 +21,13 @@ class Schedule(NamedTuple):
 
     queue: str
     definition: Definition
+
+
+class _LoopClient(NamedTuple):
+    """The client of an event loop, and the generator whose end closes it."""
+
+    client: Client
+    end: AsyncGenerator[None, None]
 
 
 class Application:
@@ -44,15 +50,20 @@ class Application:
         self.tracing = Tracing()
         self.state: Any = None
         self._lifespan = lifespan
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+        self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
 
     @property
     def client(self) -> Client:
         """The client of the running event loop."""
         loop = asyncio.get_running_loop()
-        if client := self._clients.get(loop):
-            return client
-        client = self._clients[loop] = Client(connect(self.redis_url), self.namespace, self.tracing)
+        if found := self._clients.get(loop):
+            return found.client
+        self._drop_closed_loops()
+        client = Client(connect(self.redis_url), self.namespace, self.tracing)
+        end = self._close_with_loop(loop, client)
+        with suppress(StopIteration):
+            end.__anext__().send(None)  # from here on the loop knows it
+        self._clients[loop] = _LoopClient(client, end)
         return client
 
     def enqueue(self, calls: Sequence[TaskCall], by: Enqueue | None = None) -> Awaitable[Sequence[Answer]]:
@@ -79,9 +90,23 @@ class Application:
 
     async def close(self) -> None:
         """Close the running loop's connections."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client:
+        if found := self._clients.pop(asyncio.get_running_loop(), None):
+            await found.end.aclose()
+
+    async def _close_with_loop(self, loop: asyncio.AbstractEventLoop, client: Client) -> AsyncGenerator[None, None]:
+        """Closes the client when `asyncio.run` ends: loops close their async generators before they end."""
+        try:
+            yield
+        finally:
+            if (found := self._clients.get(loop)) and found.client is client:
+                del self._clients[loop]
             await client.close()
+
+    def _drop_closed_loops(self) -> None:
+        """Cut the connections of loops that were closed without an end of their async generators."""
+        for loop in list(self._clients):
+            if loop.is_closed() and (found := self._clients.pop(loop, None)):
+                found.client.abandon()
 
 
 @asynccontextmanager

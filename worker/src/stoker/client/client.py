@@ -64,6 +64,10 @@ class Client:
         """Close its connections."""
         await self._redis.aclose()
 
+    def abandon(self) -> None:
+        """Cut its connections, when its event loop is closed already."""
+        self._redis.abandon()
+
     def enqueue(self, calls: Sequence[TaskCall]) -> Awaitable[list[Answer]]:
         """Enqueue in order. All calls are checked before the first is sent; `receipts` of the answers raises their first Conflict.
 

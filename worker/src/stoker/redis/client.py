@@ -55,6 +55,10 @@ class RedisClient(Protocol):
         """Close all connections."""
         ...
 
+    def abandon(self) -> None:
+        """Cut all connections, when the event loop is closed already."""
+        ...
+
 
 async def ask(redis: RedisClient, *command: Any) -> Any:
     """Run a command whose second word is its key. Raises RedisUnavailable or RedisRefused."""

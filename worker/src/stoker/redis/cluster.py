@@ -92,6 +92,9 @@ class Cluster:
         with redispy_errors_translated():
             await self._nodes.aclose()
 
+    def abandon(self) -> None:
+        """See RedisClient. redis-py's connections close when they are collected."""
+
     @contextlib.asynccontextmanager
     async def _connection_slot(self) -> AsyncIterator[None]:
         try:

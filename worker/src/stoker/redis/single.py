@@ -73,6 +73,13 @@ class SingleServer:
                 wire.abort()
         self._wire, self._spare = None, []
 
+    def abandon(self) -> None:
+        """See RedisClient."""
+        for wire in (self._wire, *self._spare):
+            if wire:
+                wire.abandon()
+        self._wire, self._spare = None, []
+
     def _go(self, wire: Wire, commands: Sequence[Routed]) -> "asyncio.Future[list[Any]]":
         return wire.round_trip([each.command for each in commands], self._connector.answer_timeout)
 

@@ -6,6 +6,7 @@ others: its replies are read and dropped.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections import deque
@@ -123,6 +124,13 @@ class Wire(asyncio.Protocol):
         self._closed_by = error or ConnectionError("the connection was closed")
         self._transport.abort()
         self._fail_all(self._closed_by)
+
+    def abandon(self) -> None:
+        """Cut the connection of a loop that is closed already: its transport can no longer be called."""
+        self.usable = False
+        with contextlib.suppress(OSError, AttributeError):  # uvloop has closed it with the loop
+            self.socket.shutdown(socket.SHUT_RDWR)
+        del self._transport  # the cycle of both: without it the file is closed at once
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports are not asyncio's.
