@@ -117,3 +117,69 @@ async def test_a_forked_child_makes_its_own_connections_and_the_process_ends(app
     assert (done.returncode, done.stderr) == (0, "")
     [stats] = await app.client.inspector.stats(["default"])
     assert stats.ready == 4
+
+
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from stoker import Stoker
+app = Stoker("shop", redis=sys.argv[1])
+
+@app.task()
+def note(n: int) -> None: ...
+
+handles = [note.enqueue_sync(0), note.enqueue_sync(1)]
+jobs = [gevent.spawn(note.enqueue_sync, n) for n in range(20)]
+gevent.joinall(jobs, raise_error=True)
+assert len({handle.id for handle in handles + [job.value for job in jobs]}) == 22
+assert handles[0].status_sync().state == "ready"
+"""
+
+AT_EXIT = """
+import atexit, sys
+
+def late():
+    handle = note.enqueue_sync(1)
+    print(handle.status_sync().state, flush=True)
+
+if sys.argv[2] == "registered before the import": atexit.register(late)
+from stoker import Stoker
+app = Stoker("shop", redis=sys.argv[1])
+
+@app.task()
+def note(n: int) -> None: ...
+
+if sys.argv[2] == "registered before the first call": atexit.register(late)
+if sys.argv[2] != "the only call": note.enqueue_sync(0)
+if sys.argv[2] in ("registered after it", "the only call"): atexit.register(late)
+if sys.argv[3:]:  # as from Python 3.12 on, while the interpreter ends
+    import threading
+    def refused(self): raise RuntimeError("can't create new thread at interpreter shutdown")
+    threading.Thread.start = refused
+"""
+
+
+async def script(text: str, *arguments: str) -> tuple[int, str, str]:
+    done = await asyncio.to_thread(
+        lambda: subprocess.run([sys.executable, "-c", text, *arguments], timeout=30, capture_output=True, text=True, check=False)
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+async def test_greenlets_enqueue_side_by_side(app: Stoker) -> None:
+    assert await script(UNDER_GEVENT, app.redis_url) == (0, "", "")
+    [stats] = await app.client.inspector.stats(["default"])
+    assert stats.ready == 22
+
+
+@pytest.mark.parametrize(
+    "when", ["registered before the import", "registered before the first call", "registered after it", "the only call"]
+)
+async def test_an_exit_handler_enqueues_and_asks(app: Stoker, when: str) -> None:
+    # By name: no thread looks it up any more.
+    assert await script(AT_EXIT, app.redis_url.replace("127.0.0.1", "localhost"), when) == (0, "ready\n", "")
+
+
+async def test_an_exit_handler_enqueues_where_no_thread_can_be_started(app: Stoker) -> None:
+    assert await script(AT_EXIT, app.redis_url, "the only call", "without threads") == (0, "ready\n", "")

@@ -74,7 +74,7 @@ class Wire(asyncio.Protocol):
                 if endpoint.path:
                     _, wire = await loop.create_unix_connection(cls, endpoint.path)
                 else:
-                    _, wire = await loop.create_connection(cls, endpoint.host, endpoint.port, ssl=endpoint.tls)
+                    wire = await cls._connected(endpoint)
         except TimeoutError as error:
             raise TimeoutError(f"Timeout: no connection within {patience:g} s") from error
         try:
@@ -84,6 +84,17 @@ class Wire(asyncio.Protocol):
         except BaseException:
             wire.abort()
             raise
+        return wire
+
+    @classmethod
+    async def _connected(cls, endpoint: Endpoint) -> "Wire":
+        host, port, _, tls, _ = endpoint
+        connect = asyncio.get_running_loop().create_connection
+        try:
+            _, wire = await connect(cls, host, port, ssl=tls)
+        except RuntimeError:  # the interpreter is ending, and no thread is started any more to look up a name
+            address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
+            _, wire = await connect(cls, str(address), port, ssl=tls, server_hostname=host if tls else None)
         return wire
 
     def round_trip(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
