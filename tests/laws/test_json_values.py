@@ -1,14 +1,17 @@
 """Arguments become JSON and come back as declared; what does not fit is refused, and the refusal names the place."""
 
+import collections
 import dataclasses
 import enum
+import inspect
 import math
+import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, NewType, NoReturn, NotRequired, Optional, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NewType, NoReturn, NotRequired, Optional, TypedDict, TypeVar, get_origin
 from uuid import UUID
 
 import msgspec
@@ -273,3 +276,120 @@ except Invalid as error:
 print("pydantic" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+class _Text(str):
+    """As markupsafe.Markup."""
+
+
+class _Whole(int):
+    pass
+
+
+class _Real(float):
+    """As numpy.float64."""
+
+
+class _Bytes(bytes):
+    pass
+
+
+class _Money(Decimal):
+    pass
+
+
+class _Frozen(datetime):
+    """As freezegun.FakeDatetime, pendulum.DateTime, pandas.Timestamp."""
+
+
+class _Day(date):
+    pass
+
+
+class _Hour(time):
+    pass
+
+
+class _Span(timedelta):
+    pass
+
+
+class _Id(UUID):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "base"),
+    [
+        (_Text("<b>"), "<b>"),
+        (_Whole(7), 7),
+        (_Real(0.1), 0.1),
+        (_Bytes(b"abc"), b"abc"),
+        (_Money("1.10"), Decimal("1.10")),
+        (_Frozen(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        (_Frozen(2030, 1, 2), datetime(2030, 1, 2)),
+        (_Day(2030, 1, 2), date(2030, 1, 2)),
+        (_Hour(1, 2, 3), time(1, 2, 3)),
+        (_Span(1, 2, 3), timedelta(1, 2, 3)),
+        (_Id(int=7), UUID(int=7)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_of_a_subclass_goes_as_its_base(value: Any, base: Any) -> None:
+    def task(a: Any, b: list[Any]) -> None: ...
+
+    signature = Signature("task", task)
+    assert signature.encode({"a": value, "b": [value]}) == signature.encode({"a": base, "b": [base]})
+
+
+def test_a_subclass_of_float_that_is_no_number_is_refused() -> None:
+    def task(a: float) -> None: ...
+
+    with pytest.raises(Invalid, match="argument a of task"):
+        Signature("task", task).encode({"a": _Real("nan")})
+
+
+class _Own:
+    pass
+
+
+@dataclasses.dataclass
+class _Holder:
+    path: pathlib.Path
+
+
+@pytest.mark.parametrize(
+    ("hint", "name"),
+    [
+        (pathlib.Path, "Path"),
+        (list[pathlib.Path], "Path"),
+        (dict[str, pathlib.Path | None], "Path"),
+        (Iterable[int], "Iterable"),
+        (collections.deque, "deque"),
+        (_Own, "_Own"),
+        (_Holder, "Path"),
+        (Callable[[], int], "Callable"),
+    ],
+    ids=str,
+)
+def test_a_hint_that_json_cannot_be_read_as_is_refused_at_the_start(hint: Any, name: str) -> None:
+    def task(a: Any) -> None: ...
+
+    def other() -> Any: ...
+
+    task.__annotations__["a"] = hint
+    other.__annotations__["return"] = hint
+    with pytest.raises(Invalid, match=f"task task: parameter a cannot be used for JSON: JSON cannot be read as `{name}`"):
+        Signature("task", task).check()
+    if inspect.isabstract(get_origin(hint)):
+        return  # a result may say as little
+    with pytest.raises(Invalid, match=f"its result cannot be used for JSON: JSON cannot be read as `{name}`"):
+        Signature("other", other).check()
+
+
+@pytest.mark.parametrize("hint", [object, Any, Iterable, Sequence[int], Mapping[str, int], int | None, TypeVar("T")], ids=str)
+def test_a_hint_that_json_is_read_as_passes(hint: Any) -> None:
+    def task(a: Any) -> None: ...
+
+    task.__annotations__["a"] = hint
+    Signature("task", task).check()

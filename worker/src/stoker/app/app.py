@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, Never, TypeVar, cast, overload
 
 from stoker.app.application import Application, Schedule
 from stoker.app.decorator import Decorator
@@ -103,7 +103,7 @@ class Stoker:
 
     def task(
         self,
-        *,
+        *misplaced: Never,
         queue: str = "default",
         name: str | None = None,
         priority: int = 0,
@@ -126,6 +126,8 @@ class Stoker:
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
+        if misplaced:
+            raise Invalid("write @app.task() with parentheses: its options are all given by name")
         policy = Policy(
             queue=queue,
             priority=priority,
@@ -139,7 +141,8 @@ class Stoker:
         )
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            declaration = Declaration(check_task(function.__name__ if name is None else name), function, policy)
+            own_name = getattr(function, "__name__", type(function).__name__)
+            declaration = Declaration(check_task(own_name if name is None else name), function, policy)
             task: TaskFunction[..., Any, ..., Any] = TaskFunction(Origin(self._application, declaration), function)
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")

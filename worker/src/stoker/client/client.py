@@ -76,6 +76,8 @@ class Client:
         after those three a call with its own `id` or `idempotency_key` may be sent again safely.
         """
         for call in calls:
+            if not isinstance(call, TaskCall):
+                raise Invalid(f"{call!r:.50} is no prepared call: use task.prepare(...)")
             call.check()
             if call.into is not None:
                 raise Invalid(f"task {call.task} waits for a result as its {call.into!r}: put it into a chain, behind another task")

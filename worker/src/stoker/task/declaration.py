@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from stoker.errors import Invalid
@@ -18,6 +18,7 @@ class Declaration:
         self.name = name
         self.function = function
         self.policy = policy
+        _check_kind(name, function)
         self.signature = Signature(name, function)
         self._check_executor()
 
@@ -78,3 +79,19 @@ class Declaration:
             raise Invalid(
                 f'task {self.name}: an async function runs on the event loop; for executor="{wanted}" make it a plain def'
             )
+
+
+def _check_kind(name: str, function: Callable[..., Any]) -> None:
+    """Raises Invalid for what is called without running to its result, and for what is no function."""
+    if isinstance(function, partial | type | staticmethod | classmethod) or not inspect.isroutine(function):
+        kind = "class" if isinstance(function, type) else type(function).__name__
+        raise Invalid(f"task {name}: a {kind} cannot be a task: write a function that calls it")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise Invalid(f"task {name}: a generator function yields, and a task returns: collect what it yields in a list")
+    if inspect.iscoroutinefunction(inspect.unwrap(function)) and not inspect.iscoroutinefunction(function):
+        words = "a plain wrapper around an async function returns a coroutine that is never awaited: make the wrapper async def"
+        raise Invalid(f"task {name}: {words}, or where it runs the coroutine itself, delete its __wrapped__")
+    within = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    if first in ("self", "cls") and within and not within.endswith("<locals>"):
+        raise Invalid(f"task {name}: a method of {within} has no object on a worker: move it out of the class")

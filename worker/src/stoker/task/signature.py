@@ -10,7 +10,7 @@ import msgspec
 from stoker.errors import Invalid
 from stoker.rules.message import payload_bytes
 from stoker.task.dependencies import injected, placeholders
-from stoker.task.values import Read, Unfit, encode, is_endless, is_pydantics, read_foreign, reader, write
+from stoker.task.values import Read, Unfit, check_readable, encode, is_endless, is_pydantics, read_foreign, reader, write
 
 _ABSENT: Any = msgspec.UNSET
 
@@ -106,8 +106,18 @@ class Signature:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""
         try:
             _ = self._arguments, self._result
+            for name in (*self.called.parameters, "return"):
+                if not is_pydantics(hint := self._hints.get(name, Any)):
+                    self._check_readable(name, hint)
         except (NameError, TypeError) as error:
             raise Invalid(f"task {self._name}: its type hints cannot be used for JSON: {error}") from error
+
+    def _check_readable(self, name: str, hint: Any) -> None:
+        try:
+            check_readable(hint, abstract=name == "return")
+        except TypeError as error:
+            what = "its result" if name == "return" else f"parameter {name}"
+            raise Invalid(f"task {self._name}: {what} cannot be used for JSON: {error}") from error
 
     def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises TypeError where a plain call leaves out a parameter whose default is only a mark of injection."""

@@ -3,16 +3,19 @@
 pydantic is never imported first from here: a type hint that names one of its types has imported it already.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Never, NoReturn, get_args, get_type_hints, is_typeddict
+from numbers import Integral, Rational
+from typing import TYPE_CHECKING, Any, Never, NoReturn, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 
 from stoker.errors import Invalid
+from stoker.rules.plain import plain_number
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -75,6 +78,52 @@ def read_foreign(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and isinstance(value, kind):
         return value
     raise ValueError(f"JSON carries no `{getattr(kind, '__name__', kind)}`")
+
+
+def check_readable(hint: Any, *, abstract: bool = False) -> None:
+    """Raises TypeError for a type that JSON cannot be read as, such as `Path`, `Iterable[int]` or a class of the application.
+
+    `abstract` types say little, and are let through where that is wanted: an `Iterator[int]` is what a caller makes of a list.
+    """
+    if hint in (NoReturn, Never):
+        return
+    with_arguments = set(_origins(hint, set()))
+    for kind in _foreign(msgspec.inspect.type_info(hint), set()):
+        if abstract and inspect.isabstract(kind):
+            continue
+        if not is_pydantics(kind) and (kind in with_arguments or not _takes_json(kind)):
+            raise TypeError(f"JSON cannot be read as `{getattr(kind, '__name__', kind)}`")
+
+
+def _foreign(info: Any, seen: set[int]) -> Iterator[Any]:
+    """The types in it that msgspec does not know."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        yield info.cls
+    elif isinstance(info, dict | list | tuple):
+        for part in info.values() if isinstance(info, dict) else info:
+            yield from _foreign(part, seen)
+    elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field) and id(info) not in seen:
+        seen.add(id(info))
+        for name in info.__struct_fields__:
+            yield from _foreign(getattr(info, name), seen)
+
+
+def _origins(hint: Any, seen: set[int]) -> Iterator[Any]:
+    """The generic types in it that are given arguments."""
+    if id(hint) not in seen:
+        seen.add(id(hint))
+        if get_args(hint):
+            yield get_origin(hint)
+        for part in _parts(hint):
+            yield from _origins(part, seen)
+
+
+def _takes_json(kind: Any) -> bool:
+    """Whether what JSON is read as, without a type, is of this one: `object`, `Iterable`."""
+    try:
+        return any(issubclass(each, kind) for each in (dict, list, str, int, float))
+    except TypeError:  # a generic alias, a protocol with attributes
+        return False
 
 
 def is_pydantics(hint: Any) -> bool:
@@ -141,8 +190,10 @@ def _path(location: tuple[int | str, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
 
 
-def _written(value: object) -> msgspec.Raw:
-    """msgspec's `enc_hook`: a value of pydantic's as JSON that can be read back."""
+def _written(value: object) -> Any:
+    """msgspec's `enc_hook`: a value of pydantic's as JSON that can be read back, and one of a subclass as its base."""
+    if (plain := _as_base(value)) is not None:
+        return plain
     adapter = _adapter_of(value)
     raw = adapter.dump_json(value, round_trip=True)
     if _MASKED in raw and adapter.validate_json(raw, by_alias=True, by_name=True) != value:
@@ -153,7 +204,31 @@ def _written(value: object) -> msgspec.Raw:
 
 
 def _plain(value: object) -> Any:
+    if (plain := _as_base(value)) is not None:
+        return plain
     return _adapter_of(value).dump_python(value, mode="json")
+
+
+_BASES: dict[tuple[str, str], Callable[[Any, Any], object]] = {
+    ("builtins", "str"): lambda _, value: str.__str__(value),
+    ("builtins", "int"): lambda base, value: base(value),
+    ("builtins", "float"): lambda base, value: base(value),
+    ("builtins", "bytes"): lambda base, value: base(value),
+    ("decimal", "Decimal"): lambda base, value: base(value),
+    ("datetime", "datetime"): lambda base, value: base.fromisoformat(value.isoformat()),
+    ("datetime", "date"): lambda base, value: base.fromisoformat(value.isoformat()),
+    ("datetime", "time"): lambda base, value: base.fromisoformat(value.isoformat()),
+    ("datetime", "timedelta"): lambda base, value: base(value.days, value.seconds, value.microseconds),
+}
+"""How a value of a subclass becomes one of its base, which msgspec insists on. By name: freezegun replaces the classes."""
+
+
+def _as_base(value: object) -> object | None:
+    """The value as its base class among `_BASES`, or a number such as numpy.int64 as Python's; None for others."""
+    for kind in type(value).__mro__[1:]:
+        if convert := _BASES.get((kind.__module__, kind.__qualname__)):
+            return convert(kind, value)
+    return None if isinstance(value, Rational) and not isinstance(value, Integral) else plain_number(value)
 
 
 def _adapter_of(value: object) -> "TypeAdapter[Any]":
