@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.redis_servers import Valkey, running_valkey
 
-
 # A busy machine is slow for a second or two: that says nothing about the code, and timing belongs to benchmarks.
 settings.register_profile("stoker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stoker")
