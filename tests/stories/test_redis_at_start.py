@@ -61,6 +61,30 @@ async def test_a_redis_that_is_away_at_start_is_waited_for(tmp_path: Path):
             server.stop()
 
 
+async def test_a_worker_starts_on_a_redis_that_is_full_and_drains_it(tmp_path: Path):
+    """After a rollout nothing else would. The queue is announced as soon as that can be written."""
+    with running_valkey() as server:
+        client = Client.at(server.url, "stoker")
+        await client.enqueue([TaskCall("where", "default", Raw(b"{}"))])
+        ask(server, "DEL", "{stoker}:queues")
+        ask(server, "CONFIG", "SET", "maxmemory", "1")
+        with worker_process(server.url, tmp_path, "--partitions", "2", app="vandal:app") as worker:
+            await until(lambda: worker.said("task succeeded"))
+            assert probe(worker, "/readyz") == (200, "ok")
+            ask(server, "CONFIG", "SET", "maxmemory", "0")
+            await until(lambda: announced(server))
+            ask(server, "FLUSHALL")
+            await until(lambda: announced(server))
+            worker.signal(signal.SIGTERM)
+            assert await worker.exit_code() == 0
+        await client.close()
+
+
+def announced(server: Server) -> bool:
+    names = {bytes(name).decode() for name in ask(server, "SMEMBERS", "{stoker}:queues")}
+    return names == {"default", "default:1"} and int(ask(server, "HGET", "{stoker}:partitions", "default") or 1) == 2
+
+
 async def test_a_redis_that_is_away_at_start_is_looked_at_when_it_comes(tmp_path: Path):
     server = Server(*POLICY)
     with worker_process(server.url, tmp_path) as worker:

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from stoker.errors import RedisUnavailable, RedisUnreadable
+from stoker.errors import RedisFull, RedisUnavailable, RedisUnreadable
 from stoker.queue.keys import catalogue, partition_counts
 from stoker.redis.client import RedisClient, ask
 from stoker.rules.effects import Locate
@@ -41,13 +42,18 @@ class Partitions:
         return lambda queue, key: partition_of(key, names[queue])
 
     async def register(self, queue: str, partitions: int) -> list[str]:
-        """Give a queue this many partitions, never fewer than it has: their tasks would not run. Returns their names."""
+        """Give a queue this many partitions, never fewer than it has: their tasks would not run. Returns their names.
+
+        A Redis at its maxmemory does not take the announcement, and the names are returned all the same: what drains the queue
+        must be able to start. Repeat it, also against a Redis that was emptied.
+        """
         counts = partition_counts(self._namespace)
         before = _count(queue, await ask(self._redis, "HGET", counts, queue))
-        if partitions > before:
-            await ask(self._redis, "HSET", counts, queue, partitions)
         names = partition_names(queue, max(before, partitions))
-        await ask(self._redis, "SADD", catalogue(self._namespace), *names)
+        with suppress(RedisFull):
+            if partitions > before:
+                await ask(self._redis, "HSET", counts, queue, partitions)
+            await ask(self._redis, "SADD", catalogue(self._namespace), *names)
         self._known[queue] = (self._monotonic(), names)
         return names
 
