@@ -12,6 +12,7 @@ import pytest
 from stoker import Stoker
 from tests.stories.apps import scales
 from tests.stories.working import APPS, WorkerProcess, worker_process
+from tests.waiting import until
 
 COUNT = 10_000
 LIMIT = 40 * 1024 * 1024
@@ -37,6 +38,44 @@ async def test_it_takes_less_than_40_mb_also_when_it_has_worked(worker: WorkerPr
     await app.enqueue_many([scales.nothing.prepare(number) for number in range(COUNT)])
     assert await (await scales.nothing.enqueue(COUNT)).result(timeout=60) == COUNT
     assert max(idle, await (await scales.weight.enqueue()).result(timeout=30)) < LIMIT
+
+
+@pytest.mark.parametrize("task", ["litter", "litter_in_a_thread"])
+async def test_garbage_in_reference_cycles_is_collected_by_its_size(redis_url: str, tmp_path: Path, app: Stoker, task: str) -> None:
+    """Not by the number of objects alone: 200 runs that leave 8 MB each, four at a time."""
+    await app.enqueue_many([app.tasks[task].prepare() for _ in range(200)])
+    with worker_process(redis_url, tmp_path, "--concurrency", "4", app="scales:app") as worker:
+        await until(lambda: all_ended(app))
+        assert await (await scales.highest.enqueue()).result(timeout=30) < 200 << 20
+        await until(lambda: weight(worker) < 100 << 20, within=10)  # when idle, the rest
+
+
+async def all_ended(app: Stoker) -> bool:
+    return (await app.client.inspector.stats(["default"]))[0].totals.succeeded >= 200
+
+
+def weight(worker: WorkerProcess) -> int:
+    return int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_child_process_collects_after_each_run(redis_url: str, tmp_path: Path, app: Stoker) -> None:
+    with worker_process(redis_url, tmp_path, "--task-processes", "1", app="scales:app"):
+        peaks = [await (await scales.litter_in_a_child.enqueue()).result(timeout=30) for _ in range(20)]
+    assert max(peaks) - peaks[0] < 16 << 20
+
+
+def test_a_threshold_of_the_application_stays() -> None:
+    program = """
+import gc
+from stoker.worker.system.garbage import COLLECT_AFTER, GarbageCollector
+GarbageCollector().start()
+print(gc.get_threshold()[0] == COLLECT_AFTER)
+gc.set_threshold(5000, 20, 30)
+GarbageCollector().start()
+print(gc.get_threshold())
+"""
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.split("\n")[:2] == ["True", "(5000, 20, 30)"]
 
 
 async def test_it_has_imported_nothing_that_it_does_not_need(worker: WorkerProcess, app: Stoker) -> None:

@@ -1,5 +1,6 @@
 """Application of test_a_small_worker.py: tasks that measure the memory and the modules of their worker."""
 
+import resource
 import sys
 
 from stoker import Stoker
@@ -23,3 +24,38 @@ async def weight() -> int:
 async def loaded() -> list[str]:
     """The modules."""
     return sorted(sys.modules)
+
+
+def _litter() -> None:
+    """8 MB in a reference cycle."""
+    cycle: dict[str, object] = {"data": b"x" * (8 << 20)}
+    cycle["self"] = cycle
+
+
+@app.task()
+async def litter() -> None:
+    """On the event loop."""
+    _litter()
+
+
+@app.task()
+def litter_in_a_thread() -> None:
+    """In a thread."""
+    _litter()
+
+
+@app.task(executor="process")
+def litter_in_a_child() -> int:
+    """In a child; the most memory that it has taken."""
+    _litter()
+    return peak()
+
+
+@app.task()
+async def highest() -> int:
+    """The most memory that the worker has taken."""
+    return peak()
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -42,11 +42,14 @@ from stoker.worker.run.dependencies import context_of, run_here_with
 from stoker.worker.run.outcome import call_plain, raised, returned
 from stoker.worker.run.progress import current_progress
 from stoker.worker.system.aio import handle_here_alone
+from stoker.worker.system.garbage import collector
 from stoker.worker.system.loading import load_app
 from stoker.worker.system.managed_process import signal_with_parent
 from stoker.worker.system.memory import resident
 
 ORPHAN_CHECK = 1.0
+GARBAGE = 1 << 20
+"""Bytes by which memory may have grown after a run before garbage is collected: nothing else runs here meanwhile."""
 OOM_SCORE_ADJ = "500"
 """When memory runs out, the kernel kills this process before the worker."""
 
@@ -92,6 +95,7 @@ def main() -> None:
     except Invalid as error:
         channel.send(Broken(str(error)))
         return
+    collector.start(growth=GARBAGE)
     channel.send(Ready())
     progress = ChildProgress(channel.send)
     current_progress.set(progress)
@@ -99,6 +103,7 @@ def main() -> None:
         outcome = run(app, request)
         progress.flush()
         _ignore_signals()
+        collector.look()
         channel.send(RunEnded(outcome, resident()))
 
 

@@ -48,6 +48,7 @@ from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.outcome import failure_of
 from stoker.worker.run.progress import ProgressFlusher, current_progress
 from stoker.worker.system.aio import Begin, eager_start, lazy_start
+from stoker.worker.system.garbage import SHORT_RUN, collector
 
 CANCEL_AGAIN = 5.0
 """Seconds after which a run that has not ended is cancelled again."""
@@ -267,6 +268,8 @@ class Worker:
                 transition = self._settle(delivery, message, outcome)
         busy = max(0.0, self._clock() - started)
         self._observer.ended(message, delivery, transition, busy)
+        if busy > SHORT_RUN:
+            collector.look()
         return Settlement(delivery.id, delivery.fence, transition, busy, effects)
 
     async def _outcome(self, delivery: Delivery, message: Message) -> tuple[Outcome, Sequence[Effect]]:

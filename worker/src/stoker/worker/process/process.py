@@ -34,6 +34,7 @@ from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
 from stoker.worker.process.status_page import WorkerPage
 from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
+from stoker.worker.system.garbage import collector
 from stoker.worker.system.health_server import HealthServer
 from stoker.worker.system.memory import resident
 
@@ -96,6 +97,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                 group.open(starting.result())
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis)]
                 loops.append(hidden(loop.create_task(_keep_announced(redis, settings, len(group.partitions)))))
+                loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
                 heartbeat.start()
             await lifespan.beside(group.run())
             if group.recycling and settings.listen_fd is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import faulthandler
-import gc
 import os
 import sys
 import threading
@@ -15,11 +14,10 @@ import msgspec
 
 from stoker.settings import LogFormat, WorkerSettings
 from stoker.worker.system.aio import left_behind, run_to_end
+from stoker.worker.system.garbage import collector  # before the application is imported
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter may take to exit: threads that tasks have left behind are not waited for."""
-COLLECT_AFTER = 20_000
-"""Threshold of the garbage collector's first generation; Python's default is 700."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -68,7 +66,7 @@ def serve(command: Command) -> None:
     application.namespace = settings.namespace or application.namespace
     application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
     settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
-    _tune_gc()
+    collector.start()
     faulthandler.enable()  # a crash of the interpreter shows the line of Python
     home, environment = os.getcwd(), dict(os.environ)
     again = _run(work(application, settings), partial(exit_within, EXIT_TIMEOUT))
@@ -79,14 +77,6 @@ def serve(command: Command) -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
     if left_behind or any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
         exit_now(0)  # they cannot be stopped, and Python would wait for them
-
-
-def _tune_gc() -> None:
-    """Freeze what is loaded, and collect less often. Hundreds of tasks at a time would start a collection every few round trips,
-    which traverses them and all modules and frees nothing: a fifth of the CPU of short tasks.
-    """
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def _run(work: Any, exit_soon: Callable[[int], None]) -> bool:

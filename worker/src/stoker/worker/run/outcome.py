@@ -13,6 +13,7 @@ from stoker.rules.retry import Retry
 from stoker.rules.settle import Failure, Fatal, Outcome, Raised, RetryAsked, Returned, Snoozed
 from stoker.task.values import write
 from stoker.worker.system.aio import generation
+from stoker.worker.system.garbage import collector
 
 TRACEBACK_CHARACTERS = 4000
 MESSAGE_CHARACTERS = 1000
@@ -106,6 +107,7 @@ def call_plain(function: Callable[[], Any]) -> Any:
         raise RuntimeError(f"the task raised {type(error).__name__}") from error
     finally:
         exit_if_forked(before)
+        collector.look()  # here too: threads end many runs before the event loop sees them
 
 
 def _retry_asked(error: TryAgain) -> Failure:
