@@ -69,6 +69,19 @@ async def test_all_that_a_dead_worker_held_comes_back(line: Line) -> None:
         await until(lambda: counted(line, ready=MANY), SOON)
 
 
+async def test_nothing_is_taken_back_right_after_an_outage(line: Line) -> None:
+    """Living workers renew their leases then; what dead ones held comes back a moment later."""
+    recovering = True
+    await many(line)
+    while await line.fetch(200):
+        pass
+    await line.pass_time(LEASE + 1)
+    reap = chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1), lambda: recovering)
+    assert await reap.once() == chores.Pass()
+    recovering = False
+    assert (await reap.once()).moved == MANY
+
+
 async def test_all_that_lies_in_the_inbox_is_taken_in(line: Line) -> None:
     await asyncio.gather(*(line.redis.xadd(line.keys.inbox, {"task": "add", "id": f"t{number}"}) for number in range(MANY)))
     async with (

@@ -5,9 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from stoker import RedisUnavailable, Stoker
+from stoker.queue.keys import Keys
+from stoker.queue.records import Pulse
+from stoker.redis.connect import ThreadClient, connect
 from stoker.rules.states import TaskState
+from stoker.settings import WorkerSettings
+from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop.heartbeat import Heartbeat
+from stoker.worker.loop.outage import Outage
+from stoker.worker.loop.partition import Partition
+from stoker.worker.loop.watchdog import Watchdog
 from tests.redis_servers import Valkey, free_port, running_valkey
 from tests.stories.observing import probe
 from tests.stories.working import working
@@ -68,6 +78,38 @@ async def test_a_worker_may_start_before_its_redis(opened: Callable[[str], Stoke
         own_valkey.start()
         handle = await ship.enqueue()
         assert await handle.result(timeout=10) == "shipped"
+
+
+async def test_a_short_outage_costs_no_lease(opened: Callable[[str], Stoker], own_valkey: Valkey, tmp_path: Path) -> None:
+    """A heartbeat that has failed is tried again at once when Redis is back, not after its regular interval."""
+    app = opened(own_valkey.url)
+    beats: list[Pulse] = []
+    settings = WorkerSettings(queue="default", redis_url=own_valkey.url, namespace=app.namespace)
+    redis, metrics = connect(own_valkey.url), WorkerMetrics(CollectorRegistry(), "default", 1)
+    partition = Partition(Keys(app.namespace, "default"), "w", app, settings, redis, metrics)
+    heartbeat = Heartbeat(ThreadClient(own_valkey.url), 600, Watchdog(), [partition.worker], lambda _, answer: beats.append(answer))
+    own_valkey.stop()
+    heartbeat.start()
+    try:
+        await until(lambda: heartbeat._failing)
+        own_valkey.start()
+        await until(lambda: beats, within=30)
+    finally:
+        await asyncio.to_thread(heartbeat.stop)
+        await partition.worker.close()
+        await redis.aclose()
+
+
+async def test_an_outage_is_recent_until_others_have_renewed_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stoker.worker.loop.outage.RECOVERY", 0.2)
+    outage = Outage()
+    assert not outage.recent
+    await outage.wait_out(RedisUnavailable("gone"), aborting=False)
+    assert outage.recent
+    outage.over()
+    assert not outage
+    assert outage.recent
+    await until(lambda: not outage.recent, within=10)
 
 
 async def test_a_worker_without_redis_still_drains(own_valkey: Valkey) -> None:

@@ -86,10 +86,12 @@ def promote(broker: Broker) -> Chore:
     return Chore("promote", INTERVAL, once)
 
 
-def reap(broker: Broker, metrics: WorkerMetrics) -> Chore:
-    """Take back what dead workers held."""
+def reap(broker: Broker, metrics: WorkerMetrics, recovering: Callable[[], bool] = lambda: False) -> Chore:
+    """Take back what dead workers held. Not while Redis is `recovering`: living ones renew their leases only then."""
 
     async def once() -> Pass:
+        if recovering():
+            return Pass()
         total, taken = 0, REAPED_AT_ONCE
         while taken == REAPED_AT_ONCE:
             reaped = await broker.reap()

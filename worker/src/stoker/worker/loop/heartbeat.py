@@ -12,6 +12,10 @@ from stoker.queue.scripts import ScriptCall, run_blocking
 from stoker.redis.connect import ThreadClient
 from stoker.worker.loop.watchdog import Watchdog
 
+RETRIES = 10
+"""Retries of a failed heartbeat within one interval, at least."""
+RETRY_INTERVAL = 1.0
+"""Longest pause in seconds before such a retry."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -43,24 +47,30 @@ class Heartbeat(threading.Thread):
         self._workers = workers
         self._on_loop = on_loop
         self._ended = threading.Event()
+        self._failing = False
 
     def run(self) -> None:
         """Beat until `stop`."""
         while not self._ended.is_set():
             self._watchdog.report()
-            if not self._watchdog.stuck:
-                self.beat()
-            self._ended.wait(self._interval)
+            answered = self._watchdog.stuck or self.beat()
+            self._ended.wait(self._interval if answered else min(self._interval / RETRIES, RETRY_INTERVAL))
 
-    def beat(self) -> None:
-        """One heartbeat of each worker. A failure is only logged: the next may still be in time."""
+    def beat(self) -> bool:
+        """One heartbeat of each worker. A failure is only logged: the next may still be in time. Returns whether all succeeded."""
+        answered = True
         for worker in self._workers:
             try:
                 answer = pulse(run_blocking(self._redis, worker.heartbeat_call()))
             except StokerError as error:
-                _log.warning("heartbeat failed", extra={"error": str(error)})
+                answered = False
+                if not self._failing:
+                    _log.warning("heartbeat failed: retrying until Redis answers", extra={"error": str(error)})
+                self._failing = True
             else:
                 self._on_loop(worker.apply_heartbeat, answer)
+        self._failing = not answered
+        return answered
 
     def stop(self) -> None:
         """End the thread and wait for it."""

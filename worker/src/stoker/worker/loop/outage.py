@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import random
+import time
 
 from stoker.errors import StokerError
 from stoker.rules.retry import Retry, backoff
@@ -10,6 +12,8 @@ from stoker.rules.retry import Retry, backoff
 RECONNECT = Retry(initial_delay=0.1, multiplier=2, max_delay=5.0)
 ABORT_PAUSE = 5.0
 """Longest pause in seconds of a worker that aborts."""
+RECOVERY = 2.0
+"""Seconds after an outage in which living workers renew leases that have expired meanwhile: they retry heartbeats every second."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -18,6 +22,12 @@ class Outage:
 
     def __init__(self) -> None:
         self._count = 0
+        self._over_at = -math.inf
+
+    @property
+    def recent(self) -> bool:
+        """Whether calls fail, or did until a moment ago: other workers may not have renewed their leases since."""
+        return self._count > 0 or time.monotonic() - self._over_at < RECOVERY
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -37,3 +47,4 @@ class Outage:
         if self._count:
             _log.info("Redis answers again", extra={"failed_calls": self._count})
             self._count = 0
+            self._over_at = time.monotonic()

@@ -33,7 +33,7 @@ class Partition:
         self.outbox = Outbox(redis, keys)
         self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer)
         self.promote = chores.promote(self.broker)
-        self.reap = chores.reap(self.broker, metrics)
+        self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering)
         self.sweep = chores.sweep(self.broker)
         self.take_in = chores.take_in(self.inbox)
         self.relay = chores.relay(self.outbox, self.worker.to_relay)

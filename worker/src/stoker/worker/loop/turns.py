@@ -74,6 +74,11 @@ class Turns:
             return "draining" if self.shutdown.draining else "quiet"
         return "Redis does not answer" if self._outage else None
 
+    @property
+    def recovering(self) -> bool:
+        """Whether Redis does not answer, or does so only since a moment ago."""
+        return self._outage.recent
+
     def settle(self, settlement: Settlement) -> None:
         """Have the next turn carry it."""
         self._capacity.observe_run(settlement.busy)

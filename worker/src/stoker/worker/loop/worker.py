@@ -107,6 +107,11 @@ class Worker:
         """Why no tasks are taken; None while they are."""
         return self._turns.trouble
 
+    @property
+    def recovering(self) -> bool:
+        """Whether Redis does not answer, or does so only since a moment ago."""
+        return self._turns.recovering
+
     def heartbeat_call(self) -> ScriptCall:
         """The script call that renews the leases of all held tasks. Called on the heartbeat's thread."""
         known = sorted(self._tasks) if len(self._tasks) <= MAX_NAMES else None
