@@ -29,6 +29,12 @@ def facts(state: TaskState = TaskState.READY, **others: Any) -> Facts:
         pytest.param(facts(ahead=3), [Cause.TASKS_AHEAD], "3 tasks are ahead of it", id="behind others"),
         pytest.param(facts(ahead=1), [Cause.TASKS_AHEAD], "1 task is ahead of it", id="behind another"),
         pytest.param(facts(infos=(BUSY,)), [Cause.SLOTS_BUSY, Cause.NEXT], "all 4 slots of 1 worker are busy", id="no slot"),
+        pytest.param(
+            facts(infos=(WorkerInfo(slots=4, busy=4, waiting=3),)),
+            [Cause.SLOTS_BUSY, Cause.NEXT],
+            "all 4 slots of 1 worker are busy; 3 of them with tasks that wait for other tasks of this queue",
+            id="parents hold the slots",
+        ),
         pytest.param(facts(paused=True), [Cause.PAUSED, Cause.NEXT], "stoker resume -q emails", id="paused"),
         pytest.param(facts(workers=0, infos=()), [Cause.NO_WORKERS, Cause.NEXT], "queue emails has no live worker", id="nobody"),
         pytest.param(

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import io
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -571,3 +572,33 @@ def test_the_environment_wins_over_the_code(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("STOKER_NAMESPACE", "production")
     app = Stoker("shop", redis="redis://localhost", namespace="development")
     assert (app.redis_url, app.namespace) == ("redis://elsewhere:1/0", "production")
+
+
+async def test_parents_that_wait_in_all_slots_are_logged_and_explained(app: Stoker, log: io.StringIO) -> None:
+    """Their children are in the same queue, and find no slot."""
+    may_end = asyncio.Event()
+
+    @app.task()
+    async def child() -> int:
+        return 1
+
+    @app.task()
+    async def parent() -> None:
+        handles = [await child.enqueue(), await child.enqueue()]
+        waiting = asyncio.gather(*(handle.result() for handle in handles))
+        await may_end.wait()
+        waiting.cancel()
+
+    parents = [await parent.enqueue() for _ in range(2)]
+    async with working(app, concurrency=2):
+        await until(lambda: "wait for tasks of their own queue" in log.getvalue())
+        late = await child.enqueue()
+        await until(lambda: says(late, "2 of them with tasks that wait for other tasks of this queue"))
+        may_end.set()
+        for handle in [*parents, late]:
+            await handle.result(timeout=10)
+    assert log.getvalue().count("wait for tasks of their own queue") == 1
+
+
+async def says(handle: Any, words: str) -> bool:
+    return any(words in reason.text for reason in (await handle.explain()).reasons)

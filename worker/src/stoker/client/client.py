@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from stoker.client.lazy import Lazy
+from stoker.client.waits import waiting_for
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
 from stoker.queue.batching import Batching
@@ -105,6 +106,21 @@ class Client:
         `not_there` is awaited while no such task exists, and raises where none can come any more; without it, a task that does
         not exist raises TaskFailed.
         """
+        with waiting_for(queue):
+            status = await self._wait(queue, task_id, timeout, not_there)
+        if status.state is TaskState.CANCELLED:
+            raise TaskFailed(f"task {task_id} {'expired before it could run' if status.expired else 'was cancelled'}")
+        if status.state is TaskState.DEAD:
+            words = f"task {task_id} is dead"
+            if not (failure := status.failure):
+                raise TaskFailed(f"{words}: no reason kept")
+            text = f"{words}: {failure.type}: {failure.message}"
+            raise TaskFailed(text, type=failure.type, message=failure.message, traceback=failure.traceback)
+        return status
+
+    async def _wait(
+        self, queue: str, task_id: str, timeout: float | None, not_there: Callable[[], Awaitable[None]] | None
+    ) -> TaskStatus:
         pause, until = FIRST_LOOK, math.inf if timeout is None else time.monotonic() + timeout
         try:
             async with asyncio.timeout(timeout or None):  # with 0 seconds too it looks once
@@ -115,14 +131,6 @@ class Client:
                     pause = min(pause * 1.5, LONGEST_LOOK)
         except TimeoutError:
             raise ResultPending(f"task {task_id} has not ended within {timeout:g} s") from None
-        if status.state is TaskState.CANCELLED:
-            raise TaskFailed(f"task {task_id} {'expired before it could run' if status.expired else 'was cancelled'}")
-        if status.state is TaskState.DEAD:
-            words = f"task {task_id} is dead"
-            if not (failure := status.failure):
-                raise TaskFailed(f"{words}: no reason kept")
-            text = f"{words}: {failure.type}: {failure.message}"
-            raise TaskFailed(text, type=failure.type, message=failure.message, traceback=failure.traceback)
         return status
 
     async def _look(self, queue: str, task_id: str, not_there: Callable[[], Awaitable[None]] | None) -> TaskStatus | None:

@@ -42,10 +42,14 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """A live worker as of its last heartbeat. `tasks`: the names it knows; None where it does not list them."""
+    """A live worker as of its last heartbeat. `tasks`: the names it knows; None where it does not list them.
+
+    `waiting`: how many of its `busy` runs wait for other tasks of the queue.
+    """
 
     slots: int = 0
     busy: int = 0
+    waiting: int = 0
     draining: bool = False
     tasks: frozenset[str] | None = None
 
@@ -196,7 +200,9 @@ def _ready(facts: Facts) -> Iterator[tuple[Cause, str]]:
     free = sum(max(0, info.slots - info.busy) for info in facts.infos if not info.draining)
     slots = sum(info.slots for info in facts.infos if not info.draining)
     if slots and not free and len(facts.infos) == facts.workers:
-        yield Cause.SLOTS_BUSY, f"all {slots} slots of {_workers(facts.workers)} are busy"
+        waiting = sum(info.waiting for info in facts.infos if not info.draining)
+        held = f"; {waiting} of them with tasks that wait for other tasks of this queue" if waiting else ""
+        yield Cause.SLOTS_BUSY, f"all {slots} slots of {_workers(facts.workers)} are busy{held}"
     if not facts.ahead:
         yield Cause.NEXT, "it is next in line"
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from stoker.app.app import Stoker, application_of
+from stoker.client.waits import Waits, current_waits
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, StokerError
 from stoker.queue.broker import Broker
@@ -86,6 +87,7 @@ class Worker:
         self._executor = Executor(app, settings)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
         self._progress = ProgressFlusher(broker, metrics, clock)
+        self._waits = Waits(settings.queue, settings.concurrency)
         # Both by fence: after a lost lease the same task may run here twice.
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stopped: dict[str, Transition] = {}  # runs that the worker has cancelled, and what becomes of them
@@ -116,7 +118,13 @@ class Worker:
         """The script call that renews the leases of all held tasks. Called on the heartbeat's thread."""
         known = sorted(self._tasks) if len(self._tasks) <= MAX_NAMES else None
         info = msgspec.json.encode(
-            {"slots": self._settings.concurrency, "busy": self.busy, "draining": self._turns.shutdown.draining, "tasks": known}
+            {
+                "slots": self._settings.concurrency,
+                "busy": self.busy,
+                "waiting": self._waits.count,
+                "draining": self._turns.shutdown.draining,
+                "tasks": known,
+            }
         )
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
@@ -177,6 +185,7 @@ class Worker:
     async def run(self) -> None:
         """Work until drained."""
         current_progress.set(self._progress)
+        current_waits.set(self._waits)
         self._begin = eager_start(asyncio.get_running_loop())
         try:
             await self._turns.run()
@@ -186,6 +195,7 @@ class Worker:
     async def turn(self) -> int:
         """One turn, for the testing kit, which steps instead of calling `run`. Returns how many tasks it settled and took."""
         current_progress.set(self._progress)
+        current_waits.set(self._waits)
         self._begin = lazy_start(asyncio.get_running_loop())
         return await self._turns.once()
 
