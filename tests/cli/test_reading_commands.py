@@ -189,3 +189,16 @@ def on_a_terminal(*arguments: str, redis_url: str) -> str:
     os.close(reader)
     assert process.wait(60) == 0
     return seen.decode()
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=["table", "json"])
+def test_a_terminal_without_utf8_is_no_reason_to_fail(redis_url: str, flags: list[str]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "STOKER_REDIS_URL": redis_url}
+
+    def stoker(*arguments: str) -> str:
+        command = [sys.executable, "-m", "stoker", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=True, timeout=30).stdout.decode("ascii")
+
+    stoker("enqueue", "größe", "--id", "one")
+    shown = stoker("task", "one", *flags)
+    assert (json.loads(shown)["task"] if flags else shown).count("größe" if flags else r"gr\xf6\xdfe") == 1

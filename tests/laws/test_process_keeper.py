@@ -1,8 +1,10 @@
 """When processes are started, restarted and drained: a crash costs a pause that grows, a drain costs none."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from stoker.worker.system.managed_process import KeepPolicy, ProcessKeeper
+from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 CRASH_WITHIN = 10.0
 
@@ -81,3 +83,11 @@ async def test_only_those_that_drain_are_aborted() -> None:
     await keeping.scale(1)
     keeping.keeper.abort()
     assert [each.running for each in keeping.started] == [True, False]
+
+
+async def test_the_log_of_a_process_is_what_it_wrote_and_not_those_before_it(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    for text in ("mended long ago", "new"):
+        process = await ManagedProcess.start("worker-1", [sys.executable, "-c", f"print({text!r})"], log=log)
+        await process.ended()
+        assert process.log_tail() == text

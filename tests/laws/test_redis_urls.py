@@ -203,3 +203,9 @@ def test_a_malformed_url_is_refused_without_a_part_of_it(url: str):
 )
 def test_of_a_url_the_address_alone_is_shown(url: str, shown: str):
     assert shown_address(url) == shown
+
+
+def test_brackets_in_a_password_are_advised_to_be_escaped():
+    with pytest.raises(Invalid, match=r"# \[ \] and % are written"):
+        read("redis://:p[ss@example.org")
+    assert read("redis://:p%5Bss@example.org") == Single({"host": "example.org", "password": "p[ss"})

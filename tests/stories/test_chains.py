@@ -1,8 +1,11 @@
 """Chains: each link is enqueued by the very step that records the success of the one before."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from stoker import Context, Dead, Invalid, Stoker, TaskFailed, Unique, chain, group
+from stoker import Context, Dead, Invalid, NotFound, Stoker, TaskFailed, Unique, chain, group
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.states import TaskState
 from tests.stories.working import working
@@ -194,7 +197,7 @@ async def test_what_cannot_be_a_workflow_is_refused_at_once(app: Stoker) -> None
         (chain(step.prepare(1), only.piped()), "unique"),
         (chain(step.prepare(1), step.options(id="mine").piped()), "its own id or key"),
         (chain(step.piped(), step.piped()), "no result to take"),
-        (group(), "nothing to enqueue"),
+        (chain(), "nothing to enqueue"),
         (group(*[step.prepare(1)] * 10_001), "at most 10000"),
     ):
         with pytest.raises(Invalid, match=words):
@@ -215,3 +218,13 @@ async def test_the_same_key_is_the_same_chain(app: Stoker) -> None:
     assert (one.duplicate, two.duplicate, one.ids == two.ids) == (False, True, True)
     async with working(app):
         assert await two.result(timeout=5) == 3
+
+
+async def test_groups_without_a_task_have_their_results_at_once(app: Stoker) -> None:
+    handle: Any = await group().enqueue()
+    assert (await handle.result(), await handle.pending(), await handle.cancel(), handle.ids) == ([], [], "over", [])
+    with pytest.raises(NotFound):
+        await handle.status()
+    nested: Any = group(group(), group())
+    assert await (await nested.enqueue()).result() == [[], []]
+    assert await asyncio.to_thread(lambda: group().enqueue_sync().result_sync()) == []

@@ -52,7 +52,7 @@ async def test_a_workflow_is_sent_and_awaited_without_an_event_loop(app: Stoker)
     with pytest.raises(Invalid, match="await enqueue"):
         group(double.prepare(1)).enqueue_sync()
     with pytest.raises(Invalid, match="nothing to enqueue"):
-        group().enqueue_sync()
+        chain().enqueue_sync()
 
 
 async def test_many_threads_enqueue_at_once(app: Stoker) -> None:

@@ -4,6 +4,7 @@ Parsing a command line with typer loads 11 MB. A worker process must not keep th
 line, sends the result through a pipe, and exits.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -16,6 +17,8 @@ FAILED_BY_SIGNAL = 128
 
 def main() -> None:
     """Run the command in sys.argv."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no text is a reason to fail on a terminal without UTF-8
     if sys.argv[1:2] == ["worker"] and hasattr(os, "fork"):
         from stoker.errors import StokerError
 

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
-from typing import Any, Literal, Never, TypeVar, cast, overload
+from functools import partial, wraps
+from typing import Any, Literal, TypeVar, cast, overload
 
 from stoker.app.application import Application, Schedule
 from stoker.app.decorator import Decorator
@@ -30,6 +30,21 @@ Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
 """What a worker process enters before its first task and exits after its last."""
 RunLayerT = TypeVar("RunLayerT", bound=RunLayer)
 EnqueueLayerT = TypeVar("EnqueueLayerT", bound=EnqueueLayer)
+
+
+TaskMethod = TypeVar("TaskMethod", bound=Callable[..., Any])
+
+
+def _with_parentheses(method: TaskMethod) -> TaskMethod:
+    """`Stoker.task` with its own error for `@app.task`; Python's speaks of positional arguments. Hidden from type checkers."""
+
+    @wraps(method)
+    def checked(self: "Stoker", *misplaced: object, **options: Any) -> Any:
+        if misplaced:
+            raise Invalid("write @app.task() with parentheses: its options are all given by name")
+        return method(self, **options)
+
+    return cast(TaskMethod, checked)
 
 
 class Stoker:
@@ -101,9 +116,10 @@ class Stoker:
         """The client of the running event loop: waits for tasks of any name, and inspects queues."""
         return self._application.client
 
+    @_with_parentheses
     def task(
         self,
-        *misplaced: Never,
+        *,
         queue: str = "default",
         name: str | None = None,
         priority: int = 0,
@@ -126,8 +142,6 @@ class Stoker:
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
-        if misplaced:
-            raise Invalid("write @app.task() with parentheses: its options are all given by name")
         policy = Policy(
             queue=queue,
             priority=priority,

@@ -13,14 +13,14 @@ from stoker.app.middleware import NOT_ALL
 from stoker.app.prepared import Prepared, R_co, T_contra
 from stoker.app.sync import from_sync
 from stoker.app.task import R, T
-from stoker.app.workflow_handle import WorkflowHandle
+from stoker.app.workflow_handle import EmptyHandle, WorkflowHandle
 from stoker.clock import milliseconds, system
 from stoker.errors import Invalid
 from stoker.queue.records import Receipt, receipts
 from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.message import IdFactory
-from stoker.rules.workflow import GroupStep, Steps, TaskStep, check_size, check_start, dump_onward, number, root_of
+from stoker.rules.workflow import GroupStep, Steps, TaskStep, check_size, check_start, dump_onward, number, root_of, task_steps
 
 R1 = TypeVar("R1")
 R2 = TypeVar("R2")
@@ -56,7 +56,7 @@ class Chain(Generic[T_contra, R_co]):
 
     def enqueue_sync(self: "Chain[object, R]") -> WorkflowHandle[R]:
         """`enqueue` for code without an event loop. Raises Invalid on a thread that runs one."""
-        return from_sync("await enqueue()", self.enqueue, _closing(self))
+        return _empty(self) or from_sync("await enqueue()", self.enqueue, _closing(self))
 
 
 class Group(Generic[T_contra, R_co]):
@@ -76,12 +76,12 @@ class Group(Generic[T_contra, R_co]):
         return (GroupStep(tuple(_linked(member, is_first=False) for member in self.members)),)
 
     async def enqueue(self: "Group[object, R]") -> WorkflowHandle[R]:
-        """Enqueue all members. Raises as `Chain.enqueue`."""
+        """Enqueue all members. Without any, nothing is enqueued and the result is an empty list. Raises as `Chain.enqueue`."""
         return await _enqueue(self)
 
     def enqueue_sync(self: "Group[object, R]") -> WorkflowHandle[R]:
         """`enqueue` for code without an event loop. Raises Invalid on a thread that runs one."""
-        return from_sync("await enqueue()", self.enqueue, _closing(self))
+        return _empty(self) or from_sync("await enqueue()", self.enqueue, _closing(self))
 
 
 Flow = Prepared[T_contra, R_co] | Chain[T_contra, R_co] | Group[T_contra, R_co]
@@ -115,6 +115,8 @@ def chain(*links: Flow[Any, Any]) -> Chain[Any, Any]:
 
 
 async def _enqueue(workflow: Chain[Any, R] | Group[Any, R]) -> WorkflowHandle[R]:
+    if empty := _empty(workflow):
+        return empty
     check_start(workflow._steps)
     parts = [msgspec.structs.replace(part, in_workflow=True) for part in _prepared(workflow)]
     app = parts[0].origin.application
@@ -155,6 +157,12 @@ async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowH
         root = root_of(receipt.id, (await app.client.status(head.queue, receipt.id)).created)
     handle = WorkflowHandle(app, number(steps, root, first=receipt.id), tasks, duplicate=receipt.duplicate)
     return handle, [receipt, *(Receipt(task_id, None, receipt.duplicate) for task_id in handle.ids[1:])]
+
+
+def _empty(workflow: Chain[Any, R] | Group[Any, R]) -> EmptyHandle[R] | None:
+    """The handle of groups without a task; None where there is a task, or not even a group."""
+    steps = workflow._steps
+    return EmptyHandle(steps) if steps and not any(True for _ in task_steps([steps])) else None
 
 
 def _part(was: Prepared[Any, Any], call: TaskCall) -> Prepared[Any, Any]:

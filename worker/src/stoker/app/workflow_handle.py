@@ -179,3 +179,50 @@ class WorkflowHandle(Generic[R]):
             again = [message.id for _, message in coming]
             found |= zip(again, await self._client.inspector.cancel(queue, again), strict=True)
         return set(found.values())
+
+
+class EmptyHandle(WorkflowHandle[R]):
+    """The handle of groups without a task: nothing was enqueued, and the result is known. `id` and `queue` are empty."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.id = self.queue = ""
+        self.duplicate = False
+        self._steps = steps
+
+    async def status(self) -> TaskStatus:
+        """Raises NotFound: it has no last task."""
+        return self.status_sync()
+
+    async def pending(self) -> list[TaskStatus]:
+        """Empty: it waits for no task."""
+        return []
+
+    async def result(self, timeout: float | None = None) -> R:
+        """An empty list, or lists of them for groups in groups."""
+        return self.result_sync(timeout)
+
+    async def cancel(self) -> Cancellation:
+        """It has ended already."""
+        return Cancellation.OVER
+
+    def status_sync(self) -> TaskStatus:
+        """See `status`."""
+        raise NotFound("a group without members has no task")
+
+    def pending_sync(self) -> list[TaskStatus]:
+        """See `pending`."""
+        return []
+
+    def result_sync(self, timeout: float | None = None) -> R:
+        """See `result`."""
+        value: R = _nothing(self._steps)
+        return value
+
+    def cancel_sync(self) -> Cancellation:
+        """See `cancel`."""
+        return Cancellation.OVER
+
+
+def _nothing(steps: Steps) -> Any:
+    last = steps[-1] if steps else None
+    return [_nothing(member) for member in last.members] if isinstance(last, GroupStep) else []

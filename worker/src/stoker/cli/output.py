@@ -1,5 +1,6 @@
 """Output of commands: JSON for scripts, tables on a terminal, aligned columns in a pipe."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -11,8 +12,13 @@ from stoker.rules.units import format_duration
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on stdout."""
-    print(msgspec.json.encode(value).decode())
+    """One line of JSON on stdout, in ASCII where its encoding has not all characters."""
+    text = msgspec.json.encode(value).decode()
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    print(text)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

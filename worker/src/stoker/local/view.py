@@ -41,7 +41,6 @@ def line(view: QueueView) -> str:
     return (
         f"{s.queue}: {ended(view)}/{s.totals.enqueued} ended, {s.scheduled} scheduled, {s.ready} ready, {s.running} running, "
         f"{s.dead} dead, {s.completion_rate:.0f}/s, workers {_workers(view)} ({_why(view)})"
-        + (f" {view.trouble}" if view.trouble else "")
     )
 
 
@@ -78,18 +77,21 @@ async def watch(supervisor: Supervisor, until: asyncio.Event, footer: str, conso
                 await _wait(until, REFRESH)
             live.update(table(supervisor.views.values()), refresh=True)
         return
-    shown: dict[str, str] = {}
+    shown: dict[str, tuple[str, str]] = {}
     while not until.is_set():
         _print_changes(supervisor, shown, console)
         await _wait(until, LINE_EVERY)
     _print_changes(supervisor, shown, console)
 
 
-def _print_changes(supervisor: Supervisor, shown: dict[str, str], console: Console) -> None:
+def _print_changes(supervisor: Supervisor, shown: dict[str, tuple[str, str]], console: Console) -> None:
     for view in supervisor.views.values():
-        if (text := line(view)) != shown.get(view.name):
-            shown[view.name] = text
-            console.print(text, soft_wrap=True, highlight=False)
+        text, trouble = line(view), view.trouble
+        last_text, last_trouble = shown.get(view.name, ("", ""))
+        shown[view.name] = text, trouble
+        news = trouble if view.stats is not None and trouble != last_trouble else ""  # said once, not with every line
+        if text != last_text or news:
+            console.print(f"{text} {news}".rstrip(), soft_wrap=True, highlight=False)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

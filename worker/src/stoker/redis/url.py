@@ -80,7 +80,7 @@ _IGNORED = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "
 """Options of redis-py that have no meaning here. They are ignored, so a URL that has them stays valid."""
 _OF_SENTINELS = "sentinel_"
 
-_ESCAPES = "in a password, @ : / ? # and % are written %40 %3A %2F %3F %23 %25"
+_ESCAPES = "in a password, @ : / ? # [ ] and % are written %40 %3A %2F %3F %23 %5B %5D %25"
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._:-]*")
 
 Options = dict[str, Any]

@@ -27,12 +27,13 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # opened early: 
 class ManagedProcess:
     """A started process."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None, log_from: int = 0) -> None:
         self.name = name
         self.started = time.monotonic()
         self.draining = False
         self._process = process
         self._log = log
+        self._log_from = log_from  # in bytes: what is before it was written by earlier processes
 
     @classmethod
     async def start(
@@ -50,6 +51,7 @@ class ManagedProcess:
         it `orphaned`.
         """
         with _opened(log) as sink:
+            log_from = sink.tell() if sink else 0
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env={**os.environ, **(environment or {})},
@@ -60,7 +62,7 @@ class ManagedProcess:
                 pass_fds=descriptors,
                 preexec_fn=partial(_prepare, orphaned),
             )
-        return cls(name, process, log)
+        return cls(name, process, log, log_from)
 
     @property
     def pid(self) -> int:
@@ -117,7 +119,9 @@ class ManagedProcess:
         if self._log is None:
             return ""
         try:
-            return self._log.read_text(errors="replace")[-LOG_TAIL:].strip()
+            with self._log.open("rb") as log:
+                log.seek(self._log_from)
+                return log.read().decode(errors="replace")[-LOG_TAIL:].strip()
         except OSError:
             return ""
 
