@@ -16,7 +16,7 @@ FAILED_BY_SIGNAL = 128
 
 def main() -> None:
     """Run the command in sys.argv."""
-    if sys.argv[1:2] == ["worker"] and hasattr(os, "fork"):
+    if sys.argv[1:2] == ["worker"] and sys.argv[2:3] != ["drain"] and hasattr(os, "fork"):
         from stoker.errors import StokerError
 
         command = parse_in_child()
