@@ -20,6 +20,7 @@ from stoker.cli.up import up
 from stoker.cli.worker import worker
 from stoker.cli.worker_drain import worker_drain
 from stoker.errors import NotFound, StokerError
+from stoker.rules.printable import printable
 from stoker.version import VERSION
 from stoker.worker.process.worker_command import Command
 
@@ -63,7 +64,7 @@ def main(hear_worker: Callable[[Command], None] | None = None) -> None:
     try:
         build()(_arguments(sys.argv[1:]), obj=hear_worker)
     except StokerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}", "\n"), file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stoker.local.supervisor import QueueView, Supervisor
+from stoker.rules.printable import printable
 
 BAR_WIDTH = 24
 REFRESH = 0.25
@@ -29,7 +30,7 @@ def table(views: Iterable[QueueView], footer: str = "") -> RenderableType:
     grid.add_column("why", style="dim")
     for view in views:
         grid.add_row(*_row(view))
-    troubles = [Text(f"{view.name}: {view.trouble}", style="red") for view in views if view.trouble]
+    troubles = [Text(printable(f"{view.name}: {view.trouble}", "\n"), style="red") for view in views if view.trouble]
     return Group(grid, *troubles, Text(footer, style="dim"))
 
 
@@ -89,7 +90,7 @@ def _print_changes(supervisor: Supervisor, shown: dict[str, str], console: Conso
     for view in supervisor.views.values():
         if (text := line(view)) != shown.get(view.name):
             shown[view.name] = text
-            console.print(text, soft_wrap=True, highlight=False)
+            console.print(printable(text, "\n"), soft_wrap=True, highlight=False, markup=False)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
