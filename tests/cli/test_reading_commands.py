@@ -93,7 +93,7 @@ def test_every_command_that_prints_data_has_json() -> None:
         for path, command in leaves(typer.main.get_command(build()))
         if not any("--json" in parameter.opts for parameter in command.params)
     }
-    assert without == {"worker", "gateway", "up"}
+    assert without == {"worker", "worker drain", "gateway", "up"}
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

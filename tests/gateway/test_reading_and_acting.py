@@ -17,6 +17,17 @@ async def test_an_unknown_task_is_not_found(api: httpx.AsyncClient) -> None:
         assert "nope" in answer.json()["detail"]
 
 
+async def test_an_id_that_several_queues_have_needs_the_queue(api: httpx.AsyncClient) -> None:
+    """Else a task in a queue that comes first by name would pass for the one that is meant."""
+    for queue in ("orders", "aaa"):
+        await api.post("/v1/tasks", json={"task": queue, "id": "order-7", "queue": queue})
+    answer = await api.get("/v1/tasks/order-7")
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:stoker:problem:several-queues"
+    assert "aaa, orders" in answer.json()["detail"]
+    assert (await api.get("/v1/tasks/order-7?queue=orders")).json()["task"] == "orders"
+
+
 async def test_an_id_may_hold_any_printable_sign(api: httpx.AsyncClient) -> None:
     answer = await api.post("/v1/tasks", json={"task": "t", "id": "a/b?c%d"})
     assert (await api.get(answer.headers["location"])).json()["id"] == "a/b?c%d"

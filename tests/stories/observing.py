@@ -12,11 +12,11 @@ from stoker import Stoker
 from stoker.rules.states import TaskState
 
 
-async def probe(port: int, path: str) -> tuple[int, str]:
+async def probe(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
     def get() -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:

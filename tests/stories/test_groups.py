@@ -197,18 +197,43 @@ async def test_drain_answers_when_nothing_runs(
     with worker_process(redis_url, tmp_path, "--port", str(port), *flags) as worker:
         await until(lambda: notes(redis), STARTS_WITHIN)
         await until(lambda: ready(port), STARTS_WITHIN)
-        assert (await probe(port, "/drain?timeout=100ms"))[0] == 503
+        assert (await probe(port, "/drain?timeout=100ms", "POST"))[0] == 503
         for unclear in ("timeout=soon", "timeout=-5s", "wait=5s"):
-            assert (await probe(port, f"/drain?{unclear}"))[0] == 400
+            assert (await probe(port, f"/drain?{unclear}", "POST"))[0] == 400
+        assert (await probe(port, "/drain"))[0] == 405, "an image of a web page is a GET"
+        for page in ({"Origin": "http://evil.example.org"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert (await probe(port, "/drain", "POST", **page))[0] == 403
         waiting = await bake.enqueue(0)
-        assert await probe(port, "/drain?timeout=30s") == (200, "ok\n")
+        assert await probe(port, "/drain?timeout=30s", "POST") == (200, "ok\n")
         assert await running.result(timeout=1) == 1
         assert (await waiting.status()).state is TaskState.READY
         await until(lambda: not_ready(port))
         assert (await probe(port, "/livez"))[0] == 200
-        assert (await probe(port, "/drain?timeout=soon"))[0] == 400
+        assert (await probe(port, "/drain?timeout=soon", "POST"))[0] == 400
         worker.signal(signal.SIGTERM)
         assert await worker.exit_code() == 0
+
+
+async def test_the_command_drains_the_worker_of_this_machine(bakery: Stoker, redis_url: str, tmp_path: Path) -> None:
+    """For a preStop hook by exec: a kubelet's httpGet only GETs."""
+    port = free_port()
+    with worker_process(redis_url, tmp_path, "--port", str(port)):
+        await until(lambda: ready(port), STARTS_WITHIN)
+        assert await command("worker", "drain", "--port", str(port)) == (
+            0,
+            "drained: the worker takes no more tasks, and none runs",
+        )
+        await until(lambda: not_ready(port))
+    code, said = await command("worker", "drain", "--port", str(port))
+    assert code == 1
+    assert f"no worker answers on port {port}" in said
+
+
+async def command(*arguments: str) -> tuple[int | None, str]:
+    stoker = [sys.executable, "-m", "stoker", *arguments]
+    process = await asyncio.create_subprocess_exec(*stoker, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    said, _ = await process.communicate()
+    return process.returncode, said.decode().strip()
 
 
 async def not_ready(port: int) -> bool:
@@ -221,7 +246,7 @@ async def test_drain_counts_threads_too_and_is_posted(bakery: Stoker, redis_url:
     with worker_process(redis_url, tmp_path, "--port", str(port)) as worker:
         await until(lambda: is_running(bakery, handle.id), STARTS_WITHIN)
         _, impatient = await asyncio.open_connection("127.0.0.1", port)
-        impatient.write(b"GET /drain?timeout=100ms HTTP/1.0\r\n\r\n")
+        impatient.write(b"POST /drain?timeout=100ms HTTP/1.0\r\n\r\n")
         impatient.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         impatient.transport.abort()  # it will not wait for the answer
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -19,7 +19,7 @@ def main() -> None:
     """Run the command in sys.argv."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no text is a reason to fail on a terminal without UTF-8
-    if sys.argv[1:2] == ["worker"] and hasattr(os, "fork"):
+    if sys.argv[1:2] == ["worker"] and sys.argv[2:3] != ["drain"] and hasattr(os, "fork"):
         from stoker.errors import StokerError
 
         command = parse_in_child()

@@ -29,6 +29,10 @@ class NotFound(StokerError):
     """No task with this id is in that queue or state."""
 
 
+class Ambiguous(StokerError):
+    """Several queues have a task with this id, and the caller did not say which queue."""
+
+
 class ResultPending(StokerError):
     """The task did not end within the timeout of the wait."""
 

@@ -7,6 +7,7 @@ Suspended and Stalled (nothing happens until a user changes an object) are liste
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from stoker.rules.printable import printable
 from stoker_operator.state.findings import Findings, Reading, Snapshot, Workers
 from stoker_operator.state.problem import STALLED, Problem, Reason
 
@@ -56,7 +57,7 @@ def as_status(current: Iterable[Condition], previous: Sequence[dict[str, Any]], 
             "type": condition.type,
             "status": condition.status,
             "reason": str(condition.reason),
-            "message": condition.message[:MAX_MESSAGE],
+            "message": printable(condition.message, "\n")[:MAX_MESSAGE],
             "lastTransitionTime": _since(before.get(condition.type), condition, now),
             "observedGeneration": generation,
         }

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from stoker.errors import NotFound, StokerError
 from stoker.manifest import GROUP, KIND, VERSION
+from stoker.rules.printable import printable
 from stoker_operator.kube import Kube, KubernetesConflict
 from stoker_operator.report.conditions import Notice, conditions, notices
 from stoker_operator.report.status import status, worth_writing
@@ -65,7 +66,7 @@ def event(queue: ManagedQueue, notice: Notice, identity: str) -> Object:
         "type": notice.kind,
         "reason": str(notice.reason),
         "action": "Scale" if notice.reason.startswith("Scaled") else "Reconcile",
-        "note": notice.message[:MAX_NOTE],
+        "note": printable(notice.message, "\n")[:MAX_NOTE],
         "regarding": {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,

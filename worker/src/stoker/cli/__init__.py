@@ -18,10 +18,13 @@ from stoker.cli.story import events, why
 from stoker.cli.tasks import task, tasks
 from stoker.cli.up import up
 from stoker.cli.worker import worker
+from stoker.cli.worker_drain import worker_drain
 from stoker.errors import NotFound, StokerError
+from stoker.rules.printable import printable
 from stoker.version import VERSION
 from stoker.worker.process.worker_command import Command
 
+DRAIN = "worker drain"
 FAILED, NOT_FOUND = 1, 3
 """Exit codes besides 0 (done) and 2 (wrong usage)."""
 
@@ -36,6 +39,7 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.command()(worker)
+    app.command(DRAIN)(worker_drain)
     app.command()(gateway)
     app.command()(up)
     app.command()(enqueue)
@@ -58,10 +62,15 @@ def main(hear_worker: Callable[[Command], None] | None = None) -> None:
     `hear_worker`, if given, receives the parsed `stoker worker` command instead of it being run.
     """
     try:
-        build()(obj=hear_worker)
+        build()(_arguments(sys.argv[1:]), obj=hear_worker)
     except StokerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}", "\n"), file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """`worker drain` as one word: `worker` takes an application there, and is no group of commands."""
+    return [DRAIN, *given[2:]] if given[:2] == DRAIN.split() else given
 
 
 def version(as_json: AsJson = False) -> None:

@@ -22,6 +22,14 @@ def gateway(
     port: Annotated[
         int, typer.Option(envvar=variable("PORT"), min=0, max=65535, help="0 picks a free one.")
     ] = DEFAULT_GATEWAY_PORT,
+    allowed_hosts: Annotated[
+        str,
+        typer.Option(
+            envvar=variable("ALLOWED_HOSTS"),
+            metavar="NAME,...",
+            help="Further names in the Host header, such as an Ingress's. Loopback or Service names and pod addresses need none.",
+        ),
+    ] = "",
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     namespace: Namespace = DEFAULT_NAMESPACE,
     log_format: LogFormatOption = "auto",
@@ -30,6 +38,7 @@ def gateway(
     """Serve the REST API: enqueue tasks, inspect queues, redrive dead tasks. Documented at /docs."""
     try:
         from stoker.gateway.app import create_app
+        from stoker.gateway.guard import Hosts
         from stoker.gateway.serve import serve
     except ModuleNotFoundError as error:
         raise StokerError(
@@ -41,6 +50,7 @@ def gateway(
     logs.configure(log_format, log_level)
     tracing = Tracing.from_environment("stoker-gateway")
     try:
-        serve(create_app(Client(connect(redis_url), namespace, tracing)), host, port)
+        names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
+        serve(create_app(Client(connect(redis_url), namespace, tracing), hosts=Hosts.of(host, names)), host, port)
     finally:
         tracing.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from stoker.rules.printable import printable
 from stoker.rules.units import format_duration
 
 
@@ -37,11 +38,6 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         print(f"{name.ljust(width)}  {printable(str(value), keep=chr(10))}")
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Control characters escaped: text that a task wrote must not move the terminal's cursor."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def seconds(value: float) -> str:

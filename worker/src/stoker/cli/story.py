@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from stoker.cli.options import MaybeQueueName, QueueName
-from stoker.cli.output import print_fields, print_json, printable, seconds
+from stoker.cli.output import print_fields, print_json, seconds
 from stoker.cli.session import Session, find, with_session
 from stoker.cli.tasks import TaskId, history_fields
 from stoker.client.client import Client
 from stoker.queue.reads.reader import PAGE
 from stoker.rules.history import Event
 from stoker.rules.message import check_queue
+from stoker.rules.printable import printable
 from stoker.rules.why import Explanation
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stoker.client.client import Client
 from stoker.gateway import documentation, routes_dead, routes_health, routes_queues, routes_tasks
 from stoker.gateway.backend import PATIENCE, Backend
+from stoker.gateway.guard import Guarded, Hosts
 from stoker.gateway.metrics import GatewayMetrics, Measured
 from stoker.gateway.problems import answer_with_problems
 from stoker.version import VERSION
@@ -21,8 +22,8 @@ Retries are safe with an `id` or `idempotency_key`: the same task is enqueued on
 """
 
 
-def create_app(client: Client, patience: float = PATIENCE) -> FastAPI:
-    """The gateway. Closes `client` at shutdown; a request waits up to `patience` seconds for Redis."""
+def create_app(client: Client, patience: float = PATIENCE, hosts: Hosts | None = None) -> FastAPI:
+    """The gateway. Closes `client` at shutdown; a request waits up to `patience` seconds for Redis. It answers to `hosts`."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -30,13 +31,20 @@ def create_app(client: Client, patience: float = PATIENCE) -> FastAPI:
         await client.close()
 
     app = documentation.DocumentedApi(
-        title="Stoker gateway", version=VERSION, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Stoker gateway",
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the Host header's host
     )
     app.state.backend = Backend(client, patience)
     app.state.metrics = GatewayMetrics()
     for part in (routes_health, routes_tasks, routes_queues, routes_dead, documentation):
         app.include_router(part.router)
     answer_with_problems(app)
+    app.add_middleware(Guarded, hosts=hosts or Hosts())
     app.add_middleware(PlainHeaders)
     app.add_middleware(Measured, metrics=app.state.metrics)
     return app

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from stoker.errors import Conflict, Invalid, NotDurable, NotFound, RedisFull, RedisRefused, RedisUnavailable, StokerError
+from stoker.errors import Ambiguous, Conflict, Invalid, NotDurable, NotFound, RedisFull, RedisRefused, RedisUnavailable, StokerError
 
 RETRY_AFTER = 2
 SHOWN_IDS = 20
@@ -99,6 +99,8 @@ def _of_stoker(error: StokerError) -> Problem:
             return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error))
         case NotFound():
             return _problem(HTTPStatus.NOT_FOUND, "task-not-found", str(error))
+        case Ambiguous():
+            return _problem(HTTPStatus.CONFLICT, "several-queues", f"{error} with ?queue=")
         case Conflict():
             return _problem(HTTPStatus.CONFLICT, "id-taken", str(error))
         case RedisUnavailable():

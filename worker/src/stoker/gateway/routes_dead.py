@@ -48,14 +48,14 @@ async def redrive_matching(
     return reply(Redriven(await redis.ask(work, REDRIVE_WITHIN)))
 
 
-@router.post("/{task_id:path}/redrive", responses=answers(Accepted, 200, 404, 422, 503))
+@router.post("/{task_id:path}/redrive", responses=answers(Accepted, 200, 404, 409, 422, 503))
 async def redrive(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """Run a dead task again, with fresh attempts."""
     await redis.ask(lambda client: _act(client, client.inspector.redrive, task_id, queue))
     return reply(Accepted(task_id, TaskState.READY))
 
 
-@router.delete("/{task_id:path}", status_code=204, responses=answers(None, 204, 404, 422, 503))
+@router.delete("/{task_id:path}", status_code=204, responses=answers(None, 204, 404, 409, 422, 503))
 async def delete(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
     """Delete a dead task. There is no undo."""
     await redis.ask(lambda client: _act(client, client.inspector.delete, task_id, queue))

@@ -73,14 +73,14 @@ async def tasks(
     return reply(TaskPage(page.tasks, page.cursor))
 
 
-@router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 422, 503))
+@router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 409, 422, 503))
 async def task(redis: Redis, task_id: str, queue: MaybeQueue = None) -> Response:
-    """One task: state, attempts, failures, progress, log lines, result."""
+    """One task: state, attempts, failures, progress, log lines, result. 409 without `queue` where several queues have this id."""
     return reply(await redis.ask(lambda client: find(client, task_id, queue)))
 
 
 async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
-    """The task in its queue, or in any queue. Raises NotFound."""
+    """The task in its queue, or in any queue. Raises NotFound, and Ambiguous without a queue where several have one."""
     if queue is None:
         return await client.inspector.find(task_id)
     return await client.status(checked("queue", check_queue, queue), task_id)

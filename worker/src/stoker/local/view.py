@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stoker.local.supervisor import QueueView, Supervisor
+from stoker.rules.printable import printable
 
 BAR_WIDTH = 24
 REFRESH = 0.25
@@ -29,7 +30,7 @@ def table(views: Iterable[QueueView], footer: str = "") -> RenderableType:
     grid.add_column("why", style="dim")
     for view in views:
         grid.add_row(*_row(view))
-    troubles = [Text(f"{view.name}: {view.trouble}", style="red") for view in views if view.trouble]
+    troubles = [Text(printable(f"{view.name}: {view.trouble}", "\n"), style="red") for view in views if view.trouble]
     return Group(grid, *troubles, Text(footer, style="dim"))
 
 
@@ -91,7 +92,7 @@ def _print_changes(supervisor: Supervisor, shown: dict[str, tuple[str, str]], co
         shown[view.name] = text, trouble
         news = trouble if view.stats is not None and trouble != last_trouble else ""  # said once, not with every line
         if text != last_text or news:
-            console.print(f"{text} {news}".rstrip(), soft_wrap=True, highlight=False)
+            console.print(printable(f"{text} {news}".rstrip(), "\n"), soft_wrap=True, highlight=False, markup=False)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

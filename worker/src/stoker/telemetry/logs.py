@@ -11,7 +11,11 @@ from typing import Any, Literal, Protocol, TextIO
 import msgspec
 from opentelemetry import trace
 
+from stoker.rules.printable import printable
+
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+LINES = "\n\t"
+"""Kept in tracebacks, which have several lines."""
 _COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
@@ -79,9 +83,10 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         colour = _COLOURS.get(record.levelno, "0")
-        extra = "".join(f" \x1b[2m{key}=\x1b[0m{value}" for key, value in extra_fields(record).items())
-        line = f"\x1b[2m{time}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {record.getMessage()}{extra}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        extra = "".join(f" \x1b[2m{printable(key)}=\x1b[0m{printable(str(value))}" for key, value in extra_fields(record).items())
+        level = f"\x1b[{colour}m{record.levelname.lower():7}\x1b[0m"
+        line = f"\x1b[2m{time}\x1b[0m {level} {printable(record.getMessage())}{extra}"
+        return f"{line}\n{printable(self.formatException(record.exc_info), LINES)}" if record.exc_info else line
 
 
 class TaskLog(logging.LoggerAdapter[logging.Logger]):

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import msgspec
 
-from stoker.errors import Invalid, NotFound, RedisUnreadable, StokerError
+from stoker.errors import Ambiguous, Invalid, NotFound, RedisUnreadable, StokerError
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
@@ -113,11 +113,14 @@ class Reader:
         return found
 
     async def find(self, task_id: str) -> TaskStatus:
-        """One task, searched for in all queues. Raises NotFound."""
-        found = await self._in_any(await self.queues(), task_id)
-        if found is None:
+        """One task, searched for in all queues. Raises NotFound, and Ambiguous if several queues have one of this id."""
+        found = await self._all_in(await self.queues(), task_id)
+        if not found:
             raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
-        return found
+        queues = {name.partition(":")[0] for name in found}  # without the numbers of partitions
+        if len(queues) > 1:
+            raise Ambiguous(f"several queues have a task {task_id!r}: {', '.join(sorted(queues))}. Name its queue")
+        return next(iter(found.values()))
 
     async def explain(self, queue: str, task_id: str) -> Explanation:
         """Why a task is in its state, and when it is expected to end. Raises NotFound."""
@@ -144,9 +147,13 @@ class Reader:
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
 
     async def _in_any(self, partitions: Sequence[str], task_id: str) -> TaskStatus | None:
+        return next(iter((await self._all_in(partitions, task_id)).values()), None)
+
+    async def _all_in(self, partitions: Sequence[str], task_id: str) -> dict[str, TaskStatus]:
+        """The partitions that have a task of this id, each with its task."""
         calls = [ScriptCall("task", self._keys(name), [task_id, 1]) for name in partitions]
         replies = await scripts.run(self._redis, *calls) if calls else []
-        return next((_status(name, task_id, reply) for name, reply in zip(partitions, replies, strict=True) if reply), None)
+        return {name: _status(name, task_id, reply) for name, reply in zip(partitions, replies, strict=True) if reply}
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
         calls = [ScriptCall("task", self._keys(queue), [task_id, 0]) for task_id in ids]

@@ -118,7 +118,7 @@ class WorkerGroup:
     def quiet(self, timeout: float) -> str | None:
         """Have all go quiet, at the same time, and wait for what runs. The processes stay."""
         path = f"/drain?timeout={format_duration(timeout)}"
-        return _joined(self.threads.map(lambda member: member.ask(path, timeout + ANSWER_TIMEOUT), self._members))
+        return _joined(self.threads.map(lambda member: member.ask(path, timeout + ANSWER_TIMEOUT, "POST"), self._members))
 
     async def _reload(self) -> None:
         if self._changes is None:
@@ -213,22 +213,22 @@ class GroupMember:
         """Close the listening socket."""
         self._listener.close()
 
-    def ask(self, path: str, timeout: float) -> str | None:
+    def ask(self, path: str, timeout: float, method: str = "GET") -> str | None:
         """None for a 200 of this process, else its complaint."""
         try:
-            status, _, said = self.get(path, timeout)
+            status, _, said = self.get(path, timeout, method)
         except OSError as error:
             return f"no answer: {error}"
         return None if status == http.client.OK else said.strip()
 
-    def get(self, path: str, timeout: float) -> tuple[int, str, str]:
+    def get(self, path: str, timeout: float, method: str = "GET") -> tuple[int, str, str]:
         """Status, name of the process, and page. Raises OSError."""
         if not self.present:
             raise ConnectionError("no process")
         host, port = self._listener.getsockname()
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.getheader(WORKER_HEADER) or "", answer.read().decode()
         except http.client.HTTPException as error:

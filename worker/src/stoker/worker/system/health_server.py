@@ -5,7 +5,6 @@ import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +13,8 @@ from stoker.errors import Invalid
 from stoker.rules.units import parse_duration
 
 _log = logging.getLogger("stoker.worker")
+_HERE = ("127.0.0.1", "::1")
+"""Not all of 127.0.0.0/8: the sidecar of a service mesh passes on what comes from outside, from 127.0.0.6."""
 WORKER_HEADER = "Stoker-Worker"
 """Names the process that a page comes from: its counters started at 0 with it."""
 
@@ -85,31 +86,30 @@ class _Handler(BaseHTTPRequestHandler):
     served: Served
 
     def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        match path:
+        match self.path.partition("?")[0]:
             case "/livez":
                 self._check(self.served.live())
             case "/readyz":
                 self._check(self.served.ready())
             case "/metrics":
                 self._answer(200, self.served.metrics(), CONTENT_TYPE_LATEST)
-            case "/drain" if self._from_here():
-                self._drain(query)
             case "/drain":
-                self._answer(403, b"only from within the pod (kubectl exec) or loopback\n")
+                self._answer(405, b"POST to it, or run: stoker worker drain\n")
             case _:
                 self._answer(404, b"try /livez, /readyz, /metrics or /drain\n")
 
     def do_POST(self) -> None:
-        if self.path.partition("?")[0] == "/drain":
-            self.do_GET()
-        else:
+        path, _, query = self.path.partition("?")
+        if path != "/drain":
             self._answer(405, b"only /drain may be posted to\n")
+        elif self._from_a_page() or self.client_address[0].removeprefix("::ffff:") not in _HERE:
+            self._answer(403, b"only from within the pod or this machine: stoker worker drain\n")
+        else:
+            self._drain(query)
 
-    def _from_here(self) -> bool:
-        """Whether the client is in this pod or on this host: loopback, or our own address."""
-        theirs, ours = self.client_address[0], self.connection.getsockname()[0]
-        return bool(theirs == ours or ip_address(theirs.removeprefix("::ffff:")).is_loopback)
+    def _from_a_page(self) -> bool:
+        """Whether a browser sends this for a web page. Draining has no page of its own."""
+        return "Origin" in self.headers or self.headers.get("Sec-Fetch-Site", "none") != "none"
 
     def _drain(self, query: str) -> None:
         try:
