@@ -1,13 +1,16 @@
 """Who serves a queue where two want to."""
 
+import pytest
+
 from stoker_operator.state.claims import Claim, Claims
 from stoker_operator.state.ref import Ref
 
-HERE, THERE = ("redis://a", "emails"), ("redis://b", "emails")
+HERE, THERE = ("redis://a", "shop", "emails"), ("redis://b", "shop", "emails")
+NEXT_DOOR = ("redis://a", "mail", "emails")
 OLD, YOUNG, TWIN = Ref("z", "old"), Ref("a", "young"), Ref("b", "young")
 
 
-def claim(ref: Ref, created: str, queue: tuple[str, str] = HERE) -> Claim:
+def claim(ref: Ref, created: str, queue: tuple[str, str, str] = HERE) -> Claim:
     return Claim(created, ref, queue)
 
 
@@ -27,11 +30,12 @@ def test_of_two_of_the_same_second_the_name_decides() -> None:
     assert claims.holder(claim(TWIN, "2026-01-01")) == YOUNG
 
 
-def test_another_redis_is_another_queue() -> None:
+@pytest.mark.parametrize("other", [pytest.param(THERE, id="another Redis"), pytest.param(NEXT_DOOR, id="another namespace")])
+def test_elsewhere_it_is_another_queue(other: tuple[str, str, str]) -> None:
     claims = Claims()
     claims.claim(claim(OLD, "2026-01-01"))
-    assert claims.claim(claim(YOUNG, "2026-02-01", THERE)) == set()
-    assert claims.holder(claim(YOUNG, "2026-02-01", THERE)) is None
+    assert claims.claim(claim(YOUNG, "2026-02-01", other)) == set()
+    assert claims.holder(claim(YOUNG, "2026-02-01", other)) is None
 
 
 def test_the_next_in_line_is_told_when_the_holder_goes_or_moves() -> None:

@@ -15,7 +15,7 @@ OTHER = Ref("mail", "emails")
 
 
 def after(live: Live | None, *, holder: Ref | None = None, deleting: bool = False, **spec: Any) -> Plan:
-    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, "stoker", live, holder, deleting))
+    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, live, holder, deleting))
 
 
 def shape(planned: Plan) -> tuple[list[str], str]:

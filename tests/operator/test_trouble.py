@@ -161,7 +161,7 @@ async def test_a_queue_that_is_broken_in_redis_does_not_blind_its_neighbours(
 ) -> None:
     broken, well = unique("broken"), unique("well")
     with redis.Redis.from_url(shared_valkey.url) as client:
-        client.set(Keys("stoker", broken).ready, "not a sorted set")
+        client.set(Keys(cluster.namespace, broken).ready, "not a sorted set")
     await cluster.apply(broken, scaling=FAST)
     await cluster.apply(well, scaling=FAST)
     trouble = await cluster.condition(broken, "RedisReachable", "False", "RedisRefused")

@@ -54,7 +54,7 @@ async def run(settings: OperatorSettings) -> None:
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
-    pool = RedisPool(settings.namespace, settings.redis_timeout)
+    pool = RedisPool(settings.redis_timeout)
     reclaimer = Reclaimer(store, pool)
     reconciler = Reconciler(kube, store, work, settings, reporter)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from stoker.rules.units import parse_duration
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX, LogFormat
+from stoker.settings import DEFAULT_REDIS_URL, PREFIX, LogFormat
 
 DEFAULT_PORT = 9090
 
@@ -16,7 +16,6 @@ class OperatorSettings(Struct, frozen=True):
     """Times in seconds. Empty `watch_namespaces` means all namespaces."""
 
     redis_url: str = DEFAULT_REDIS_URL
-    namespace: str = DEFAULT_NAMESPACE
     watch_namespaces: tuple[str, ...] = ()
     interval: float = 1.0
     resync: float = 60.0
@@ -62,7 +61,6 @@ def _format(text: str) -> str:
 
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-url", str, "Redis URL of TaskQueues without spec.redis"),
-    ("namespace", str, "prefix of all Redis keys"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
     ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),

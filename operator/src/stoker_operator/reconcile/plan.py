@@ -58,7 +58,6 @@ class Observed(Struct, frozen=True):
     queue: TaskQueue
     owner: Owner
     connection: Connection
-    namespace: str
     live: Live | None = None
     holder: Ref | None = None
     deleting: bool = False
@@ -83,7 +82,7 @@ def plan(observed: Observed) -> Plan:
         return Plan(retire, queue_taken(observed.queue.queue, observed.holder))
     if observed.queue.spec.suspend:
         return Plan()
-    manifest = deployment(observed.queue, owner, observed.connection, observed.namespace)
+    manifest = deployment(observed.queue, owner, observed.connection)
     if live is None:
         return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())

@@ -133,7 +133,6 @@ class Reconciler:
                 queue=queue,
                 owner=owner,
                 connection=connection,
-                namespace=self._settings.namespace,
                 live=present,
                 holder=self._claims.holder(claim),
                 deleting="deletionTimestamp" in metadata,
@@ -203,4 +202,4 @@ def _changes_unwatched(findings: Findings) -> bool:
 
 
 def _claim(ref: Ref, found: Object, connection: Connection, queue: TaskQueue) -> Claim:
-    return Claim(found["metadata"]["creationTimestamp"], ref, (connection.url, queue.queue))
+    return Claim(found["metadata"]["creationTimestamp"], ref, (connection.url, queue.key_namespace, queue.queue))

@@ -10,8 +10,8 @@ class Claim(NamedTuple):
 
     created: str
     ref: Ref
-    queue: tuple[str, str]
-    """The URL of the Redis and the name of the queue."""
+    queue: tuple[str, str, str]
+    """The URL of the Redis, the namespace of the keys, and the name of the queue."""
 
 
 class Claims:
