@@ -45,6 +45,13 @@ def test_stats_of_all_and_of_one_queue(stoker: Any) -> None:
     assert (only["queue"], only["ready"], only["totals"]["enqueued"]) == ("b", 3, 3)
 
 
+def test_n_is_the_namespace_as_in_kubectl(stoker: Any) -> None:
+    stoker("enqueue", "t", "-q", "emails", "-n", "shop")
+    assert [queue["queue"] for queue in json.loads(stoker("stats", "-n", "shop", "--json").out)] == ["emails"]
+    assert json.loads(stoker("stats", "--json").out) == []
+    assert "bad namespace 'a:b'" in stoker("stats", "-n", "a:b").line
+
+
 def test_a_queue_that_never_was(stoker: Any) -> None:
     stoker("enqueue", "t", "-q", "emails")
     ended = stoker("stats", "email")

@@ -89,9 +89,7 @@ class Reader:
 
     async def stats_each(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats | StokerError]:
         """As `stats`, with the error of a partition that cannot be read in its place: one broken queue hides no other."""
-        calls = _stats_calls([QueueId(self._namespace, queue) for queue in queues], horizon)
-        replies = await scripts.run_each(self._redis, *calls) if calls else []
-        return [_stats_or_error(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+        return await read_stats_each(self._redis, [QueueId(self._namespace, queue) for queue in queues], horizon)
 
     async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of whole queues, in one round trip. A queue is given as the names of its partitions."""
@@ -100,8 +98,8 @@ class Reader:
 
     async def totals_each(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats | StokerError]:
         """As `totals`, with the error of a queue that cannot be read in its place."""
-        found = iter(await self.stats_each([name for partitions in queues for name in partitions], horizon))
-        return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
+        named = [[QueueId(self._namespace, partition) for partition in partitions] for partitions in queues]
+        return await read_totals_each(self._redis, named, horizon)
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """One task. Raises NotFound for an unknown id, or one whose retention is over."""
@@ -170,6 +168,23 @@ async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], h
     """As Reader.totals, for queues of any namespaces."""
     found = iter(await read_stats(redis, [partition for partitions in queues for partition in partitions], horizon))
     return [together([next(found) for _ in partitions]) for partitions in queues]
+
+
+async def read_stats_each(
+    redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0
+) -> list[QueueStats | StokerError]:
+    """As Reader.stats_each, for partitions of any namespaces."""
+    calls = _stats_calls(partitions, horizon)
+    replies = await scripts.run_each(redis, *calls) if calls else []
+    return [_stats_or_error(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
+
+
+async def read_totals_each(
+    redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0
+) -> list[QueueStats | StokerError]:
+    """As Reader.totals_each, for queues of any namespaces."""
+    found = iter(await read_stats_each(redis, [partition for partitions in queues for partition in partitions], horizon))
+    return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
