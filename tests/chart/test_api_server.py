@@ -225,6 +225,7 @@ def test_a_restricted_namespace_admits_every_pod(installed: ApiServer):
         pytest.param("patch", "deployments.apps/scale", True, id="it scales"),
         pytest.param("get", "secrets", True, id="it reads a Secret by name"),
         pytest.param("create", "events.events.k8s.io", True, id="it tells"),
+        pytest.param("get", "namespaces", False, id="it reads no namespace but kube-system"),
         pytest.param("patch", "taskqueues.stoker.dev", False, id="it leaves the spec to people"),
         pytest.param("list", "secrets", False, id="it cannot look for Secrets"),
         pytest.param("delete", "deployments.apps", False, id="it deletes nothing"),

@@ -134,7 +134,9 @@ OPERATOR_RIGHTS = {
 def test_the_operators_rights_in_a_whole_cluster():
     objects = render()
     role = of_kind(objects, "ClusterRole")["stoker-operator"]
-    assert rights(role) == OPERATOR_RIGHTS
+    assert rights(role) == {**OPERATOR_RIGHTS, "/namespaces": {"get"}}
+    [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
+    assert namespaces["resourceNames"] == ["kube-system"]
     binding = of_kind(objects, "ClusterRoleBinding")["stoker-operator"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "stoker-operator", "namespace": NAMESPACE}]
     assert not of_kind(objects, "Role")

@@ -169,7 +169,7 @@ class Cluster:
             found = (await self.call("GET", self.path("events")))["items"]
             mine = [event for event in found if event["regarding"]["name"] == name]
             told = [event["reason"] for event in sorted(mine, key=lambda event: event["eventTime"])]
-            assert told == list(reasons)
+            assert told == list(reasons), told
             return True
 
         await until(all_of_them)

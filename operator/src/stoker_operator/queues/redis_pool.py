@@ -16,7 +16,7 @@ from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
-from stoker.rules.identity import QueueId
+from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
 
@@ -76,6 +76,24 @@ class RedisPool:
                 return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost)
         except StokerError:
             return None  # the next read of the queue reports the cause
+
+    async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
+        """Claim a queue for a TaskQueue (Inspector.claim). Returns the holder from now on, or why Redis could not be asked."""
+        try:
+            async with self._connection(url) as redis:
+                return await Inspector(redis, queue.namespace).claim(queue.name, holder, instead_of)
+        except Invalid as error:
+            return invalid_redis_url(error)
+        except Exception as error:
+            return self._problem(url, error)
+
+    async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
+        """Release the claim of a TaskQueue, if Redis answers."""
+        try:
+            async with self._connection(url) as redis:
+                await Inspector(redis, queue.namespace).release_claim(queue.name, holder)
+        except StokerError as error:
+            log.info("claim not released: %s", error, extra={"queue": queue.name})
 
     async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
