@@ -19,6 +19,7 @@ from rich.table import Table
 
 from stoker import TaskCall
 from stoker.errors import StokerError
+from stoker.local.namespaces import settled
 from stoker.local.stack import Stack, running_stack
 from stoker.local.view import watch
 from stoker.manifest import load
@@ -35,7 +36,7 @@ async def main(count: int, timeout: float) -> int:
     console = Console()
     [queue] = load(MANIFEST)
     with tempfile.TemporaryDirectory(prefix="stoker-demo-") as folder:
-        async with running_stack([queue], "", 0, Path(folder)) as stack:
+        async with running_stack(settled([queue]), "", 0, Path(folder)) as stack:
             os.environ["STOKER_REDIS_URL"] = stack.redis_url
             console.print(f"{MANIFEST.relative_to(ROOT)} on an embedded server, workers as processes; sending {count} tasks")
             sent = await enqueue(count)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from stoker.manifest import load, parse
 from tests.chart.kubeapi import ApiServer
@@ -50,7 +51,7 @@ def test_kustomize_takes_the_same(installed: ApiServer):
 def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path):
     (queue,) = load(path)
     stored = applied(installed, yaml.safe_load(path.read_text()))
-    assert parse(stored) == queue
+    assert parse(stored) == replace(queue, namespace="default")  # which a file leaves to kubectl
     assert stored["spec"]["lease"]["maxLost"] == 3  # a default that no sample says
 
 
@@ -94,6 +95,11 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
             'supported values: "Full", "Equal", "Decorrelated", "None"',
             id="an unknown jitter",
         ),
+        pytest.param(
+            {"worker": {"image": "a"}, "redis": {"namespace": "mail"}},
+            "spec.redis.namespace: Invalid value: needs urlSecretRef: only a Redis of your own may hold keys of another namespace",
+            id="another namespace in the shared Redis",
+        ),
         pytest.param({"worker": {"image": "a", "colour": "red"}}, 'unknown field "spec.worker.colour"', id="an unknown field"),
     ],
 )
@@ -120,6 +126,16 @@ def test_a_queue_keeps_its_name(installed: ApiServer):
         )
     # Saying what was meant all along changes nothing.
     assert applied(installed, task_queue({"worker": worker, "queue": {"name": "steady"}}, name="steady"))
+
+
+def test_a_queue_keeps_the_namespace_of_its_keys(installed: ApiServer):
+    def queue(**redis: str) -> Object:
+        return task_queue({"worker": {"image": "a"}, "redis": {"urlSecretRef": {"name": "redis"}, **redis}}, name="settled")
+
+    applied(installed, queue(namespace="legacy"))
+    for other in (queue(), queue(namespace="mail"), task_queue({"worker": {"image": "a"}}, name="settled")):
+        assert "spec.redis: Invalid value: namespace cannot change" in refused(installed, other)
+    assert applied(installed, queue(namespace="legacy"))
 
 
 def test_null_means_left_out(installed: ApiServer):
@@ -209,6 +225,7 @@ def test_a_restricted_namespace_admits_every_pod(installed: ApiServer):
         pytest.param("patch", "deployments.apps/scale", True, id="it scales"),
         pytest.param("get", "secrets", True, id="it reads a Secret by name"),
         pytest.param("create", "events.events.k8s.io", True, id="it tells"),
+        pytest.param("get", "namespaces", False, id="it reads no namespace but kube-system"),
         pytest.param("patch", "taskqueues.stoker.dev", False, id="it leaves the spec to people"),
         pytest.param("list", "secrets", False, id="it cannot look for Secrets"),
         pytest.param("delete", "deployments.apps", False, id="it deletes nothing"),

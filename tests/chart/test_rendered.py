@@ -134,7 +134,9 @@ OPERATOR_RIGHTS = {
 def test_the_operators_rights_in_a_whole_cluster():
     objects = render()
     role = of_kind(objects, "ClusterRole")["stoker-operator"]
-    assert rights(role) == OPERATOR_RIGHTS
+    assert rights(role) == {**OPERATOR_RIGHTS, "/namespaces": {"get"}}
+    [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
+    assert namespaces["resourceNames"] == ["kube-system"]
     binding = of_kind(objects, "ClusterRoleBinding")["stoker-operator"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "stoker-operator", "namespace": NAMESPACE}]
     assert not of_kind(objects, "Role")
@@ -209,13 +211,26 @@ def test_the_images_are_of_this_version():
     assert used == {f"stoker.dev/operator:{VERSION}", f"stoker.dev/worker:{VERSION}"}
 
 
+@pytest.mark.parametrize(
+    ("values", "namespace"),
+    [
+        pytest.param({}, NAMESPACE, id="the release's"),
+        pytest.param({"gateway": {"namespace": "shop"}}, "shop", id="another"),
+    ],
+)
+def test_the_gateway_has_a_namespace_and_the_operator_has_all(values: Object, namespace: str):
+    """The operator takes each TaskQueue's own; the gateway needs one for requests that name none."""
+    found = pods(render(values))
+    assert environment(found["Deployment stoker-gateway"])["STOKER_NAMESPACE"] == namespace
+    assert "STOKER_NAMESPACE" not in environment(found["Deployment stoker-operator"])
+
+
 def test_the_operator_understands_its_environment():
     variables = environment(pods(render(SETS["some namespaces"]))["Deployment stoker-operator"])
     texts = {name: value for name, value in variables.items() if isinstance(value, str)}
     read = settings.read([], {**texts, "POD_NAME": "stoker-operator-0"})
     assert read == settings.OperatorSettings(
         redis_url=f"redis://stoker-redis.{NAMESPACE}.svc:6379/0",
-        namespace="stoker",
         watch_namespaces=("shop", "mail"),
         interval=1.0,
         port=9090,

@@ -151,6 +151,9 @@ def test_every_default_is_written_out(struct: type[msgspec.Struct], node: Object
         pytest.param(of_secrets(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "../x"}}}]), "env", id="a path in env"),
         pytest.param(of_secrets(envFrom=[{"secretRef": {"name": "a/../b"}}]), "envFrom", id="a path in envFrom"),
         pytest.param(of_secrets(envFrom=[{"secretRef": {}}]), "envFrom", id="envFrom of no secret"),
+        pytest.param(
+            {**SMALLEST, "redis": {"urlSecretRef": {"name": "r"}, "namespace": "a:b"}}, "namespace", id="a colon in a namespace"
+        ),
         pytest.param({}, "spec", id="no worker"),
     ],
 )

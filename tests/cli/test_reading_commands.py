@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ import redis
 import typer.main
 
 from stoker.cli import build
+from stoker.client.client import Client
 from stoker.queue.keys import Keys
+from stoker.rules.identity import Holder
 from stoker.version import VERSION
 from tests.redis_servers import running_valkey
 
@@ -43,6 +46,13 @@ def test_stats_of_all_and_of_one_queue(stoker: Any) -> None:
     assert [row.split()[:4] for row in table[1:]] == [["a", "1", "0", "0"], ["b", "0", "3", "0"]]
     [only] = json.loads(stoker("stats", "b", "--json").out)
     assert (only["queue"], only["ready"], only["totals"]["enqueued"]) == ("b", 3, 3)
+
+
+def test_n_is_the_namespace_as_in_kubectl(stoker: Any) -> None:
+    stoker("enqueue", "t", "-q", "emails", "-n", "shop")
+    assert [queue["queue"] for queue in json.loads(stoker("stats", "-n", "shop", "--json").out)] == ["emails"]
+    assert json.loads(stoker("stats", "--json").out) == []
+    assert "bad namespace 'a:b'" in stoker("stats", "-n", "a:b").line
 
 
 def test_a_queue_that_never_was(stoker: Any) -> None:
@@ -102,6 +112,20 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         return
     for name, inner in command.commands.items():
         yield from leaves(inner, (*path, name))
+
+
+async def test_a_claim_left_behind_is_released_by_hand(stoker: Any, redis_url: str) -> None:
+    client = Client.at(redis_url, "shop")
+    await client.inspector.claim("emails", Holder("gone", "shop", "emails", "uid-1"))
+    await client.close()
+
+    def release(*flags: str) -> Any:
+        with ThreadPoolExecutor(1) as thread:  # the command runs an event loop
+            return thread.submit(stoker, "release-claim", "-n", "shop", "-q", "emails", "--yes", *flags).result()
+
+    assert release().out == "emails: released the claim of TaskQueue emails, uid uid-1, cluster gone\n"
+    again = release("--json")
+    assert (again.code, again.line) == (3, "error: no TaskQueue claims queue 'emails' of namespace 'shop'")
 
 
 def test_pause_resume_and_purge_as_json(stoker: Any) -> None:

@@ -1,7 +1,7 @@
 """Those who enqueue tasks, as programs of their own: one speaks HTTP to the gateway, one uses the application's own code.
 
     customers.py http FIRST COUNT      GATEWAY_URL says where
-    customers.py python FIRST COUNT    STOKER_REDIS_URL says where
+    customers.py python FIRST COUNT    STOKER_REDIS_URL and STOKER_NAMESPACE say where
 
 Each enqueues COUNT orders, numbered from FIRST, under ids of its own, and prints these ids as a JSON list.
 """

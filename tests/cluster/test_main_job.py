@@ -140,6 +140,7 @@ def enqueue(cluster: Cluster, way: str, first: int, count: int) -> list[str]:
         environment = {
             "GATEWAY_URL": f"http://{gateway}",
             "STOKER_REDIS_URL": f"redis://{redis}/0",
+            "STOKER_NAMESPACE": cluster.namespace,
             "PYTHONPATH": str(CHECKOUT / "examples" / "shop"),
         }
         ids: list[str] = json.loads(cluster.python(CUSTOMERS, way, str(first), str(count), environment=environment))

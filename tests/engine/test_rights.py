@@ -28,6 +28,7 @@ from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.effects import MAX_DIRECT, begin
+from stoker.rules.identity import Holder
 from stoker.rules.message import Message
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Release, Retry, Snooze
@@ -42,6 +43,7 @@ LUA = ROOT / "worker/src/stoker/queue/lua"
 PAGE = (ROOT / "docs/how-to/redis.md").read_text()
 PROGRESS = b'{"done": 1, "total": 2, "note": "", "at": 1}'
 LOGGED = b'{"at": 1, "attempt": 1, "level": "info", "text": "hello"}'
+HOLDER = Holder("cluster", "shop", "emails", "uid")
 ALWAYS = {"evalsha", "eval", "ping"}
 
 
@@ -63,13 +65,26 @@ ROLES = {
     ),
     "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
     "gateway": Role(
-        {"enqueue", "cancel", "task", "why", "stats", "redrive", "discard", "purge", "pause", "set_schedule", "attend"}
+        {
+            "enqueue",
+            "cancel",
+            "task",
+            "why",
+            "stats",
+            "redrive",
+            "discard",
+            "purge",
+            "pause",
+            "set_schedule",
+            "attend",
+            "release_claim",
+        }
         | CLOCK
         | DOCTOR,
         {"sadd", "hget", "hgetall", "hkeys", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread"}
         | {"hmget", "hincrby", "xrange", "xdel"},
     ),
-    "operator": Role({"stats", "reap_worker"} | CLOCK, {"hkeys", "hscan"}),
+    "operator": Role({"stats", "reap_worker", "claim", "release_claim"} | CLOCK, {"hkeys", "hscan"}),
 }
 
 
@@ -234,6 +249,8 @@ async def as_gateway(line: Visitor) -> None:
         pass
     await inspector.pause(QUEUE)
     await inspector.resume(QUEUE)
+    await master.inspector.claim(QUEUE, HOLDER)
+    await inspector.release_claim(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, TaskState.READY)]
     await is_mended(line, inspector)
     await by_the_clock(line, TASKQUEUE)
@@ -268,6 +285,8 @@ async def as_operator(line: Visitor) -> None:
         await line.master.beat(*held, worker="pod-1-7-abcdef")
         await line.master.broker.wait_for_work(1)
         await line.inspector.reap_worker(QUEUE, "pod-1", 2)
+    await line.inspector.claim(QUEUE, HOLDER)
+    await line.inspector.release_claim(QUEUE, HOLDER)
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
     await by_the_clock(line, TASKQUEUE)

@@ -36,7 +36,7 @@ SECRET = ["is not the name of a Secret"]
 def test_the_smallest_manifest_has_the_documented_defaults() -> None:
     queue = parse(with_worker())
     spec = queue.spec
-    assert (queue.name, queue.namespace, queue.queue) == ("emails", "default", "emails")
+    assert (queue.name, queue.namespace, queue.queue) == ("emails", "", "emails")
     assert (spec.worker.concurrency, spec.worker.task_timeout, spec.worker.drain_timeout) == (16, 600, 660)
     assert spec.retry.policy() == Retry(3, 5, 2, 3600, Jitter.FULL)
     assert (spec.lease.duration, spec.lease.max_lost) == (30, 3)
@@ -51,7 +51,13 @@ def test_the_queue_may_have_a_name_of_its_own() -> None:
 
 
 def test_the_namespace_is_the_resources() -> None:
-    assert parse(manifest({"worker": {}}, namespace="shop")).namespace == "shop"
+    queue = parse(manifest({"worker": {}}, namespace="shop"))
+    assert (queue.namespace, queue.key_namespace) == ("shop", "shop")
+
+
+def test_in_a_redis_of_its_own_the_keys_may_have_another_namespace() -> None:
+    redis = {"urlSecretRef": {"name": "cache"}, "namespace": "legacy"}
+    assert parse(manifest({"worker": {}, "redis": redis}, namespace="shop")).key_namespace == "legacy"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,14 @@ def test_the_namespace_is_the_resources() -> None:
         pytest.param(variable({"secretKeyRef": "x"}), ["env[0].valueFrom.secretKeyRef", "object"], id="a text for a reference"),
         pytest.param(variable("x"), ["env[0].valueFrom", "object"], id="a text for a source"),
         pytest.param(manifest({"worker": {"envFrom": [{"secretRef": {"name": "a/b"}}]}}), [*SECRET, "envFrom[0]"], id="in envFrom"),
+        pytest.param(
+            with_worker(redis={"namespace": "mail"}), ["spec.redis", "urlSecretRef"], id="a namespace in the shared Redis"
+        ),
+        pytest.param(
+            with_worker(redis={"urlSecretRef": {"name": "r"}, "namespace": "a:b"}),
+            ["spec.redis", "'a:b'"],
+            id="a colon in a namespace",
+        ),
         pytest.param(with_worker(queue={"name": "Emails!"}), ["Emails!", "lower-case"], id="a queue name in capitals"),
         pytest.param(with_worker(worker=[]), ["spec.worker", "object"], id="a list for an object"),
     ],

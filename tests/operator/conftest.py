@@ -7,6 +7,7 @@ one cannot start.
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -28,26 +29,40 @@ def operator(api_server: ApiServer, shared_valkey: Valkey, tmp_path_factory: pyt
         yield running
 
 
-@pytest.fixture
-async def cluster(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cluster]:
-    """A namespace of its own, so that tests do not see each other's queues."""
+@asynccontextmanager
+async def namespace_of(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cluster]:
     headers = {"Authorization": f"Bearer {api_server.token}"}
     async with httpx.AsyncClient(base_url=api_server.url, headers=headers, verify=unverified(), timeout=10) as http:
         namespace = f"test-{secrets.token_hex(4)}"
-        yield_to = Cluster(http, namespace)
-        await yield_to.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        yield yield_to
-        for item in (await yield_to.call("GET", yield_to.path("taskqueues")))["items"]:
-            await yield_to.delete("taskqueues", item["metadata"]["name"])
+        made = Cluster(http, namespace)
+        await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        yield made
+        for item in (await made.call("GET", made.path("taskqueues")))["items"]:
+            await made.delete("taskqueues", item["metadata"]["name"])
         assert operator.running.poll() is None, "the operator died"
 
 
 @pytest.fixture
-async def queues(shared_valkey: Valkey) -> AsyncIterator[Queues]:
-    opened: dict[tuple[str, str], Queue] = {}
+async def cluster(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cluster]:
+    """A namespace of its own, so that tests do not see each other's queues."""
+    async with namespace_of(api_server, operator) as made:
+        yield made
 
-    def find(name: str, url: str = shared_valkey.url) -> Queue:
-        return opened.setdefault((name, url), Queue(url, name))
+
+@pytest.fixture
+async def neighbour(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cluster]:
+    """A second namespace of the same cluster."""
+    async with namespace_of(api_server, operator) as made:
+        yield made
+
+
+@pytest.fixture
+async def queues(shared_valkey: Valkey, cluster: Cluster) -> AsyncIterator[Queues]:
+    opened: dict[tuple[str, str, str], Queue] = {}
+
+    def find(name: str, url: str = shared_valkey.url, namespace: str = cluster.namespace) -> Queue:
+        key = (namespace, name, url)
+        return opened.setdefault(key, Queue(url, namespace, name))
 
     yield find
     for each in opened.values():

@@ -19,7 +19,7 @@ def task_queue(**spec: Any) -> TaskQueue:
 
 
 def manifest(connection: Connection = CONNECTION, **spec: Any) -> Object:
-    return deployment(task_queue(**spec), OWNER, connection, "stoker")
+    return deployment(task_queue(**spec), OWNER, connection)
 
 
 def found(wanted: Object, *, replicas: int = 0, ready: int = 0, uid: str = "deployment-1") -> Live:

@@ -169,7 +169,7 @@ class Cluster:
             found = (await self.call("GET", self.path("events")))["items"]
             mine = [event for event in found if event["regarding"]["name"] == name]
             told = [event["reason"] for event in sorted(mine, key=lambda event: event["eventTime"])]
-            assert told == list(reasons)
+            assert told == list(reasons), told
             return True
 
         await until(all_of_them)
@@ -178,11 +178,11 @@ class Cluster:
 class Queue:
     """A client and a worker of one queue, in a few words."""
 
-    def __init__(self, url: str, queue: str) -> None:
+    def __init__(self, url: str, namespace: str, queue: str) -> None:
         self._redis = connect(url)
         self._ids = IdFactory()
-        self.broker = Broker(self._redis, Keys("stoker", queue))
-        self.inspector = Inspector(self._redis, "stoker")
+        self.broker = Broker(self._redis, Keys(namespace, queue))
+        self.inspector = Inspector(self._redis, namespace)
         self.queue = queue
 
     async def enqueue(self, count: int) -> None:
@@ -205,4 +205,4 @@ class Queue:
 
 
 Queues = Callable[..., Queue]
-"""Opens a queue by its name, in the shared Redis or in the one whose URL is given."""
+"""Opens a queue of the test's namespace by its name, in the shared Redis or in the one whose URL is given."""

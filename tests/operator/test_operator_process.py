@@ -27,7 +27,9 @@ async def only_here(cluster: Cluster, api_server: ApiServer) -> dict[str, str]:
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}],
         },
     )
-    return {"STOKER_WATCH_NAMESPACES": cluster.namespace, "KUBECONFIG": str(api_server.tenant)}
+    # This user may not read the UID of kube-system, which the other operator takes for the cluster's id.
+    uid = (await cluster.call("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"]
+    return {"STOKER_WATCH_NAMESPACES": cluster.namespace, "STOKER_CLUSTER_ID": uid, "KUBECONFIG": str(api_server.tenant)}
 
 
 async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone(

@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, Scale, drifted, plan
+from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, drifted, plan
 from stoker_operator.reconcile.resources import Connection
-from stoker_operator.state.ref import Owner, Ref
+from stoker_operator.state.problem import Problem, Reason
+from stoker_operator.state.ref import Owner
 from tests.operator.observed import CONNECTION, OWNER, REF, found, manifest, task_queue
 
-OTHER = Ref("mail", "emails")
+TAKEN, AWAY = Problem(Reason.QUEUE_TAKEN, "taken"), Problem(Reason.REDIS_UNREACHABLE, "away")
 
 
-def after(live: Live | None, *, holder: Ref | None = None, deleting: bool = False, **spec: Any) -> Plan:
-    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, "stoker", live, holder, deleting))
+def after(
+    live: Live | None, *, taken: Problem | None = None, unclaimed: Problem | None = None, deleting: bool = False, **spec: Any
+) -> Plan:
+    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, live, taken, unclaimed, deleting))
 
 
 def shape(planned: Plan) -> tuple[list[str], str]:
@@ -37,9 +40,12 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": None, "suspend": True}, [], "", id="suspended from the start: nothing is made"),
         pytest.param({"live": STRANGER}, [], "NameTaken", id="a stranger's: hands off"),
         pytest.param({"live": REBORN}, [], "NameTaken", id="its predecessor's: hands off until it is gone"),
-        pytest.param({"live": None, "holder": OTHER}, [], "QueueTaken", id="another serves the queue: no workers"),
-        pytest.param({"live": OURS, "holder": OTHER}, ["Scale"], "QueueTaken", id="another took over: ours retire"),
-        pytest.param({"live": STRANGER, "holder": OTHER}, [], "NameTaken", id="a stranger's is not even scaled"),
+        pytest.param({"live": None, "taken": TAKEN}, [], "QueueTaken", id="another claims the queue: no workers"),
+        pytest.param({"live": OURS, "taken": TAKEN}, [], "QueueTaken", id="a newcomer's claim retires no worker"),
+        pytest.param({"live": STRANGER, "taken": TAKEN}, [], "NameTaken", id="a stranger's, and taken"),
+        pytest.param({"live": None, "unclaimed": AWAY}, [], "RedisUnreachable", id="Redis is away: a new one waits"),
+        pytest.param({"live": OURS, "unclaimed": AWAY}, [], "", id="Redis is away: workers stay"),
+        pytest.param({"live": OURS, "unclaimed": AWAY, "worker": {"image": "shop:2"}}, ["Apply"], "", id="and are kept up to date"),
         pytest.param({"live": OURS, "deleting": True}, [], "Deleting", id="being deleted: leave it to the garbage collector"),
         pytest.param({"live": None, "deleting": True}, [], "Deleting", id="being deleted: nothing is made anew"),
     ],
@@ -69,11 +75,6 @@ def test_a_pass_that_was_cut_short_after_creating_is_finished_by_the_next() -> N
     assert isinstance(create, Create)
     half_made = found({**create.manifest, "spec": {**create.manifest["spec"], "paused": True}})
     assert shape(after(half_made)) == (["Apply"], "")
-
-
-def test_retired_workers_are_not_scaled_again() -> None:
-    assert after(found(manifest(), replicas=0), holder=OTHER).actions == ()
-    assert after(OURS, holder=OTHER).actions == (Scale("deployment-1", 0),)
 
 
 def test_whose_it_is_goes_by_uid() -> None:

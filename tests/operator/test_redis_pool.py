@@ -11,19 +11,24 @@ from stoker.autoscale.decide import decide
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.errors import RedisUnavailable
 from stoker.manifest import TaskQueueSpec, Worker
+from stoker.queue import scripts
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
-from stoker.queue.reads.inspector import Inspector
+from stoker.queue.reads.reader import read_totals
 from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
+from stoker.queue.scripts import ScriptCall
+from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission
+from stoker.rules.identity import QueueId
 from stoker.rules.message import Message, encode_payload
+from stoker_operator.queues import redis_pool
 from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Reason
-from tests.operator.operating import until
+from tests.operator.operating import unique, until
 from tests.redis_servers import Kind, Valkey
 from tests.redis_topologies import ask, running_cluster
 from tests.strange_redis import resp, strange_redis
@@ -38,7 +43,7 @@ def numbered(url: str, database: int) -> str:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[RedisPool]:
-    opened = RedisPool("stoker", timeout=0.5, max_open=2)
+    opened = RedisPool(timeout=0.5, max_open=2)
     yield opened
     await opened.close()
     assert not opened.open
@@ -47,9 +52,14 @@ async def pool() -> AsyncIterator[RedisPool]:
 @pytest.fixture
 async def patient() -> AsyncIterator[RedisPool]:
     """A pool whose calls do not time out on a busy machine."""
-    opened = RedisPool("stoker", timeout=5.0)
+    opened = RedisPool(timeout=5.0)
     yield opened
     await opened.close()
+
+
+def queue(name: str, namespace: str = "shop") -> list[QueueId]:
+    """A queue of one partition, as the pool reads it."""
+    return [QueueId(namespace, name)]
 
 
 def reasons(readings: Sequence[Reading]) -> list[Reason | None]:
@@ -57,18 +67,37 @@ def reasons(readings: Sequence[Reading]) -> list[Reason | None]:
 
 
 async def test_all_queues_of_one_redis_share_one_connection(pool: RedisPool, shared_valkey: Valkey) -> None:
-    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [["a"], ["b"]]))
-    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [["c"]]))
+    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [queue("a"), queue("b")]))
+    assert all(reading.stats for reading in await pool.read(shared_valkey.url, [queue("c")]))
     assert list(pool.open) == [shared_valkey.url]
+
+
+async def test_queues_of_all_namespaces_are_read_in_one_round_trip(
+    pool: RedisPool, shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = connect(shared_valkey.url)
+    name = unique("emails")
+    await Broker(redis, Keys("shop", name)).enqueue([Admission(Message("a", "t", encode_payload({}), name, 0))])
+    await redis.aclose()
+    trips, run = [], scripts.run
+
+    async def counted(client: RedisClient, *calls: ScriptCall) -> list[object]:
+        trips.append(len(calls))
+        return await run(client, *calls)
+
+    monkeypatch.setattr(scripts, "run", counted)
+    readings = await pool.read(shared_valkey.url, [queue(name, "shop"), queue(name, "mail")])
+    assert [reading.stats and reading.stats.ready for reading in readings] == [1, 0]
+    assert trips == [2]
 
 
 async def test_a_connection_that_no_queue_uses_is_closed(pool: RedisPool, shared_valkey: Valkey) -> None:
     used, unused = (numbered(shared_valkey.url, database) for database in (0, 1))
     for url in (used, unused):
-        await pool.read(url, [["a"]])
+        await pool.read(url, [queue("a")])
     await pool.keep_only([used])
     assert list(pool.open) == [used]
-    assert reasons(await pool.read(unused, [["a"]])) == [None]  # opened again on demand
+    assert reasons(await pool.read(unused, [queue("a")])) == [None]  # opened again on demand
 
 
 async def test_a_connection_in_use_is_not_closed(pool: RedisPool, shared_valkey: Valkey) -> None:
@@ -76,7 +105,7 @@ async def test_a_connection_in_use_is_not_closed(pool: RedisPool, shared_valkey:
         await pool.keep_only([])
         await schedules.all()
 
-    await pool.with_schedules(shared_valkey.url, "a", look)
+    await pool.with_schedules(shared_valkey.url, QueueId("shop", "a"), look)
     await pool.keep_only([])
     assert not pool.open
 
@@ -84,7 +113,7 @@ async def test_a_connection_in_use_is_not_closed(pool: RedisPool, shared_valkey:
 async def test_the_least_recently_used_connection_makes_room(pool: RedisPool, shared_valkey: Valkey) -> None:
     first, second, third = (numbered(shared_valkey.url, database) for database in (0, 1, 2))
     for url in (first, second, first, third):
-        assert reasons(await pool.read(url, [["a"]])) == [None]
+        assert reasons(await pool.read(url, [queue("a")])) == [None]
     assert list(pool.open) == [first, third]
 
 
@@ -96,9 +125,9 @@ async def test_where_all_connections_are_in_use_a_read_waits_for_one(
     async def hold(_: Schedules) -> None:
         await release.wait()
 
-    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), "a", hold)) for at in (0, 1)]
+    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), QueueId("shop", "a"), hold)) for at in (0, 1)]
     await asyncio.sleep(0)
-    third = asyncio.create_task(pool.read(numbered(shared_valkey.url, 2), [["a"]]))
+    third = asyncio.create_task(pool.read(numbered(shared_valkey.url, 2), [queue("a")]))
     await asyncio.sleep(0)
     assert not third.done()
     release.set()
@@ -106,9 +135,9 @@ async def test_where_all_connections_are_in_use_a_read_waits_for_one(
     await asyncio.gather(*held)
 
     release.clear()
-    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), "a", hold)) for at in (0, 1)]
+    held = [asyncio.create_task(pool.with_schedules(numbered(shared_valkey.url, at), QueueId("shop", "a"), hold)) for at in (0, 1)]
     await asyncio.sleep(0)
-    [reading] = await pool.read(silent_redis, [["a"]])
+    [reading] = await pool.read(silent_redis, [queue("a")])
     assert reading.problem
     assert "no free connection within 0.5s: 2 other Redis servers are in use" in reading.problem.message
     for blocked in await asyncio.gather(*held, return_exceptions=True):
@@ -116,15 +145,15 @@ async def test_where_all_connections_are_in_use_a_read_waits_for_one(
 
 
 async def test_a_redis_that_hangs_delays_no_other(pool: RedisPool, shared_valkey: Valkey, silent_redis: str) -> None:
-    stuck = asyncio.create_task(pool.read(silent_redis, [["a"]]))
+    stuck = asyncio.create_task(pool.read(silent_redis, [queue("a")]))
     await asyncio.sleep(0)
-    assert reasons(await pool.read(shared_valkey.url, [["a"]])) == [None]
+    assert reasons(await pool.read(shared_valkey.url, [queue("a")])) == [None]
     assert not stuck.done()
     assert reasons(await stuck) == [Reason.REDIS_UNREACHABLE]
 
 
 async def test_a_url_that_cannot_be_parsed_is_a_problem_of_every_queue(pool: RedisPool) -> None:
-    assert reasons(await pool.read("http://redis", [["a"], ["b"]])) == [Reason.INVALID_REDIS_URL] * 2
+    assert reasons(await pool.read("http://redis", [queue("a"), queue("b")])) == [Reason.INVALID_REDIS_URL] * 2
     assert not pool.open
 
 
@@ -132,15 +161,14 @@ async def test_a_reply_that_is_not_understood_is_a_problem_of_that_queue_alone(
     pool: RedisPool, shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a hostile Redis makes our code raise must not reach the loop that serves all the others."""
-    read = Inspector.totals
 
-    async def totals(self: Inspector, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
-        if ["bad"] in queues:
+    async def totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
+        if queue("bad") in queues:
             raise IndexError("list index out of range")
-        return await read(self, queues, horizon)
+        return await read_totals(redis, queues, horizon)
 
-    monkeypatch.setattr(Inspector, "totals", totals)
-    readings = await pool.read(shared_valkey.url, [["good"], ["bad"], ["fine"]])
+    monkeypatch.setattr(redis_pool, "read_totals", totals)
+    readings = await pool.read(shared_valkey.url, [queue("good"), queue("bad"), queue("fine")])
     assert reasons(readings) == [None, Reason.REDIS_UNREADABLE, None]
     assert readings[1].problem
     assert readings[1].problem.message == "unexpected reply from Redis: see the operator's log"
@@ -181,7 +209,9 @@ STATS: list[object] = [3, *[0] * 12, b"", 0, 1_700_000_000_000]
 )
 async def test_a_wrong_reply_is_a_problem_of_that_redis_alone(patient: RedisPool, shared_valkey: Valkey, answer: bytes) -> None:
     async with strange_redis(answer) as url:
-        strange, good = await asyncio.gather(patient.read(url, [["a"], ["b", "b:1"]]), patient.read(shared_valkey.url, [["a"]]))
+        strange, good = await asyncio.gather(
+            patient.read(url, [queue("a"), [*queue("b"), *queue("b:1")]]), patient.read(shared_valkey.url, [queue("a")])
+        )
         assert reasons(good) == [None]
         assert None not in reasons(strange)
         assert all(reading.stats is None for reading in strange)
@@ -205,7 +235,7 @@ async def test_a_wrong_reply_is_a_problem_of_that_redis_alone(patient: RedisPool
 )
 async def test_counters_that_another_program_wrote_do_not_hide_the_queue(patient: RedisPool, counters: list[object]) -> None:
     async with strange_redis(resp([*STATS, *counters])) as url:
-        [reading] = await patient.read(url, [["a"]])
+        [reading] = await patient.read(url, [queue("a")])
         assert reading.stats, reading.problem
         assert (reading.stats.ready, reading.stats.totals.enqueued) == (3, 0)
         decide(demand_of(reading.stats), policy_of(SPEC), 1, None, 0.0)
@@ -232,14 +262,14 @@ async def test_a_cluster_that_has_lost_a_node_is_read_as_far_as_it_goes() -> Non
     with running_cluster(Kind.VALKEY_9) as cluster:
         for node in cluster.masters:
             ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
-        queues = {cluster.owner(Keys("stoker", name).ready).port: name for name in map("queue-{}".format, range(40))}
+        queues = {cluster.owner(Keys("shop", name).ready).port: name for name in map("queue-{}".format, range(40))}
         redis = connect(cluster.url)
         for name in queues.values():
-            await Broker(redis, Keys("stoker", name)).enqueue([Admission(Message("a", "t", encode_payload({}), name, 0))])
+            await Broker(redis, Keys("shop", name)).enqueue([Admission(Message("a", "t", encode_payload({}), name, 0))])
         await redis.aclose()
         lost, *left = cluster.masters
-        pool = RedisPool("stoker", 2.0)
-        partitions = [[queues[lost.port]], *([queues[node.port]] for node in left)]
+        pool = RedisPool(2.0)
+        partitions = [queue(queues[node.port]) for node in (lost, *left)]
         assert all(reading.stats for reading in await pool.read(cluster.url, partitions))
 
         lost.stop()

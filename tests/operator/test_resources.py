@@ -58,10 +58,17 @@ def test_the_selector_is_part_of_the_pods_labels() -> None:
 def test_a_worker_knows_all_that_the_spec_says() -> None:
     queue = task_queue(queue={"name": "mails"})
     known = environment(queue={"name": "mails"})
-    assert worker_environment(queue, "stoker").items() <= known.items()
+    assert worker_environment(queue, "shop").items() <= known.items()
     assert known["STOKER_QUEUE"] == "mails"
     assert known["STOKER_REDIS_URL"] == "redis://redis:6379/0"
     assert known["POD_NAME"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_the_key_namespace_is_the_taskqueues_own() -> None:
+    """Two namespaces on one Redis have no key in common."""
+    assert environment()["STOKER_NAMESPACE"] == REF.namespace
+    elsewhere = {"urlSecretRef": {"name": "cache"}, "namespace": "legacy"}
+    assert environment(redis=elsewhere)["STOKER_NAMESPACE"] == "legacy"
 
 
 def test_a_secret_url_is_a_reference_never_a_text() -> None:

@@ -15,8 +15,8 @@ SOON = {"name": "soon", "cron": "@every 1s", "task": "noop"}
 
 
 @pytest.fixture
-async def inspector(shared_valkey: Valkey) -> AsyncIterator[Inspector]:
-    opened = Inspector.at(shared_valkey.url, "stoker")
+async def inspector(shared_valkey: Valkey, cluster: Cluster) -> AsyncIterator[Inspector]:
+    opened = Inspector.at(shared_valkey.url, cluster.namespace)
     yield opened
     await opened.close()
 

@@ -86,22 +86,6 @@ async def test_a_strangers_deployment_is_not_touched(cluster: Cluster, queues: Q
     await cluster.replicas(name, 5)
 
 
-async def test_of_two_for_one_queue_the_older_serves_it(cluster: Cluster, queues: Queues) -> None:
-    queue, older, younger = unique("shared"), unique("a"), unique("b")
-    await cluster.apply(older, queue={"name": queue}, scaling=FAST)
-    await cluster.workers(older)
-    await cluster.apply(younger, queue={"name": queue}, scaling=FAST)
-    ready = await cluster.condition(younger, "Ready", "False", "QueueTaken")
-    assert f"{cluster.namespace}/{older}" in ready["message"]
-    await queues(queue).enqueue(25)
-    await cluster.replicas(older, 3)
-    deployments = (await cluster.call("GET", cluster.path("deployments")))["items"]
-    assert [each["metadata"]["name"] for each in deployments] == [f"{older}-worker"]
-
-    await cluster.delete("taskqueues", older)
-    await cluster.replicas(younger, 3)
-
-
 async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_url: str) -> None:
     name = unique("emails")
     await cluster.apply(name, redis={"urlSecretRef": {"name": "cache", "key": "uri"}})
@@ -161,7 +145,7 @@ async def test_a_queue_that_is_broken_in_redis_does_not_blind_its_neighbours(
 ) -> None:
     broken, well = unique("broken"), unique("well")
     with redis.Redis.from_url(shared_valkey.url) as client:
-        client.set(Keys("stoker", broken).ready, "not a sorted set")
+        client.set(Keys(cluster.namespace, broken).ready, "not a sorted set")
     await cluster.apply(broken, scaling=FAST)
     await cluster.apply(well, scaling=FAST)
     trouble = await cluster.condition(broken, "RedisReachable", "False", "RedisRefused")

@@ -15,9 +15,12 @@ import pytest
 import yaml
 from redis.asyncio import Redis
 
+from stoker.errors import Invalid
+from stoker.local.namespaces import settled
 from stoker.local.supervisor import Supervisor
-from stoker.manifest import load
-from stoker.queue.reads.inspector import Inspector
+from stoker.manifest import TaskQueue, load, parse
+from stoker.queue.reads.reader import read_totals_each
+from stoker.redis.connect import connect
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port
 from tests.stories.apps.bakery import app as bakery
@@ -150,16 +153,16 @@ async def test_a_bug_in_one_reading_does_not_end_the_scaling(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is shown and logged, and the next step goes on."""
-    stats, failures = Inspector.stats_each, iter([ZeroDivisionError("planted")])
+    failures = iter([ZeroDivisionError("planted")])
 
-    async def faulty(inspector: Inspector, *arguments: Any) -> Any:
+    async def faulty(*arguments: Any) -> Any:
         for error in failures:
             raise error
-        return await stats(inspector, *arguments)
+        return await read_totals_each(*arguments)
 
-    inspector = Inspector.at(redis_url, "stoker")
-    supervisor = Supervisor(load(manifest(tmp_path)), inspector, {}, tmp_path)
-    monkeypatch.setattr(Inspector, "stats_each", faulty)
+    redis = connect(redis_url)
+    supervisor = Supervisor(settled(load(manifest(tmp_path))), redis, {}, tmp_path)
+    monkeypatch.setattr("stoker.local.supervisor.read_totals_each", faulty)
     running = asyncio.create_task(supervisor.run())
     try:
         shown = await until(lambda: supervisor.views.get("default"))
@@ -168,7 +171,41 @@ async def test_a_bug_in_one_reading_does_not_end_the_scaling(
     finally:
         supervisor.stop()
         await running
-        await inspector.close()
+        await redis.aclose()
+
+
+def in_namespaces(*namespaces: str) -> list[TaskQueue]:
+    spec = {"worker": {"app": "bakery:app"}}
+    head = {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "spec": spec}
+    return [parse({**head, "metadata": {"name": f"q{at}", "namespace": name}}) for at, name in enumerate(namespaces)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "found"),
+    [pytest.param("", ["stoker", "shop"], id="the manifest's, else stoker"), pytest.param("dev", ["dev", "dev"], id="the flag's")],
+)
+def test_the_namespace_of_a_manifest_without_a_cluster(flag: str, found: list[str]) -> None:
+    assert [queue.key_namespace for queue in settled(in_namespaces("", "shop"), flag)] == found
+
+
+def test_two_of_one_name_would_share_their_logs() -> None:
+    [queue, _] = in_namespaces("shop", "mail")
+    with pytest.raises(Invalid, match="two TaskQueues are named 'q0': run them apart"):
+        settled([queue, queue])
+
+
+async def test_a_namespace_has_its_own_tasks_and_workers(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    """-n holds for reading the queue, for its workers and for the gateway; the first line shows it."""
+    before, bakery.namespace = bakery.namespace, "shop"
+    try:
+        with up(manifest(tmp_path), "--port", "0", "--redis-url", redis_url, "-n", "shop") as running, bakery_at(redis_url):
+            handle = await bake.enqueue(0)
+            assert await handle.result(timeout=STARTS_WITHIN) == 1
+            await bakery.close()
+            assert "namespace shop" in running.output
+        assert await redis.keys("{stoker*") == []
+    finally:
+        bakery.namespace = before
 
 
 async def test_two_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -92,8 +92,6 @@ annotations:
       name: {{ default (printf "%s-redis-url" (include "stoker.fullname" .)) $redis.existingSecret.name }}
       key: {{ ternary $redis.existingSecret.key "url" (ne $redis.existingSecret.name "") }}
 {{- end }}
-- name: STOKER_NAMESPACE
-  value: {{ .Values.keyPrefix | quote }}
 - name: STOKER_LOG_LEVEL
   value: {{ .Values.log.level | quote }}
 - name: STOKER_LOG_FORMAT

@@ -14,7 +14,7 @@ from stoker.telemetry import logs
 from stoker_operator import metrics
 from stoker_operator.health import Health
 from stoker_operator.http_server import application, serving
-from stoker_operator.kube import Kube, connect
+from stoker_operator.kube import Kube, KubernetesRefused, connect
 from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
@@ -54,9 +54,9 @@ async def run(settings: OperatorSettings) -> None:
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
-    pool = RedisPool(settings.namespace, settings.redis_timeout)
+    pool = RedisPool(settings.redis_timeout)
     reclaimer = Reclaimer(store, pool)
-    reconciler = Reconciler(kube, store, work, settings, reporter)
+    reconciler = Reconciler(kube, store, work, settings, reporter, pool)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
     endpoints = application(health, metrics.registry(store))
@@ -69,7 +69,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
         # kopf looks up the watched resource once, so the CRD must exist by then: list it first.
-        await _until_listed(reconciler, health)
+        await _until_listed(kube, reconciler, health)
         loops.append(group.create_task(_resync(reconciler, settings.resync, lambda: health.finished("resync"))))
         health.ready = True
         await _watch(settings, work, reclaimer)
@@ -78,9 +78,10 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
             loop.cancel()
 
 
-async def _until_listed(reconciler: Reconciler, health: Health) -> None:
+async def _until_listed(kube: Kube, reconciler: Reconciler, health: Health) -> None:
     while True:
         try:
+            await _know_cluster(kube, reconciler)
             await reconciler.resync()
         except StokerError as error:
             log.warning("cannot list TaskQueues yet: %s", error)
@@ -91,6 +92,15 @@ async def _until_listed(reconciler: Reconciler, health: Health) -> None:
         finally:
             health.finished("resync")
         await asyncio.sleep(FIRST_LIST_RETRY)
+
+
+async def _know_cluster(kube: Kube, reconciler: Reconciler) -> None:
+    if reconciler.cluster:
+        return
+    try:
+        reconciler.cluster = await kube.cluster_id()
+    except KubernetesRefused as error:
+        raise KubernetesRefused(f"the UID of namespace kube-system cannot be read ({error}): set STOKER_CLUSTER_ID") from error
 
 
 async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[], None]) -> None:

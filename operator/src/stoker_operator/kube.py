@@ -69,6 +69,10 @@ class Kube:
         """Close the connections."""
         await self._api.close()
 
+    async def cluster_id(self) -> str:
+        """The UID of the namespace kube-system, which lives as long as the cluster."""
+        return str((await self._call("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"])
+
     async def task_queues(self, namespaces: Sequence[str]) -> list[Object]:
         """Every TaskQueue of these namespaces; of all if empty."""
         api = f"/apis/{GROUP}/{VERSION}"

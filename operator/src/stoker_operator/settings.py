@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from stoker.rules.units import parse_duration
-from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX, LogFormat
+from stoker.settings import DEFAULT_REDIS_URL, PREFIX, LogFormat
 
 DEFAULT_PORT = 9090
 
@@ -16,7 +16,7 @@ class OperatorSettings(Struct, frozen=True):
     """Times in seconds. Empty `watch_namespaces` means all namespaces."""
 
     redis_url: str = DEFAULT_REDIS_URL
-    namespace: str = DEFAULT_NAMESPACE
+    cluster_id: str = ""  # empty: the UID of the namespace kube-system
     watch_namespaces: tuple[str, ...] = ()
     interval: float = 1.0
     resync: float = 60.0
@@ -62,7 +62,7 @@ def _format(text: str) -> str:
 
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-url", str, "Redis URL of TaskQueues without spec.redis"),
-    ("namespace", str, "prefix of all Redis keys"),
+    ("cluster-id", str, "id of this cluster in the claims of queues; default: the UID of namespace kube-system"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
     ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from stoker.errors import Invalid
 from stoker.rules import retry
-from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_queue, encode_payload
+from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_namespace, check_queue, encode_payload
 from stoker.rules.partitions import MOST, partition_names
 from stoker.rules.schedule import CatchUp, Definition, Overlap, cron
 from stoker.rules.units import Duration, parse_duration
@@ -61,9 +61,19 @@ class SecretKey(Spec, frozen=True):
 
 
 class RedisRef(Spec, frozen=True):
-    """Where Redis is. None means the operator's default Redis."""
+    """Where Redis is (default: the operator's), and the key namespace in it (default: metadata.namespace)."""
 
     url_secret_ref: SecretKey | None = None
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if self.namespace and self.url_secret_ref is None:
+            raise ValueError("namespace needs urlSecretRef: only a Redis of your own may hold keys of another namespace")
+        if self.namespace:
+            try:
+                check_namespace(self.namespace)
+            except Invalid as error:
+                raise ValueError(str(error)) from error
 
 
 class Worker(Spec, frozen=True):
@@ -231,7 +241,7 @@ class TaskQueueSpec(Spec, frozen=True):
 
 
 class TaskQueue(Struct, frozen=True):
-    """A TaskQueue resource."""
+    """A TaskQueue resource. `namespace` is empty where the manifest names none."""
 
     name: str
     namespace: str
@@ -246,6 +256,11 @@ class TaskQueue(Struct, frozen=True):
     def queue(self) -> str:
         """The name of the queue in Redis."""
         return self.spec.queue.name or self.name
+
+    @property
+    def key_namespace(self) -> str:
+        """The namespace of its keys in Redis. With `queue` this is the identity of the queue; empty as `namespace` may be."""
+        return self.spec.redis.namespace or self.namespace
 
     @property
     def partitions(self) -> list[str]:
@@ -276,7 +291,7 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
         spec = msgspec.convert(document.get("spec"), TaskQueueSpec, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise Invalid(f"{KIND} {name}: {_in_spec(str(error))}") from error
-    namespace = metadata.get("namespace") or "default"
+    namespace = metadata.get("namespace") or ""
     if not isinstance(namespace, str):
         raise Invalid(f"{KIND} {name}: metadata.namespace must be a string, not {namespace!r}")
     queue = TaskQueue(name, namespace, spec)

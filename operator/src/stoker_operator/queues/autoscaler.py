@@ -18,7 +18,7 @@ from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.queues.schedule_keeper import ScheduleKeeper
 from stoker_operator.report.conditions import Notice
 from stoker_operator.report.reporter import Reporter, timestamp
-from stoker_operator.state.findings import Reading, Workers
+from stoker_operator.state.findings import Reading, RedisQueue, Workers
 from stoker_operator.state.managed_queue import ManagedQueue
 from stoker_operator.state.problem import Reason, scale_refused
 from stoker_operator.state.queue_store import QueueStore
@@ -81,9 +81,9 @@ class Autoscaler:
 
     async def _round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
         sources = [(queue, queue.findings.source) for queue in queues]
-        named = [(queue, source.manifest) for queue, source in sources if source is not None]
-        readings = await self._pool.read(url, [manifest.partitions for _, manifest in named])
-        work = [self._follow(queue, manifest, reading) for (queue, manifest), reading in zip(named, readings, strict=True)]
+        named = [(queue, source) for queue, source in sources if source is not None]
+        readings = await self._pool.read(url, [source.partitions for _, source in named])
+        work = [self._follow(queue, source, reading) for (queue, source), reading in zip(named, readings, strict=True)]
         await asyncio.gather(*work)
 
     async def _clean_up(self, used: Collection[str]) -> None:
@@ -93,13 +93,13 @@ class Autoscaler:
         except Exception:  # it is tried again in the next round
             log.exception("cannot clean up: defect in the operator")
 
-    async def _follow(self, queue: ManagedQueue, manifest: TaskQueue, reading: Reading) -> None:
+    async def _follow(self, queue: ManagedQueue, source: RedisQueue, reading: Reading) -> None:
         try:
             queue.read(reading)
             if (workers := queue.findings.scalable) is not None:
-                await self._scale(queue, manifest, workers)
+                await self._scale(queue, source.manifest, workers)
             await self._reporter.report(queue)
-            await self._schedules.keep(queue, manifest)
+            await self._schedules.keep(queue, source)
             self._failing.discard(queue.ref)
         except (NotFound, KubernetesConflict):
             self._work.add(queue.ref)  # the Deployment was deleted or replaced

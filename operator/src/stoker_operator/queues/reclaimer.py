@@ -71,7 +71,7 @@ class Reclaimer:
             if source is None:
                 continue  # the pod's event may come before the first reconcile of its TaskQueue
             manifest = source.manifest
-            reaped = await self._pool.reap(source.url, manifest.queue, ended.pod, manifest.spec.lease.max_lost)
+            reaped = await self._pool.reap(source.url, source.id, ended.pod, manifest.spec.lease.max_lost)
             if reaped is None:
                 continue
             if taken := reaped.given_back + reaped.buried:

@@ -11,8 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable, RedisUnreadable, StokerError
 from stoker.queue.reads.inspector import Inspector
+from stoker.queue.reads.reader import read_totals
 from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
+from stoker.redis.client import RedisClient
+from stoker.redis.connect import connect
+from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
 
@@ -22,18 +26,17 @@ MAX_OPEN = 500
 
 
 class _Connection:
-    """An open inspector and how many calls use it now."""
+    """An open client and how many calls use it now."""
 
-    def __init__(self, inspector: Inspector) -> None:
-        self.inspector = inspector
+    def __init__(self, redis: RedisClient) -> None:
+        self.redis = redis
         self.calls = 0
 
 
 class RedisPool:
-    """Belongs to one event loop. `namespace` prefixes all keys; `timeout` (seconds) bounds each call."""
+    """Belongs to one event loop. `timeout` (seconds) bounds each call."""
 
-    def __init__(self, namespace: str, timeout: float, max_open: int = MAX_OPEN) -> None:
-        self._namespace = namespace
+    def __init__(self, timeout: float, max_open: int = MAX_OPEN) -> None:
         self._timeout = timeout
         self._max_open = max_open
         self._open: dict[str, _Connection] = {}  # the least recently used first
@@ -45,14 +48,16 @@ class RedisPool:
         """The URLs with an open connection."""
         return self._open.keys()
 
-    async def read(self, url: str, queues: Sequence[Sequence[str]]) -> list[Reading]:
-        """Read all these queues in one round trip. A queue is given by its partitions. Returns a reading for each, in order.
+    async def read(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
+        """Read all these queues, of any namespaces, in one round trip. A queue is given by its partitions.
+
+        Returns a reading for each, in order.
 
         Raises nothing: a failure is the `problem` of the reading.
         """
         try:
-            async with self._connection(url) as inspector:
-                readings = [Reading(stats) for stats in await inspector.totals(queues)]
+            async with self._connection(url) as redis:
+                readings = [Reading(stats) for stats in await read_totals(redis, queues)]
             self._logged.pop(url, None)
             return readings
         except Invalid as error:
@@ -64,18 +69,36 @@ class RedisPool:
             return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
         return [Reading(problem=problem)] * len(queues)
 
-    async def reap(self, url: str, queue: str, host: str, max_lost: int) -> Reaped | None:
+    async def reap(self, url: str, queue: QueueId, host: str, max_lost: int) -> Reaped | None:
         """Take back the tasks that the workers of a pod held. Returns None if Redis did not do it."""
         try:
-            async with self._connection(url) as inspector:
-                return await inspector.reap_worker(queue, host, max_lost)
+            async with self._connection(url) as redis:
+                return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost)
         except StokerError:
             return None  # the next read of the queue reports the cause
 
-    async def with_schedules(self, url: str, queue: str, work: Callable[[Schedules], Awaitable[None]]) -> None:
+    async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
+        """Claim a queue for a TaskQueue (Inspector.claim). Returns the holder from now on, or why Redis could not be asked."""
+        try:
+            async with self._connection(url) as redis:
+                return await Inspector(redis, queue.namespace).claim(queue.name, holder, instead_of)
+        except Invalid as error:
+            return invalid_redis_url(error)
+        except Exception as error:
+            return self._problem(url, error)
+
+    async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
+        """Release the claim of a TaskQueue, if Redis answers."""
+        try:
+            async with self._connection(url) as redis:
+                await Inspector(redis, queue.namespace).release_claim(queue.name, holder)
+        except StokerError as error:
+            log.info("claim not released: %s", error, extra={"queue": queue.name})
+
+    async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
-        async with self._connection(url) as inspector:
-            await work(inspector.schedules(queue))
+        async with self._connection(url) as redis:
+            await work(Inspector(redis, queue.namespace).schedules(queue.name))
 
     async def keep_only(self, urls: Collection[str]) -> None:
         """Close every other connection, except those in use: the next call closes these."""
@@ -88,7 +111,7 @@ class RedisPool:
         await self._close(list(self._open))
 
     @contextlib.asynccontextmanager
-    async def _connection(self, url: str) -> AsyncIterator[Inspector]:
+    async def _connection(self, url: str) -> AsyncIterator[RedisClient]:
         """A connection for the block, which must end within the timeout. Raises Invalid and RedisUnavailable."""
         cause = f"no free connection within {self._timeout:g}s: {self._max_open} other Redis servers are in use"
         try:
@@ -96,7 +119,7 @@ class RedisPool:
                 connection = await self._acquire(url)
                 cause = f"Redis did not answer within {self._timeout:g}s"
                 try:
-                    yield connection.inspector
+                    yield connection.redis
                 finally:
                     connection.calls -= 1
                     if not connection.calls:
@@ -112,22 +135,22 @@ class RedisPool:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        connection = self._open.pop(url, None) or _Connection(Inspector.at(url, self._namespace))
+        connection = self._open.pop(url, None) or _Connection(connect(url))
         connection.calls += 1
         self._open[url] = connection
         return connection
 
     async def _close(self, urls: Sequence[str]) -> None:
-        closing = [self._open.pop(url).inspector for url in urls]
-        await asyncio.gather(*(self._hang_up(inspector) for inspector in closing))
+        closing = [self._open.pop(url).redis for url in urls]
+        await asyncio.gather(*(self._hang_up(redis) for redis in closing))
 
-    async def _hang_up(self, inspector: Inspector) -> None:
+    async def _hang_up(self, redis: RedisClient) -> None:
         # The connection is given up either way: a server that hangs, or is gone, must not hold up the caller.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self._timeout):
-                await inspector.close()
+                await redis.aclose()
 
-    async def _read_one(self, url: str, queue: Sequence[str]) -> Reading:
+    async def _read_one(self, url: str, queue: Sequence[QueueId]) -> Reading:
         [reading] = await self.read(url, [queue])
         return reading
 

@@ -6,9 +6,10 @@ from functools import partial
 from typing import NamedTuple
 
 from stoker.errors import StokerError
-from stoker.manifest import TaskQueue
 from stoker.queue.timekeeper import Timekeeper
+from stoker.rules.identity import QueueId
 from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.state.findings import RedisQueue
 from stoker_operator.state.managed_queue import ManagedQueue
 from stoker_operator.state.queue_store import QueueStore
 from stoker_operator.state.ref import Ref
@@ -22,7 +23,7 @@ class Declared(NamedTuple):
     """Where a TaskQueue's schedules are declared."""
 
     url: str
-    queue: str
+    queue: QueueId
     timekeeper: Timekeeper
 
 
@@ -35,15 +36,15 @@ class ScheduleKeeper:
         self._declared: dict[Ref, Declared] = {}
         self._attempts: dict[Ref, int] = {}
 
-    async def keep(self, queue: ManagedQueue, manifest: TaskQueue) -> None:
+    async def keep(self, queue: ManagedQueue, source: RedisQueue) -> None:
         """Declare the schedules and start what is due. Raises StokerError."""
         findings, stats = queue.findings, queue.reading.stats
         if findings.problem is not None or findings.suspended or stats is None:
             return
         declared = self._declared.get(queue.ref)
-        if declared is None or declared[:2] != (findings.redis_url, manifest.queue):
-            declared = self._declared[queue.ref] = Declared(findings.redis_url, manifest.queue, Timekeeper())
-        keep = partial(declared.timekeeper.keep, definitions=manifest.schedules, version=findings.generation, stats=stats)
+        if declared is None or declared[:2] != (source.url, source.id):
+            declared = self._declared[queue.ref] = Declared(source.url, source.id, Timekeeper())
+        keep = partial(declared.timekeeper.keep, definitions=source.manifest.schedules, version=findings.generation, stats=stats)
         await self._pool.with_schedules(declared.url, declared.queue, keep)
 
     async def remove_deleted(self) -> None:
@@ -64,5 +65,5 @@ class ScheduleKeeper:
         del self._declared[ref], self._attempts[ref]
 
     def _served_by_another(self, declared: Declared) -> bool:
-        served = [(each.findings.redis_url, each.findings.manifest) for each in self._store.all()]
-        return any(url == declared.url and manifest is not None and manifest.queue == declared.queue for url, manifest in served)
+        sources = [each.findings.source for each in self._store.all()]
+        return any(source is not None and (source.url, source.id) == declared[:2] for source in sources)

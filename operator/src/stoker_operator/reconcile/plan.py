@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from stoker.manifest import TaskQueue
 from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, deployment, seed
-from stoker_operator.state.problem import Problem, deleting, name_taken, queue_taken
-from stoker_operator.state.ref import Object, Owner, Ref
+from stoker_operator.state.problem import Problem, deleting, name_taken
+from stoker_operator.state.ref import Object, Owner
 
 
 class Live(Struct, frozen=True):
@@ -42,25 +42,18 @@ class Apply(Struct, frozen=True):
     uid: str = ""
 
 
-class Scale(Struct, frozen=True):
-    """Set the number of replicas."""
-
-    uid: str
-    replicas: int
-
-
-Action = Create | Apply | Scale
+Action = Create | Apply
 
 
 class Observed(Struct, frozen=True):
-    """The input of a plan. `holder` is the TaskQueue that serves this queue instead, if any."""
+    """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it."""
 
     queue: TaskQueue
     owner: Owner
     connection: Connection
-    namespace: str
     live: Live | None = None
-    holder: Ref | None = None
+    taken: Problem | None = None
+    unclaimed: Problem | None = None
     deleting: bool = False
 
 
@@ -78,12 +71,13 @@ def plan(observed: Observed) -> Plan:
         return Plan(problem=deleting())
     if live is not None and not live.belongs_to(owner):
         return Plan(problem=name_taken(owner.ref))
-    if observed.holder is not None:
-        retire = (Scale(live.uid, 0),) if live is not None and live.replicas > 0 else ()
-        return Plan(retire, queue_taken(observed.queue.queue, observed.holder))
+    if observed.taken is not None:
+        return Plan(problem=observed.taken)  # workers that run already stay as they are: a newcomer's claim retires nobody
     if observed.queue.spec.suspend:
         return Plan()
-    manifest = deployment(observed.queue, owner, observed.connection, observed.namespace)
+    if live is None and observed.unclaimed is not None:
+        return Plan(problem=observed.unclaimed)
+    manifest = deployment(observed.queue, owner, observed.connection)
     if live is None:
         return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())

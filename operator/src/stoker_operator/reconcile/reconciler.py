@@ -3,25 +3,27 @@
 import asyncio
 import logging
 import time
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import TaskQueue, parse
+from stoker.rules.identity import Holder, QueueId
 from stoker_operator import metrics
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
-from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, Scale, live, plan
+from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
 from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
-from stoker_operator.state.claims import Claim, Claims
-from stoker_operator.state.findings import Findings, Workers
+from stoker_operator.state.findings import Findings, RedisQueue, Workers
 from stoker_operator.state.problem import (
     UNWATCHED,
     Problem,
     Reason,
     invalid_spec,
+    queue_taken,
     secret_key_missing,
     secret_missing,
     workers_refused,
@@ -36,16 +38,32 @@ POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
 
 
-class Reconciler:
-    """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once."""
+class Claims(Protocol):
+    """Claims of queues in Redis. Both methods raise nothing."""
 
-    def __init__(self, kube: Kube, store: QueueStore, work: WorkQueue, settings: OperatorSettings, reporter: Reporter) -> None:
+    async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
+        """The holder from now on, or why Redis could not be asked."""
+
+    async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
+        """Release the claim, if it is this holder's and Redis answers."""
+
+
+class Reconciler:
+    """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once.
+
+    `cluster` is the cluster's id in claims of queues.
+    """
+
+    def __init__(
+        self, kube: Kube, store: QueueStore, work: WorkQueue, settings: OperatorSettings, reporter: Reporter, claims: Claims
+    ) -> None:
+        self.cluster = settings.cluster_id
         self._kube = kube
         self._store = store
         self._work = work
         self._settings = settings
         self._reporter = reporter
-        self._claims = Claims()
+        self._claims = claims
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -56,21 +74,8 @@ class Reconciler:
     async def resync(self) -> None:
         """List all TaskQueues, and reconcile these and every one known before."""
         listed = await self._kube.task_queues(self._settings.watch_namespaces)
-        found = {ref_of(item): item for item in listed}
-        if not self._store.refs():
-            # The oldest claim wins, so at the start all claims must be known before the first plan.
-            for ref, item in found.items():
-                await self._claim_early(ref, item)
-        self._add({*found, *self._store.refs()})
-
-    async def _claim_early(self, ref: Ref, found: Object) -> None:
-        try:
-            queue = parse(found)
-            connection = await self._connection(queue)
-        except Exception:
-            return  # its own pass reports that
-        if isinstance(connection, Connection):
-            self._claims.claim(_claim(ref, found, connection, queue))
+        for ref in {*map(ref_of, listed), *self._store.refs()}:
+            self._work.add(ref)
 
     async def _process(self) -> None:
         while True:
@@ -99,8 +104,8 @@ class Reconciler:
         try:
             found = await self._kube.task_queue(ref)
         except NotFound:
+            await self._release(ref)
             self._store.forget(ref)
-            self._add(self._claims.release(ref))
             return
         findings = await self._pass(ref, found)
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
@@ -126,20 +131,12 @@ class Reconciler:
         if isinstance(connection, Problem):
             return replace(findings, manifest=queue, problem=connection)
 
-        claim = _claim(ref, found, connection, queue)
-        self._add(self._claims.claim(claim))
-        planned = plan(
-            Observed(
-                queue=queue,
-                owner=owner,
-                connection=connection,
-                namespace=self._settings.namespace,
-                live=present,
-                holder=self._claims.holder(claim),
-                deleting="deletionTimestamp" in metadata,
-            )
-        )
-        findings = replace(findings, manifest=queue, redis_url=connection.url, problem=planned.problem)
+        findings = replace(findings, manifest=queue, redis_url=connection.url)
+        observed = Observed(queue, owner, connection, present, deleting="deletionTimestamp" in metadata)
+        if not observed.deleting:
+            observed = await self._claim(observed, RedisQueue(connection.url, queue))
+        planned = plan(observed)
+        findings = replace(findings, problem=planned.problem)
         try:
             changed = await self._perform(ref, planned.actions)
         except KubernetesRefused as error:
@@ -156,9 +153,6 @@ class Reconciler:
                     after = live(await self._kube.create_deployment(ref, manifest))
                 case Apply(manifest, uid):
                     after = live(await self._kube.apply_deployment(ref, uid or (after.uid if after else ""), manifest))
-                case Scale(uid, replicas):
-                    await self._kube.scale_deployment(ref, uid, replicas)
-                    after = await self._live(ref)
         return after
 
     async def _live(self, ref: Ref) -> Live | None:
@@ -190,9 +184,35 @@ class Reconciler:
             return secret_key_missing(reference.name, reference.key)
         return Connection(contents[reference.name][reference.key].decode(errors="replace").strip(), secrets_digest)
 
-    def _add(self, refs: set[Ref]) -> None:
-        for ref in refs:
-            self._work.add(ref)
+    async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
+        """Claim the queue, from a TaskQueue of this namespace that is gone too."""
+        own = self._holder(observed.owner)
+        held = await self._claims.claim(source.url, source.id, own)
+        if isinstance(held, Holder) and held != own and await self._gone(held, own):
+            held = await self._claims.claim(source.url, source.id, own, instead_of=held)
+        if isinstance(held, Problem):
+            return replace(observed, unclaimed=held)
+        return observed if held == own else replace(observed, taken=queue_taken(source.id, held, own))
+
+    async def _gone(self, held: Holder, own: Holder) -> bool:
+        """Whether the holder was deleted while the operator or Redis was away. Of another namespace or cluster: unknown, so no."""
+        if not held.neighbour_of(own):
+            return False
+        try:
+            found = await self._kube.task_queue(Ref(held.namespace, held.name))
+        except NotFound:
+            return True
+        return bool(found["metadata"]["uid"] != held.uid)
+
+    async def _release(self, ref: Ref) -> None:
+        """Release the claim of a deleted TaskQueue. Where Redis does not answer, the next one takes it over."""
+        queue = self._store.get(ref)
+        if queue is not None and queue.findings.manifest is not None and queue.findings.redis_url:
+            source = RedisQueue(queue.findings.redis_url, queue.findings.manifest)
+            await self._claims.release(source.url, source.id, self._holder(Owner(ref, queue.findings.uid)))
+
+    def _holder(self, owner: Owner) -> Holder:
+        return Holder(self.cluster, owner.ref.namespace, owner.ref.name, owner.uid)
 
 
 def _changes_unwatched(findings: Findings) -> bool:
@@ -200,7 +220,3 @@ def _changes_unwatched(findings: Findings) -> bool:
     if findings.problem is not None:
         return findings.problem.reason in UNWATCHED
     return findings.workers is not None and findings.workers.ready < findings.workers.replicas
-
-
-def _claim(ref: Ref, found: Object, connection: Connection, queue: TaskQueue) -> Claim:
-    return Claim(found["metadata"]["creationTimestamp"], ref, (connection.url, queue.queue))

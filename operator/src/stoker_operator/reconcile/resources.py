@@ -36,7 +36,7 @@ def check(queue: TaskQueue) -> None:
         raise Invalid(
             "spec.worker.image is missing: set it to the image with your application, such as registry.example.org/shop:1.4"
         )
-    own = {*worker_environment(queue, ""), "STOKER_HOST", "STOKER_REDIS_URL", "POD_NAME"}
+    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", "POD_NAME"}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -51,7 +51,7 @@ def secret_names(queue: TaskQueue) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace: str) -> Object:
+def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object:
     """The manifest for server-side apply: everything but `replicas`."""
     labels = {
         **owner.ref.selector,
@@ -59,7 +59,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, namespace
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
     }
     annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
-    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection, namespace)}
+    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -122,7 +122,7 @@ def _owner_reference(owner: Owner) -> Object:
     }
 
 
-def _pod(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
+def _pod(queue: TaskQueue, connection: Connection) -> Object:
     return {
         "automountServiceAccountToken": False,
         # The kernel drops SIGTERM to PID 1 until a handler is installed: a worker that is stopped while Python starts would
@@ -137,17 +137,17 @@ def _pod(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,
-        "containers": [_container(queue, connection, namespace)],
+        "containers": [_container(queue, connection)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
 
 
-def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Object:
+def _container(queue: TaskQueue, connection: Connection) -> Object:
     worker = queue.spec.worker
     container = {
         "name": "worker",
         "image": worker.image,
-        "env": _environment(queue, connection, namespace),
+        "env": _environment(queue, connection),
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
         # Importing an application may take a minute: no liveness probe until then.
         "startupProbe": _probe("/livez", period=1, failures=60),
@@ -169,8 +169,8 @@ def _container(queue: TaskQueue, connection: Connection, namespace: str) -> Obje
     return container
 
 
-def _environment(queue: TaskQueue, connection: Connection, namespace: str) -> list[Object]:
-    own = [{"name": name, "value": value} for name, value in worker_environment(queue, namespace).items()]
+def _environment(queue: TaskQueue, connection: Connection) -> list[Object]:
+    own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
     own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})

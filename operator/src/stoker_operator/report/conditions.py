@@ -9,13 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 from stoker.rules.printable import printable
 from stoker_operator.state.findings import Findings, Reading, Snapshot, Workers
-from stoker_operator.state.problem import STALLED, Problem, Reason
+from stoker_operator.state.problem import REDIS_AWAY, STALLED, Problem, Reason
 
 MAX_MESSAGE = 1000
-ROUTINE = frozenset(
-    {Reason.WORKERS_NOT_READY, Reason.WORKERS_MISSING, Reason.DELETING, Reason.WORKERS_READY, Reason.SCALED_TO_ZERO},
-)
-"""Reasons of Ready without an Event: workers come and go with the backlog."""
+ROUTINE = REDIS_AWAY | {
+    Reason.WORKERS_NOT_READY,
+    Reason.WORKERS_MISSING,
+    Reason.DELETING,
+    Reason.WORKERS_READY,
+    Reason.SCALED_TO_ZERO,
+}
+"""Reasons of Ready without an Event: workers come and go with the backlog, and RedisReachable announces Redis' problems."""
 
 Type = Literal["Ready", "RedisReachable", "ScalingActive", "Suspended", "Stalled"]
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from stoker.autoscale.decide import Memory
 from stoker.manifest import TaskQueue
 from stoker.queue.records import QueueStats
+from stoker.rules.identity import QueueId
 from stoker_operator.state.problem import NOT_SERVED, Problem
 
 
@@ -25,6 +26,16 @@ class RedisQueue(NamedTuple):
 
     url: str
     manifest: TaskQueue
+
+    @property
+    def id(self) -> QueueId:
+        """The queue, which is also its first partition."""
+        return QueueId(self.manifest.key_namespace, self.manifest.queue)
+
+    @property
+    def partitions(self) -> list[QueueId]:
+        """All its partitions."""
+        return [QueueId(self.manifest.key_namespace, partition) for partition in self.manifest.partitions]
 
 
 class Findings(Struct, frozen=True):

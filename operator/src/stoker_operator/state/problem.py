@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.ref import Ref
 
 
@@ -55,7 +56,9 @@ class Reason(StrEnum):
 
 STALLED = frozenset({Reason.INVALID_SPEC, Reason.NAME_TAKEN, Reason.QUEUE_TAKEN})
 """Problems that last until a user changes an object."""
-UNWATCHED = frozenset({Reason.SECRET_MISSING})
+REDIS_AWAY = frozenset({Reason.INVALID_REDIS_URL, Reason.REDIS_UNREACHABLE, Reason.REDIS_REFUSED, Reason.REDIS_UNREADABLE})
+"""Problems with which the queue can be neither read nor claimed."""
+UNWATCHED = frozenset({Reason.SECRET_MISSING, Reason.QUEUE_TAKEN}) | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
 NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
@@ -91,12 +94,17 @@ def name_taken(ref: Ref) -> Problem:
     )
 
 
-def queue_taken(queue: str, holder: Ref) -> Problem:
-    """Two TaskQueues for one queue would scale and configure its workers against each other."""
-    return Problem(
-        Reason.QUEUE_TAKEN,
-        f"queue {queue!r} in this Redis is served by the older TaskQueue {holder}: set another spec.queue.name or another Redis",
-    )
+def queue_taken(queue: QueueId, holder: Holder, own: Holder) -> Problem:
+    """Two TaskQueues for one queue would scale and configure its workers against each other. Names no foreign namespace."""
+    if holder.neighbour_of(own):
+        message = f"queue {queue.name!r} is claimed by TaskQueue {holder.name}: set another spec.queue.name, or delete that one"
+    else:
+        message = (
+            f"queue {queue.name!r} in this Redis is claimed by a TaskQueue of another cluster or namespace: set another "
+            "spec.queue.name or another Redis; if that TaskQueue is gone: "
+            f"stoker release-claim --namespace {queue.namespace} --queue {queue.name}"
+        )
+    return Problem(Reason.QUEUE_TAKEN, message)
 
 
 def deleting() -> Problem:

@@ -50,7 +50,7 @@ def build() -> typer.Typer:
     app.command()(events)
     app.add_typer(dead.build())
     app.add_typer(schedules.build())
-    for command in (control.cancel, control.pause, control.resume, control.purge, control.doctor):
+    for command in (control.cancel, control.pause, control.resume, control.purge, control.doctor, control.release_claim):
         app.command()(command)
     app.command()(version)
     return app

@@ -52,6 +52,22 @@ def resume(session: Session, queue: QueueName = "default") -> None:
 
 
 @with_session
+def release_claim(
+    session: Session,
+    queue: QueueName = "default",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Release the claim of a TaskQueue on a queue, where its cluster is gone. A living operator claims it again."""
+    if not yes:
+        typer.confirm(f"Release the claim on queue {queue} of namespace {session.namespace}?", abort=True)
+    holder = session.run(lambda client: client.inspector.release_claim(queue))
+    if holder is None:
+        raise NotFound(f"no TaskQueue claims queue {queue!r} of namespace {session.namespace!r}")
+    whose = f"TaskQueue {holder.name or '(unreadable)'}, uid {holder.uid}, cluster {holder.cluster}"
+    session.show({"queue": queue, "released": holder}, f"{queue}: released the claim of {whose}")
+
+
+@with_session
 def purge(
     session: Session,
     queue: QueueName = "default",

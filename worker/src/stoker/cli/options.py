@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from stoker.errors import Invalid
+from stoker.rules.message import check_namespace
 from stoker.rules.units import parse_duration, parse_size
 from stoker.settings import PREFIX, LogFormat
 
@@ -45,12 +47,28 @@ def moment(text: str) -> datetime:
     return when
 
 
+def namespace(text: str) -> str:
+    """The namespace, or "" for none. Checks options that take one."""
+    try:
+        return check_namespace(text) if text else text
+    except Invalid as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 RedisUrl = Annotated[
     str, typer.Option("--redis-url", envvar=variable("REDIS_URL"), metavar="URL", help="Redis URL.", rich_help_panel="Redis")
 ]
 Namespace = Annotated[
     str,
-    typer.Option("--namespace", envvar=variable("NAMESPACE"), metavar="NAME", help="Prefix of all keys.", rich_help_panel="Redis"),
+    typer.Option(
+        "--namespace",
+        "-n",
+        envvar=variable("NAMESPACE"),
+        metavar="NAME",
+        help="Namespace of the queues; on a cluster the TaskQueue's.",
+        callback=namespace,
+        rich_help_panel="Redis",
+    ),
 ]
 QueueName = Annotated[str, typer.Option("--queue", "-q", envvar=variable("QUEUE"), metavar="QUEUE", help="Queue.")]
 MaybeQueueName = Annotated[

@@ -45,7 +45,7 @@ def worker(
     app: Annotated[str, typer.Argument(envvar=variable("APP"), help="Application, as module:attribute.", show_default=False)],
     queue: Annotated[str, option("--queue", "-q", help="Queue.")] = "default",
     redis_url: Annotated[str, option("--redis-url", help="Redis URL; default: the application's.")] = "",
-    namespace: Annotated[str, option("--namespace", help="Prefix of all keys; default: the application's.")] = "",
+    namespace: Annotated[str, option("--namespace", "-n", help="Namespace of the queue; default: the application's.")] = "",
     partitions: Annotated[
         int, option("--partitions", min=1, max=MOST, help="Redis slots that the queue is spread over; can only grow.")
     ] = _defaults.partitions,

@@ -61,6 +61,10 @@ class Client:
         """A client with its own connection. Raises Invalid for a bad URL; nothing is sent yet."""
         return cls(connect(url), namespace)
 
+    def within(self, namespace: str) -> "Client":
+        """A client of another namespace on the same connections, which only one of them closes."""
+        return Client(self._redis, namespace, self._tracing, self._clock)
+
     async def close(self) -> None:
         """Close its connections."""
         await self._redis.aclose()

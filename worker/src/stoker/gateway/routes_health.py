@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from stoker.gateway.backend import Redis
+from stoker.gateway.backend import OwnRedis
 from stoker.gateway.documentation import answers
 from stoker.gateway.metrics import GatewayMetrics
 from stoker.gateway.replies import Health, reply
@@ -18,7 +18,7 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", responses=answers(Health, 200, 503))
-async def readyz(redis: Redis) -> Response:
+async def readyz(redis: OwnRedis) -> Response:
     """Readiness: Redis answers the gateway."""
     await redis.ask(lambda client: client.inspector.ping())
     return reply(Health("ready"))

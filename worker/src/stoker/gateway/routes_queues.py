@@ -15,7 +15,7 @@ from stoker.rules.message import check_queue
 router = APIRouter(prefix=V1, tags=["queues"])
 
 
-@router.get("/stats", responses=answers(Overview, 200, 503))
+@router.get("/stats", responses=answers(Overview, 200, 422, 503))
 async def stats(redis: Redis) -> Response:
     """All queues: sums, and each queue's tasks by state, rates and totals. A queue that cannot be read is named with the reason."""
 
@@ -26,7 +26,7 @@ async def stats(redis: Redis) -> Response:
     return reply(await redis.ask(all_of_them))
 
 
-@router.get("/queues", responses=answers(QueueNames, 200, 503))
+@router.get("/queues", responses=answers(QueueNames, 200, 422, 503))
 async def queues(redis: Redis) -> Response:
     """The names of all queues ever used."""
     return reply(QueueNames(await redis.ask(lambda client: client.inspector.queues())))

@@ -46,7 +46,8 @@ async def enqueue(request: Request, redis: Redis) -> Response:
     """
     call = read_task(await json_body(request, MAX_TASK_BYTES))
     accepted = await redis.ask(lambda client: _send(client, call), _longer([call]))
-    headers = {"Location": f"{V1}/tasks/{quote(accepted.task_id, safe='')}?queue={call.queue}"}
+    place = f"queue={call.queue}" + (f"&namespace={redis.name}" if redis.name else "")
+    headers = {"Location": f"{V1}/tasks/{quote(accepted.task_id, safe='')}?{place}"}
     return reply(accepted, 200 if accepted.duplicate else 202, headers)
 
 

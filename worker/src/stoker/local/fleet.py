@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stoker.errors import Invalid
 from stoker.manifest import TaskQueue
-from stoker.settings import DEFAULT_NAMESPACE, worker_environment
+from stoker.settings import worker_environment
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 _WORKER = [sys.executable, "-m", "stoker", "worker"]
@@ -23,7 +23,7 @@ class Fleet:
         self.replicas = 0
         self._queue = queue
         self._environment = {
-            **worker_environment(queue, DEFAULT_NAMESPACE),
+            **worker_environment(queue, queue.key_namespace),
             "STOKER_HOST": "127.0.0.1",
             "STOKER_PORT": "0",
             **{variable["name"]: str(variable.get("value", "")) for variable in queue.spec.worker.env},

@@ -15,7 +15,7 @@ from stoker.local.embedded_redis import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
 from stoker.manifest import TaskQueue
 from stoker.queue.reads.inspector import Inspector
-from stoker.settings import DEFAULT_NAMESPACE
+from stoker.redis.connect import connect
 from stoker.worker.system.managed_process import ManagedProcess
 
 GATEWAY_TIMEOUT = 15.0
@@ -24,7 +24,7 @@ DEFAULT_PORT = 6379
 
 
 class Stack(Struct, frozen=True):
-    """A running stack. `gateway_url` is empty without a gateway."""
+    """A running stack. `gateway_url` is empty without a gateway; the inspector's namespace is that of the first TaskQueue."""
 
     redis_url: str
     gateway_url: str
@@ -34,7 +34,7 @@ class Stack(Struct, frozen=True):
 
 @asynccontextmanager
 async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, data: Path) -> AsyncIterator[Stack]:
-    """Run TaskQueues on this machine; on exit, every worker drains.
+    """Run TaskQueues on this machine; on exit, every worker drains. Each has a namespace (`settled`).
 
     An empty `redis_url` starts a server whose data stays under `data`; port 0 means no gateway.
     Raises Invalid for an application that does not import, and a port or a folder in use; RedisUnavailable for a server that
@@ -44,14 +44,16 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
     async with AsyncExitStack() as cleanup:
         cleanup.enter_context(_locked(data))
         url = redis_url or await cleanup.enter_async_context(embedded_server(data / "redis", DEFAULT_PORT if port else 0))
-        inspector = Inspector.at(url, DEFAULT_NAMESPACE)
-        cleanup.push_async_callback(inspector.close)
+        redis = connect(url)
+        cleanup.push_async_callback(redis.aclose)
+        namespace = queues[0].key_namespace
+        inspector = Inspector(redis, namespace)
         await inspector.ping()
-        environment = {"STOKER_REDIS_URL": url, "STOKER_NAMESPACE": DEFAULT_NAMESPACE}
-        supervisor = Supervisor(queues, inspector, environment, logs)
+        environment = {"STOKER_REDIS_URL": url}
+        supervisor = Supervisor(queues, redis, environment, logs)
         await supervisor.check()
         if port:
-            gateway = await _gateway(port, environment, logs)
+            gateway = await _gateway(port, {**environment, "STOKER_NAMESPACE": namespace}, logs)
             cleanup.push_async_callback(gateway.stop, GATEWAY_TIMEOUT)
         scaling = asyncio.create_task(supervisor.run())
         cleanup.push_async_callback(_stop, supervisor, scaling)

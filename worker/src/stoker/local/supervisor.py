@@ -14,9 +14,13 @@ from stoker.clock import milliseconds
 from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
 from stoker.manifest import TaskQueue
-from stoker.queue.reads.inspector import Inspector
+from stoker.queue.keys import Keys
+from stoker.queue.reads.reader import read_totals_each
 from stoker.queue.records import QueueStats
+from stoker.queue.schedules import Schedules
 from stoker.queue.timekeeper import Timekeeper
+from stoker.redis.client import RedisClient
+from stoker.rules.identity import QueueId
 
 INTERVAL = 0.5
 _log = logging.getLogger("stoker.local")
@@ -36,11 +40,11 @@ class QueueView(Struct, frozen=True):
 class Supervisor:
     """Runs one fleet for each TaskQueue."""
 
-    def __init__(self, queues: Sequence[TaskQueue], inspector: Inspector, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, queues: Sequence[TaskQueue], redis: RedisClient, environment: Mapping[str, str], folder: Path) -> None:
         self.fleets = {queue.name: Fleet(queue, environment, folder) for queue in queues}
         self.views: dict[str, QueueView] = {}
         self._queues = queues
-        self._inspector = inspector
+        self._redis = redis
         self._memories: dict[str, Memory] = {}
         self._timekeepers = {queue.name: Timekeeper() for queue in queues}
         self._version = milliseconds()
@@ -71,7 +75,8 @@ class Supervisor:
         """One reading of all queues, and one decision for each."""
         readings: Sequence[QueueStats | Exception]
         try:
-            readings = await self._inspector.totals_each([queue.partitions for queue in self._queues])
+            named = [[QueueId(queue.key_namespace, name) for name in queue.partitions] for queue in self._queues]
+            readings = await read_totals_each(self._redis, named)
         except Exception as error:
             readings = [error] * len(self._queues)
         for queue, reading in zip(self._queues, readings, strict=True):
@@ -91,7 +96,7 @@ class Supervisor:
             self.views[queue.name] = QueueView(queue.name, len(fleet.working), fleet.draining, stats, decision, shown)
 
     async def _keep_time(self, queue: TaskQueue, stats: QueueStats) -> None:
-        schedules = self._inspector.schedules(queue.queue)
+        schedules = Schedules(self._redis, Keys(queue.key_namespace, queue.queue))
         await self._timekeepers[queue.name].keep(schedules, queue.schedules, self._version, stats)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:

@@ -159,7 +159,7 @@ class Keys:
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit
+    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit, claim
         return f"{self._base}:meta"
 
     @property

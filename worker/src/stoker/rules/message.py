@@ -26,6 +26,7 @@ MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 * 1024
 
 _ID = re.compile(r"[!-~]{1,128}")
 _QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-zA-Z0-9][-_.a-zA-Z0-9]{0,62}")  # no colon, brace or blank: keys begin with {namespace:queue}
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits each
 
@@ -174,6 +175,14 @@ def check_task(name: str) -> str:
     if not text:
         raise Invalid("the task's name is missing", "task")
     return text
+
+
+@lru_cache(256)
+def check_namespace(name: str) -> str:
+    """Raises Invalid unless it can be the namespace of keys: any Kubernetes namespace can."""
+    if not _NAMESPACE.fullmatch(name):
+        raise Invalid(f"bad namespace {name!r}: use letters, digits, '-', '_' and '.', at most 63 characters", "namespace")
+    return name
 
 
 def check_priority(priority: int) -> int:

@@ -30,7 +30,7 @@ from stoker.testing.stepping import Stepper
 from stoker.worker.process.lifespan import Lifespan
 from stoker.worker.system.aio import cancel_all
 
-NAMESSTEP_INTERVAL = "test"
+NAMESPACE = "test"
 KEPT = Retention(Keep(Duration(365 * 86400)), Keep(Duration(365 * 86400)))
 """Results and dead tasks are kept, however far a test moves the clock."""
 STEP_INTERVAL = 0.005
@@ -281,7 +281,7 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
     before = app.redis_url, app.namespace
     await app.close()
     with server.used():
-        app.redis_url, app.namespace = server.url, NAMESSTEP_INTERVAL
+        app.redis_url, app.namespace = server.url, NAMESPACE
         redis = connect(server.url)
         kit = Kit(app, server, redis, settings)
         try:

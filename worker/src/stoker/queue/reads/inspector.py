@@ -16,6 +16,7 @@ from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import ask
 from stoker.rules.history import Event
+from stoker.rules.identity import Holder, decode_holder
 from stoker.rules.states import TaskState
 
 PURGED_AT_ONCE = 200
@@ -94,6 +95,21 @@ class Inspector(Reader):
     async def resume(self, queue: str) -> bool:
         """Let workers fetch again. Returns False if the queue was not paused."""
         return await self._set_paused(queue, paused=False)
+
+    async def claim(self, queue: str, holder: Holder, instead_of: Holder | None = None) -> Holder:
+        """Claim a queue for a TaskQueue, unless another holds it: `instead_of` is taken over. Returns the holder from now on.
+
+        The claim is in the first partition. Repeated by its holder, it writes nothing.
+        """
+        replaced = instead_of.encode() if instead_of else b""
+        [claim] = await scripts.run(self._redis, ScriptCall("claim", self._keys(queue), [holder.encode(), replaced]))
+        return decode_holder(claim)
+
+    async def release_claim(self, queue: str, holder: Holder | None = None) -> Holder | None:
+        """Release the claim on a queue: that of `holder`, or any. Returns whose it was; None if there was none, or another's."""
+        call = ScriptCall("release_claim", self._keys(queue), [holder.encode() if holder else b""])
+        [claim] = await scripts.run(self._redis, call)
+        return decode_holder(claim) if claim else None
 
     async def purge(self, queue: str, state: TaskState) -> AsyncIterator[int]:
         """Delete all tasks of one state, in bounded steps. Yields how many each step has deleted.

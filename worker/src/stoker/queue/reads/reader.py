@@ -15,6 +15,7 @@ from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, ask, ask_everywhere
 from stoker.redis.connect import connect
 from stoker.rules.history import LogLine, PastFailure, Progress
+from stoker.rules.identity import QueueId
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.partitions import is_partition
 from stoker.rules.settle import Failure
@@ -84,26 +85,21 @@ class Reader:
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of these partitions, in one round trip. `due` counts what falls due within `horizon` seconds."""
-        replies = await scripts.run(self._redis, *self._stats_calls(queues, horizon)) if queues else []
-        return [_stats(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
+        return await read_stats(self._redis, [QueueId(self._namespace, queue) for queue in queues], horizon)
 
     async def stats_each(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats | StokerError]:
         """As `stats`, with the error of a partition that cannot be read in its place: one broken queue hides no other."""
-        replies = await scripts.run_each(self._redis, *self._stats_calls(queues, horizon)) if queues else []
-        return [_stats_or_error(queue, reply) for queue, reply in zip(queues, replies, strict=True)]
-
-    def _stats_calls(self, queues: Sequence[str], horizon: float) -> list[ScriptCall]:
-        return [ScriptCall("stats", self._keys(queue), [round(horizon * 1000)]) for queue in queues]
+        return await read_stats_each(self._redis, [QueueId(self._namespace, queue) for queue in queues], horizon)
 
     async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of whole queues, in one round trip. A queue is given as the names of its partitions."""
-        found = iter(await self.stats([name for partitions in queues for name in partitions], horizon))
-        return [together([next(found) for _ in partitions]) for partitions in queues]
+        named = [[QueueId(self._namespace, partition) for partition in partitions] for partitions in queues]
+        return await read_totals(self._redis, named, horizon)
 
     async def totals_each(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats | StokerError]:
         """As `totals`, with the error of a queue that cannot be read in its place."""
-        found = iter(await self.stats_each([name for partitions in queues for name in partitions], horizon))
-        return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
+        named = [[QueueId(self._namespace, partition) for partition in partitions] for partitions in queues]
+        return await read_totals_each(self._redis, named, horizon)
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """One task. Raises NotFound for an unknown id, or one whose retention is over."""
@@ -162,6 +158,40 @@ class Reader:
 
     def _keys(self, queue: str) -> Keys:
         return Keys(self._namespace, queue)
+
+
+async def read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0) -> list[QueueStats]:
+    """As Reader.stats, for partitions of any namespaces."""
+    calls = _stats_calls(partitions, horizon)
+    replies = await scripts.run(redis, *calls) if calls else []
+    return [_stats(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
+
+
+def _stats_calls(partitions: Sequence[QueueId], horizon: float) -> list[ScriptCall]:
+    return [ScriptCall("stats", Keys(*partition), [round(horizon * 1000)]) for partition in partitions]
+
+
+async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
+    """As Reader.totals, for queues of any namespaces."""
+    found = iter(await read_stats(redis, [partition for partitions in queues for partition in partitions], horizon))
+    return [together([next(found) for _ in partitions]) for partitions in queues]
+
+
+async def read_stats_each(
+    redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0
+) -> list[QueueStats | StokerError]:
+    """As Reader.stats_each, for partitions of any namespaces."""
+    calls = _stats_calls(partitions, horizon)
+    replies = await scripts.run_each(redis, *calls) if calls else []
+    return [_stats_or_error(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
+
+
+async def read_totals_each(
+    redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0
+) -> list[QueueStats | StokerError]:
+    """As Reader.totals_each, for queues of any namespaces."""
+    found = iter(await read_stats_each(redis, [partition for partitions in queues for partition in partitions], horizon))
+    return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
