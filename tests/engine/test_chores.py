@@ -1,4 +1,4 @@
-"""The chores that every worker repeats: bounded calls, but as many as there is to do."""
+"""The chores of a partition: bounded calls, but as many as there is to do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,6 +27,7 @@ SOON = 8.0
 
 @asynccontextmanager
 async def running(chore: chores.Chore) -> AsyncIterator[None]:
+    chore.due.set()
     task = asyncio.create_task(chores.repeat(chore))
     try:
         yield

@@ -100,9 +100,14 @@ async def test_the_last_task_leaves_nothing_to_watch(redis_url: str) -> None:
 
 async def test_a_scheduled_task_that_falls_due_first_is_not_forgotten(slow: Line) -> None:
     await slow.enqueue("soon", delay=0.05)
-    assert (await slow.look(10)).back_in == A_TWENTIETH
-    await slow.pass_time(0.06)
     assert (await slow.look(10)).back_in == A_TENTH
+    looked = await slow.broker.mind("w")
+    assert looked is not None
+    assert looked.next_in == A_TWENTIETH
+    await slow.pass_time(0.06)
+    looked = await slow.broker.mind("w")
+    assert looked is not None
+    assert looked.names == {"promotion"}
 
 
 async def test_suspects_stand_behind_the_limit_too(redis_url: str) -> None:

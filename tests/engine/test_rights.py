@@ -57,7 +57,21 @@ class Role(NamedTuple):
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
-TASKS = {"enqueue", "settle", "fetch", "heartbeat", "pass_on", "leave", "promote", "reap", "sweep", "task", "intake", "progress"}
+TASKS = {
+    "enqueue",
+    "settle",
+    "fetch",
+    "heartbeat",
+    "pass_on",
+    "leave",
+    "mind",
+    "promote",
+    "reap",
+    "sweep",
+    "task",
+    "intake",
+    "progress",
+}
 ROLES = {
     "worker": Role(
         TASKS | WORKFLOWS | CLOCK | {"rest"},
@@ -188,6 +202,7 @@ async def as_worker(line: Visitor) -> None:
         await master.redis.xadd(line.keys.inbox, cast(Any, entry))
     await Inbox(line.redis, line.keys).take_in()
     await master.pass_time(100)
+    await line.broker.mind("w")
     await line.broker.promote()
     await line.broker.reap()
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))

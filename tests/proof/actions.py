@@ -21,7 +21,7 @@ from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
 from tests.engine.line import QUEUE
 from tests.proof import model_joins
 from tests.proof.ledger import hold
-from tests.proof.model import End, Wish
+from tests.proof.model import GRACE, LONGEST_LOOK, End, Wish
 from tests.proof.model_joins import Came
 from tests.proof.world import Worker, World, name_of
 
@@ -98,12 +98,12 @@ def take_turn(world: World, worker: Worker, settlements: list[Settlement], room:
     # Where the server had forgotten how to settle, that came second, by its text.
     fetched_first = bool(settlements) and room > 0 and world.client.unknown == [True, False]
     if fetched_first:
-        _fetched(world, turn, room, holds_suspect=holds)
+        _fetched(world, turn, room, worker.name, holds_suspect=holds)
         world.ledger.touched(*(delivery.id for delivery in turn.deliveries))
     if settlements:
         _settled(world, settlements, turn, alone=not room)
     if room and not fetched_first:
-        _fetched(world, turn, room, holds_suspect=holds)
+        _fetched(world, turn, room, worker.name, holds_suspect=holds)
         line = [task_id.decode() for task_id in world.picture.zset(world.keys.ready)]
         world.ledger.in_order(turn.deliveries, line)
     if room:
@@ -223,8 +223,9 @@ def _key(stored: StoredEntry, item: Effect) -> str:
     return ""
 
 
-def _fetched(world: World, turn: Turn, room: int, *, holds_suspect: bool) -> None:
+def _fetched(world: World, turn: Turn, room: int, worker: str, *, holds_suspect: bool) -> None:
     expected = world.model.fetch(room, world.now, holds_suspect=holds_suspect)
+    _minded(world, worker, turn.mind_in, world.model.first_due())
     found = [(d.id, d.failures, d.losses, round(d.waited * 1000)) for d in turn.deliveries]
     answers(found, [tuple(task) for task in expected])
     world.ledger.handed_out(turn.deliveries)
@@ -264,7 +265,32 @@ def heartbeat(world: World, worker: str, held: Sequence[Delivery]) -> Pulse:
     if held and len(lost) == len(held):
         world.nothing_changed()
     answers((answer.paused, set(answer.lost), set(answer.cancelled)), (world.model.paused, lost, cancelled))
+    _minded(world, worker, answer.mind_in, None)
     return answer
+
+
+def _minded(world: World, worker: str, mind_in: float | None, due: float | None) -> None:
+    """A call of a worker that may have made it the minder. `due`: when the first task falls due, as far as the call knows."""
+    answers(_ms(mind_in), world.model.take_over(worker, world.now, due))
+    look = world.mind_until - GRACE
+    hold("what is due is minded", world.now - GRACE < look <= world.now + LONGEST_LOOK, (look, world.now))
+    hold("what is due is minded", due is None or look <= max(world.now, due), (look, due))
+
+
+def mind(world: World, worker: str) -> None:
+    """A worker that is the minder, or believes that it is, looks for chores."""
+    found = world.call(world.line.broker.mind(worker))
+    others = world.now < world.model.mind_until and world.model.minder != worker
+    hold("one worker minds", (found is None) == others, (found, world.model.minder))
+    if found is None:
+        return
+    names, next_in = world.chores_due()
+    answers((set(found.names), round(found.next_in * 1000)), (names, next_in))
+    world.model.minder, world.model.mind_until = worker, world.now + next_in + GRACE
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
 
 
 def cancel_one(world: World, task_id: str) -> None:
@@ -286,8 +312,11 @@ def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
 
 def reap_worker(world: World, worker: str, host: str) -> None:
     """Somebody saw a machine end, and says so."""
+    known = worker.encode() in world.picture.hash(world.keys.workers)
     reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost))
     answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker))
+    if known:
+        world.model.stop_minding(worker)
 
 
 def reap_all(world: World) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.proof import (
+    steps_chores,  # noqa: F401
     steps_schedules,  # noqa: F401
     steps_workflows,  # noqa: F401
 )
@@ -16,9 +17,9 @@ LONGEST = 45
 CHOICES, NUMBERS = 120, 6  # a multiple of the lengths of most choices, so that none comes up more often; numbers a step
 LEFT_OUT = (0.4, 0.6, 0.8)  # of the kinds of steps that are not essential
 SOMETIMES, ALL_LEFT_OUT = (
-    ("steps_workflows", "steps_schedules"),
+    ("steps_workflows", "steps_schedules", "steps_chores"),
     0.5,
-)  # so often one has nothing to do with groups, or with the clock
+)  # so often one has nothing to do with groups, with the clock, or with chores
 ESSENTIAL = ("enqueue", "turn", "fetch", "settle", "time_passes")
 FRESH_AFTER = 100  # histories, so that the append-only file stays short
 SETUPS = (

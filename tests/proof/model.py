@@ -23,6 +23,7 @@ TICKS_PER_MS = 64
 MEMORY = 600_000
 SWEPT_AT_ONCE = 200
 REMEMBERED, LOGGED = 5, 50
+LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
 
 
 class Rules(NamedTuple):
@@ -109,6 +110,8 @@ class Model:
     paused: bool = False
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
+    minder: str = ""
+    mind_until: int = 0  # when the minder counts as gone
     counters: Counter[str] = field(default_factory=Counter)
     outbox: list[str] = field(default_factory=list)  # keys of entries, and words of members that are gone for good
     joins: dict[str, Waiting] = field(default_factory=dict)
@@ -173,6 +176,24 @@ class Model:
         for item in due:
             self._line_up(item, place_at(item.level, item.score))
         return len(due)
+
+    def take_over(self, worker: str, now: int, due: float | None) -> int | None:
+        """Whether this worker is to do the chores, for a call at `now` that knows when the first task falls due: in how many ms."""
+        look = now
+        if now < self.mind_until:
+            if due is None or due >= self.mind_until - GRACE:
+                return None
+            look = max(now, int(due))
+        self.minder, self.mind_until = worker, look + GRACE
+        return look - now
+
+    def stop_minding(self, worker: str) -> None:
+        """This worker is known to be gone."""
+        if self.minder == worker:
+            self.minder, self.mind_until = "", 0
+
+    def first_due(self) -> float | None:
+        return min((item.score for item in self.at("scheduled")), default=None)
 
     def fetch(self, room: int, now: int, *, holds_suspect: bool) -> list[Taken]:
         if self.paused:

@@ -418,6 +418,54 @@ BUGS = (
         "now - dead_age",
         "now",
     ),
+    Bug(
+        "a minder that is gone is never replaced",
+        "lua/_minding.lua",
+        "return mind_until > now and mind_until <=",
+        "return mind_until > 0 and mind_until <= mind_until + now and 0 <=",
+    ),
+    Bug(
+        "a task that falls due does not bring the look forward",
+        "lua/_minding.lua",
+        "if due < 0 or due >= mind_until - GRACE_MS then return -1 end",
+        "do return -1 end",
+    ),
+    Bug(
+        "the minder sleeps past what falls due",
+        "lua/mind.lua",
+        "if at <= now then is_due(chore) else look = math.min(look, at) end",
+        "if at <= now then is_due(chore) end",
+    ),
+    Bug(
+        "a minder that was replaced goes on",
+        "lua/mind.lua",
+        "if is_minded(now) and redis.call('HGET', meta, 'minder') ~= worker then return {} end",
+        "",
+    ),
+    Bug(
+        "a look does not renew the minder",
+        "lua/mind.lua",
+        "\nrenew_minder(worker, look)",
+        "",
+    ),
+    Bug(
+        "a minder that was seen to end keeps its chores",
+        "lua/reap_worker.lua",
+        "  stop_minding(ARGV[at])\n",
+        "",
+    ),
+    Bug(
+        "what a dead worker left in the outbox stays there",
+        "lua/mind.lua",
+        "if age and (age < 0 or age >= LEFT_OVER_MS) then",
+        "if age and age < 0 then",
+    ),
+    Bug(
+        "nothing but the next fetch makes a worker the minder",
+        "lua/heartbeat.lua",
+        "take_over(worker, now, -1)",
+        "-1",
+    ),
 )
 
 

@@ -26,7 +26,7 @@ from stoker.rules.units import Duration
 from stoker.rules.workflow import load_entry
 from tests.engine.line import Line
 from tests.proof.ledger import Broken, Ledger, hold
-from tests.proof.model import Model, Rules
+from tests.proof.model import LEFT_OVER, LONGEST_LOOK, SHORTEST_LOOK, Model, Rules
 from tests.proof.model_schedules import CREATED, Run
 from tests.proof.movable import NEW_YEAR_2027, MovableClock
 from tests.proof.picture import Picture, dump, restore
@@ -168,6 +168,38 @@ class World:
     def now(self) -> int:
         return self.picture.now
 
+    @property
+    def mind_until(self) -> int:
+        return int(self.picture.hash(self.keys.meta).get(b"mind_until", 0))
+
+    def chores_due(self) -> tuple[set[str], int]:
+        """The chores that are due, and the ms until a minder that knows this is to look again."""
+        picture, keys, now, rules = self.picture, self.keys, self.now, self.rules
+
+        def ended(key: str, age: int, most: int) -> bool:
+            content = picture.zset(key)
+            return len(content) > most or any(score + age <= now for score in content.values())
+
+        def passed(*names: str) -> bool:
+            return any(score <= now for name in names for score in picture.zset(name).values())
+
+        entries = [int(position.split(b"-")[0]) for position, _ in picture.content.get(keys.outbox.encode(), ())]
+        due = {
+            "promotion": passed(keys.scheduled),
+            "start runs": passed(keys.upcoming) or bool(picture.hash(keys.runs)),
+            "reap": passed(keys.leases, keys.beats),
+            "take in": bool(picture.length(keys.inbox)),
+            "relay": bool(entries) and not 0 <= now - entries[0] < LEFT_OVER,
+            "sweep": ended(keys.done, 0, rules.keep_count)
+            or ended(keys.cancelled, rules.keep, rules.keep_count)
+            or ended(keys.dead, rules.keep_dead, rules.keep_dead_count)
+            or passed(keys.relayed),
+        }
+        coming = picture.zset(keys.scheduled).values() if not due["promotion"] else ()
+        runs = picture.zset(keys.upcoming).values() if not due["start runs"] else ()
+        next_in = min([LONGEST_LOOK, *(int(score) - now for score in (*coming, *runs))])
+        return {name for name, is_due in due.items() if is_due}, max(next_in, SHORTEST_LOOK)
+
     def save(self) -> Saved:
         return Saved(dump(self.client), self.model.copy(), self.ledger.snapshot())
 
@@ -237,6 +269,8 @@ class World:
         hold("everything is counted", "invariant_violations" not in counters, counters)
         hold("the model agrees on meta", (b"paused" in picture.hash(keys.meta)) == model.paused, "paused")
         hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
+        minder = picture.hash(keys.meta).get(b"minder", b"").decode(), self.mind_until
+        hold("the model agrees on meta", minder == (model.minder, model.mind_until), (minder, model.minder, model.mind_until))
 
     def _each_schedule_waits_for_one_run(self) -> None:
         """Unless it is paused, or suspended by its definition."""

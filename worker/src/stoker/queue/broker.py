@@ -12,7 +12,7 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.progress import Note, write_notes
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often
-from stoker.queue.records import Answer, Delivery, Pulse, Receipt, Turn
+from stoker.queue.records import Answer, Delivery, DueChores, Pulse, Receipt, Turn
 from stoker.queue.scripts import Argument, ScriptCall, chunks
 from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, portions, settle_call
 from stoker.redis.client import RedisClient, ask, ask_alone
@@ -130,6 +130,15 @@ class Broker:
         """Forget a worker that has exited, instead of waiting for its lease to expire."""
         await scripts.run(self._redis, ScriptCall("leave", self.keys, [worker]))
 
+    async def mind(self, worker: str) -> DueChores | None:
+        """Look which chores are due, and stay the minder until the next look. None if another worker has become it."""
+        call = ScriptCall("mind", self.keys, [worker, *self._bounds])
+        [reply] = await scripts.run(self._redis, call)
+        if not reply:
+            return None
+        next_in, *names = reply
+        return DueChores(frozenset(name.decode() for name in names), next_in / 1000)
+
     async def promote(self, limit: int = PROMOTED_AT_ONCE) -> tuple[int, float | None]:
         """Make due tasks ready. Returns how many, and seconds until the next is due (None: none is scheduled)."""
         [(moved, due, now)] = await scripts.run(self._redis, ScriptCall("promote", self.keys, [limit]))
@@ -143,11 +152,14 @@ class Broker:
 
     async def sweep(self) -> tuple[int, int]:
         """Delete ended tasks past their retention. Returns how many succeeded or cancelled tasks, and how many dead ones."""
-        keep = self._retention
-        bounds = [to_ms(keep.succeeded.age), keep.succeeded.count, to_ms(keep.dead.age), keep.dead.count]
-        call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *bounds])
+        call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *self._bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
+
+    @property
+    def _bounds(self) -> list[Argument]:
+        keep = self._retention
+        return [to_ms(keep.succeeded.age), keep.succeeded.count, to_ms(keep.dead.age), keep.dead.count]
 
     def _enqueue_call(self, admissions: Sequence[Admission]) -> ScriptCall:
         return ScriptCall("enqueue", self.keys, _enqueue_fields(admissions))
@@ -169,8 +181,8 @@ class Broker:
 
 def pulse(reply: Sequence[Any]) -> Pulse:
     """Decode the reply to a heartbeat."""
-    paused, lost, cancelled = reply
-    return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled])
+    paused, lost, cancelled, mind = reply
+    return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled], _seconds(mind))
 
 
 def _enqueue_fields(admissions: Sequence[Admission]) -> list[Argument]:
@@ -206,9 +218,9 @@ def same_as(message: Message, envelope: bytes) -> bool:
 
 
 def _fetched(reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
-    now, back, paused, first, *fields = reply
+    now, back, paused, mind, first, *fields = reply
     deliveries = list(_deliveries(fields, now, first, worker, nonce))
-    return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay)
+    return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay, _seconds(mind))
 
 
 def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:
@@ -217,6 +229,10 @@ def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce:
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
             yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
+
+
+def _seconds(ms: int) -> float | None:
+    return ms / 1000 if ms >= 0 else None
 
 
 def _nonce() -> str:

@@ -56,9 +56,11 @@ class Delivery(Struct, frozen=True, gc=False):
 
 
 class Turn(NamedTuple):
-    """A worker's round trip: settlements refused, tasks fetched, and seconds until more are due (None: unknown).
+    """A worker's round trip: settlements refused, tasks fetched, and seconds until the rate limit allows more (None: it does, or
+    another worker watches it).
 
-    `relay`: an entry may have been added to the outbox.
+    `relay`: an entry may have been added to the outbox. `mind_in`: seconds until this worker is to look for chores; None: another
+    one does.
     """
 
     refused: list[Settlement]
@@ -66,14 +68,26 @@ class Turn(NamedTuple):
     paused: bool
     back_in: float | None
     relay: bool = False
+    mind_in: float | None = None
 
 
 class Pulse(NamedTuple):
-    """The reply to a heartbeat: whether the queue is paused, fences that have lost their lease, fences to cancel."""
+    """The reply to a heartbeat: whether the queue is paused, fences that have lost their lease, fences to cancel.
+
+    `mind_in`: as in `Turn`.
+    """
 
     paused: bool
     lost: list[str]
     cancelled: list[str]
+    mind_in: float | None = None
+
+
+class DueChores(NamedTuple):
+    """What the minder finds: names of the chores that are due, and seconds until it is to look again."""
+
+    names: frozenset[str]
+    next_in: float
 
 
 class Totals(msgspec.Struct, frozen=True):

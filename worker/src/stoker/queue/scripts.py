@@ -37,7 +37,7 @@ _COMMENT, _WORD = re.compile(r"--.*"), re.compile(r"\w+")
 _DEFINITION = re.compile(r"^(?=local |function )", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
-PRELUDE = ("_prelude", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_effects")
+PRELUDE = ("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_effects")
 """The files of shared functions, in the order of their dependencies."""
 
 

@@ -16,7 +16,6 @@ from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.testing.record import Run, RunRecorder
-from stoker.worker.loop import chores
 from stoker.worker.loop.partition import Partition
 from stoker.worker.system.aio import cancel_all
 
@@ -31,9 +30,8 @@ class Stepper:
         self._redis = redis
         self._partition = Partition(keys, name, app, settings, redis, metrics, clock, observer)
         self._schedules = Schedules(redis, keys, clock)
-        self._start_runs = chores.start_runs(self._schedules)
         self._source = f"code:{app.name}"
-        self._next_run: float | None = None
+        self._next_due: list[float] = []
         self.worker = self._partition.worker
 
     async def declare(self, definitions: Sequence[Definition]) -> None:
@@ -50,7 +48,7 @@ class Stepper:
     @property
     def back_in(self) -> float | None:
         """Seconds until the next task or run falls due, or the rate limit allows one, as of the last step."""
-        return min((each for each in (self.worker.back_in, self._next_run) if each is not None), default=None)
+        return min((*self._next_due, *([self.worker.back_in] if self.worker.back_in is not None else [])), default=None)
 
     async def sweep(self) -> None:
         """Delete what is past its retention."""
@@ -74,11 +72,10 @@ class Stepper:
 
     async def _prepare(self) -> int:
         """The chores that make tasks ready."""
-        chosen = (self._partition.promote, self._partition.reap, self._partition.take_in, self._start_runs)
-        passes = [await chore.once() for chore in chosen]
-        self._next_run = passes[-1].next_in
+        partition = self._partition
+        passes = [await chore.once() for chore in (partition.promote, partition.reap, partition.take_in, partition.start_runs)]
+        self._next_due = [each.next_in for each in passes if each.next_in is not None]
         return sum(each.moved for each in passes)
 
     async def _relay(self) -> int:
-        self.worker.to_relay.set()  # everything, whichever worker has settled it: no other relays
         return (await self._partition.relay.once()).moved

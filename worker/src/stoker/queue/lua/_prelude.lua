@@ -10,8 +10,9 @@ local function rank_at(level, ms) return rank_of(level, (ms - EPOCH_MS) * TICKS_
 local function level_of(rank) return math.floor(rank / LEVEL) end
 local function arrived_ms(rank) return EPOCH_MS + math.floor((rank % LEVEL) / TICKS_PER_MS) end
 
--- Set by now_ms, in the call that reads the clock: whether events are watched, whether the queue is paused, and the last arrival.
-local watched, paused, arrival = false, false, 0
+-- Set by now_ms, in the call that reads the clock: whether events are watched, whether the queue is paused, the last arrival, and
+-- when the minder counts as gone (_minding.lua).
+local watched, paused, arrival, mind_until = false, false, 0, 0
 
 -- Redis' clock made monotone, in ms. After a backward step it continues from the highest value seen, at half speed until real time
 -- has caught up, so that leases still expire. The stored value keeps halves: rounded up on every call, a busy queue's clock would
@@ -19,7 +20,7 @@ local watched, paused, arrival = false, false, 0
 local function now_ms()
   local time = redis.call('TIME')
   local real = time[1] * 1000 + math.floor(time[2] / 1000)
-  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival')
+  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival', 'mind_until')
   local logical = mark[2] and tonumber(mark[2]) == real and tonumber(mark[1]) or nil
   if not logical then
     logical = real
@@ -30,7 +31,7 @@ local function now_ms()
     redis.call('HSET', meta, 'logical', logical, 'real', real)
   end
   watched = mark[3] and tonumber(mark[3]) > logical
-  paused, arrival = mark[4], tonumber(mark[5] or 0)
+  paused, arrival, mind_until = mark[4], tonumber(mark[5] or 0), tonumber(mark[6] or 0)
   return math.floor(logical)
 end
 

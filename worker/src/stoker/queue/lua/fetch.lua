@@ -4,29 +4,29 @@
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
 --       waited (0|1: sent behind a wait for work, perhaps long ago)
--- Returns {now_ms, come_back_ms (-1 none), paused 0|1, first fence number,
+-- Returns {now_ms, come_back_ms (-1 none), paused 0|1, mind_in_ms (-1 another worker minds), first fence number,
 --          then for each task: id envelope failures losses waited_ms}
---         come_back_ms: when the next task falls due, or when the rate limit lets the next one go
+--         come_back_ms: when the rate limit lets the next one go; mind_in_ms: when this worker is to do the chores (mind.lua)
 --         nil if a worker that waited has rested since, or its heartbeat has expired: another worker is woken
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
 
 local now = now_ms()
-if paused then return {now, -1, 1, 0} end
+local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
+
+if paused then return {now, -1, 1, take_over(worker, now, next_due()), 0} end
 if ARGV[8] == '1' and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
   if redis.call('EXISTS', ready, suspects) > 0 then wake_one() end
   return false
 end
-
-local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
 
 local due = next_due()
 if due >= 0 and due <= now then
   promote(now, PROMOTED_AT_ONCE)
   due = next_due()
 end
-local reply = {now, due, 0, 0}
+local reply = {now, -1, 0, take_over(worker, now, due), 0}
 
 -- One call to find out that these keys do not exist, as in most queues.
 local special = redis.call('EXISTS', suspects, attempts, lost, claims, limits) > 0
@@ -48,7 +48,7 @@ local function watch(free, takes_suspects)
     local worth_it = math.max(1, math.min(free, burst, math.floor(per_second / BATCHES_A_SECOND)))
     local at = now + math.max(1, math.ceil((debt + (worth_it - burst) * 1000) / per_second))
     redis.call('HSET', meta, 'watcher', worker, 'watch_until', at)
-    if reply[2] < 0 or at < reply[2] then reply[2] = at end
+    reply[2] = at
   end
   return true
 end
@@ -105,7 +105,7 @@ end
 local envelopes, failures, losses = columns(tasks, ids), special and columns(attempts, ids) or {}, special and columns(lost, ids) or {}
 local last = redis.call('HINCRBY', meta, 'fence', #ids)
 local expiry, leased, owned, took_suspect = now + lease, {}, {}, false
-local given, FIRST, FIELDS = 0, 4, 5
+local given, FIRST, FIELDS = 0, 5, 5
 reply[FIRST] = last - #ids + 1
 
 for at, id in ipairs(ids) do

@@ -2,7 +2,7 @@
 -- Renew a worker's heartbeat and leases; return deliveries it has lost or is to cancel.
 -- KEYS: leases owners cancels workers beats meta
 -- ARGV: worker info lease_ms, then for each held delivery: fence id
--- Returns {paused 0|1, {fences of lost deliveries}, {fences of deliveries to be cancelled}}
+-- Returns {paused 0|1, {fences of lost deliveries}, {fences of deliveries to be cancelled}, mind_in_ms (-1 another worker minds)}
 local worker, info, lease, FIRST = ARGV[1], ARGV[2], tonumber(ARGV[3]), 4
 
 local now, ids, renewed = now_ms(), {}, {}
@@ -21,4 +21,5 @@ end
 call_with('ZADD', leases, renewed)
 redis.call('HSET', workers, worker, info)
 redis.call('ZADD', beats, now + lease, worker)
-return {redis.call('HEXISTS', meta, 'paused'), gone, to_cancel}
+-- A worker whose slots are all full does not fetch.
+return {paused and 1 or 0, gone, to_cancel, take_over(worker, now, -1)}

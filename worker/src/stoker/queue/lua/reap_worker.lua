@@ -16,6 +16,9 @@ for index, value in ipairs(columns(owners, found)) do
 end
 local given_back, buried = reclaim(ids, owner, now, max_lost, failure, 'its worker was seen to end')
 
-for at = FIRST_WORKER, FIRST - 1 do gone[#gone + 1] = ARGV[at] end
+for at = FIRST_WORKER, FIRST - 1 do
+  gone[#gone + 1] = ARGV[at]
+  stop_minding(ARGV[at])
+end
 call_with('ZREM', beats, gone)
 return {given_back, buried, call_with('HDEL', workers, gone)}

@@ -1,14 +1,16 @@
-"""Chores: the maintenance that every worker does beside its tasks: promote, reap, sweep, inbox, relay, schedules.
+"""Chores: the maintenance that workers do beside their tasks: promote, reap, sweep, inbox, relay, schedules.
 
-A chore is data: a name, an interval, and a coroutine function that does one finite pass. Its schedule is separate: worker processes
-`repeat` theirs, the testing kit calls each once. Passes are bounded and idempotent, so that two workers may do the same one, and no
-single process has to be alive for a dead worker's tasks to come back.
+A chore is data: a name, when it is due, and a coroutine function that does one finite pass. Its schedule is separate: worker
+processes `repeat` theirs, the testing kit calls each once. Those of a partition are done by one of its workers, the minder: `mind`
+asks Redis which are due. The replies to fetches and heartbeats make a worker the minder, and replace one that misses its moment: no
+single process has to be alive for a dead worker's tasks to come back. Passes are bounded and idempotent: two workers may do the
+same one.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn, Protocol
 
@@ -21,17 +23,15 @@ from stoker.queue.settlements import SETTLED_AT_ONCE
 from stoker.queue.workflows.outbox import RELAYED_AT_ONCE, Outbox
 from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop.minding import Minding
 from stoker.worker.system.memory import resident
 
 INTERVAL = 1.0
-INBOX_INTERVAL = 0.8
 DECLARE_INTERVAL = HOLD / 4
 RETRY_INTERVAL = 1.0
 """Seconds until the next pass after one that failed, unless its interval is shorter."""
 JITTER = 0.2
 """Share of the interval by which passes vary, so that workers which started together drift apart."""
-SPREAD = 0.02
-"""Seconds over which workers spread a pass that all of them expect at the same moment."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -43,33 +43,48 @@ class Pass(NamedTuple):
 
 
 class Chore(NamedTuple):
-    """`once` does a pass: all that is due, in bounded calls. `interval` is in seconds.
+    """`once` does a pass: all that is due, in bounded calls.
 
-    `due`, if set, asks for a pass at once; the pass clears it. `at_start`: the first pass does not wait for the interval.
+    Passes are made whenever `due` is set, and every `interval` seconds (None: only when `due` is set). `at_start`: the first pass
+    does not wait for the interval.
     """
 
     name: str
-    interval: float
     once: Callable[[], Awaitable[Pass]]
-    due: asyncio.Event | None = None
+    due: asyncio.Event
+    interval: float | None = None
     at_start: bool = False
 
 
 async def repeat(chore: Chore) -> NoReturn:
     """Do passes until cancelled. One that fails is logged and tried again."""
-    pause = 0.0 if chore.at_start else _jittered(chore.interval)
+    pause = 0.0 if chore.at_start else _pause(chore.interval)
     while True:
         await _wait(pause, chore.due)
-        pause = _jittered(chore.interval)
+        chore.due.clear()
+        pause = _pause(chore.interval)
         try:
             done = await chore.once()
         except StokerError as error:
             _log.debug("chore failed, trying again", extra={"chore": chore.name, "error": str(error)})
-            pause = min(pause, _jittered(RETRY_INTERVAL))
+            pause = _sooner(pause, _jittered(RETRY_INTERVAL))
         else:
-            if done.next_in is not None:
-                # All workers know this moment, and all but the first look in vain.
-                pause = min(pause, done.next_in + random.uniform(0, SPREAD))
+            pause = _sooner(pause, done.next_in)
+
+
+def mind(broker: Broker, worker: str, minding: Minding, chores: Iterable[Chore]) -> Chore:
+    """While this worker minds the partition: look which of these chores are due, and ask for their passes."""
+    due = {chore.name: chore.due for chore in chores}
+
+    async def once() -> Pass:
+        found = await broker.mind(worker)
+        if found is None:
+            return Pass()
+        for name in found.names & due.keys():
+            due[name].set()
+        return Pass(len(found.names), found.next_in)
+
+    return Chore("mind", once, minding.due)
 
 
 def promote(broker: Broker) -> Chore:
@@ -78,12 +93,12 @@ def promote(broker: Broker) -> Chore:
     async def once() -> Pass:
         total = 0
         while True:
-            moved, _ = await broker.promote(PROMOTED_AT_ONCE)
+            moved, next_in = await broker.promote(PROMOTED_AT_ONCE)
             total += moved
             if moved < PROMOTED_AT_ONCE:
-                return Pass(total)
+                return Pass(total, next_in)
 
-    return Chore("promote", INTERVAL, once)
+    return Chore("promotion", once, asyncio.Event())
 
 
 def reap(broker: Broker, metrics: WorkerMetrics, recovering: Callable[[], bool] = lambda: False) -> Chore:
@@ -102,7 +117,7 @@ def reap(broker: Broker, metrics: WorkerMetrics, recovering: Callable[[], bool] 
                 _log.warning("took back the tasks of a lost worker", extra=reaped._asdict())
         return Pass(total)
 
-    return Chore("reap", INTERVAL, once)
+    return Chore("reap", once, asyncio.Event())
 
 
 def sweep(broker: Broker) -> Chore:
@@ -116,7 +131,7 @@ def sweep(broker: Broker) -> Chore:
             if max(swept) < SETTLED_AT_ONCE:
                 return Pass(total)
 
-    return Chore("sweep", INTERVAL, once)
+    return Chore("sweep", once, asyncio.Event())
 
 
 def take_in(inbox: Inbox) -> Chore:
@@ -131,44 +146,36 @@ def take_in(inbox: Inbox) -> Chore:
                 _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
         return Pass(total)
 
-    return Chore("take in", INBOX_INTERVAL, once)
+    return Chore("take in", once, asyncio.Event())
 
 
 def relay(outbox: Outbox, due: asyncio.Event) -> Chore:
     """Enqueue what this queue's outbox holds for other queues.
 
-    With `due` set everything, since this worker has just settled it. Otherwise what was there at the pass before: the worker that
-    settled it is gone.
+    `due` is set by a turn that has settled what fills the outbox, and by the minder for what a dead worker left there.
     """
-    seen: set[str] = set()
     logged: set[str] = set()
 
     async def once() -> Pass:
-        nonlocal seen
-        everything = due.is_set()
-        due.clear()
         total = 0
         while entries := await outbox.read():
-            chosen = entries if everything else [entry for entry in entries if entry.number in seen]
-            seen = {entry.number for entry in entries}
-            if chosen:
-                try:
-                    await outbox.relay(chosen)
-                except Invalid as error:
-                    if str(error) not in logged:
-                        _log.warning("outbox entries cannot be relayed: see stoker doctor", extra={"error": str(error)})
-                    logged.add(str(error))
-                    break
-            total += len(chosen)
-            if len(chosen) < RELAYED_AT_ONCE:
+            try:
+                await outbox.relay(entries)
+            except Invalid as error:
+                if str(error) not in logged:
+                    _log.warning("outbox entries cannot be relayed: see stoker doctor", extra={"error": str(error)})
+                logged.add(str(error))
+                break
+            total += len(entries)
+            if len(entries) < RELAYED_AT_ONCE:
                 break
         return Pass(total)
 
-    return Chore("relay", INTERVAL, once, due)
+    return Chore("relay", once, due)
 
 
 def start_runs(schedules: Schedules) -> Chore:
-    """Start the runs of schedules that are due: the first worker to look does."""
+    """Start the runs of schedules that are due, and record how earlier ones have ended."""
 
     async def once() -> Pass:
         total = 0
@@ -180,7 +187,7 @@ def start_runs(schedules: Schedules) -> Chore:
             if not looked.moved:
                 return Pass(total, looked.next_in)
 
-    return Chore("start runs", INTERVAL, once, at_start=True)
+    return Chore("start runs", once, asyncio.Event())
 
 
 def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]) -> Chore:
@@ -198,7 +205,7 @@ def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]
         heard = answer.accepted
         return Pass()
 
-    return Chore("declare schedules", DECLARE_INTERVAL, once, at_start=True)
+    return Chore("declare schedules", once, asyncio.Event(), DECLARE_INTERVAL, at_start=True)
 
 
 class Recyclable(Protocol):
@@ -223,16 +230,21 @@ def limit_memory(workers: Recyclable, limit: int) -> Chore:
             workers.recycle()
         return Pass()
 
-    return Chore("limit memory", INTERVAL, once)
+    return Chore("limit memory", once, asyncio.Event(), INTERVAL)
 
 
-async def _wait(seconds: float, due: asyncio.Event | None) -> None:
-    if due is None:
-        await asyncio.sleep(seconds)
-        return
+async def _wait(seconds: float | None, due: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await due.wait()
+
+
+def _pause(interval: float | None) -> float | None:
+    return None if interval is None else _jittered(interval)
+
+
+def _sooner(a: float | None, b: float | None) -> float | None:
+    return min((each for each in (a, b) if each is not None), default=None)
 
 
 def _jittered(seconds: float) -> float:

@@ -5,6 +5,7 @@ from stoker.clock import Clock, system
 from stoker.queue.broker import Broker
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
+from stoker.queue.schedules import Schedules
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import RedisClient
 from stoker.settings import WorkerSettings
@@ -37,8 +38,15 @@ class Partition:
         self.sweep = chores.sweep(self.broker)
         self.take_in = chores.take_in(self.inbox)
         self.relay = chores.relay(self.outbox, self.worker.to_relay)
+        # The schedules of a queue are in its first partition: those of the others start none.
+        self.start_runs = chores.start_runs(Schedules(redis, keys, clock))
+        self.mind = chores.mind(self.broker, worker_name, self.worker.minding, self._minded)
+
+    @property
+    def _minded(self) -> tuple[chores.Chore, ...]:
+        return self.promote, self.reap, self.sweep, self.take_in, self.relay, self.start_runs
 
     @property
     def chores(self) -> tuple[chores.Chore, ...]:
         """All of them. Order does not matter."""
-        return self.promote, self.reap, self.sweep, self.take_in, self.relay
+        return *self._minded, self.mind

@@ -14,6 +14,7 @@ from stoker.queue.settlements import Settlement
 from stoker.rules.settle import Transition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.capacity import FETCH_AT_LEAST, FETCHES_AT_ONCE, Capacity, Reservation
+from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.outage import Outage
 from stoker.worker.loop.shutdown import Shutdown, ShutdownStage
 from stoker.worker.loop.waiting import WorkWaiter
@@ -36,8 +37,10 @@ class Turns:
     ) -> None:
         # Read by the testing kit: seconds after which `once` will find more.
         self.back_in: float | None = None
-        # Set here when something may have come into the outbox; the relay chore clears it.
+        # Set here when something may have come into the outbox: the relay chore is due.
         self.to_relay = asyncio.Event()
+        # Told here, and by the heartbeat, when this worker is to look for chores.
+        self.minding = Minding()
         # Advanced here alone; any thread may read it.
         self.shutdown = Shutdown()
         self._worker = worker
@@ -197,6 +200,8 @@ class Turns:
             self._waiter.set_alarm(turn.back_in)
         if turn.relay:
             self.to_relay.set()
+        if turn.mind_in is not None:
+            self.minding.begin_in(turn.mind_in)
         if room > 0:
             self._capacity.plenty = len(turn.deliveries) == room
         if self._capacity.plenty:

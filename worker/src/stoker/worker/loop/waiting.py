@@ -50,7 +50,7 @@ class WorkWaiter:
         self._look = look
         # Set by Turns when a fetch brought less than it asked for, cleared by `_run`.
         self._has_room = asyncio.Event()
-        # Set by Turns after each fetch: when the next task falls due. The wait in Redis may have begun before that was known.
+        # Set by Turns after a fetch: when the rate limit lets the next task go. A wait in Redis may have begun before.
         self._alarm: asyncio.TimerHandle | None = None
         # The rest is written here alone.
         self._task: asyncio.Task[None] | None = None

@@ -43,6 +43,7 @@ from stoker.rules.workflow import Origin, OutboxEntry, load_chains, load_onward
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.executors import Executor
+from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.turns import Turns
 from stoker.worker.loop.unknown_tasks import UnknownTasks
 from stoker.worker.run.observer import RunObserver
@@ -100,6 +101,11 @@ class Worker:
         return self._turns.to_relay
 
     @property
+    def minding(self) -> Minding:
+        """When this worker is to look for chores."""
+        return self._turns.minding
+
+    @property
     def busy(self) -> int:
         """Number of running tasks."""
         return len(self._running)
@@ -129,7 +135,12 @@ class Worker:
         return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
 
     def apply_heartbeat(self, answer: Pulse) -> None:
-        """Cancel the runs of tasks whose lease is lost (no settlement of ours would count) or that were cancelled."""
+        """Cancel the runs of tasks whose lease is lost (no settlement of ours would count) or that were cancelled.
+
+        Also begins minding, where the reply says so.
+        """
+        if answer.mind_in is not None:
+            self._turns.minding.begin_in(answer.mind_in)
         for fence in answer.lost:
             if run := self._running.get(fence):
                 _log.warning("lease lost: cancelling the run", extra={"task_id": self._turns.held.get(fence)})
@@ -201,7 +212,7 @@ class Worker:
 
     @property
     def back_in(self) -> float | None:
-        """Seconds until more tasks fall due, as of the last `turn`."""
+        """Seconds until the rate limit allows more tasks, as of the last `turn`."""
         return self._turns.back_in
 
     @property

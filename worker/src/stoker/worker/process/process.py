@@ -119,7 +119,7 @@ def _chores(group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis:
     """Those of the partitions, of the queue, and of this process."""
     schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
     declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
-    of_queue = (chores.start_runs(schedules), chores.declare(schedules, f"code:{app.name}", declared))
+    of_queue = [chores.declare(schedules, f"code:{app.name}", declared)]
     of_process = [chores.limit_memory(group, settings.max_memory)] if settings.max_memory else []
     return [*group.chores, *of_queue, *of_process]
 
