@@ -320,7 +320,7 @@ def load(path: Path) -> list[TaskQueue]:
 
 
 def _check_secret_name(field: str, name: object) -> None:
-    # The operator reads the Secret with rights of its own: a name such as ../../finance/secrets/stripe must not become a path.
+    # The operator reads the Secret with its own rights: a name such as ../../finance/secrets/stripe must not become a path.
     if not is_object_name(name):
         raise ValueError(f"{field} is not the name of a Secret: use lower-case letters, digits, '-' and '.'")
 

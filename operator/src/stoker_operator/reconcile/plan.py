@@ -72,7 +72,7 @@ def plan(observed: Observed) -> Plan:
     if live is not None and not live.belongs_to(owner):
         return Plan(problem=name_taken(owner.ref))
     if observed.taken is not None:
-        return Plan(problem=observed.taken)  # workers that run already stay as they are: a newcomer's claim retires nobody
+        return Plan(problem=observed.taken)  # workers that run already stay as they are: a newcomer's claim retires no worker
     if observed.queue.spec.suspend:
         return Plan()
     if live is None and observed.unclaimed is not None:
