@@ -19,10 +19,10 @@ from rich.table import Table
 
 from stoker import TaskCall
 from stoker.errors import StokerError
+from stoker.local.manifest_file import load
 from stoker.local.namespaces import settled
 from stoker.local.stack import Stack, running_stack
 from stoker.local.view import watch
-from stoker.manifest import load
 from stoker.queue.records import QueueStats
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ from stoker.rules.states import TaskState
 
 MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.SCHEDULED: frozenset({TaskState.READY, TaskState.CANCELLED}),
-    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED, TaskState.DEAD}),  # dead: no worker knew it
     TaskState.RUNNING: frozenset({TaskState.SUCCEEDED, TaskState.SCHEDULED, TaskState.READY, TaskState.DEAD, TaskState.CANCELLED}),
     TaskState.DEAD: frozenset({TaskState.READY}),  # redrive, by hand
     TaskState.SUCCEEDED: frozenset(),
@@ -19,6 +19,7 @@ LEADS_TO: dict[What, frozenset[TaskState]] = {
     What.PROMOTED: frozenset({TaskState.READY}),
     What.STARTED: frozenset({TaskState.RUNNING}),
     What.PARKED: frozenset({TaskState.READY}),
+    What.UNCLAIMED: frozenset({TaskState.READY}),
     What.SUCCEEDED: frozenset({TaskState.SUCCEEDED}),
     What.RETRIED: frozenset({TaskState.SCHEDULED, TaskState.READY}),
     What.SNOOZED: frozenset({TaskState.SCHEDULED, TaskState.READY}),

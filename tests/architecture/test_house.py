@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "worker" / "src", ROOT / "operator" / "src"]
 MODULES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "worker/src/stoker/queue/lua").glob("[!_]*.lua"))
+VARIANTS = {script.stem: sorted(set(re.findall(r"--\+(\w+)$", script.read_text(), re.MULTILINE))) for script in SCRIPTS}
 LONGEST_MODULE = 350
 
 
@@ -44,13 +45,18 @@ _WORDS = re.compile(r"--.*|'(?:\\.|[^'\\])*'")
 _FIELD = re.compile(r"\.[a-z_]\w*|(?<=[{,] )\w+ =(?!=)|(?<=^  )\w+ =(?!=)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_names_the_keys_that_it_uses(script: Path):
+@pytest.mark.parametrize(
+    ("script", "variant"),
+    [(script, variant) for script in SCRIPTS for variant in ("", *VARIANTS[script.stem])],
+    ids=lambda value: getattr(value, "stem", value),
+)
+def test_a_script_names_the_keys_that_it_uses(script: Path, variant: str):
     """Each is an attribute of Keys, and has no other name in it or in the shared functions that it calls."""
-    named = keys_of(script.read_text())
+    named = keys_of(script.read_text(), variant)
     assert len(named) == len(set(named))
     assert set(named) <= KEYS
-    code = _WORDS.sub("", load(script.stem).text.partition(" = unpack(KEYS)\n")[2])
+    text = load(f"{script.stem}+{variant}" if variant else script.stem).text
+    code = _WORDS.sub("", text.partition(" = unpack(KEYS)\n")[2])
     bound = {name for found in _BOUND.findall(code) for name in re.findall(r"\w+", " ".join(found))}
     assert not bound & KEYS, "a variable has the name of a key"
     assert set(re.findall(r"\w+", _FIELD.sub("", code))) & KEYS == set(named)
@@ -71,7 +77,8 @@ def test_scripts_read_the_clock_in_one_place():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_is_called(script: Path):
     callers = [path.read_text() for path in (ROOT / "worker/src/stoker/queue").rglob("*.py")]
-    assert any(f'"{script.stem}"' in text for text in callers)
+    for name in (script.stem, *(f"{script.stem}+{variant}" for variant in VARIANTS[script.stem])):
+        assert any(f'"{name}"' in text for text in callers)
 
 
 def test_the_diagram_draws_the_moves():

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from stoker.manifest import load, parse
+from stoker.local.manifest_file import load
+from stoker.manifest import parse
 from tests.chart.kubeapi import ApiServer
 from tests.chart.rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 

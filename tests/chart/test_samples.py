@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stoker.manifest import load
+from stoker.local.manifest_file import load
 from tests.chart.rendering import SAMPLES
 from tests.taskqueue_schema import schema, strict
 

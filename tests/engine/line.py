@@ -20,13 +20,14 @@ from stoker.redis.client import RedisClient, Routed
 from stoker.redis.connect import connect
 from stoker.redis.replies import ErrorReply
 from stoker.rules.admission import Admission
+from stoker.rules.announcement import Announcement
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import Message
-from stoker.rules.settle import Failure, Succeed, Transition
+from stoker.rules.settle import Failure, Succeed, Transition, Unclaim
 from stoker.rules.units import Duration
 
 NAMESPACE, QUEUE = "test", "emails"
-PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled", "parked")
+PLACES = ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled", "parked", "unclaimed")
 LEASE = 30.0
 FAILURE = Failure("ValueError", "no")
 DONE = Succeed(b"null")
@@ -84,9 +85,21 @@ class Line:
         turn = await self.broker.turn([Settlement(delivery.id, delivery.fence, transition, busy)], 0, "w")
         return not turn.refused
 
-    async def beat(self, *held: Delivery, worker: str = "w") -> Pulse:
-        call = self.broker.heartbeat_call(worker, b"{}", {delivery.fence: delivery.id for delivery in held})
+    async def beat(self, *held: Delivery, worker: str = "w", template: str = "") -> Pulse:
+        info = b'{"template":"%s"}' % template.encode() if template else b"{}"
+        call = self.broker.heartbeat_call(worker, info, {delivery.fence: delivery.id for delivery in held})
         return pulse((await run(self.redis, call))[0])
+
+    async def announce(self, template: str, versions: dict[str, int] | None, worker: str | None = None) -> int:
+        """A worker of this template becomes alive and announces what it knows. Returns how many tasks became ready."""
+        await self.beat(worker=worker or template, template=template)
+        [[released, more]] = await run(self.redis, self.broker.announce_call(Announcement(template, versions)))
+        assert not more
+        return int(released)
+
+    async def unclaim(self, delivery: Delivery, task: str = "add", version: int = 0, template: str = "old") -> bool:
+        """A worker of this template does not know the task."""
+        return await self.settle(delivery, Unclaim(task, version, template, 5.0))
 
     async def stats(self, horizon: float = 0.0) -> QueueStats:
         return (await self.inspector.stats([QUEUE], horizon))[0]
@@ -131,6 +144,7 @@ class Line:
         assert {task_id: digest for digest, (_, task_id) in held.items()} == claims, "a claim and its holder know each other"
         assert set(claims) <= set(everywhere) - ended - places["dead"], "who has ended claims nothing"
         await self._check_limits(places)
+        await self._check_unclaimed(places)
         assert await now(self.redis.llen(k.wake)) <= 1, "one enqueue wakes one worker"
 
     async def _check_limits(self, places: dict[str, set[bytes]]) -> None:
@@ -149,6 +163,14 @@ class Line:
             run, line = len(mine & places["leases"]), len(mine & (places["ready"] | places["suspects"]))
             assert run <= most, f"{run} of {key!r} run, {most} may"
             assert run + line >= most or not mine & places["parked"], f"{key!r} has room, and some are parked"
+
+    async def _check_unclaimed(self, places: dict[str, set[bytes]]) -> None:
+        """Every unclaimed task, and no other, can be found by its name."""
+        k = self.keys
+        texts = {task_id: text.split(b" ", 3) for task_id, text in (await now(self.redis.hgetall(k.unclaimed_as))).items()}
+        assert set(texts) == places["unclaimed"]
+        names = {b"\x1f".join((name, b"%010d" % int(version), task_id)) for task_id, (_, version, _, name) in texts.items()}
+        assert await self._members(k.unclaimed_by) == names
 
     async def _members(self, key: str) -> set[bytes]:
         return set(await now(self.redis.zrange(key, 0, -1)))

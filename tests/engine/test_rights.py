@@ -71,6 +71,7 @@ TASKS = {
     "task",
     "intake",
     "progress",
+    "announce",
 }
 ROLES = {
     "worker": Role(
@@ -213,6 +214,15 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.sweep()
     await line.status("00")
     await by_the_clock(line, "code:shop")
+    await line.enqueue("u1", "u2", priority=100)
+    unknown = await line.fetch(2, worker="other")
+    for delivery in unknown:
+        await line.unclaim(delivery)
+    await line.announce("new", {"add": 0})
+    for delivery in await line.fetch(2, worker="other"):
+        await line.unclaim(delivery)
+    await master.pass_time(8 * 86400)
+    await line.broker.sweep()
     await line.broker.forget_worker("w")
     await line.broker.pass_on()
 

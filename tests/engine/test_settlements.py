@@ -129,6 +129,7 @@ async def test_counters_tell_the_ends_apart(line: Line) -> None:
         "totals": {
             "enqueued": 5, "succeeded": 1,
             "failed": 2, "retried": 1, "dead": 1, "lost": 0, "released": 1, "snoozed": 1, "cancelled": 0, "mended": 0,
-            "redriven": 0, "deduplicated": 0, "stale_settles": 0, "invariant_violations": 0, "busy_ms": 2500,
+            "redriven": 0, "deduplicated": 0, "stale_settles": 0, "invariant_violations": 0, "busy_ms": 2500, "unclaimed": 0,
         },
+        "unclaimed": 0, "unseen": {},
     }  # fmt: skip

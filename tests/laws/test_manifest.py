@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
-from stoker.manifest import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, load, parse
+from stoker.local.manifest_file import load
+from stoker.manifest import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, parse
 from stoker.rules.retry import Jitter, Retry
 
 

@@ -50,6 +50,12 @@ def facts(state: TaskState = TaskState.READY, **others: Any) -> Facts:
             id="unknown to all",
         ),
         pytest.param(
+            facts(ahead=None, unclaimed=NOW - 60_000, infos=(WorkerInfo(4, 0, tasks=frozenset({"resize"})),)),
+            [Cause.UNCLAIMED],
+            "no live worker knew a task named 'send_email' 60.0 s ago: it waits for one that does; known tasks: resize",
+            id="unclaimed",
+        ),
+        pytest.param(
             facts(
                 workers=2, infos=(WorkerInfo(4, 0, tasks=frozenset({"resize"})), WorkerInfo(4, 0, tasks=frozenset({"send_email"})))
             ),

@@ -17,7 +17,7 @@ from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.worker.process.worker_command import Command
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
-ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD"}
+ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD", "TEMPLATE"}
 """Settings of a process, not of a TaskQueue."""
 
 

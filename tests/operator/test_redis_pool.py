@@ -174,7 +174,7 @@ async def test_a_reply_that_is_not_understood_is_a_problem_of_that_queue_alone(
     assert readings[1].problem.message == "unexpected reply from Redis: see the operator's log"
 
 
-STATS: list[object] = [3, *[0] * 12, b"", 0, 1_700_000_000_000]
+STATS: list[object] = [3, *[0] * 13, b"", [], 0, 1_700_000_000_000]
 """What stats.lua returns for three ready tasks, without counters."""
 
 
@@ -200,11 +200,11 @@ STATS: list[object] = [3, *[0] * 12, b"", 0, 1_700_000_000_000]
         pytest.param(b"*-1\r\n", id="no list"),
         pytest.param(resp([]), id="an empty list"),
         pytest.param(resp(STATS[:-1]), id="one number too few"),
-        pytest.param(resp([b"3"] * 16), id="texts for numbers"),
-        pytest.param(resp([None] * 16), id="nothing for numbers"),
-        pytest.param(resp([[3]] * 16), id="lists for numbers"),
-        pytest.param(resp([*STATS[:13], b"soon", *STATS[14:]]), id="a text for the next run"),
-        pytest.param(resp([*STATS[:14], b"fast", *STATS[15:]]), id="a text for the rate"),
+        pytest.param(resp([b"3"] * 18), id="texts for numbers"),
+        pytest.param(resp([None] * 18), id="nothing for numbers"),
+        pytest.param(resp([[3]] * 18), id="lists for numbers"),
+        pytest.param(resp([*STATS[:14], b"soon", *STATS[15:]]), id="a text for the next run"),
+        pytest.param(resp([*STATS[:16], b"fast", *STATS[17:]]), id="a text for the rate"),
     ],
 )
 async def test_a_wrong_reply_is_a_problem_of_that_redis_alone(patient: RedisPool, shared_valkey: Valkey, answer: bytes) -> None:

@@ -14,16 +14,17 @@ from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.effects import Keyed, launch_call
 from stoker.queue.workflows.outbox import StoredEntry
 from stoker.rules.admission import Admission
+from stoker.rules.announcement import Announcement
 from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin, begin_or_defer
 from stoker.rules.message import decode, digest, encode
-from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
 from tests.engine.line import QUEUE
 from tests.proof import model_joins
 from tests.proof.ledger import hold
 from tests.proof.model import GRACE, LONGEST_LOOK, End, Wish
 from tests.proof.model_joins import Came
-from tests.proof.world import Worker, World, name_of
+from tests.proof.world import TEMPLATES, Worker, World, name_of
 
 ORIGIN = Origin(1_800_000_000_000)
 
@@ -60,7 +61,7 @@ def _answer(task_id: str, got: Receipt | Conflict) -> str:
     return str(got.state or ("duplicate" if got.id == task_id else f"held by {got.id}"))
 
 
-def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Effect] = ()) -> Settlement:
+def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Effect] = (), unknown: Unclaim | None = None) -> Settlement:
     number = next(world.numbers)
     failure = Failure(f"Error{number}", "no")
     ends: dict[str, Transition] = {
@@ -71,6 +72,7 @@ def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Effect] =
         "release": Release(),
         "bury": Bury(failure),
         "cancel": Cancel(),
+        "unclaim": unknown or Unclaim("nothing", 9, "other", 5),
     }
     value = Raw(b"%d" % number)
     following = _onward(delivery, value, knows_places=number % 2 == 1) if verb == "succeed" else []
@@ -248,23 +250,34 @@ def as_end(settlement: Settlement) -> End:
             body = failure.type
         case Snooze(delay):
             pass
+        case Unclaim(task, version, template, delay):
+            body = f"{version} {template} {task}"
     return End(settlement.id, settlement.fence, verb, round(delay * 1000), body, round(settlement.busy * 1000))
 
 
 def beat_with(world: World, worker: Worker) -> None:
-    """It gives up what it hears is lost."""
-    answer = heartbeat(world, worker.name, worker.held)
+    """It gives up what it hears is lost, and announces what it knows if it is asked to."""
+    answer = heartbeat(world, worker.name, worker.held, worker.template)
+    if worker.template and answer.announce:
+        announce(world, worker.template)
     world.retire(*(delivery for delivery in worker.held if delivery.fence in answer.lost))
     worker.held = [delivery for delivery in worker.held if delivery.fence not in answer.lost]
 
 
-def heartbeat(world: World, worker: str, held: Sequence[Delivery]) -> Pulse:
-    call = world.line.broker.heartbeat_call(worker, b"{}", {delivery.fence: delivery.id for delivery in held})
+def announce(world: World, template: str) -> None:
+    [[released, more]] = world.call(run(world.client, world.line.broker.announce_call(Announcement(template, TEMPLATES[template]))))
+    answers((released, more), (world.model.announce(template, TEMPLATES[template], world.now), 0))
+
+
+def heartbeat(world: World, worker: str, held: Sequence[Delivery], template: str = "") -> Pulse:
+    info = b'{"slots":1,"template":"%s"}' % template.encode() if template else b"{}"
+    call = world.line.broker.heartbeat_call(worker, info, {delivery.fence: delivery.id for delivery in held})
     answer = pulse(world.call(run(world.client, call))[0])
-    lost, cancelled = world.model.heartbeat([(delivery.id, delivery.fence) for delivery in held], world.now)
+    pairs = [(delivery.id, delivery.fence) for delivery in held]
+    lost, cancelled, fresh = world.model.heartbeat(worker, template, pairs, world.now)
     if held and len(lost) == len(held):
         world.nothing_changed()
-    answers((answer.paused, set(answer.lost), set(answer.cancelled)), (world.model.paused, lost, cancelled))
+    answers((answer.paused, set(answer.lost), set(answer.cancelled), answer.announce), (world.model.paused, lost, cancelled, fresh))
     _minded(world, worker, answer.mind_in, None)
     return answer
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.proof import (
     steps_chores,  # noqa: F401
     steps_schedules,  # noqa: F401
+    steps_unclaimed,  # noqa: F401
     steps_workflows,  # noqa: F401
 )
 from tests.proof.ledger import Broken
@@ -20,12 +21,16 @@ SOMETIMES, ALL_LEFT_OUT = (
     ("steps_workflows", "steps_schedules", "steps_chores"),
     0.5,
 )  # so often one has nothing to do with groups, with the clock, or with chores
+LATER = ("steps_unclaimed",)
+"""Families that have dice of their own, so that the histories of old seeds stay as they are: half of them get steps of such a
+family between theirs. A new family goes here."""
+MOST_BETWEEN = 12
 ESSENTIAL = ("enqueue", "turn", "fetch", "settle", "time_passes")
 FRESH_AFTER = 100  # histories, so that the append-only file stays short
 SETUPS = (
     Rules(),
     Rules(max_lost=3),
-    Rules(keep=20_000, keep_dead=60_000, max_lost=3),
+    Rules(keep=20_000, keep_dead=60_000, max_lost=3, keep_unclaimed=15_000),
     Rules(keep_count=2, keep_dead_count=2),
     Rules(keep=0),
 )
@@ -47,14 +52,29 @@ def history(seed: int) -> tuple[Rules, list[Step]]:
     # Without some of the steps others meet more often (Groce et al., "Swarm Testing", 2012): a queue that is purged again
     # and again gets nowhere, and with few kinds of steps a history gets farther with each.
     share = dice.choice(LEFT_OUT)
-    left_out = {name for name in STEPS if name not in ESSENTIAL and dice.random() < share}
+    later = {name for family in LATER for name in FAMILIES[family]}
+    left_out = {name for name in STEPS if name not in ESSENTIAL and name not in later and dice.random() < share}
     for family in SOMETIMES:
         left_out |= set(FAMILIES[family]) if dice.random() < ALL_LEFT_OUT else set()
-    kinds = [name for name in names() if name not in left_out]
-    steps = [
-        Step(dice.choice(kinds), tuple(dice.randrange(CHOICES) for _ in range(NUMBERS))) for _ in range(dice.randrange(15, LONGEST))
-    ]
-    return dice.choice(SETUPS), steps
+    kinds = [name for name in names() if name not in left_out | later]
+    steps = [_step(dice, kinds) for _ in range(dice.randrange(15, LONGEST))]
+    rules = dice.choice(SETUPS)
+    for family in LATER:
+        _put_between(steps, family, random.Random(f"{family} {seed}"))
+    return rules, steps
+
+
+def _step(dice: random.Random, kinds: Sequence[str]) -> Step:
+    return Step(dice.choice(kinds), tuple(dice.randrange(CHOICES) for _ in range(NUMBERS)))
+
+
+def _put_between(steps: list[Step], family: str, dice: random.Random) -> None:
+    """Put some steps of this family between those of half of the histories."""
+    if dice.random() < ALL_LEFT_OUT:
+        return
+    kinds = [name for name in names() if name in FAMILIES[family]]
+    for _ in range(dice.randrange(1, MOST_BETWEEN)):
+        steps.insert(dice.randrange(len(steps) + 1), _step(dice, kinds))
 
 
 def broken(world: World, rules: Rules, steps: Sequence[Step]) -> Broken | None:

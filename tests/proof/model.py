@@ -26,6 +26,10 @@ REMEMBERED, LOGGED = 5, 50
 LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
 
 
+Names = dict[str, int] | None
+"""What workers know: name -> version. None: any, perhaps."""
+
+
 class Rules(NamedTuple):
     """How a queue was set up; times in ms."""
 
@@ -35,6 +39,7 @@ class Rules(NamedTuple):
     keep_count: int = 1000
     keep_dead: int = 7200_000
     keep_dead_count: int = 1000
+    keep_unclaimed: int = 7200_000
 
 
 class Wish(NamedTuple):
@@ -68,6 +73,14 @@ class Taken(NamedTuple):
     waited: int
 
 
+class Unknown(NamedTuple):
+    """A task as a worker met it that does not know it."""
+
+    version: int
+    template: str
+    name: str
+
+
 @dataclass(slots=True)
 class Item:
     """One task. `score` is its score in the place where it is, `origin` the place in line it was taken from."""
@@ -90,6 +103,7 @@ class Item:
     logged_by: str = ""
     history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
     member: tuple[str, int] | None = None  # of which join, its number
+    unknown: Unknown | None = None  # where it is unclaimed
 
     @property
     def level(self) -> int:
@@ -117,11 +131,17 @@ class Model:
     joins: dict[str, Waiting] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)  # name of a schedule -> its last run, until it was seen to end
+    alive: dict[str, tuple[int, str]] = field(default_factory=dict)  # worker -> until when, its template
+    known: dict[str, Names] = field(default_factory=dict)  # template -> what its workers know
+    seen: dict[str, int] = field(default_factory=dict)  # template -> when its workers last looked at what is unclaimed
     relayed: dict[str, int] = field(default_factory=dict)  # key of an item -> until when it is remembered
 
     def copy(self) -> "Model":
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
-        copies = {name: getattr(self, name).copy() for name in ("claims", "counters", "outbox", "relayed", "runs")}
+        copies = {
+            name: getattr(self, name).copy()
+            for name in ("claims", "counters", "outbox", "relayed", "runs", "alive", "known", "seen")
+        }
         joins = {join_id: join.copy() for join_id, join in self.joins.items()}
         return dataclasses.replace(self, items=items, joins=joins, schedules=model_schedules.copies(self.schedules), **copies)
 
@@ -219,8 +239,10 @@ class Model:
         item = self.items.get(task_id)
         return item is not None and item.place == "leases" and item.fence == fence
 
-    def heartbeat(self, held: Iterable[tuple[str, str]], now: int) -> tuple[set[str], set[str]]:
-        """For pairs of id and fence. Returns the fences that are lost, and those to be cancelled."""
+    def heartbeat(self, worker: str, template: str, held: Iterable[tuple[str, str]], now: int) -> tuple[set[str], set[str], bool]:
+        """For pairs of id and fence. Returns the fences that are lost, those to be cancelled, and whether it was dead before."""
+        fresh = self.alive.get(worker, (0, ""))[0] <= now
+        self.alive[worker] = now + self.rules.lease, template
         lost: set[str] = set()
         cancelled: set[str] = set()
         for task_id, fence in held:
@@ -230,7 +252,24 @@ class Model:
             self.items[task_id].score = now + self.rules.lease
             if self.items[task_id].cancel_at is not None:
                 cancelled.add(fence)
-        return lost, cancelled
+        return lost, cancelled, fresh
+
+    def announce(self, template: str, names: Names, now: int) -> int:
+        """What its workers know is ready again at its old place; they have seen the rest. Returns how many are ready again."""
+        self.known[template], self.seen[template] = names, now
+        released = [item for item in self.at("unclaimed") if item.unknown and _knows(names, item.unknown)]
+        for item in released:
+            item.unknown = None
+            self._line_up(item, item.origin)
+        return len(released)
+
+    def known_elsewhere(self, unknown: Unknown, now: int) -> bool:
+        """Whether a living worker of another template knows it, or may: some have announced nothing."""
+        templates = {template for until, template in self.alive.values() if until > now} - {unknown.template}
+        return any(_knows(self.known.get(template), unknown) for template in templates)
+
+    def unseen(self, template: str) -> int:
+        return sum(item.score > self.seen.get(template, 0) for item in self.at("unclaimed"))
 
     def tell(self, news: Iterable[tuple[str, str, int]]) -> list[bool]:
         """Of each id, fence, and the number that it says and logs."""
@@ -256,9 +295,7 @@ class Model:
         return accepted
 
     def _end(self, item: Item, end: End, now: int) -> None:
-        verb = end.verb
-        if item.cancel_at is not None and verb not in ("succeed", "bury"):
-            verb = "cancel"
+        verb = self._verb(item, end, now)
         self._count(verb, end.busy)
         item.progress = None
         worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
@@ -275,12 +312,24 @@ class Model:
                 self._part(item, "cancelled")
             case "bury":
                 item.place, item.score = "dead", now
+            case "unclaim":
+                item.place, item.score, item.unknown = "unclaimed", now, _unknown(end.body)
+                if item.unknown.template in self.seen:
+                    self.seen[item.unknown.template] = now
             case "release":
                 self._line_up(item, item.origin)
             case _ if end.delay > 0:
                 item.place, item.score = "scheduled", now + end.delay
             case _:
                 self._line_up(item, place_at(item.level, now))
+
+    def _verb(self, item: Item, end: End, now: int) -> str:
+        """What becomes of it really."""
+        if item.cancel_at is not None and end.verb not in ("succeed", "bury"):
+            return "cancel"
+        if end.verb == "unclaim" and self.known_elsewhere(_unknown(end.body), now):
+            return "snooze"
+        return end.verb
 
     def _keep_or_forget(self, item: Item, verb: str, failure: str, worker: str) -> None:
         if verb in ("succeed", "bury", "cancel"):
@@ -293,6 +342,7 @@ class Model:
 
     def _count(self, verb: str, busy: int) -> None:
         counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "snooze": "postponed"}
+        counted["unclaim"] = "unclaimed"
         self.counters[counted.get(verb, "stopped")] += 1
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy
@@ -300,6 +350,7 @@ class Model:
     def reap(self, now: int, failure: str, worker: str = "") -> tuple[int, int]:
         """Those whose lease has ended, or those of one worker. Returns how many were given back, and how many buried."""
         given_back = buried = 0
+        self.alive.pop(worker, None)
         lost = [item for item in self.at("leases") if (worker_of(item.fence) == worker if worker else item.score <= now)]
         for item in lost:
             self.counters["lost"] += 1
@@ -326,11 +377,11 @@ class Model:
     def cancel(self, task_id: str, now: int) -> str:
         item = self.items.get(task_id)
         match item.place if item else "":
-            case "ready" | "suspects" | "scheduled":
+            case "ready" | "suspects" | "scheduled" | "unclaimed":
                 assert item
                 self._free(item)
                 item.place, item.score = "cancelled", now
-                item.failures, item.losses, item.failure = 0, 0, None
+                item.failures, item.losses, item.failure, item.unknown = 0, 0, None, None
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 return "cancelled"
@@ -375,7 +426,17 @@ class Model:
         rules = self.rules
         self._forget_relayed(now, SWEPT_AT_ONCE)
         old = self._past("done", now, rules.keep_count) + self._past("cancelled", now - rules.keep, rules.keep_count)
-        return self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count), "forgotten")
+        forgotten = self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count), "forgotten")
+        self._bury_unclaimed(now)
+        return forgotten
+
+    def _bury_unclaimed(self, now: int) -> None:
+        for item in self.at("unclaimed"):
+            if item.score <= now - self.rules.keep_unclaimed:
+                self._free(item)
+                item.place, item.score, item.failure, item.unknown = "dead", now, "UnknownTask", None
+                item.remember("", "UnknownTask")
+                self.counters["buried"] += 1
 
     def _past(self, place: str, before: int, count: int) -> list[Item]:
         there = self.at(place)
@@ -408,7 +469,7 @@ class Model:
         """The content of every key that the model knows."""
         content: dict[str, dict[str, object]] = {
             getattr(keys, place): {item.id: item.score for item in self.items.values() if item.place == place}
-            for place in ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled")
+            for place in ("ready", "suspects", "leases", "scheduled", "dead", "done", "cancelled", "unclaimed")
         }
         items = self.items.values()
         content[keys.relayed] = dict(self.relayed)
@@ -424,8 +485,22 @@ class Model:
         content[keys.results] = {item.id: int(item.result) for item in items if item.result is not None}
         content[keys.uniques] = {digest: f"{expires} {holder}" for digest, (expires, holder) in self.claims.items()}
         content[keys.claims] = {item.id: " ".join(item.claim) for item in items if item.claim}
+        aside = [(item, item.unknown) for item in items if item.unknown]
+        content[keys.unclaimed_as] = {item.id: f"{item.origin:.0f} {' '.join(map(str, what))}" for item, what in aside}
+        content[keys.unclaimed_by] = {f"{what.name}\x1f{what.version:010}\x1f{item.id}": 0 for item, what in aside}
+        content[keys.templates] = dict(self.seen)
+        content[keys.announced] = dict(self.known)
         content[keys.cancels] = {item.id: item.cancel_at for item in items if item.cancel_at is not None}
         return content | model_joins.expected(self, keys) | model_schedules.expected(self, keys)
+
+
+def _unknown(body: str) -> Unknown:
+    version, template, name = body.split(" ", 2)
+    return Unknown(int(version), template, name)
+
+
+def _knows(names: Names, unknown: Unknown) -> bool:
+    return names is None or names.get(unknown.name, -1) >= unknown.version
 
 
 def place_at(level: float, ms: float) -> float:

@@ -32,7 +32,7 @@ SECOND, HOUR = 1000, 3600_000
 UNTIL: tuple[Until, ...] = ("started", "done")
 LATER = (1, SECOND, 7 * SECOND, 11 * SECOND, 29_500, 31 * SECOND)
 PLACES = {
-    TaskState.READY: ("ready", "suspects"),
+    TaskState.READY: ("ready", "suspects", "unclaimed"),
     TaskState.SCHEDULED: ("scheduled",),
     TaskState.DEAD: ("dead",),
     TaskState.SUCCEEDED: ("done",),

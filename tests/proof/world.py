@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from stoker.manifest import Keep, Lease, Retention
+from stoker.manifest import Keep, KeepFor, Lease, Retention
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery
@@ -26,7 +26,7 @@ from stoker.rules.units import Duration
 from stoker.rules.workflow import load_entry
 from tests.engine.line import Line
 from tests.proof.ledger import Broken, Ledger, hold
-from tests.proof.model import LEFT_OVER, LONGEST_LOOK, SHORTEST_LOOK, Model, Rules
+from tests.proof.model import LEFT_OVER, LONGEST_LOOK, SHORTEST_LOOK, Model, Names, Rules
 from tests.proof.model_schedules import CREATED, Run
 from tests.proof.movable import NEW_YEAR_2027, MovableClock
 from tests.proof.picture import Picture, dump, restore
@@ -37,6 +37,8 @@ from tests.task_life import LEADS_TO
 T = TypeVar("T")
 WORKERS = ("pod-1-7-abcdef", "pod-12-7-abcdef", "pod-1-7-7-abcdef")
 """Processes of three pods whose names begin alike: pod-1, pod-12 and pod-1-7."""
+TEMPLATES: dict[str, Names] = {"old": {"add": 0}, "new": {"add": 1, "mul": 0}, "other": {"div": 3}, "large": None}
+"""What workers of each template announce."""
 FORMER = 6
 STATES = {
     "ready": TaskState.READY,
@@ -46,6 +48,7 @@ STATES = {
     "dead": TaskState.DEAD,
     "done": TaskState.SUCCEEDED,
     "cancelled": TaskState.CANCELLED,
+    "unclaimed": TaskState.READY,
 }
 DRIFT = 2  # ms: Valkey adds what its monotonic clock says to a wall clock that stands still
 
@@ -77,6 +80,7 @@ class Worker:
     name: str
     held: list[Delivery] = field(default_factory=list)
     woken: bool = False
+    template: str = ""
 
     @property
     def holds_suspect(self) -> bool:
@@ -133,14 +137,16 @@ class World:
         self.client.exchange([("FLUSHALL",)])
         lease = Lease(Duration(rules.lease / 1000), rules.max_lost)
         retention = Retention(
-            Keep(Duration(rules.keep / 1000), rules.keep_count), Keep(Duration(rules.keep_dead / 1000), rules.keep_dead_count)
+            Keep(Duration(rules.keep / 1000), rules.keep_count),
+            Keep(Duration(rules.keep_dead / 1000), rules.keep_dead_count),
+            KeepFor(Duration(rules.keep_unclaimed / 1000)),
         )
         self.line = Line(self.client, lease, retention)
         self.keys = self.line.keys
         self.line.broker = self.engine.broker(self.client, self.keys, lease, retention)
         self._reader = Line(self.client, lease, retention)
         self.model, self.ledger = Model(rules), Ledger()
-        self.workers = [Worker(name) for name in WORKERS]
+        self.workers = [Worker(name, template=template) for name, template in zip(WORKERS, TEMPLATES, strict=False)]
         self.former: list[Delivery] = []
         self.saved: Saved | None = None
         self.numbers = count(1)
@@ -193,7 +199,8 @@ class World:
             "sweep": ended(keys.done, 0, rules.keep_count)
             or ended(keys.cancelled, rules.keep, rules.keep_count)
             or ended(keys.dead, rules.keep_dead, rules.keep_dead_count)
-            or passed(keys.relayed),
+            or passed(keys.relayed)
+            or ended(keys.unclaimed, rules.keep_unclaimed, 1_000_000),
         }
         coming = picture.zset(keys.scheduled).values() if not due["promotion"] else ()
         runs = picture.zset(keys.upcoming).values() if not due["start runs"] else ()
@@ -233,6 +240,7 @@ class World:
         self.ledger.check_workflows(self.checked, picture, keys.joins, keys.tasks)
         self._each_schedule_waits_for_one_run()
         self._agrees_with_the_model()
+        self._nothing_known_is_unclaimed()
         self._somebody_is_awake()
         self._what_happened_is_told()
         self.checked = picture
@@ -302,6 +310,17 @@ class World:
     def _states(self, picture: Picture) -> dict[str, TaskState]:
         return {_text(task_id): state for place, state in STATES.items() for task_id in picture.zset(getattr(self.keys, place))}
 
+    def _nothing_known_is_unclaimed(self) -> None:
+        """What a living worker has announced that it knows runs, and does not wait."""
+        model, now = self.model, self.now
+        for item in model.at("unclaimed"):
+            assert item.unknown
+            templates = {template for until, template in model.alive.values() if until > now} - {item.unknown.template}
+            knowing = [
+                each for each in templates if (model.known.get(each) or {}).get(item.unknown.name, -1) >= item.unknown.version
+            ]
+            hold("what a living worker knows is not unclaimed", not knowing, (item.id, knowing))
+
     def _somebody_is_awake(self) -> None:
         token = self.picture.length(self.keys.wake)
         work = self.picture.length(self.keys.ready) and not self.model.paused
@@ -336,6 +355,9 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         keys.cancelled,
         keys.relayed,
         keys.upcoming,
+        keys.unclaimed,
+        keys.unclaimed_by,
+        keys.templates,
     ):
         return {_text(member): score for member, score in picture.zset(key).items()}
     readers: dict[str, Callable[[bytes], object]] = {
@@ -348,6 +370,8 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         keys.members: bytes.decode,
         keys.runs: bytes.decode,
         keys.owners: _owner,
+        keys.unclaimed_as: bytes.decode,
+        keys.announced: lambda value: json.loads(value) if value else None,
         keys.progress: _progress,
         keys.logs: _log,
         keys.history: _history,

@@ -16,9 +16,10 @@ import yaml
 from redis.asyncio import Redis
 
 from stoker.errors import Invalid
+from stoker.local.manifest_file import load
 from stoker.local.namespaces import settled
 from stoker.local.supervisor import Supervisor
-from stoker.manifest import TaskQueue, load, parse
+from stoker.manifest import TaskQueue, parse
 from stoker.queue.reads.reader import read_totals_each
 from stoker.redis.connect import connect
 from stoker.rules.states import TaskState

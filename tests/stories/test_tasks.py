@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from stoker import Conflict, Context, Dead, Invalid, NotFound, ResultPending, Re
 from stoker.rules.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
-from tests.stories.working import AT_ONCE, working
+from tests.stories.working import AT_ONCE, worker_process, working
 from tests.waiting import until
 
 
@@ -190,17 +191,37 @@ async def test_arguments_that_do_not_fit_are_refused_before_they_are_sent(app: S
     assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 
-async def test_an_unknown_task_is_handed_back_not_failed(app: Stoker) -> None:
-    """During a rollout an old worker meets tasks that only the new one knows."""
+async def test_an_unknown_task_waits_for_a_worker_that_knows_it(app: Stoker, redis_url: str) -> None:
+    """During a rollout an old worker meets tasks that only the new one knows. Nothing has to be redriven by hand."""
     [receipt] = await app.enqueue_many([TaskCall("of_the_next_version", "default")])
     async with working(app):
-        await until(lambda: is_scheduled(app, receipt.id))
+        await until(lambda: is_unclaimed(app, receipt.id))
     status = await app.client.status("default", receipt.id)
-    assert (status.attempts, status.failure) == (0, None)
+    assert (status.state, status.attempts, status.failure) == (TaskState.READY, 0, None)
+    new = Stoker("shop", redis=redis_url)
+
+    @new.task()
+    async def of_the_next_version() -> None: ...
+
+    async with working(new):
+        await until(lambda: is_done(app, receipt.id))
+    await new.close()
 
 
-async def is_scheduled(app: Stoker, task_id: str) -> bool:
-    return (await app.client.status("default", task_id)).state is TaskState.SCHEDULED
+async def test_a_worker_that_knows_a_task_gets_it_beside_one_that_does_not(app: Stoker, redis_url: str, tmp_path: Path) -> None:
+    """Two applications on one queue: nothing is buried or set aside for good while a worker lives that knows it."""
+    with worker_process(redis_url, tmp_path):
+        async with working(app):
+            [receipt] = await app.enqueue_many([TaskCall("where", "default")])
+            await until(lambda: is_done(app, receipt.id))
+
+
+async def is_unclaimed(app: Stoker, task_id: str) -> bool:
+    return (await app.client.status("default", task_id)).unclaimed is not None
+
+
+async def is_done(app: Stoker, task_id: str) -> bool:
+    return (await app.client.status("default", task_id)).state is TaskState.SUCCEEDED
 
 
 async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Stoker, redis_url: str) -> None:
@@ -230,7 +251,7 @@ async def test_an_old_worker_hands_back_what_only_a_new_one_understands(app: Sto
 
 async def postponed(handle: Any) -> Any:
     status = await handle.status()
-    return status if status.state is TaskState.SCHEDULED else None
+    return status if status.unclaimed is not None else None
 
 
 async def test_a_task_that_takes_too_long_is_stopped_and_counts_as_failed(app: Stoker) -> None:

@@ -454,24 +454,17 @@ async def test_process_tasks_run_in_processes_where_they_find_the_application(se
     assert pid != os.getpid()
 
 
-async def test_unknown_tasks_are_handed_back(app: Stoker, kit: testing.Kit) -> None:
-    await app.enqueue_many([TaskCall("of_the_next_version", "default")])
+async def test_an_unknown_task_is_set_aside_until_a_worker_knows_it(app: Stoker, kit: testing.Kit) -> None:
+    [receipt] = await app.enqueue_many([TaskCall("of_the_next_version", "default")])
     [run] = await kit.run_until_idle()
-    assert (run.task, run.outcome, run.again_in) == ("of_the_next_version", "snoozed", 5)
-
-
-async def test_a_task_that_a_worker_has_not_known_for_ten_minutes_is_buried(app: Stoker, kit: testing.Kit) -> None:
-    """Since it met the name: what was delayed for longer has the whole time of a rollout when its moment comes."""
+    assert (run.task, run.outcome) == ("of_the_next_version", "unclaimed")
+    assert await kit.run_for(86400) == []
 
     @app.task()
-    async def known() -> None: ...
+    async def of_the_next_version() -> None: ...
 
-    await app.enqueue_many([TaskCall("of_the_next_version", "default", delay=86400)])
-    assert {run.outcome for run in await kit.run_for(86400 + 595)} == {"snoozed"}
-    assert [run.outcome for run in await kit.run_for(15)][-1] == "dead"
-    [dead] = kit.dead
-    assert dead.failure is not None
-    assert "known are: known" in dead.failure.message
+    await kit.run_until_idle()
+    assert (await app.client.status("default", receipt.id)).state is TaskState.SUCCEEDED
 
 
 async def get_session() -> AsyncIterator[str]:

@@ -35,6 +35,9 @@ class QueueCollector(Collector):
         reachable = GaugeMetricFamily("stoker_redis_reachable", "1 if the queue's Redis can be read, else 0.", labels=_LABELS)
         tasks = GaugeMetricFamily("stoker_queue_tasks", "Tasks by state.", labels=[*_LABELS, "state"])
         parked = GaugeMetricFamily("stoker_queue_parked_tasks", "Ready tasks whose concurrency key is full.", labels=_LABELS)
+        unclaimed = GaugeMetricFamily(
+            "stoker_queue_unclaimed_tasks", "Ready tasks whose name no live worker knows.", labels=_LABELS
+        )
         oldest = GaugeMetricFamily("stoker_queue_oldest_ready_age_seconds", "Age of the oldest ready task.", labels=_LABELS)
         paused = GaugeMetricFamily("stoker_queue_paused", "1 if the queue is paused, else 0.", labels=_LABELS)
         deduplicated = CounterMetricFamily(
@@ -50,7 +53,8 @@ class QueueCollector(Collector):
                 for state in TaskState:
                     tasks.add_metric([*labels, state], getattr(stats, state))
                 parked.add_metric(labels, stats.parked)
+                unclaimed.add_metric(labels, stats.unclaimed)
                 oldest.add_metric(labels, stats.oldest_wait)
                 paused.add_metric(labels, stats.paused)
                 deduplicated.add_metric(labels, stats.totals.deduplicated)
-        yield from (desired, reachable, tasks, parked, oldest, paused, deduplicated)
+        yield from (desired, reachable, tasks, parked, unclaimed, oldest, paused, deduplicated)

@@ -6,7 +6,6 @@ compares the two.
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -61,7 +60,11 @@ class SecretKey(Spec, frozen=True):
 
 
 class RedisRef(Spec, frozen=True):
-    """Where Redis is (default: the operator's), and the key namespace in it (default: metadata.namespace)."""
+    """Where Redis is, and the namespace of the keys in it. None means the operator's default Redis.
+
+    An empty `namespace` means metadata.namespace. Another one is allowed only in a Redis of one's own: in the shared one it would
+    open the queues of other namespaces.
+    """
 
     url_secret_ref: SecretKey | None = None
     namespace: str = ""
@@ -149,11 +152,18 @@ class Keep(Spec, frozen=True):
     count: Count = 100_000
 
 
+class KeepFor(Spec, frozen=True):
+    """How long something is kept."""
+
+    age: Duration
+
+
 class Retention(Spec, frozen=True):
-    """What is kept of succeeded and dead tasks."""
+    """What is kept of succeeded and dead tasks; how long unclaimed ones wait for a worker that knows them before they are dead."""
 
     succeeded: Keep = Keep(Duration(3600))
     dead: Keep = Keep(Duration(7 * 86400))
+    unclaimed: KeepFor = KeepFor(Duration(7 * 86400))
 
 
 class RateLimit(Spec, frozen=True):
@@ -298,25 +308,6 @@ def parse(document: Mapping[str, Any]) -> TaskQueue:
     for each in (queue.name, queue.queue):
         check_queue(each)
     return queue
-
-
-def load(path: Path) -> list[TaskQueue]:
-    """All TaskQueues of a YAML file; documents of other kinds are skipped.
-
-    Raises Invalid if the file cannot be read, is not YAML, or has no TaskQueue.
-    """
-    import yaml  # workers use these types but read no file: they are spared the import
-
-    try:
-        documents = list(yaml.safe_load_all(path.read_text()))
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not text, or a date such as 2026-13-45
-        raise Invalid(f"{path} is not YAML: {error}") from error
-    queues = [parse(document) for document in documents if isinstance(document, Mapping) and document.get("kind") == KIND]
-    if not queues:
-        raise Invalid(f"{path} contains no {KIND}: expected apiVersion {GROUP}/{VERSION}, kind {KIND}")
-    return queues
 
 
 def _check_secret_name(field: str, name: object) -> None:

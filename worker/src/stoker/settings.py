@@ -36,7 +36,8 @@ class ChildLimits(Struct, frozen=True):
 class WorkerSettings(Struct, frozen=True):
     """The settings of a worker process. Times in seconds. `app` is the `module:attribute` that its children import.
 
-    `max_memory` in bytes (0: no limit); `listen_fd` a socket that whoever started it listens on for its page.
+    `max_memory` in bytes (0: no limit); `template` stands for workers that know the same tasks (rules/announcement.py);
+    `listen_fd` a socket that whoever started it listens on for its page.
     """
 
     queue: str
@@ -56,6 +57,7 @@ class WorkerSettings(Struct, frozen=True):
     name: str = ""
     children: ChildLimits = ChildLimits()
     max_memory: int = 0
+    template: str = ""
     listen_fd: int | None = None
 
 
@@ -82,6 +84,7 @@ def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
         "KEEP_SUCCEEDED_COUNT": spec.retention.succeeded.count,
         "KEEP_DEAD": format_duration(spec.retention.dead.age),
         "KEEP_DEAD_COUNT": spec.retention.dead.count,
+        "KEEP_UNCLAIMED": format_duration(spec.retention.unclaimed.age),
         "RATE_LIMIT": spec.rate_limit.per_second if spec.rate_limit else 0,
         "RATE_BURST": spec.rate_limit.burst if spec.rate_limit else 0,
     }

@@ -114,7 +114,7 @@ class Autoscaler:
 
     async def _scale(self, queue: ManagedQueue, manifest: TaskQueue, workers: Workers) -> None:
         stats = queue.reading.stats
-        demand = demand_of(stats) if stats else None
+        demand = demand_of(stats, workers.template) if stats else None
         memory = queue.scaling.memory if queue.scaling else None
         decision = decide(demand, policy_of(manifest.spec), workers.replicas, memory, self._monotonic())
         metrics.DECISIONS.labels(decision.reason).inc()

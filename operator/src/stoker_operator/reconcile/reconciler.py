@@ -14,7 +14,7 @@ from stoker_operator import metrics
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
-from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, digest, secret_names
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
@@ -165,7 +165,8 @@ class Reconciler:
         if present is None or not present.belongs_to(owner):
             return None
         pods = await self._kube.pods(ref) if present.ready < present.replicas else []
-        return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods))
+        template = (present.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, "")
+        return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods), template)
 
     async def _connection(self, queue: TaskQueue) -> Connection | Problem:
         """The Redis URL, and the digest of the workers' Secrets."""

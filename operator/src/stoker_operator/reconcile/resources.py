@@ -36,7 +36,7 @@ def check(queue: TaskQueue) -> None:
         raise Invalid(
             "spec.worker.image is missing: set it to the image with your application, such as registry.example.org/shop:1.4"
         )
-    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", "POD_NAME"}
+    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", "STOKER_TEMPLATE", "POD_NAME"}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -60,6 +60,9 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
     }
     annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
     template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection)}
+    stamp = digest(template)
+    # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
+    template["spec"]["containers"][0]["env"].insert(0, {"name": "STOKER_TEMPLATE", "value": stamp})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -67,7 +70,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
             "labels": labels,
-            "annotations": {TEMPLATE_HASH: digest(template)},
+            "annotations": {TEMPLATE_HASH: stamp},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {

@@ -12,13 +12,16 @@ from stoker_operator.state.problem import NOT_SERVED, Problem
 
 
 class Workers(Struct, frozen=True):
-    """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, and why pods cannot start."""
+    """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, why pods cannot start, and the hash
+    of its pod template.
+    """
 
     uid: str
     replicas: int
     pods: int
     ready: int
     failing: Problem | None = None
+    template: str = ""
 
 
 class RedisQueue(NamedTuple):

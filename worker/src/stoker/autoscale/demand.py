@@ -21,6 +21,7 @@ class Statistics(Protocol):
     def throttled(self) -> bool: ...
     @property
     def service_time(self) -> float: ...
+    def unseen_by(self, template: str) -> int: ...
 
 
 def policy_of(spec: TaskQueueSpec) -> Policy:
@@ -39,8 +40,15 @@ def policy_of(spec: TaskQueueSpec) -> Policy:
     )
 
 
-def demand_of(stats: Statistics) -> Demand:
-    """The demand of a queue. The backlog of a paused one does not trigger a scale-up; its running tasks keep their workers."""
+def demand_of(stats: Statistics, template: str = "") -> Demand:
+    """The demand of a queue whose workers would be of this template; empty: unknown.
+
+    The backlog of a paused one does not trigger a scale-up; its running tasks keep their workers. Unclaimed tasks that no worker of
+    the template has seen count as one task, enough for one worker: once it has announced what it knows, they are seen, and either
+    ready or no demand.
+    """
     if stats.paused:
         return Demand(running=stats.running)
-    return Demand(stats.ready, stats.running, stats.due, stats.throttled, stats.service_time)
+    unseen = stats.unseen_by(template) if template else 0
+    ready = max(stats.ready, min(1, unseen))
+    return Demand(ready, stats.running, stats.due, stats.throttled, stats.service_time)

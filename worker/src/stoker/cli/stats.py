@@ -12,7 +12,7 @@ from stoker.queue.records import QueueStats
 from stoker.rules.states import TaskState
 
 STATES = tuple(TaskState)
-_COLUMNS = ("QUEUE", *(state.upper() for state in STATES), "PARKED", "RATE/S", "OLDEST WAIT", "WORKERS", "HELD")
+_COLUMNS = ("QUEUE", *(state.upper() for state in STATES), "PARKED", "UNCLAIMED", "RATE/S", "OLDEST WAIT", "WORKERS", "HELD")
 
 
 @with_session
@@ -36,4 +36,5 @@ def stats(
 def _row(queue: QueueStats) -> tuple[object, ...]:
     held = "paused" if queue.paused else "rate limit" if queue.throttled else "no"
     counts = (getattr(queue, state) for state in STATES)
-    return (queue.queue, *counts, queue.parked, f"{queue.completion_rate:.1f}", seconds(queue.oldest_wait), queue.workers, held)
+    rate = f"{queue.completion_rate:.1f}"
+    return (queue.queue, *counts, queue.parked, queue.unclaimed, rate, seconds(queue.oldest_wait), queue.workers, held)

@@ -79,6 +79,8 @@ def print_task(status: TaskStatus) -> None:
     fields += _expiry_and_headers(status)
     if status.parked is not None:
         fields.append(("parked behind concurrency key", status.parked))
+    if status.unclaimed is not None:
+        fields.append(("unclaimed: no live worker knows it", since(status.unclaimed)))
     if status.progress:
         fields.append(("progress", _progress(status.progress)))
     if status.worker:

@@ -6,7 +6,8 @@ import typer
 
 from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, variable
 from stoker.errors import Invalid
-from stoker.manifest import Keep, Lease, RateLimit, Retention
+from stoker.manifest import Keep, KeepFor, Lease, RateLimit, Retention
+from stoker.rules.announcement import is_template
 from stoker.rules.message import check_queue
 from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
@@ -75,6 +76,12 @@ def worker(
     ] = _defaults.retention.succeeded.count,
     keep_dead: Annotated[float, time_option("--keep-dead", rich_help_panel=KEEPING)] = _defaults.retention.dead.age,
     keep_dead_count: Annotated[int, option("--keep-dead-count", min=0, rich_help_panel=KEEPING)] = _defaults.retention.dead.count,
+    keep_unclaimed: Annotated[
+        float,
+        time_option(
+            "--keep-unclaimed", rich_help_panel=KEEPING, help="How long tasks that no worker knows wait before they are dead."
+        ),
+    ] = _defaults.retention.unclaimed.age,
     rate_limit: Annotated[
         int, option("--rate-limit", min=0, max=1_000_000, help="Tasks a second, across all workers; 0 = no limit.")
     ] = 0,
@@ -101,6 +108,10 @@ def worker(
     listen_fd: Annotated[
         int | None, option("--listen-fd", hidden=True, help="A listening socket passed by the parent process.")
     ] = None,
+    template: Annotated[
+        str,
+        option("--template", hidden=True, help="Stands for workers that know the same tasks; default: a digest of these."),
+    ] = "",
     name: Annotated[str, option("--name", help="Default: the host name.")] = "",
     reload: Annotated[bool, typer.Option("--reload/--no-reload", help="Restart when a source file changes (development).")] = False,
     check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, exit.")] = False,
@@ -119,17 +130,28 @@ def worker(
         drain_timeout=drain_timeout,
         retry=Retry(max_retries, initial_delay, multiplier, max_delay, jitter),
         lease=_lease(lease, max_lost),
-        retention=Retention(Keep(Duration(keep_succeeded), keep_succeeded_count), Keep(Duration(keep_dead), keep_dead_count)),
+        retention=Retention(
+            Keep(Duration(keep_succeeded), keep_succeeded_count),
+            Keep(Duration(keep_dead), keep_dead_count),
+            KeepFor(Duration(keep_unclaimed)),
+        ),
         rate_limit=RateLimit(rate_limit, rate_burst or rate_limit) if rate_limit else None,
         host=host,
         port=port,
         name=name,
         children=ChildLimits(task_processes, task_process_runs, task_process_memory),
         max_memory=max_memory,
+        template=_template(template),
         listen_fd=listen_fd,
     )
     hear = context.obj or serve
     hear(Command(settings, processes, reload, check, log_format, log_level))
+
+
+def _template(text: str) -> str:
+    if text and not is_template(text):
+        raise Invalid(f"--template: {text!r} is not up to 64 letters, digits, dots, dashes and underscores")
+    return text
 
 
 def _lease(duration_: float, max_lost: int) -> Lease:

@@ -61,6 +61,7 @@ class AllQueues(Struct, frozen=True):
     dead: int
     cancelled: int
     parked: int
+    unclaimed: int
     workers: int
     completion_rate: float
     oldest_wait: float
@@ -116,7 +117,7 @@ def overview(names: Sequence[str], found: Sequence[QueueStats | StokerError]) ->
     )
 
 
-_SUMMED = (*TaskState, "parked", "workers")
+_SUMMED = (*TaskState, "parked", "unclaimed", "workers")
 
 
 def batch_reply(ids: Sequence[str], outcomes: Sequence[Receipt | Conflict]) -> BatchReply:

@@ -1,5 +1,6 @@
 """Fleet: the worker processes of one TaskQueue, what a Deployment is on a cluster."""
 
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,11 +22,14 @@ class Fleet:
         if not queue.spec.worker.app:
             raise Invalid(f"TaskQueue {queue.name}: spec.worker.app is missing; without a cluster there is no image to ask")
         self.replicas = 0
+        # The code may have changed since the last run: its workers may know what those before did not.
+        self.template = f"up-{secrets.token_hex(8)}"
         self._queue = queue
         self._environment = {
             **worker_environment(queue, queue.key_namespace),
             "STOKER_HOST": "127.0.0.1",
             "STOKER_PORT": "0",
+            "STOKER_TEMPLATE": self.template,
             **{variable["name"]: str(variable.get("value", "")) for variable in queue.spec.worker.env},
             **environment,
         }

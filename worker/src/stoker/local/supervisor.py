@@ -100,7 +100,7 @@ class Supervisor:
         await self._timekeepers[queue.name].keep(schedules, queue.schedules, self._version, stats)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
-        demand = demand_of(stats) if stats else None
+        demand = demand_of(stats, fleet.template) if stats else None
         decision = decide(demand, policy_of(queue.spec), fleet.replicas, self._memories.get(queue.name), now)
         self._memories[queue.name] = decision.memory
         return decision

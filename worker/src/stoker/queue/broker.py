@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from stoker.errors import Conflict, Invalid, NotDurable
 from stoker.manifest import Lease, RateLimit, Retention
 from stoker.queue import scripts
@@ -19,6 +21,7 @@ from stoker.redis.client import RedisClient, ask, ask_alone
 from stoker.redis.durability import question, shortfall
 from stoker.redis.failures import mapped
 from stoker.rules.admission import Admission, marks
+from stoker.rules.announcement import Announcement
 from stoker.rules.durability import Durability
 from stoker.rules.message import Message, decode, encode, same_task
 from stoker.rules.states import TaskState
@@ -27,6 +30,7 @@ from stoker.rules.units import to_ms
 ENQUEUED_AT_ONCE = 200
 FETCHED_AT_ONCE = 200
 PROMOTED_AT_ONCE = 100
+RELEASED_AT_ONCE = 200
 
 _ADMITTED = {b"ready": TaskState.READY, b"scheduled": TaskState.SCHEDULED}
 
@@ -118,6 +122,14 @@ class Broker:
         pairs = [part for pair in held.items() for part in pair]
         return ScriptCall("heartbeat", self.keys, [worker, info, to_ms(self._lease.duration), *pairs])
 
+    def announce_call(self, announcement: Announcement) -> ScriptCall:
+        """The call that announces which tasks a template's workers know, for the heartbeat's thread. Its reply: how many unclaimed
+        tasks became ready, and whether there are more: then it is made again.
+        """
+        versions = announcement.versions
+        names = b"" if versions is None else msgspec.json.encode(versions)
+        return ScriptCall("announce", self.keys, [announcement.template, names, RELEASED_AT_ONCE])
+
     async def write_notes(self, notes: Sequence[Note]) -> list[bool]:
         """Write progress and log lines. False where a delivery has lost its lease."""
         return await write_notes(self._redis, self.keys, notes)
@@ -151,7 +163,10 @@ class Broker:
         return Reaped(*reply)
 
     async def sweep(self) -> tuple[int, int]:
-        """Delete ended tasks past their retention. Returns how many succeeded or cancelled tasks, and how many dead ones."""
+        """Delete ended tasks past their retention, and bury old unclaimed ones.
+
+        Returns how many succeeded or cancelled tasks were deleted, and how many dead ones.
+        """
         call = ScriptCall("sweep", self.keys, [SETTLED_AT_ONCE, *self._bounds])
         [(finished, dead)] = await scripts.run(self._redis, call)
         return finished, dead
@@ -159,7 +174,8 @@ class Broker:
     @property
     def _bounds(self) -> list[Argument]:
         keep = self._retention
-        return [to_ms(keep.succeeded.age), keep.succeeded.count, to_ms(keep.dead.age), keep.dead.count]
+        ages = to_ms(keep.succeeded.age), to_ms(keep.dead.age), to_ms(keep.unclaimed.age)
+        return [ages[0], keep.succeeded.count, ages[1], keep.dead.count, ages[2]]
 
     def _enqueue_call(self, admissions: Sequence[Admission]) -> ScriptCall:
         return ScriptCall("enqueue", self.keys, _enqueue_fields(admissions))
@@ -181,8 +197,9 @@ class Broker:
 
 def pulse(reply: Sequence[Any]) -> Pulse:
     """Decode the reply to a heartbeat."""
-    paused, lost, cancelled, mind = reply
-    return Pulse(bool(paused), [fence.decode() for fence in lost], [fence.decode() for fence in cancelled], _seconds(mind))
+    paused, lost, cancelled, announce, mind = reply
+    lost_fences, to_cancel = [fence.decode() for fence in lost], [fence.decode() for fence in cancelled]
+    return Pulse(bool(paused), lost_fences, to_cancel, bool(announce), _seconds(mind))
 
 
 def _enqueue_fields(admissions: Sequence[Admission]) -> list[Argument]:

@@ -105,6 +105,26 @@ class Keys:
         return f"{self._base}:parked_by"
 
     @property
+    def unclaimed(self) -> str:  # ZSET id -> since when, ms, of ready tasks that no living worker knows
+        return f"{self._base}:unclaimed"
+
+    @property
+    def unclaimed_by(self) -> str:  # ZSET name of the task US its version US id, of unclaimed tasks
+        return f"{self._base}:unclaimed_by"
+
+    @property
+    def unclaimed_as(self) -> str:  # HASH id -> rank, version, template that did not know it, name, of unclaimed tasks
+        return f"{self._base}:unclaimed_as"
+
+    @property
+    def templates(self) -> str:  # ZSET template of workers -> until when it has seen the unclaimed tasks, ms
+        return f"{self._base}:templates"
+
+    @property
+    def announced(self) -> str:  # HASH template -> names of the tasks that its workers know and their versions (JSON); empty = any
+        return f"{self._base}:announced"
+
+    @property
     def members(self) -> str:  # HASH id of a group's member -> home queue of the join, a blank, id of the join, a blank, its number
         return f"{self._base}:members"
 

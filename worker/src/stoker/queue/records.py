@@ -74,12 +74,13 @@ class Turn(NamedTuple):
 class Pulse(NamedTuple):
     """The reply to a heartbeat: whether the queue is paused, fences that have lost their lease, fences to cancel.
 
-    `mind_in`: as in `Turn`.
+    `announce`: the worker did not count as alive before, so it has to announce its tasks. `mind_in`: as in `Turn`.
     """
 
     paused: bool
     lost: list[str]
     cancelled: list[str]
+    announce: bool = False
     mind_in: float | None = None
 
 
@@ -94,7 +95,7 @@ class Totals(msgspec.Struct, frozen=True):
     """What has happened in a queue since it began: monotonic counters. A task counts once a run, or once an act.
 
     `failed` counts runs, of which some were `retried`; `dead` includes tasks whose workers were lost too often. `lost`: deliveries
-    whose worker went away. `busy_ms`: run time of all workers together.
+    whose worker went away. `busy_ms`: run time of all workers together. `unclaimed`: tasks set aside.
     """
 
     enqueued: int = 0
@@ -112,6 +113,7 @@ class Totals(msgspec.Struct, frozen=True):
     stale_settles: int = 0
     invariant_violations: int = 0
     busy_ms: int = 0
+    unclaimed: int = 0
 
 
 class QueueStats(msgspec.Struct, frozen=True):
@@ -119,11 +121,13 @@ class QueueStats(msgspec.Struct, frozen=True):
 
     Times in seconds, `completion_rate` in tasks a second over about 5 s.
 
-    `ready` counts what is still in the inbox as well. `parked` tasks are ready too, but their concurrency key is full: they are
-    counted here alone. `succeeded` and `cancelled` count the tasks that are still kept (retention); `totals` counts all there were.
+    `ready` counts what is still in the inbox as well. `parked` tasks are ready too, but their concurrency key is full; `unclaimed`
+    ones are, but no living worker knows their name: both are counted apart. `succeeded` and `cancelled` count the tasks that are
+    still kept (retention); `totals` counts all there were.
     `due`: scheduled tasks and runs of schedules that fall due within the horizon asked for (0 = overdue already).
     `throttled`: the rate limit holds back tasks that workers have slots for. `schedules`: how many wait for their next run, the
     first of them in `next_run` seconds (below 0: overdue).
+    `unseen`: by template (rules/announcement.py), how many tasks became unclaimed since its workers last looked at all of them.
     """
 
     queue: str
@@ -143,6 +147,12 @@ class QueueStats(msgspec.Struct, frozen=True):
     schedules: int = 0
     next_run: float | None = None
     totals: Totals = Totals()
+    unclaimed: int = 0
+    unseen: dict[str, int] = {}
+
+    def unseen_by(self, template: str) -> int:
+        """Unclaimed tasks that workers of this template may know: they have not seen them yet."""
+        return self.unseen.get(template, self.unclaimed)
 
     @property
     def service_time(self) -> float:
@@ -155,7 +165,8 @@ class QueueStats(msgspec.Struct, frozen=True):
 class TaskStatus(msgspec.Struct, frozen=True):
     """One task. `at` (epoch ms; None while ready): lease end, due time, when it was buried or cancelled, or result expiry.
 
-    `parked` is the full concurrency key that a ready task waits for. `history` are its last failures, oldest first. `progress` is
+    `parked` is the full concurrency key that a ready task waits for; `unclaimed`: since when (epoch ms) no living worker has known
+    a ready task. `history` are its last failures, oldest first. `progress` is
     that of its current run. `log` are the last lines of all its runs; empty in lists.
     """
 
@@ -178,6 +189,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     history: list[PastFailure] = []
     progress: Progress | None = None
     log: list[LogLine] = []
+    unclaimed: int | None = None
 
     @property
     def expired(self) -> bool:

@@ -3,6 +3,9 @@
 A script's header is the one statement of its keys: `-- KEYS: tasks ready` names attributes of `Keys`. A call passes those keys, and
 the script begins with `local tasks, ready = ...`, which the shared prelude sees as well. EVALSHA with a fallback to EVAL, so a
 restarted or flushed server needs nothing; never FUNCTION LOAD, where one old pod would downgrade all others.
+
+Variants: the script `name+variant` has the keys that the header lists behind `+variant:`, and the lines that end in `--+variant`.
+The plain script has neither, so that what few calls need costs the others nothing.
 """
 
 import hashlib
@@ -35,9 +38,13 @@ _LIGHT_WRITE = "redis.call('PERSIST', KEYS[1])\n"
 _HEADER = re.compile(r"^-- KEYS:((?: .*\n--)*?) ARGV:", re.MULTILINE)
 _COMMENT, _WORD = re.compile(r"--.*"), re.compile(r"\w+")
 _DEFINITION = re.compile(r"^(?=local |function )", re.MULTILINE)
+_VARIANT_LINE = re.compile(r"^.*--\+(\w+)\n", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
-PRELUDE = ("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_reclaim", "_admit", "_effects")
+PRELUDE = (
+    *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_unclaimed", "_reclaim", "_admit"),
+    "_effects",
+)
 """The files of shared functions, in the order of their dependencies."""
 
 
@@ -80,22 +87,28 @@ def key_names(script: str, keys: Keys) -> tuple[str, ...]:
 
 @cache
 def load(name: str, *, old: bool = False) -> Script:
-    """The script `lua/<name>.lua` behind its keys and the prelude. A `#!lua` line must stay the first; `old` servers get none."""
-    body = (_FOLDER / f"{name}.lua").read_text()
+    """The script `lua/<name>.lua`, or a variant of it, behind its keys and the prelude.
+
+    A `#!lua` line must stay the first; `old` servers get none.
+    """
+    file, _, variant = name.partition("+")
+    body = _VARIANT_LINE.sub(lambda line: line[0] if line[1] == variant else "", (_FOLDER / f"{file}.lua").read_text())
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
     prelude = "".join((_FOLDER / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
-    keys = keys_of(rest)
+    keys = keys_of(rest, variant)
     named = f"local {', '.join(keys)} = unpack(KEYS)\n"
     text = flags + newline + named + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-def keys_of(script: str) -> tuple[str, ...]:
-    """The keys that a script's header names."""
+def keys_of(script: str, variant: str = "") -> tuple[str, ...]:
+    """The keys that a script's header names, those of a variant last."""
     [header] = _HEADER.findall(script)
-    return tuple(_WORD.findall(header))
+    plain, *variants = header.split("+")
+    more = dict(keys.split(":") for keys in variants)
+    return (*_WORD.findall(plain), *_WORD.findall(more[variant] if variant else ""))
 
 
 def _wanted(prelude: str, script: str) -> str:

@@ -11,7 +11,7 @@ from stoker.queue.scripts import Argument, ScriptCall
 from stoker.queue.workflows.effects import pack
 from stoker.rules.effects import CompleteMember, Effect, PutInOutbox
 from stoker.rules.message import Success
-from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.rules.units import to_ms
 
 SETTLED_AT_ONCE = 200
@@ -58,7 +58,8 @@ def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> S
     for number, settlement in enumerate(settlements, 1):
         for effect in settlement.effects:
             arguments += (number, pack(effect))
-    return ScriptCall("settle", keys, arguments)
+    unclaims = any(isinstance(settlement.transition, Unclaim) for settlement in settlements)
+    return ScriptCall("settle+unclaim" if unclaims else "settle", keys, arguments)
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
@@ -72,6 +73,8 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
             return (task_id, fence, "bury", 0, _json(failure), to_ms(busy))
         case Snooze(delay):
             return (task_id, fence, "snooze", to_ms(delay), "", to_ms(busy))
+        case Unclaim(task, version, template, delay):
+            return (task_id, fence, "unclaim", to_ms(delay), f"{version} {template} {task}", to_ms(busy))
         case Release():
             return (task_id, fence, "release", 0, "", to_ms(busy))
         case Cancel():

@@ -40,6 +40,7 @@ class What(StrEnum):
     PROMOTED = "promoted"  # it is due
     STARTED = "started"
     PARKED = "parked"  # its concurrency key is full
+    UNCLAIMED = "unclaimed"  # no living worker knows its name
     SUCCEEDED = "succeeded"
     RETRIED = "retried"  # it failed and will run again
     SNOOZED = "snoozed"  # it asked to run later

@@ -7,9 +7,8 @@ import msgspec
 
 from stoker.rules.retry import Backoff, backoff
 
-UNKNOWN_TASK_GRACE = 600.0
-"""Seconds for which a worker snoozes a task that it does not know: during a rollout, new workers may."""
 UNKNOWN_TASK_DELAY = 5.0
+"""Seconds until a task that this worker does not know, but another does, is ready again."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -59,9 +58,10 @@ class Expired(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unknown(msgspec.Struct, frozen=True, tag=True):
-    """This worker knows no task of that name. During a rollout, another one may."""
+    """This worker knows no task of that name, or only an older version. During a rollout, another worker may."""
 
-    failure: Failure
+    task: str
+    version: int
 
 
 class Interrupted(msgspec.Struct, frozen=True, tag=True):
@@ -102,6 +102,17 @@ class Snooze(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Unclaim(msgspec.Struct, frozen=True):
+    """Set the task aside as unclaimed, since the workers of `template` do not know it. If another living worker does: run again
+    after `delay` seconds. Charges no attempt either way.
+    """
+
+    task: str
+    version: int
+    template: str
+    delay: float
+
+
 class Release(msgspec.Struct, frozen=True):
     """Give the task back, to the rank that it was taken from; charges no attempt."""
 
@@ -112,13 +123,11 @@ class Cancel(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-Transition = Succeed | Retry | Bury | Snooze | Release | Cancel
+Transition = Succeed | Retry | Bury | Snooze | Unclaim | Release | Cancel
 
 
-def settle(
-    outcome: Outcome, policy: Backoff, *, failures: int, random: Callable[[], float], unknown_for: float = 0.0
-) -> Transition:
-    """The transition for an outcome. `failures`: before this run. `unknown_for`: seconds since the worker first met this name."""
+def settle(outcome: Outcome, policy: Backoff, *, failures: int, random: Callable[[], float], template: str = "-") -> Transition:
+    """The transition for an outcome. `failures`: before this run. `template`: that of the worker (rules/announcement.py)."""
     match outcome:
         case Returned(value):
             return Succeed(value)
@@ -128,11 +137,8 @@ def settle(
             return Retry(backoff(policy, failures + 1, random) if delay is None else delay, failure)
         case Raised(failure) | RetryAsked(failure) | Fatal(failure):
             return Bury(failure)
-        case Unknown() if unknown_for < UNKNOWN_TASK_GRACE:
-            # This may be an old worker in a rollout; a new one may start at any moment.
-            return Snooze(UNKNOWN_TASK_DELAY, "unknown to this worker")
-        case Unknown(failure):
-            return Bury(failure)
+        case Unknown(task, version):
+            return Unclaim(task, version, template, UNKNOWN_TASK_DELAY)
         case Snoozed(delay, reason):
             return Snooze(delay, reason)
         case Interrupted() | Cancelled() | Expired():

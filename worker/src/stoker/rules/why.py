@@ -42,7 +42,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """A live worker as of its last heartbeat. `tasks`: the names it knows; None where it does not list them.
+    """A live worker as of its last heartbeat. `tasks`: the names that its template has announced; None where it may know any.
 
     `waiting`: how many of its `busy` runs wait for other tasks of the queue.
     """
@@ -52,6 +52,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     waiting: int = 0
     draining: bool = False
     tasks: frozenset[str] | None = None
+    template: str = ""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -60,6 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     `at` as in TaskStatus. `ahead`: tasks before it in the ready line, None where it is not in it. `back_at`: when the rate limit
     admits the next task, None where it does not hold any back. `rate`: completions per second. `workers`: how many are alive;
     `infos` describe some of them. `holders`: ids of running tasks with its concurrency key, of which at most `most` may run.
+    `unclaimed`: since when no living worker has known it.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Facts(msgspec.Struct, frozen=True):
     key: str | None = None
     most: int = 0
     parked: bool = False
+    unclaimed: int | None = None
     holders: tuple[str, ...] = ()
     worker: str | None = None
     attempts: int = 0
@@ -163,9 +166,17 @@ def _held_back(facts: Facts) -> Iterator[tuple[Cause, str]]:
         yield Cause.NO_WORKERS, f"queue {facts.queue} has no live worker"
     elif facts.infos and all(info.draining for info in facts.infos) and len(facts.infos) == facts.workers:
         yield Cause.NO_WORKERS, f"every worker of queue {facts.queue} is draining"
-    if (known := _names(facts)) is not None and facts.task not in known:
-        names = ", ".join(sorted(known)) or "none"
-        yield Cause.UNCLAIMED, f"no live worker knows a task named {facts.task!r}; known tasks: {names}"
+    known = _names(facts)
+    if facts.unclaimed is not None or (known is not None and facts.task not in known):
+        yield Cause.UNCLAIMED, _unclaimed(facts, known)
+
+
+def _unclaimed(facts: Facts, known: set[str] | None) -> str:
+    text = f"no live worker knows a task named {facts.task!r}"
+    if facts.unclaimed is not None:
+        since = _seconds((facts.now - facts.unclaimed) / 1000)
+        text = f"no live worker knew a task named {facts.task!r} {since} ago: it waits for one that does"
+    return f"{text}; known tasks: {', '.join(sorted(known)) or 'none'}" if known is not None else text
 
 
 def _names(facts: Facts) -> set[str] | None:
@@ -186,6 +197,8 @@ def _not_due(facts: Facts) -> Iterator[tuple[Cause, str]]:
 
 
 def _ready(facts: Facts) -> Iterator[tuple[Cause, str]]:
+    if facts.unclaimed is not None:
+        return
     if facts.parked:
         yield Cause.PARKED, _parked(facts)
         return

@@ -10,7 +10,7 @@ from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid
 from stoker.queue.records import Delivery, TaskStatus
 from stoker.rules.message import Message
-from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.rules.states import TaskState
 from stoker.telemetry.metrics import TaskCollector
 from stoker.worker.run.observer import RunObserver
@@ -20,6 +20,7 @@ _WORDS: dict[type[Transition], str] = {
     Retry: "retried",
     Bury: "dead",
     Snooze: "snoozed",
+    Unclaim: "unclaimed",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -27,7 +28,7 @@ _WORDS: dict[type[Transition], str] = {
 
 @dataclass
 class Run:
-    """One run of a task. `outcome`: running, succeeded, retried, dead, snoozed, released or cancelled. `again_in` is in seconds."""
+    """One run of a task. `outcome`: running, succeeded, retried, dead, snoozed, unclaimed, released or cancelled. `again_in`: s."""
 
     task: str
     arguments: Mapping[str, Any]

@@ -12,6 +12,7 @@ from stoker.queue.broker import pulse
 from stoker.queue.keys import Keys
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
+from stoker.rules.announcement import Announcement
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -32,6 +33,7 @@ class Stepper:
         self._schedules = Schedules(redis, keys, clock)
         self._source = f"code:{app.name}"
         self._next_due: list[float] = []
+        self._announced: Announcement | None = None
         self.worker = self._partition.worker
 
     async def declare(self, definitions: Sequence[Definition]) -> None:
@@ -43,6 +45,9 @@ class Stepper:
         if self.worker.held:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
             self.worker.apply_heartbeat(pulse(answer))
+        if self.worker.announcement() != self._announced:
+            await scripts.run(self._redis, self.worker.announce_call())
+            self._announced = self.worker.announcement()
         return await self._prepare() + await self.worker.turn() + await self._relay()
 
     @property

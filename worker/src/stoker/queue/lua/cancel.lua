@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Cancel tasks: ready and scheduled ones at once; the worker of a running one learns of it by its next heartbeat.
 -- KEYS: ready suspects scheduled leases cancelled cancels tasks attempts lost levels errors meta stats uniques claims wake events
---       members outbox limits running_by parked parked_by
+--       members outbox limits running_by parked parked_by unclaimed unclaimed_by unclaimed_as
 -- ARGV: ids
 -- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
 
@@ -13,6 +13,7 @@ for index, id in ipairs(ARGV) do
     unpark(limit_of[id], tonumber(rank), id)
     removed, limit_of[id] = 1, nil
   end
+  if removed == 0 and next(take_back({id})) then removed = 1 end
   if removed > 0 then
     redis.call('ZADD', cancelled, now, id)
     stopped[#stopped + 1], reply[index] = id, 'cancelled'

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
 -- Check that each task is in exactly one state and has an envelope and the columns of its state; repair it with `mend`.
 -- KEYS: tasks ready suspects scheduled leases dead done cancelled owners attempts lost levels errors results cancels meta stats wake uniques claims
---       history progress logs members outbox limits running_by parked parked_by
+--       history progress logs members outbox limits running_by parked parked_by unclaimed unclaimed_by unclaimed_as
 -- ARGV: mend (0|1), then ids
 -- Returns for each id: '' (sound) | the first trouble: 'in no state' | 'without envelope' | 'in two states' | 'owner without lease'
 --       | 'lease without owner' | 'in the wrong ready set' (:suspects is for tasks that were lost with a worker) | 'stray claim'
 --       | 'stray column' (of another state)
 --       | 'concurrency out of step' (its key counts it wrongly as running or parked)
+--       | 'unclaimed out of step' (its name does not lead to it, or does though it is elsewhere)
 local TROUBLES_AT_ONCE = 4
 -- Those from which a task will run come first.
-local SETS = {ready, suspects, scheduled, leases, dead, done, cancelled, parked}
-local COLUMNS = {tasks, owners, attempts, lost, levels, errors, results, cancels, history, progress, logs, limits}
+local SETS = {ready, suspects, scheduled, leases, dead, done, cancelled, parked, unclaimed}
+local COLUMNS = {tasks, owners, attempts, lost, levels, errors, results, cancels, history, progress, logs, limits, unclaimed_as}
 local ENDED, OVER = {[dead] = true, [done] = true, [cancelled] = true}, {[done] = true, [cancelled] = true}
 
 -- Makes a task ready, behind those of its priority.
@@ -67,6 +68,14 @@ local function repair_concurrency(id, limit, leased)
   end
 end
 
+-- Whether an unclaimed task cannot be found by its name, or another can.
+local function unclaimed_out_of_step(id, set)
+  local text = redis.call('HGET', unclaimed_as, id)
+  local aside = unclaimed_parts(text)
+  if set ~= unclaimed then return text and true or false end
+  return not aside or not redis.call('ZSCORE', unclaimed_by, unclaimed_member(aside, id))
+end
+
 -- The first trouble of a task, and the function that repairs it.
 local function examined(id)
   local found, limit = {}, limits_of({id})[id]
@@ -78,6 +87,7 @@ local function examined(id)
   if redis.call('HEXISTS', tasks, id) == 0 then
     return 'without envelope', function()
       free_claims({id})
+      take_back({id})
       report_gone_members({id}, 'purged')
       for _, at in ipairs(found) do redis.call('ZREM', at, id) end
       for _, column in ipairs(COLUMNS) do redis.call('HDEL', column, id) end
@@ -115,6 +125,12 @@ local function examined(id)
     return 'stray claim', function() free_claims({id}) end
   elseif out_of_step(id, limit, leased) then
     return 'concurrency out of step', function() repair_concurrency(id, limit, leased) end
+  elseif unclaimed_out_of_step(id, set) then
+    return 'unclaimed out of step', function()
+      take_back({id})
+      redis.call('ZREM', unclaimed, id)
+      if set == unclaimed then make_ready_again(id) end
+    end
   end
   local columns_of_others = stray_columns(id, set)
   if #columns_of_others > 0 then

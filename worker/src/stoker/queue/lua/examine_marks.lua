@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Check entries that are not named by a task's id, which examine.lua cannot find once their task is gone; repair them with `mend`.
 -- KEYS: tasks leases ready suspects lost claims uniques workers beats joins waiting arrivals meta stats wake relayed limits running_by parked parked_by
+--       unclaimed_by unclaimed_as
 -- ARGV: mend (0|1) memory_ms (how long relayed items are remembered), then for each mark: kind mark
 --       running  of running_by: key US id              parked   of parked_by: key US rank US id
 --       key      a concurrency key that has parked tasks
+--       unclaimed  of unclaimed_by: name US version US id
 --       unique   a digest that is claimed              arrival  id of a join US number of a member
 --       worker   its name                              relayed  key of an item
 -- Returns for each: '' (sound, or gone) | what is wrong
@@ -25,6 +27,13 @@ function judges.parked(turn)
   local limit, rank = key and limits_of({id})[id], key and redis.call('ZSCORE', parked, id)
   if limit and rank and parked_member(limit, tonumber(rank), id) == turn or not redis.call('ZSCORE', parked_by, turn) then return '' end
   return 'stale parking entry', function() redis.call('ZREM', parked_by, turn) end
+end
+
+function judges.unclaimed(entry)
+  local id = string.match(entry, '[^' .. US .. ']+$')
+  local aside = id and unclaimed_parts(redis.call('HGET', unclaimed_as, id))
+  if aside and unclaimed_member(aside, id) == entry or not redis.call('ZSCORE', unclaimed_by, entry) then return '' end
+  return 'stale unclaimed entry', function() redis.call('ZREM', unclaimed_by, entry) end
 end
 
 -- When a task of a key ends, the first parked one becomes ready at its old rank. So for each free slot of a key a task of it is ready,

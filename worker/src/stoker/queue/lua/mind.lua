@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Look which chores of a partition are due, and renew the minder. In O(1), and one call while nothing is kept.
--- KEYS: scheduled upcoming runs leases beats inbox outbox done cancelled dead relayed meta
--- ARGV: worker done_age_ms done_count dead_age_ms dead_count
+-- KEYS: scheduled upcoming runs leases beats inbox outbox done cancelled dead relayed unclaimed meta
+-- ARGV: worker done_age_ms done_count dead_age_ms dead_count unclaimed_age_ms
 -- Returns {} if another worker minds | {ms until the next look, then the names of the chores that are due}
 local worker, LEFT_OVER_MS = ARGV[1], 1000
 local done_age, done_count, dead_age, dead_count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -17,7 +17,7 @@ local function falls_due(chore, at)
   if at <= now then is_due(chore) else look = math.min(look, at) end
 end
 
-local kept = redis.call('EXISTS', scheduled, upcoming, runs, leases, inbox, outbox, done, cancelled, dead, relayed) > 0
+local kept = redis.call('EXISTS', scheduled, upcoming, runs, leases, inbox, outbox, done, cancelled, dead, relayed, unclaimed) > 0
 if kept then
   falls_due('promotion', first(scheduled))
   -- Also how runs have ended is recorded, before their tasks are deleted.
@@ -30,6 +30,7 @@ if kept then
   if age and (age < 0 or age >= LEFT_OVER_MS) then is_due('relay') end
 
   if first(done) <= now or first(cancelled) <= now - done_age or first(dead) <= now - dead_age or first(relayed) <= now
+    or first(unclaimed) <= now - tonumber(ARGV[6])
     or redis.call('ZCARD', done) > done_count or redis.call('ZCARD', cancelled) > done_count or redis.call('ZCARD', dead) > dead_count
   then is_due('sweep') end
 end

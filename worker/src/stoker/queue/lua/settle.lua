@@ -2,10 +2,14 @@
 -- End deliveries. One whose fence no longer owns its task is refused, and changes nothing.
 -- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
+--       +unclaim: unclaimed unclaimed_by unclaimed_as announced templates workers beats
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       then for each effect of a delivery that has succeeded: the delivery's number, the effect (see _effects.lua)
 --       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
+--             | unclaim (body = version template name: set aside, unless a living worker knows it: then as snooze).
+--               For a batch with this verb the script is settle+unclaim. It alone has the lines that end in its name: keys that a script
+--               does not use cost every call.
 --       A task whose cancellation was requested while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
@@ -21,8 +25,10 @@ local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
 local back, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
 local EVENTS = watched and {
   succeed = 'succeeded', retry = 'retried', bury = 'buried', snooze = 'postponed', release = 'released', cancel = 'cancelled',
+  unclaim = 'unclaimed', --+unclaim
 }
 local count, busy, seen = {succeed = 0, retry = 0, bury = 0, snooze = 0, release = 0, cancel = 0}, 0, {}
+count.unclaim = 0 --+unclaim
 
 local function push(list, a, b)
   local n = #list
@@ -38,6 +44,7 @@ for index, id in ipairs(ids) do
   else
     reply[index], seen[id] = 1, true
     if cancel_asked[index] and verb ~= 'succeed' and verb ~= 'bury' then verb = 'cancel' end
+    if verb == 'unclaim' and known_elsewhere(now, body) then verb = 'snooze' end --+unclaim
     count[verb], busy = count[verb] + 1, busy + tonumber(ARGV[at + 5])
     ended[#ended + 1] = id
     local level = level_of(rank)
@@ -50,6 +57,8 @@ for index, id in ipairs(ids) do
       push(stopped, now, id) given_up[#given_up + 1] = id
     elseif verb == 'release' then
       push(back, rank, id)
+    elseif verb == 'unclaim' then --+unclaim
+      set_aside(now, id, rank, body) --+unclaim
     else
       if level ~= 0 and (verb == 'bury' or delay > 0) then push(level_set, id, level) end
       if verb ~= 'snooze' then
@@ -116,6 +125,7 @@ tally('buried', count.bury)
 tally('released', count.release)
 tally('postponed', count.snooze)
 tally('stopped', count.cancel)
+tally('unclaimed', count.unclaim) --+unclaim
 tally('busy_ms', busy)
 tally('stale_settles', #ids - #ended)
 

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Statistics, in O(priority levels). Writes nothing but the clock. Entries of the inbox count as ready: a worker will turn them into
 -- tasks. So do entries of the outbox: a queue whose last worker died before it relayed them must not look empty and scale to zero.
--- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming outbox
+-- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming outbox unclaimed templates
 -- ARGV: horizon_ms (how far ahead `due` looks)
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
---          schedules, next_run_ms (from now; '' none), rate * 1000, now_ms,
+--          schedules, unclaimed, next_run_ms (from now; '' none), {if any is unclaimed, for each template that has announced its
+--          tasks: template, how many unclaimed ones it has not seen}, rate * 1000, now_ms,
 --          then the counters: name value ...}
 local THROTTLED_FOR_MS = 1000
 
@@ -33,6 +34,14 @@ end
 local watched = redis.call('HMGET', meta, 'watch_until')[1]
 local throttled = watched and tonumber(watched) > now - THROTTLED_FOR_MS and 1 or 0
 
+local aside, unseen = redis.call('ZCARD', unclaimed), {}
+if aside > 0 then
+  local seen_at = redis.call('ZRANGE', templates, 0, -1, 'WITHSCORES')
+  for at = 1, #seen_at, 2 do
+    unseen[at], unseen[at + 1] = seen_at[at], redis.call('ZCOUNT', unclaimed, '(' .. seen_at[at + 1], '+inf')
+  end
+end
+
 local horizon, next_run = now + tonumber(ARGV[1]), redis.call('ZRANGE', upcoming, 0, 0, 'WITHSCORES')[2]
 local due = redis.call('ZCOUNT', scheduled, '-inf', horizon) + (next_run and redis.call('ZCOUNT', upcoming, '-inf', horizon) or 0)
 local reply = {
@@ -40,7 +49,7 @@ local reply = {
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), due,
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
   redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked),
-  next_run and redis.call('ZCARD', upcoming) or 0, next_run and tonumber(next_run) - now or '', math.floor(decayed_rate(now) * 1000), now,
+  next_run and redis.call('ZCARD', upcoming) or 0, aside, next_run and tonumber(next_run) - now or '', unseen, math.floor(decayed_rate(now) * 1000), now,
 }
 for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
 return reply

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Delete ended tasks past their retention, by age and by count, oldest first, and expired relay keys.
+-- Delete ended tasks past their retention, by age and by count, oldest first, and expired relay keys. Bury old unclaimed tasks.
 -- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events members outbox relayed
--- ARGV: limit done_age_ms done_count dead_age_ms dead_count
+--       unclaimed unclaimed_by unclaimed_as stats uniques claims
+-- ARGV: limit done_age_ms done_count dead_age_ms dead_count unclaimed_age_ms
 -- Returns {succeeded and cancelled tasks deleted, dead tasks deleted}
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local dead_age, dead_count = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -23,4 +24,5 @@ for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) 
 end
 report_gone_members(hopeless, 'forgotten')
 call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
+bury_unclaimed(now, limit, tonumber(ARGV[6]))
 return {#old + #stopped, #hopeless}

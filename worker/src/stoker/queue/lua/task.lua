@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- One task with all its columns.
 -- KEYS: tasks ready suspects leases scheduled dead done cancelled owners attempts lost errors results history progress logs
---       limits parked
+--       limits parked unclaimed
 -- ARGV: id with_logs (0|1)
 -- Returns {} | {envelope, state, at_ms, fence, failures, losses, failure, result, the concurrency key it is parked for or '',
---                earlier failures (JSON, a line each) or '', progress of this run (JSON) or '', log lines (JSON, a line each) or ''}
+--                earlier failures (JSON, a line each) or '', progress of this run (JSON) or '', log lines (JSON, a line each) or '',
+--                since when it is unclaimed (ms; 0: it is not)}
 --         at_ms: expiry of the lease, due, buried at, or when the result expires; 0 when ready
 local id = ARGV[1]
 
@@ -18,7 +19,8 @@ for name, key in pairs({running = leases, scheduled = scheduled, dead = dead, su
 end
 if redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', suspects, id) then state = 'ready' end
 local limit = redis.call('ZSCORE', parked, id) and limits_of({id})[id]
-if limit then state = 'ready' end
+local unclaimed_at = redis.call('ZSCORE', unclaimed, id)
+if limit or unclaimed_at then state = 'ready' end
 local owner = redis.call('HGET', owners, id)
 -- Progress of an earlier delivery does not count.
 local whose, news = string.match(redis.call('HGET', progress, id) or '', '^(%S+) (.*)$')
@@ -29,4 +31,5 @@ return {
   redis.call('HGET', errors, id) or '', redis.call('HGET', results, id) or '',
   limit and limit.key or '', redis.call('HGET', history, id) or '',
   news or '', ARGV[2] == '1' and string.match(redis.call('HGET', logs, id) or '', '\n(.*)$') or '',
+  tonumber(unclaimed_at or 0),
 }

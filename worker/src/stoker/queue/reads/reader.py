@@ -28,7 +28,7 @@ MAX_COUNT = 2**63 - 1
 UNREADABLE = "(unreadable envelope)"
 
 SETS: Mapping[TaskState, tuple[str, ...]] = {
-    TaskState.READY: ("suspects", "ready", "parked"),
+    TaskState.READY: ("suspects", "ready", "parked", "unclaimed"),
     TaskState.RUNNING: ("leases",),
     TaskState.SCHEDULED: ("scheduled",),
     TaskState.DEAD: ("dead",),
@@ -198,13 +198,14 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
     """The sum over the partitions of one queue. Every worker serves all of them, so workers are not added up."""
     if len(parts) == 1:
         return parts[0]
-    apart = {"queue", "next_run", "totals"}
+    apart = {"queue", "next_run", "totals", "unseen"}
     sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__ if name not in apart}
     return QueueStats(
         **{
             **sums,
             "queue": parts[0].queue,
             "totals": added([part.totals for part in parts]),
+            "unseen": _unseen(parts),
             "oldest_wait": max(part.oldest_wait for part in parts),
             "workers": max(part.workers for part in parts),
             "paused": all(part.paused for part in parts),
@@ -214,6 +215,11 @@ def together(parts: Sequence[QueueStats]) -> QueueStats:
     )
 
 
+def _unseen(parts: Sequence[QueueStats]) -> dict[str, int]:
+    templates = {template for part in parts for template in part.unseen}
+    return {template: sum(part.unseen_by(template) for part in parts) for template in templates}
+
+
 def added(totals: Sequence[Totals]) -> Totals:
     """The sum of several queues' counters."""
     return Totals(*(sum(getattr(each, name) for each in totals) for name in Totals.__struct_fields__))
@@ -221,15 +227,15 @@ def added(totals: Sequence[Totals]) -> Totals:
 
 def _stats(queue: str, reply: Any) -> QueueStats:
     """The statistics in a reply of any type. Raises RedisUnreadable unless it has the shape that stats.lua returns."""
-    if not isinstance(reply, list) or len(reply) < 16:
+    if not isinstance(reply, list) or len(reply) < 18:
         raise _unreadable(queue)
-    numbers, next_run, (rate, _now), counters = reply[:13], reply[13], reply[14:16], reply[16:]
+    numbers, next_run, seen, (rate, _now), counters = reply[:14], reply[14], reply[15], reply[16:18], reply[18:]
     if not all(isinstance(number, int) for number in (*numbers, rate)):
         raise _unreadable(queue)
     if next_run != b"" and not isinstance(next_run, int):
         raise _unreadable(queue)
     ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, *flags = numbers
-    paused, throttled, parked, schedules = flags
+    paused, throttled, parked, schedules, unclaimed = flags
     return QueueStats(
         *(queue, ready, running, scheduled, dead, succeeded, cancelled, due),
         oldest_wait=oldest_ms / 1000,
@@ -241,6 +247,8 @@ def _stats(queue: str, reply: Any) -> QueueStats:
         schedules=schedules,
         next_run=None if next_run == b"" else next_run / 1000,
         totals=_totals(counters),
+        unclaimed=unclaimed,
+        unseen=_unseen_of(seen),
     )
 
 
@@ -256,6 +264,16 @@ def _stats_or_error(queue: str, reply: Any) -> QueueStats | StokerError:
 def _together_or_error(parts: Sequence[QueueStats | StokerError]) -> QueueStats | StokerError:
     read = [part for part in parts if isinstance(part, QueueStats)]
     return together(read) if len(read) == len(parts) else next(part for part in parts if isinstance(part, StokerError))
+
+
+def _unseen_of(flat: Any) -> dict[str, int]:
+    """By template, how many unclaimed tasks it has not seen. What is unreadable, since another program wrote it, is left out."""
+    pairs = zip(flat[::2], flat[1::2], strict=False) if isinstance(flat, list) else ()
+    return {
+        template.decode(errors="replace"): count
+        for template, count in pairs
+        if isinstance(template, bytes) and isinstance(count, int)
+    }
 
 
 def _totals(flat: Sequence[Any]) -> Totals:
@@ -274,7 +292,7 @@ def _unreadable(queue: str) -> RedisUnreadable:
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
-    envelope, state, at, fence, failures, losses, failure, result, parked, history, progress, logs = reply
+    envelope, state, at, fence, failures, losses, failure, result, parked, history, progress, logs, unclaimed = reply
     if state == b"nowhere":
         raise NotFound(f"task {task_id!r} is in no state of queue {queue!r}: stoker doctor {queue} --mend makes it ready again")
     try:
@@ -297,6 +315,7 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         failure=_failure.decode(failure) if failure else None,
         result=_success.decode(result) if result else None,
         parked=parked.decode() or None,
+        unclaimed=unclaimed or None,
         headers=message.headers,
         expires=message.expires,
         history=[_past.decode(line) for line in history.split(b"\n") if line],
@@ -315,6 +334,7 @@ def _facts(status: TaskStatus) -> Facts:
         now=0,
         at=status.at,
         parked=status.parked is not None,
+        unclaimed=status.unclaimed,
         worker=status.worker,
         attempts=status.attempts,
         losses=status.losses,

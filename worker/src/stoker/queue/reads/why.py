@@ -1,6 +1,6 @@
 """Reads the facts that `rules/why.py` explains, in the round trip that reads the task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from stoker.rules.why import Facts, WorkerInfo
 WORKERS_LISTED = 100
 HOLDERS_LISTED = 20
 _info = msgspec.json.Decoder(WorkerInfo)
+_versions = msgspec.json.Decoder(dict[str, int])
 
 
 def why_call(keys: Keys, task_id: str) -> ScriptCall:
@@ -21,7 +22,8 @@ def why_call(keys: Keys, task_id: str) -> ScriptCall:
 
 def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
     """Adds to the facts of a task those of the reply to `why_call`."""
-    now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, infos, workers, key, most, holders = reply
+    now, paused, back_at, ahead, suspect, overdue, cancel_at, rate, infos, workers, key, most, holders, *announced = reply
+    names = _names(*announced)
     return msgspec.structs.replace(
         facts,
         now=now,
@@ -32,7 +34,7 @@ def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
         overdue=overdue,
         cancel_at=cancel_at or None,
         rate=rate / 1000,
-        infos=tuple(_read(info) for info in infos if info),
+        infos=tuple(_read(info, names) for info in infos if info),
         workers=workers,
         key=key.decode() or None,
         most=most,
@@ -40,8 +42,21 @@ def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
     )
 
 
-def _read(info: bytes) -> WorkerInfo:
+def _names(templates: Sequence[bytes], announced: Sequence[bytes]) -> dict[str, frozenset[str] | None]:
+    """The names that each template has announced; None where it may know any."""
+    return {template.decode(): _known(names) for template, names in zip(templates, announced, strict=True)}
+
+
+def _known(names: bytes) -> frozenset[str] | None:
     try:
-        return _info.decode(info)
+        return frozenset(_versions.decode(names)) if names else None
     except msgspec.MsgspecError:  # a worker of another version, or another program
+        return None
+
+
+def _read(info: bytes, names: Mapping[str, frozenset[str] | None]) -> WorkerInfo:
+    try:
+        found = _info.decode(info)
+    except msgspec.MsgspecError:
         return WorkerInfo()
+    return msgspec.structs.replace(found, tasks=names.get(found.template)) if found.template else found

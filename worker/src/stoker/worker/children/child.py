@@ -113,7 +113,7 @@ def run(app: Application, request: RunTask) -> Outcome:
     message = decode(delivery.envelope)
     task = app.declarations.get(message.task)
     if task is None:
-        return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} in the child process"))
+        return Unknown(message.task, message.version)
     try:
         arguments = task.decode_arguments(bytes(message.payload))
     except Invalid as error:

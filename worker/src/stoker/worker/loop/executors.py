@@ -54,7 +54,7 @@ class Executor:
         """The outcome of one run, to be awaited at once. Raises CancelledError when the run itself is cancelled."""
         task = self._tasks.get(message.task)
         if task is None or message.version > task.policy.version:
-            return _known(self._unknown(task, message))
+            return _known(Unknown(message.task, message.version))
         running.set((message, delivery))
         if task.executor == "process":
             return self._with_child(task, delivery, message)
@@ -64,13 +64,6 @@ class Executor:
             return _known(Fatal(Failure("InvalidArguments", str(error))))
         limits = self._limits(task, message)
         return self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
-
-    def _unknown(self, task: Declaration | None, message: Message) -> Unknown:
-        if task is None:
-            known = ", ".join(sorted(self._tasks)) or "none"
-            return Unknown(Failure("UnknownTask", f"no task is named {message.task!r} here; known are: {known}"))
-        text = f"{task.name} was enqueued with version {message.version}, this worker declares {task.policy.version}"
-        return Unknown(Failure("NewerVersion", text))
 
     def _limits(self, task: Declaration, message: Message) -> Limits:
         """Seconds the run may take. A thread only sees its hard limit in the Context: it cannot be stopped, and would run on beside

@@ -10,12 +10,15 @@ from stoker.queue.broker import pulse
 from stoker.queue.records import Pulse
 from stoker.queue.scripts import ScriptCall, run_blocking
 from stoker.redis.connect import ThreadClient
+from stoker.rules.announcement import Announcement
 from stoker.worker.loop.watchdog import Watchdog
 
 RETRIES = 10
 """Retries of a failed heartbeat within one interval, at least."""
 RETRY_INTERVAL = 1.0
 """Longest pause in seconds before such a retry."""
+ANNOUNCED_AT_MOST = 1000
+"""Calls in one heartbeat that release unclaimed tasks, RELEASED_AT_ONCE in each."""
 _log = logging.getLogger("stoker.worker")
 
 
@@ -24,6 +27,8 @@ class LeaseHolder(Protocol):
 
     def heartbeat_call(self) -> ScriptCall: ...
     def apply_heartbeat(self, answer: Pulse) -> None: ...
+    def announcement(self) -> Announcement: ...
+    def announce_call(self) -> ScriptCall: ...
 
 
 class Heartbeat(threading.Thread):
@@ -48,6 +53,7 @@ class Heartbeat(threading.Thread):
         self._on_loop = on_loop
         self._ended = threading.Event()
         self._failing = False
+        self._announced: dict[LeaseHolder, str] = {}
 
     def run(self) -> None:
         """Beat until `stop`."""
@@ -69,8 +75,27 @@ class Heartbeat(threading.Thread):
                 self._failing = True
             else:
                 self._on_loop(worker.apply_heartbeat, answer)
+                self._announce(worker, due=answer.announce)
         self._failing = not answered
         return answered
+
+    def _announce(self, worker: LeaseHolder, *, due: bool) -> None:
+        """Announce the worker's tasks, after its heartbeat: from then on none that it knows is set aside, and this releases all
+        that were. Again when they change, and after a time in which it counted as dead.
+        """
+        template = worker.announcement().template
+        if not due and self._announced.get(worker) == template:
+            return
+        self._announced.pop(worker, None)  # until it has succeeded
+        try:
+            for _ in range(ANNOUNCED_AT_MOST):
+                _, more = run_blocking(self._redis, worker.announce_call())
+                if not more:
+                    break
+        except StokerError as error:  # the next heartbeat tries again
+            _log.debug("announcement failed", extra={"error": str(error)})
+        else:
+            self._announced[worker] = template
 
     def stop(self) -> None:
         """End the thread and wait for it."""

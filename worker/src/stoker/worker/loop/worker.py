@@ -19,6 +19,7 @@ from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Pulse
 from stoker.queue.scripts import ScriptCall
 from stoker.queue.settlements import Settlement
+from stoker.rules.announcement import Announcement, announcement_of
 from stoker.rules.effects import Effect, after_success
 from stoker.rules.message import Message, decode, digest
 from stoker.rules.retry import narrowed
@@ -36,7 +37,6 @@ from stoker.rules.settle import (
     RetryAsked,
     Returned,
     Transition,
-    Unknown,
     settle,
 )
 from stoker.rules.workflow import Origin, OutboxEntry, load_chains, load_onward
@@ -45,7 +45,6 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.executors import Executor
 from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.turns import Turns
-from stoker.worker.loop.unknown_tasks import UnknownTasks
 from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.outcome import failure_of
 from stoker.worker.run.progress import ProgressFlusher, current_progress
@@ -56,8 +55,6 @@ CANCEL_AGAIN = 5.0
 """Seconds after which a run that has not ended is cancelled again."""
 ABANDON_AFTER = 6.0
 """Seconds after an abort until the worker leaves without runs that have not ended: they were cancelled twice."""
-MAX_NAMES = 200
-"""A worker that knows more tasks does not list them in its heartbeat."""
 _FAILURES = (Raised, Fatal, RetryAsked)
 _log = logging.getLogger("stoker.worker")
 
@@ -92,8 +89,10 @@ class Worker:
         # Both by fence: after a lost lease the same task may run here twice.
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stopped: dict[str, Transition] = {}  # runs that the worker has cancelled, and what becomes of them
-        self._unknown_tasks = UnknownTasks()
         self._begin: Begin | None = None
+        self._announced = -1
+        self._announcement = announcement_of({}, settings.template)
+        self.announcement()
 
     @property
     def to_relay(self) -> asyncio.Event:
@@ -122,17 +121,25 @@ class Worker:
 
     def heartbeat_call(self) -> ScriptCall:
         """The script call that renews the leases of all held tasks. Called on the heartbeat's thread."""
-        known = sorted(self._tasks) if len(self._tasks) <= MAX_NAMES else None
-        info = msgspec.json.encode(
-            {
-                "slots": self._settings.concurrency,
-                "busy": self.busy,
-                "waiting": self._waits.count,
-                "draining": self._turns.shutdown.draining,
-                "tasks": known,
-            }
-        )
-        return self._broker.heartbeat_call(self.name, info, self._turns.held.copy())
+        info = {
+            "slots": self._settings.concurrency,
+            "busy": self.busy,
+            "waiting": self._waits.count,
+            "draining": self._turns.shutdown.draining,
+            "template": self.announcement().template,
+        }
+        return self._broker.heartbeat_call(self.name, msgspec.json.encode(info), self._turns.held.copy())
+
+    def announcement(self) -> Announcement:
+        """The names that this worker knows now: tasks may be declared while it runs. Called on the heartbeat's thread."""
+        if len(self._tasks) != self._announced:
+            versions = {name: task.policy.version for name, task in list(self._tasks.items())}
+            self._announcement, self._announced = announcement_of(versions, self._settings.template), len(versions)
+        return self._announcement
+
+    def announce_call(self) -> ScriptCall:
+        """The script call that announces them. Called on the heartbeat's thread."""
+        return self._broker.announce_call(self.announcement())
 
     def apply_heartbeat(self, answer: Pulse) -> None:
         """Cancel the runs of tasks whose lease is lost (no settlement of ours would count) or that were cancelled.
@@ -339,5 +346,5 @@ class Worker:
         task = self._tasks.get(message.task)
         policy = narrowed(self._settings.retry, task.policy.retry if task else None)
         policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
-        unknown_for = self._unknown_tasks.unknown_for(message, self._clock()) if isinstance(outcome, Unknown) else 0.0
-        return settle(outcome, policy, failures=delivery.failures, unknown_for=unknown_for, random=random.random)
+        template = self._announcement.template
+        return settle(outcome, policy, failures=delivery.failures, random=random.random, template=template)

@@ -5,7 +5,7 @@ from collections.abc import Container
 
 from stoker.queue.records import Delivery
 from stoker.rules.message import Message
-from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition
+from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.telemetry.metrics import OTHER, TaskCollector, TaskCounts
 
 _log = logging.getLogger("stoker.worker")
@@ -54,6 +54,7 @@ _WORDS: dict[type[Transition], str] = {
     Retry: "failed, will be retried",
     Bury: "dead",
     Snooze: "snoozed",
+    Unclaim: "is unknown to this worker",
     Release: "released",
     Cancel: "cancelled",
 }
@@ -73,7 +74,7 @@ def count(counts: TaskCounts, transition: Transition) -> int:
             counts.failed += 1
             counts.dead += 1
             return logging.ERROR
-        case Snooze():
+        case Snooze() | Unclaim():
             counts.snoozed += 1
             return logging.WARNING
         case Cancel():

@@ -23,6 +23,7 @@ async def _marks(redis: RedisClient, k: Keys) -> AsyncIterator[tuple[str, bytes,
     sets: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
         ("running", k.running_by, _last),
         ("parked", k.parked_by, _last),
+        ("unclaimed", k.unclaimed_by, _last),
         ("relayed", k.relayed, bytes),
     )
     for kind, key, name in sets:

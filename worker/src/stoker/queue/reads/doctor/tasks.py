@@ -29,6 +29,7 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
         k.cancels,
         k.claims,
         k.limits,
+        k.unclaimed_as,
         k.members,
         k.history,
         k.progress,
@@ -37,7 +38,7 @@ async def _ids(redis: RedisClient, k: Keys) -> AsyncIterator[bytes]:
     for key in columns:
         async for task_id, _ in scan(redis, "HSCAN", key, STEP):
             yield task_id
-    for key in (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled, k.parked):
+    for key in (k.ready, k.suspects, k.scheduled, k.leases, k.dead, k.done, k.cancelled, k.parked, k.unclaimed):
         async for task_id, _ in scan(redis, "ZSCAN", key, STEP):
             yield task_id
 
