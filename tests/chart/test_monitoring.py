@@ -82,6 +82,7 @@ def test_alerts_cover_what_hurts():
         "StokerReconcileFailing",
         "StokerRedisUnreachable",
         "StokerQueueNotDraining",
+        "StokerTasksUnclaimed",
         "StokerDeadLettersGrowing",
     }
 

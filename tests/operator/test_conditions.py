@@ -117,6 +117,19 @@ def test_suspended_and_stalled_stand_there_only_while_they_hold() -> None:
     assert "Stalled" not in said(findings(problem=halted("SecretMissing")))  # passes by itself once it is made
 
 
+def test_tasks_that_no_worker_knows_are_a_condition_while_there_are_some() -> None:
+    """Shown in the status, and no reason for Ready to be False: the workers are as the spec asks."""
+    reading = Reading(replace(STATS, unclaimed=2))
+    assert said(findings(), reading) | {"Unclaimed": ("True", "UnknownTasks")} == said(findings(), reading)
+    assert said(findings(), reading)["Ready"] == ("True", "WorkersReady")
+    assert "Unclaimed" not in said(findings(), AWAY)
+    shown = stand(findings(), reading)
+    assert shown["queue"]["unclaimed"] == 2
+    [message] = [each["message"] for each in shown["conditions"] if each["type"] == "Unclaimed"]
+    assert message.startswith("no live worker knows the names of 2 tasks")
+    assert "stoker tasks --queue emails --state ready" in message
+
+
 def test_the_transition_time_moves_only_with_the_status() -> None:
     first = as_status([Condition("Ready", "True", Reason("WorkersReady"), "1")], [], 1, "noon")
     same = as_status([Condition("Ready", "True", Reason("ScaledToZero"), "2")], first, 2, "one")
@@ -169,7 +182,7 @@ def test_the_status() -> None:
         "desiredReplicas": 4,
         "selector": "app.kubernetes.io/name=stoker-worker,stoker.dev/taskqueue=emails",
         "deploymentRef": {"name": "emails-worker"},
-        "queue": {"ready": 3, "running": 2, "scheduled": 1, "dead": 4, "oldestWait": "1m23s"},
+        "queue": {"ready": 3, "unclaimed": 0, "running": 2, "scheduled": 1, "dead": 4, "oldestWait": "1m23s"},
         "autoscaling": {"lastScaleTime": "eleven", "lastDecision": {"from": 0, "to": 4, "reason": "ScaleUp"}},
     }
 

@@ -1,12 +1,14 @@
 """The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
 
 Ready: the workers are as the spec asks. RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
-Suspended and Stalled (nothing happens until a user changes an object) are listed only while they hold.
+Suspended, Stalled (nothing happens until a user changes an object) and Unclaimed (no live worker knows some tasks) are listed only
+while they hold.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
 from stoker_operator.state.findings import Findings, Reading, Snapshot, Workers
 from stoker_operator.state.problem import REDIS_AWAY, STALLED, Problem, Reason
@@ -21,7 +23,7 @@ ROUTINE = REDIS_AWAY | {
 }
 """Reasons of Ready without an Event: workers come and go with the backlog, and RedisReachable announces Redis' problems."""
 
-Type = Literal["Ready", "RedisReachable", "ScalingActive", "Suspended", "Stalled"]
+Type = Literal["Ready", "RedisReachable", "ScalingActive", "Suspended", "Stalled", "Unclaimed"]
 
 
 class Condition(NamedTuple):
@@ -50,6 +52,8 @@ def conditions(known: Snapshot) -> list[Condition]:
         found.append(Condition("Suspended", "True", Reason.SUSPENDED, message))
     if findings.problem and findings.problem.reason in STALLED:
         found.append(_because("Stalled", "True", findings.problem))
+    if known.reading.stats and known.reading.stats.unclaimed:
+        found.append(_unclaimed(known.reading.stats))
     return found
 
 
@@ -131,6 +135,15 @@ def _scaling(known: Snapshot) -> Condition:
     if spec.scaling.paused == "All":
         return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
     return Condition("ScalingActive", "True", Reason.SCALING, f"{_count(scaling.desired)} desired: {scaling.reason}")
+
+
+def _unclaimed(stats: QueueStats) -> Condition:
+    tasks = "1 task" if stats.unclaimed == 1 else f"{stats.unclaimed} tasks"
+    message = (
+        f"no live worker knows the names of {tasks}: mistyped, or in another image. They run when a worker that knows them starts; "
+        f"stoker tasks --queue {stats.queue} --state ready lists them"
+    )
+    return Condition("Unclaimed", "True", Reason.UNKNOWN_TASKS, message)
 
 
 def _because(kind: Type, status: Literal["True", "False"], problem: Problem) -> Condition:

@@ -54,6 +54,7 @@ def _outline(status: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 def _queue(stats: QueueStats) -> dict[str, Any]:
     return {
         "ready": stats.ready,
+        "unclaimed": stats.unclaimed,
         "running": stats.running,
         "scheduled": stats.scheduled,
         "dead": stats.dead,

@@ -44,6 +44,9 @@ class Reason(StrEnum):
     SCALING = "Scaling"
     SCALE_REFUSED = "ScaleRefused"
 
+    # Tasks that no worker knows (Unclaimed)
+    UNKNOWN_TASKS = "UnknownTasks"
+
     # Nothing is known yet (RedisReachable, ScalingActive)
     INITIALIZING = "Initializing"
 
