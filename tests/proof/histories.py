@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tests.proof import (
     steps_chores,  # noqa: F401
+    steps_claims,  # noqa: F401
     steps_schedules,  # noqa: F401
     steps_workflows,  # noqa: F401
 )
@@ -20,6 +21,7 @@ SOMETIMES, ALL_LEFT_OUT = (
     ("steps_workflows", "steps_schedules", "steps_chores"),
     0.5,
 )  # so often one has nothing to do with groups, with the clock, or with chores
+WITH_CLAIMS = 0.2  # of the histories, and of their places where a step of steps_claims is put in: those meet no other step
 ESSENTIAL = ("enqueue", "turn", "fetch", "settle", "time_passes")
 FRESH_AFTER = 100  # histories, so that the append-only file stays short
 SETUPS = (
@@ -47,14 +49,21 @@ def history(seed: int) -> tuple[Rules, list[Step]]:
     # Without some of the steps others meet more often (Groce et al., "Swarm Testing", 2012): a queue that is purged again
     # and again gets nowhere, and with few kinds of steps a history gets farther with each.
     share = dice.choice(LEFT_OUT)
-    left_out = {name for name in STEPS if name not in ESSENTIAL and dice.random() < share}
+    aside = set(FAMILIES["steps_claims"])
+    left_out = {name for name in STEPS if name not in ESSENTIAL and name not in aside and dice.random() < share}
     for family in SOMETIMES:
         left_out |= set(FAMILIES[family]) if dice.random() < ALL_LEFT_OUT else set()
-    kinds = [name for name in names() if name not in left_out]
+    kinds = [name for name in names() if name not in left_out | aside]
     steps = [
         Step(dice.choice(kinds), tuple(dice.randrange(CHOICES) for _ in range(NUMBERS))) for _ in range(dice.randrange(15, LONGEST))
     ]
-    return dice.choice(SETUPS), steps
+    rules = dice.choice(SETUPS)
+    if dice.random() < WITH_CLAIMS:
+        for place in range(len(steps), 0, -1):
+            if dice.random() < WITH_CLAIMS:
+                kind = dice.choice(sorted(aside))
+                steps.insert(place, Step(kind, tuple(dice.randrange(CHOICES) for _ in range(NUMBERS))))
+    return rules, steps
 
 
 def broken(world: World, rules: Rules, steps: Sequence[Step]) -> Broken | None:
