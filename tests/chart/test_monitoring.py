@@ -9,6 +9,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from stoker.rules.identity import QueueId
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker_operator import metrics
 from stoker_operator.state.queue_store import QueueStore
@@ -39,7 +40,7 @@ def exported(registry: CollectorRegistry) -> set[str]:
 def worker_metrics() -> set[str]:
     """What a worker exports."""
     registry = CollectorRegistry()
-    WorkerMetrics(registry, "emails", slots=8)
+    WorkerMetrics(registry, QueueId("stoker", "emails"), slots=8)
     return exported(registry)
 
 
@@ -96,6 +97,25 @@ def test_a_panel_shows_something(panel: Object):
         assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
+QUERIES = [rule["expr"] for rule in RULES] + [
+    target["expr"] for board in DASHBOARDS.values() for panel in board["panels"] for target in panel["targets"]
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queues_of_one_name_in_two_namespaces_are_told_apart(query: str):
+    for labels in re.findall(r"by \(([^)]*)\)", query):
+        assert "queue" not in labels or "namespace" in labels
+
+
+def test_every_metric_of_a_queue_has_its_namespace():
+    registry = CollectorRegistry()
+    WorkerMetrics(registry, QueueId("shop", "emails"), slots=8).tasks.of("send").started += 1
+    samples = [sample for family in registry.collect() for sample in family.samples if "queue" in sample.labels]
+    assert len({sample.name for sample in samples}) > 8
+    assert all(sample.labels["namespace"] == "shop" for sample in samples)
+
+
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_no_panel_hides_another(name: str):
     board = DASHBOARDS[name]
@@ -139,6 +159,9 @@ def test_prometheus_finds_every_pod():
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         # The operator speaks of other namespaces than its own.
         assert endpoint.get("honorLabels", False) == (name == "stoker-operator")
+        # Workers say the namespace of their keys; that of their pods is the one that joins with the operator's.
+        dropped = [each["regex"] for each in endpoint.get("metricRelabelings", []) if each["action"] == "labeldrop"]
+        assert dropped == (["exported_namespace"] if name == "stoker-worker" else [])
         if name != "stoker-worker":
             template = of_kind(objects, "Deployment")[name]["spec"]["template"]
             assert wanted.items() <= template["metadata"]["labels"].items()

@@ -11,6 +11,7 @@ from stoker.manifest import Keep
 from stoker.queue.inbox import Inbox
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.outbox import Outbox
+from stoker.rules.identity import QueueId
 from stoker.rules.settle import Bury
 from stoker.rules.units import Duration
 from stoker.rules.workflow import Origin, OutboxEntry, TaskStep, dump_entry
@@ -66,7 +67,7 @@ async def test_all_that_a_dead_worker_held_comes_back(line: Line) -> None:
     while await line.fetch(200):
         pass
     await line.pass_time(LEASE + 1)
-    async with running(chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1))):
+    async with running(chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), QueueId("stoker", "emails"), 1))):
         await until(lambda: counted(line, ready=MANY), SOON)
 
 
@@ -77,7 +78,7 @@ async def test_nothing_is_taken_back_right_after_an_outage(line: Line) -> None:
     while await line.fetch(200):
         pass
     await line.pass_time(LEASE + 1)
-    reap = chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), "emails", 1), lambda: recovering)
+    reap = chores.reap(line.broker, WorkerMetrics(CollectorRegistry(), QueueId("stoker", "emails"), 1), lambda: recovering)
     assert await reap.once() == chores.Pass()
     recovering = False
     assert (await reap.once()).moved == MANY

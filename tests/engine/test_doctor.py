@@ -17,6 +17,7 @@ from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.effects import CompleteMember, Effect, OpenJoin, PutInOutbox, begin
+from stoker.rules.identity import Holder
 from stoker.rules.message import decode
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Succeed
@@ -455,3 +456,23 @@ async def test_much_damage_is_mended_in_bounded_steps(line: Line) -> None:
     assert await found(line) == set()
     await line.check()
     await line.pass_time(LEASE)
+
+
+# --- the claim of a TaskQueue
+
+
+async def test_a_claim_that_cannot_be_read_is_released(line: Line) -> None:
+    """Its operator would not recognize it, so the TaskQueue would be refused its own queue."""
+    await set_hash(line, line.keys.meta, "claim", "{")
+    await is_found_and_mended(line, (QUEUE, "claim that cannot be read"))
+    holder = Holder("cluster", "shop", "emails", "uid")
+    assert await line.inspector.claim(QUEUE, holder) == holder
+    assert await found(line) == set()
+
+
+async def test_a_claim_that_was_left_for_another_redis_is_released(line: Line) -> None:
+    """Its operator was killed between the mark and the release."""
+    left = Holder("cluster", "shop", "emails", "uid").moved()
+    assert await line.inspector.claim(QUEUE, left) == left
+    await is_found_and_mended(line, (QUEUE, "claim that TaskQueue emails has left"))
+    assert await line.inspector.release_claim(QUEUE) is None

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Turn
 from stoker.queue.settlements import Settlement
+from stoker.rules.identity import QueueId
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.capacity import FETCHES_AT_ONCE
 from stoker.worker.loop.prefetch import MAX_WAIT, SLOTS_PER_PREFETCH
@@ -44,7 +45,7 @@ class Worker:
 
     def __init__(self, line: Line, name: str, long: str) -> None:
         self.broker = WatchedBroker(line.redis, line.keys)  # type: ignore[arg-type]
-        metrics = WorkerMetrics(CollectorRegistry(), "emails", SLOTS)
+        metrics = WorkerMetrics(CollectorRegistry(), QueueId("stoker", "emails"), SLOTS)
         self.turns = Turns(name, SLOTS, self.broker, metrics, self.start, lambda: self.busy)
         self.deliveries: list[Delivery] = []
         self.open: list[Delivery] = []

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stoker.rules.identity import QueueId
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.group.group_metrics import SummedMetrics
 
@@ -10,7 +11,7 @@ from stoker.worker.group.group_metrics import SummedMetrics
 def page(done: int, *, busy: int = 0, lag: float = 0.0) -> str:
     """What a process with four slots says that has done so many tasks of half a second."""
     registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry, "emails", 4)
+    metrics = WorkerMetrics(registry, QueueId("stoker", "emails"), 4)
     tally = metrics.tasks.of("send")
     tally.succeeded = done
     for _ in range(done):
@@ -25,7 +26,8 @@ def read(sums: SummedMetrics) -> dict[str, float]:
     registry.register(sums)
     families = text_string_to_metric_families(generate_latest(registry).decode())
     return {
-        sample.name + "".join(f" {value}" for name, value in sorted(sample.labels.items()) if name != "queue"): sample.value
+        sample.name
+        + "".join(f" {value}" for name, value in sorted(sample.labels.items()) if name not in ("namespace", "queue")): sample.value
         for family in families
         for sample in family.samples
     }

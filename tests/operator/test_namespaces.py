@@ -125,6 +125,49 @@ async def test_a_deleted_taskqueue_releases_its_claim(cluster: Cluster, queues: 
     await until(free)
 
 
+async def test_a_taskqueue_that_moves_to_another_redis_releases_its_claim_in_the_old_one(
+    cluster: Cluster, queues: Queues, own_valkey: Valkey
+) -> None:
+    name, secret = unique("emails"), unique("redis")
+    await cluster.apply(name, scaling=FAST)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
+    await cluster.secret(secret, url=own_valkey.url)
+    redis = {"urlSecretRef": {"name": secret}}
+    await cluster.apply(name, scaling=FAST, redis=redis)
+    stranger = Holder("another cluster", "shop", "stranger", "uid")
+
+    async def free() -> Any:
+        return await queues(name).inspector.claim(name, stranger) == stranger
+
+    await until(free)
+    assert (await queues(name, own_valkey.url).inspector.claim(name, stranger)).name == name
+
+
+async def test_a_claim_stays_while_its_redis_is_found_by_another_url(
+    cluster: Cluster, queues: Queues, shared_valkey: Valkey
+) -> None:
+    """Another TaskQueue asks all the while, and never gets it."""
+    name = unique("emails")
+    await cluster.apply(name, scaling=FAST)
+    await cluster.workers(name)
+    inspector, stranger = queues(name).inspector, Holder("another cluster", "shop", "stranger", "uid")
+    holder = await inspector.claim(name, stranger)
+    for url in (f"redis://localhost:{shared_valkey.port}", f"{shared_valkey.url}?client_name=x"):
+        before = (await cluster.get("deployments", f"{name}-worker"))["metadata"]["generation"]
+        secret = unique("redis")
+        await cluster.secret(secret, url=url)
+        await cluster.apply(name, scaling=FAST, redis={"urlSecretRef": {"name": secret}})
+
+        async def rolled_out(before: int = before) -> Any:
+            held = await inspector.claim(name, stranger)
+            if held == stranger:
+                raise RuntimeError("the claim was free for a moment")
+            return (await cluster.get("deployments", f"{name}-worker"))["metadata"]["generation"] > before
+
+        await until(rolled_out)
+        assert await inspector.claim(name, stranger) == holder
+
+
 async def test_a_new_taskqueue_waits_for_its_redis(cluster: Cluster, own_valkey: Valkey) -> None:
     """Without the claim it must not start workers: the queue may be another's."""
     name = unique("emails")

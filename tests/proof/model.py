@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stoker.queue.keys import Keys
+from stoker.rules.identity import Holder
 from stoker.rules.message import Message, encode
 from tests.proof import model_joins, model_schedules
 from tests.proof.model_joins import Waiting
@@ -124,6 +125,7 @@ class Model:
     paused: bool = False
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
+    holder: Holder | None = None  # the TaskQueue that claims the queue
     minder: str = ""
     mind_until: int = 0  # when the minder counts as gone
     counters: Counter[str] = field(default_factory=Counter)
@@ -211,6 +213,20 @@ class Model:
         """This worker is known to be gone."""
         if self.minder == worker:
             self.minder, self.mind_until = "", 0
+
+    def claim_queue(self, holder: Holder, instead_of: Holder | None) -> Holder:
+        """Returns who claims the queue from now on."""
+        if self.holder in (None, instead_of):
+            self.holder = holder
+        assert self.holder
+        return self.holder
+
+    def release_queue(self, holder: Holder | None) -> Holder | None:
+        """Returns whose claim was released: with None whoever's it is."""
+        if holder not in (None, self.holder):
+            return None
+        released, self.holder = self.holder, None
+        return released
 
     def first_due(self) -> float | None:
         return min((item.score for item in self.at("scheduled")), default=None)

@@ -556,6 +556,24 @@ BUGS = (
         "take_over(worker, now, -1)",
         "-1",
     ),
+    Bug(
+        "a newcomer takes the claim of another",
+        "lua/claim.lua",
+        "if held and held ~= ARGV[2] then return held end",
+        "if held == ARGV[1] then return held end",
+    ),
+    Bug(
+        "a takeover takes whoever holds the claim",
+        "lua/claim.lua",
+        "held ~= ARGV[2]",
+        "ARGV[2] == ''",
+    ),
+    Bug(
+        "a deleted TaskQueue releases the claim of its successor",
+        "lua/release_claim.lua",
+        "or (ARGV[1] ~= '' and held ~= ARGV[1])",
+        "",
+    ),
 )
 
 

@@ -277,6 +277,8 @@ class World:
         hold("everything is counted", "invariant_violations" not in counters, counters)
         hold("the model agrees on meta", (b"paused" in picture.hash(keys.meta)) == model.paused, "paused")
         hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
+        claim = model.holder.encode() if model.holder else None
+        hold("the model agrees on meta", picture.hash(keys.meta).get(b"claim") == claim, "claim")
         minder = picture.hash(keys.meta).get(b"minder", b"").decode(), self.mind_until
         hold("the model agrees on meta", minder == (model.minder, model.mind_until), (minder, model.minder, model.mind_until))
 

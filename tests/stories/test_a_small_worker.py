@@ -40,11 +40,13 @@ async def test_it_takes_less_than_40_mb_also_when_it_has_worked(worker: WorkerPr
     assert max(idle, await (await scales.weight.enqueue()).result(timeout=30)) < LIMIT
 
 
-@pytest.mark.parametrize("task", ["litter", "litter_in_a_thread"])
-async def test_garbage_in_reference_cycles_is_collected_by_its_size(redis_url: str, tmp_path: Path, app: Stoker, task: str) -> None:
-    """Not by the number of objects alone: 200 runs that leave 8 MB each, four at a time."""
+@pytest.mark.parametrize(("task", "slots"), [("litter", "4"), ("litter_in_a_thread", "4"), ("litter_in_a_thread", "16")])
+async def test_garbage_in_reference_cycles_is_collected_by_its_size(
+    redis_url: str, tmp_path: Path, app: Stoker, task: str, slots: str
+) -> None:
+    """Not by the number of objects alone: 200 runs that leave 8 MB each."""
     await app.enqueue_many([app.tasks[task].prepare() for _ in range(200)])
-    with worker_process(redis_url, tmp_path, "--concurrency", "4", app="scales:app") as worker:
+    with worker_process(redis_url, tmp_path, "--concurrency", slots, app="scales:app") as worker:
         await until(lambda: all_ended(app))
         assert await (await scales.highest.enqueue()).result(timeout=30) < 200 << 20
         await until(lambda: weight(worker) < 100 << 20, within=10)  # when idle, the rest
@@ -62,6 +64,23 @@ async def test_a_child_process_collects_after_each_run(redis_url: str, tmp_path:
     with worker_process(redis_url, tmp_path, "--task-processes", "1", app="scales:app"):
         peaks = [await (await scales.litter_in_a_child.enqueue()).result(timeout=30) for _ in range(20)]
     assert max(peaks) - peaks[0] < 16 << 20
+
+
+def test_a_fork_reads_its_own_memory() -> None:
+    program = """
+import os
+from stoker.worker.system.memory import resident
+before = resident()
+if not os.fork():
+    before = resident()
+    block = b"x" * (64 << 20)
+    print(resident() - before > 60 << 20, flush=True)
+    os._exit(0)
+os.wait()
+print(resident() - before < 30 << 20)
+"""
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["True", "True"]
 
 
 def test_a_threshold_of_the_application_stays() -> None:

@@ -60,8 +60,8 @@ async def test_processes_share_the_work_and_one_page(bakery: Stoker, redis_url: 
         ran_in = {await handle.result(timeout=10) for handle in handles}
         assert ran_in <= set(pids)
         counted = await samples(port)
-        assert counted["stoker_tasks_succeeded_total{queue=default,task=where}"] == 200
-        assert counted["stoker_worker_slots{queue=default,state=free}"] == 6
+        assert counted["stoker_tasks_succeeded_total{namespace=stoker,queue=default,task=where}"] == 200
+        assert counted["stoker_worker_slots{namespace=stoker,queue=default,state=free}"] == 6
         assert counted["stoker_worker_processes{}"] == 2
         assert await probe(port, "/livez") == (200, "ok\n")
         group.signal(signal.SIGTERM)
@@ -106,13 +106,13 @@ async def test_one_that_dies_is_replaced_and_its_counts_stay(bakery: Stoker, red
         await until(lambda: ready(port), STARTS_WITHIN)
         for _ in range(20):
             await (await where.enqueue()).result(timeout=5)
-        assert (await samples(port))["stoker_tasks_succeeded_total{queue=default,task=where}"] == 20
+        assert (await samples(port))["stoker_tasks_succeeded_total{namespace=stoker,queue=default,task=where}"] == 20
         first = members(group)
         os.kill(first[0], signal.SIGKILL)
         await until(lambda: len(set(members(group)) - set(first)) == 1, STARTS_WITHIN)
         await until(lambda: ready(port), STARTS_WITHIN)
         await (await where.enqueue()).result(timeout=5)
-        assert (await samples(port))["stoker_tasks_succeeded_total{queue=default,task=where}"] == 21
+        assert (await samples(port))["stoker_tasks_succeeded_total{namespace=stoker,queue=default,task=where}"] == 21
         group.signal(signal.SIGTERM)
         assert await group.exit_code() == 0
 
@@ -182,7 +182,7 @@ async def test_a_worker_of_a_group_recycles_alone(bakery: Stoker, redis_url: str
         await until(lambda: len(group.said("worker started")) == 3, STARTS_WITHIN)
         await until(lambda: ready(port), STARTS_WITHIN)
         assert members(group) == pids
-        assert (await samples(port))["stoker_tasks_succeeded_total{queue=default,task=hoard}"] == 1
+        assert (await samples(port))["stoker_tasks_succeeded_total{namespace=stoker,queue=default,task=hoard}"] == 1
         group.signal(signal.SIGTERM)
         assert await group.exit_code() == 0
 

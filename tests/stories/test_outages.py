@@ -11,6 +11,7 @@ from stoker import RedisUnavailable, Stoker
 from stoker.queue.keys import Keys
 from stoker.queue.records import Pulse
 from stoker.redis.connect import ThreadClient, connect
+from stoker.rules.identity import QueueId
 from stoker.rules.states import TaskState
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -85,7 +86,7 @@ async def test_a_short_outage_costs_no_lease(opened: Callable[[str], Stoker], ow
     app = opened(own_valkey.url)
     beats: list[Pulse] = []
     settings = WorkerSettings(queue="default", redis_url=own_valkey.url, namespace=app.namespace)
-    redis, metrics = connect(own_valkey.url), WorkerMetrics(CollectorRegistry(), "default", 1)
+    redis, metrics = connect(own_valkey.url), WorkerMetrics(CollectorRegistry(), QueueId("stoker", "default"), 1)
     partition = Partition(Keys(app.namespace, "default"), "w", app, settings, redis, metrics)
     heartbeat = Heartbeat(ThreadClient(own_valkey.url), 600, Watchdog(), [partition.worker], lambda _, answer: beats.append(answer))
     own_valkey.stop()

@@ -38,28 +38,31 @@ async def test_the_metrics_page_counts_what_happened(app: Stoker) -> None:
 
     async with working(app, port=port, concurrency=3):
         idle = await samples(port)
-        assert idle["stoker_worker_slots{queue=default,state=free}"] == 3
-        assert idle["stoker_worker_slots{queue=default,state=busy}"] == 0
+        assert idle["stoker_worker_slots{namespace=stoker,queue=default,state=free}"] == 3
+        assert idle["stoker_worker_slots{namespace=stoker,queue=default,state=busy}"] == 0
         done = await ship.enqueue()
         await charge.enqueue()
         await app.enqueue_many([TaskCall("a_name_made_up_by_a_stranger", "default")])
         await done.result(timeout=5)
         counted = await until(lambda: when_counted(port))
-    label = "queue=default,task=ship"
+    label = "namespace=stoker,queue=default,task=ship"
     assert counted[f"stoker_tasks_started_total{{{label}}}"] == 2
     assert counted[f"stoker_tasks_succeeded_total{{{label}}}"] == 1
     assert counted[f"stoker_tasks_failed_total{{{label}}}"] == 1
     assert counted[f"stoker_tasks_retried_total{{{label}}}"] == 1
     assert counted[f"stoker_task_duration_seconds_count{{{label}}}"] == 2
     assert counted[f"stoker_task_queue_wait_seconds_count{{{label}}}"] == 2
-    assert counted["stoker_tasks_dead_total{queue=default,task=charge}"] == 1
-    assert counted["stoker_tasks_started_total{queue=default,task=other}"] == 1
+    assert counted["stoker_tasks_dead_total{namespace=stoker,queue=default,task=charge}"] == 1
+    assert counted["stoker_tasks_started_total{namespace=stoker,queue=default,task=other}"] == 1
     assert not any("made_up" in name for name in counted), "labels are declared names only"
 
 
 async def when_counted(port: int) -> dict[str, float]:
     counted = await samples(port)
-    dead, other = "stoker_tasks_dead_total{queue=default,task=charge}", "stoker_tasks_started_total{queue=default,task=other}"
+    dead, other = (
+        "stoker_tasks_dead_total{namespace=stoker,queue=default,task=charge}",
+        "stoker_tasks_started_total{namespace=stoker,queue=default,task=other}",
+    )
     return counted if counted.get(dead) and counted.get(other) else {}
 
 

@@ -116,7 +116,7 @@ async def test_a_frozen_worker_finds_that_its_word_no_longer_counts(
 
 async def stale_settles(port: int) -> float:
     """As the worker's own metrics have it."""
-    return (await samples(port)).get("stoker_stale_settles_total{queue=default}", 0.0)
+    return (await samples(port)).get("stoker_stale_settles_total{namespace=stoker,queue=default}", 0.0)
 
 
 async def refused(app: Stoker) -> int:

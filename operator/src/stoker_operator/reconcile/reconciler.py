@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import time
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import TaskQueue, parse
-from stoker.rules.identity import Holder, QueueId
+from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.reconcile.claims import Claim, Claims, leave
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
 from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, digest, secret_names
@@ -38,16 +38,6 @@ POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
 
 
-class Claims(Protocol):
-    """Claims of queues in Redis. Both methods raise nothing."""
-
-    async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
-        """The holder from now on, or why Redis could not be asked."""
-
-    async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
-        """Release the claim, if it is this holder's and Redis answers."""
-
-
 class Reconciler:
     """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once.
 
@@ -64,6 +54,7 @@ class Reconciler:
         self._settings = settings
         self._reporter = reporter
         self._claims = claims
+        self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -187,13 +178,19 @@ class Reconciler:
 
     async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
         """Claim the queue, from a TaskQueue of this namespace that is gone too."""
-        own = self._holder(observed.owner)
+        own, ref = self._holder(observed.owner), observed.owner.ref
         held = await self._claims.claim(source.url, source.id, own)
         if isinstance(held, Holder) and held != own and await self._gone(held, own):
             held = await self._claims.claim(source.url, source.id, own, instead_of=held)
         if isinstance(held, Problem):
             return replace(observed, unclaimed=held)
-        return observed if held == own else replace(observed, taken=queue_taken(source.id, held, own))
+        if held != own:
+            return replace(observed, taken=queue_taken(source.id, held, own))
+        before, now = self._claimed.get(ref), Claim(source.url, source.id, own)
+        self._claimed[ref] = now
+        if before is not None and before != now:
+            await leave(self._claims, before, now)
+        return observed
 
     async def _gone(self, held: Holder, own: Holder) -> bool:
         """Whether the holder was deleted while the operator or Redis was away. Of another namespace or cluster: unknown, so no."""
@@ -208,7 +205,9 @@ class Reconciler:
     async def _release(self, ref: Ref) -> None:
         """Release the claim of a deleted TaskQueue. Where Redis does not answer, the next one takes it over."""
         queue = self._store.get(ref)
-        if queue is not None and queue.findings.manifest is not None and queue.findings.redis_url:
+        if (claimed := self._claimed.pop(ref, None)) is not None:
+            await self._claims.release(*claimed)
+        elif queue is not None and queue.findings.manifest is not None and queue.findings.redis_url:
             source = RedisQueue(queue.findings.redis_url, queue.findings.manifest)
             await self._claims.release(source.url, source.id, self._holder(Owner(ref, queue.findings.uid)))
 

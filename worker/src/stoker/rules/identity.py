@@ -8,10 +8,13 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from stoker.errors import Invalid
 from stoker.rules.message import check_queue
 
+MOVED = "-moved"
+"""Ends the UID in such a claim. No TaskQueue has that UID."""
 Text = Annotated[str, Meta(max_length=253)]
 
 
@@ -33,6 +36,10 @@ class Holder(Struct, frozen=True):
     def encode(self) -> bytes:
         """The claim as Redis keeps it. Equal holders have equal bytes."""
         return _encoder.encode(self)
+
+    def moved(self) -> "Holder":
+        """This holder in a claim that it is about to release, because it has claimed the queue through another URL."""
+        return replace(self, uid=self.uid + MOVED)
 
     def neighbour_of(self, other: "Holder") -> bool:
         """Whether both are of one namespace of one cluster, where each may know the other's name and look it up."""

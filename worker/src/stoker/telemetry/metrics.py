@@ -1,4 +1,4 @@
-"""The worker's Prometheus metrics. Labels are declared names only: never ids, tenants or pods."""
+"""The worker's Prometheus metrics. Labels are declared names only: never ids, tenants or pods. A queue is (namespace, queue)."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -8,10 +8,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from stoker.rules.identity import QueueId
+
 OTHER = "other"
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _EDGES = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
-_LABELS = ("queue", "task")
+_QUEUE = ("namespace", "queue")
+_LABELS = (*_QUEUE, "task")
 _EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "snoozed")
 _TIMES = {
     "duration": ("stoker_task_duration_seconds", "Time a task ran."),
@@ -47,7 +50,7 @@ class TaskCounts:
 class TaskCollector(Collector):
     """Turns the counts into metrics when the page is read."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: QueueId) -> None:
         self._queue = queue
         self._counts: dict[str, TaskCounts] = {}
 
@@ -59,7 +62,7 @@ class TaskCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All counters and histograms."""
-        counts = [((self._queue, task), counted) for task, counted in self._counts.copy().items()]
+        counts = [((*self._queue, task), counted) for task, counted in self._counts.copy().items()]
         for event in _EVENTS:
             counter = CounterMetricFamily(f"stoker_tasks_{event}", f"Tasks {event} in this worker.", labels=_LABELS)
             for labels, counted in counts:
@@ -76,19 +79,19 @@ class TaskCollector(Collector):
 class WorkerMetrics:
     """The metrics of one worker process."""
 
-    def __init__(self, registry: CollectorRegistry, queue: str, slots: int) -> None:
+    def __init__(self, registry: CollectorRegistry, queue: QueueId, slots: int) -> None:
         self.tasks = TaskCollector(queue)
         registry.register(self.tasks)
         self.stale = Counter(
-            "stoker_stale_settles", "Outcomes refused because the lease was lost.", ["queue"], registry=registry
-        ).labels(queue)
+            "stoker_stale_settles", "Outcomes refused because the lease was lost.", _QUEUE, registry=registry
+        ).labels(*queue)
         self.reclaimed = Counter(
-            "stoker_tasks_reclaimed", "Tasks that this worker took back from dead ones.", ["queue"], registry=registry
-        ).labels(queue)
-        slot_gauge = Gauge("stoker_worker_slots", "Task slots of this worker.", ["queue", "state"], registry=registry)
-        self._busy, self._free, self._slots = slot_gauge.labels(queue, "busy"), slot_gauge.labels(queue, "free"), slots
+            "stoker_tasks_reclaimed", "Tasks that this worker took back from dead ones.", _QUEUE, registry=registry
+        ).labels(*queue)
+        slot_gauge = Gauge("stoker_worker_slots", "Task slots of this worker.", [*_QUEUE, "state"], registry=registry)
+        self._busy, self._free, self._slots = slot_gauge.labels(*queue, "busy"), slot_gauge.labels(*queue, "free"), slots
         self._busy_at: dict[str, int] = {}
-        self.slots(0, queue)
+        self.slots(0, queue.name)
         self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "Delay of the event loop.", registry=registry)
 
     def slots(self, busy_here: int, partition: str) -> None:

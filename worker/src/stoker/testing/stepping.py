@@ -13,6 +13,7 @@ from stoker.queue.keys import Keys
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.rules.announcement import Announcement
+from stoker.rules.identity import QueueId
 from stoker.rules.schedule import Definition
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
@@ -26,7 +27,7 @@ class Stepper:
 
     def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, clock: Clock, runs: list[Run]) -> None:
         keys = Keys(settings.namespace, settings.queue)
-        metrics = WorkerMetrics(CollectorRegistry(), settings.queue, settings.concurrency)
+        metrics = WorkerMetrics(CollectorRegistry(), QueueId(settings.namespace, settings.queue), settings.concurrency)
         observer = RunRecorder(metrics.tasks, app, runs)
         self._redis = redis
         self._partition = Partition(keys, name, app, settings, redis, metrics, clock, observer)

@@ -23,6 +23,7 @@ from stoker.redis.client import RedisClient
 from stoker.redis.connect import ThreadClient, connect
 from stoker.redis.url import shown_address
 from stoker.rules import names
+from stoker.rules.identity import QueueId
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
@@ -58,7 +59,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     """
     _check_memory(settings.max_memory)
     registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry, settings.queue, settings.concurrency)
+    metrics = WorkerMetrics(registry, QueueId(settings.namespace, settings.queue), settings.concurrency)
     redis = connect(settings.redis_url)
     group = PartitionGroup(process_name(settings), app, settings, redis, metrics)
     watchdog = Watchdog()
@@ -83,6 +84,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             extra={
                 "worker": group.name,
                 "version": VERSION,
+                "namespace": settings.namespace,
                 "queue": settings.queue,
                 "concurrency": settings.concurrency,
                 "tasks": sorted(app.tasks),

@@ -7,6 +7,7 @@ moves meanwhile is never mistaken for damage. What takes several partitions, or 
 from collections.abc import AsyncIterator, Callable
 
 from stoker.queue.keys import Keys
+from stoker.queue.reads.doctor.claim import claim
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.doctor.joins import joins
 from stoker.queue.reads.doctor.marks import marks
@@ -17,7 +18,7 @@ from stoker.queue.reads.doctor.wake import wake
 from stoker.redis.client import RedisClient
 
 # Tasks first: repairs there write to the outbox, which `joins` reads.
-ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (tasks, marks, outbox, joins, schedules, wake)
+ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (tasks, marks, outbox, joins, schedules, claim, wake)
 
 
 async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:
