@@ -19,6 +19,7 @@ SETS: dict[str, Object] = {
     "some namespaces": {"watchNamespaces": ["shop", "mail"]},
     "own Redis by URL": {"redis": {"enabled": False, "url": "rediss://user:pass@redis.example.org:6380/1"}},
     "own Redis by Secret": {"redis": {"enabled": False, "existingSecret": {"name": "cache", "key": "uri"}}},
+    "credentials by an administrator": {"tenants": {"credentials": "Provided"}},
     "without a gateway": {"gateway": {"enabled": False}, "crds": {"install": False}, "rbac": {"aggregate": False}},
     "everything": {
         "imagePullSecrets": [{"name": "registry"}],
@@ -126,7 +127,7 @@ OPERATOR_RIGHTS = {
     "apps/deployments": {"get", "list", "watch", "create", "patch"},
     "apps/deployments/scale": {"patch"},
     "/pods": {"list", "watch"},
-    "/secrets": {"get"},
+    "/secrets": {"get", "create"},
     "events.k8s.io/events": {"create"},
 }
 
@@ -139,15 +140,52 @@ def test_the_operators_rights_in_a_whole_cluster():
     assert namespaces["resourceNames"] == ["kube-system"]
     binding = of_kind(objects, "ClusterRoleBinding")["stoker-operator"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "stoker-operator", "namespace": NAMESPACE}]
-    assert not of_kind(objects, "Role")
+    assert of_kind(objects, "Role").keys() == {"stoker-operator-passwords"}
+
+
+def test_the_operator_creates_secrets_only_where_it_makes_credentials():
+    elsewhere = {"redis": {"enabled": False, "url": "redis://a:6379/0"}}
+    for values, verbs in (
+        ({}, {"get", "create"}),
+        ({"tenants": {"credentials": "Provided"}}, {"get"}),
+        (elsewhere, {"get"}),
+        ({**elsewhere, "tenants": {"credentials": "Generated"}}, {"get", "create"}),
+    ):
+        objects = render(values)
+        assert rights(of_kind(objects, "ClusterRole")["stoker-operator"])["/secrets"] == verbs
+        mode = environment(pods(objects)["Deployment stoker-operator"])["STOKER_TENANT_CREDENTIALS"]
+        assert mode == ("Generated" if "create" in verbs else "Provided")
+        assert ("stoker-operator-passwords" in of_kind(objects, "Role")) == ("redis" not in values)
+
+
+def test_the_password_of_the_own_redis_comes_from_the_operator():
+    """No pod of the operator refers to a Secret that only the operator makes: it would wait for itself."""
+    objects = render()
+    assert not of_kind(objects, "Secret")
+    found = pods(objects)
+    operator = found["Deployment stoker-operator"]
+    assert "secretKeyRef" not in str(operator)
+    assert "envFrom" not in str(operator)
+    own = environment(operator)
+    (redis,) = found["StatefulSet stoker-redis"]["containers"]
+    password = {"secretKeyRef": {"name": own["STOKER_REDIS_SECRET"], "key": "password"}}
+    assert redis["env"] == [{"name": "REDISCLI_AUTH", "valueFrom": password}]
+    assert redis["args"][redis["args"].index("--requirepass") + 1] == "$(REDISCLI_AUTH)"
+    url = {"secretKeyRef": {"name": own["STOKER_GATEWAY_SECRET"], "key": "STOKER_REDIS_URL"}}
+    for name in ("Deployment stoker-gateway", "Pod stoker-test"):
+        assert environment(found[name])["STOKER_REDIS_URL"] == url
+    [read, create] = of_kind(objects, "Role")["stoker-operator-passwords"]["rules"]
+    assert (read["verbs"], set(read["resourceNames"])) == (["get"], {own["STOKER_REDIS_SECRET"], own["STOKER_GATEWAY_SECRET"]})
+    assert (create["verbs"], create["resources"]) == (["create"], ["secrets"])
 
 
 def test_the_operators_rights_in_some_namespaces():
     objects = render(SETS["some namespaces"])
-    roles = [each for each in objects if each["kind"] == "Role"]
-    assert {role["metadata"]["namespace"] for role in roles} == {"shop", "mail"}
-    assert all(rights(role) == OPERATOR_RIGHTS for role in roles)
-    assert {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"} == {"shop", "mail"}
+    roles = {each["metadata"]["namespace"]: each for each in objects if each["kind"] == "Role"}
+    assert roles.keys() == {"shop", "mail", NAMESPACE}
+    assert roles.pop(NAMESPACE)["metadata"]["name"] == "stoker-operator-passwords"
+    assert all(rights(role) == OPERATOR_RIGHTS for role in roles.values())
+    assert {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"} == {"shop", "mail", NAMESPACE}
     assert not of_kind(objects, "ClusterRoleBinding")
     # What is left are roles for people, which nobody holds until an administrator hands them out.
     assert all(
@@ -195,8 +233,10 @@ def test_the_names_that_everyone_relies_on():
 def test_names_follow_the_release(release: str, values: Object, name: str):
     objects = render(values, release=release)
     assert name in of_kind(objects, "Deployment")
-    url = environment(pods(objects)[f"Deployment {name}"])["STOKER_REDIS_URL"]
-    assert url == f"redis://{name.removesuffix('-gateway')}-redis.{NAMESPACE}.svc:6379/0"
+    prefix = name.removesuffix("-gateway")
+    operator = environment(pods(objects)[f"Deployment {prefix}-operator"])
+    assert operator["STOKER_REDIS_URL"] == f"redis://{prefix}-redis.{NAMESPACE}.svc:6379/0"
+    assert operator["STOKER_REDIS_SECRET"] == f"{prefix}-redis-password"
 
 
 def test_the_crd_outlives_the_release():
@@ -228,9 +268,13 @@ def test_the_gateway_has_a_namespace_and_the_operator_has_all(values: Object, na
 def test_the_operator_understands_its_environment():
     variables = environment(pods(render(SETS["some namespaces"]))["Deployment stoker-operator"])
     texts = {name: value for name, value in variables.items() if isinstance(value, str)}
-    read = settings.read([], {**texts, "POD_NAME": "stoker-operator-0"})
+    read = settings.read([], {**texts, "POD_NAME": "stoker-operator-0", "POD_NAMESPACE": NAMESPACE})
     assert read == settings.OperatorSettings(
         redis_url=f"redis://stoker-redis.{NAMESPACE}.svc:6379/0",
+        redis_secret="stoker-redis-password",
+        gateway_secret="stoker-gateway-redis",
+        tenant_credentials="Generated",
+        namespace=NAMESPACE,
         watch_namespaces=("shop", "mail"),
         interval=1.0,
         port=9090,
@@ -283,13 +327,17 @@ def test_the_own_redis_keeps_what_it_acknowledged(tmp_path: Path):
     options = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
     assert (options.pop("--port"), options.pop("--bind"), options["--dir"]) == ("6379", "*", "/data")
     options["--dir"] = str(tmp_path)
-    with running_valkey(*(text for option in options.items() for text in option)) as server, Redis.from_url(server.url) as client:
+    options["--requirepass"] = "secret"
+    with (
+        running_valkey(*(text for option in options.items() for text in option)) as server,
+        Redis.from_url(server.url, password="secret") as client,
+    ):
         configured = client.config_get("append*", "maxmemory*", "save", "protected-mode")
     assert configured["appendonly"] == "yes"
     assert configured["appendfsync"] == "everysec"
     assert configured["maxmemory-policy"] == "noeviction"
     assert configured["maxmemory"] == str(256 * 1024**2)
-    assert configured["protected-mode"] == "no"
+    assert configured["protected-mode"] == "yes"
     assert configured["save"] == ""
 
 

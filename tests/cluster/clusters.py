@@ -1,5 +1,6 @@
 """Where the tests' pods run: a node of our own, or the cluster that KUBECONFIG names. The only module here that starts programs."""
 
+import base64
 import json
 import os
 import re
@@ -50,6 +51,12 @@ class Cluster:
         self._inside = tuple(inside)
         self._environment = {**os.environ, **(environment or {})}
 
+    def elsewhere(self, namespace: str) -> "Cluster":
+        """The same cluster, seen from another namespace."""
+        other = Cluster(namespace, self._inside)
+        other._environment = self._environment
+        return other
+
     def run(
         self, *command: str, given: str | None = None, within: float = 120, environment: Mapping[str, str] | None = None
     ) -> str:
@@ -89,6 +96,11 @@ class Cluster:
         """All objects of a kind that carry the labels."""
         items: list[Object] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
         return items
+
+    def credentials(self) -> dict[str, str]:
+        """The Secret `stoker-redis` of the namespace, decoded, once it is there."""
+        found = eventually(lambda: self.get("secret", "stoker-redis"), 60, f"Secret stoker-redis in {self.namespace}")
+        return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
 
     def redis(self, *command: str) -> Any:
         """The answer of the release's Redis to one command, decoded."""

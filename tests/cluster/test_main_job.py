@@ -6,9 +6,10 @@ Every task of the example application writes its id into a ledger, so that each 
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -135,21 +136,27 @@ def apply_sample(cluster: Cluster) -> None:
 
 def enqueue(cluster: Cluster, way: str, first: int, count: int) -> list[str]:
     """Run one of the customers. The ids it was given."""
+    settings = cluster.credentials()
     with cluster.reach("stoker-gateway", 80) as gateway, cluster.reach("stoker-redis", 6379) as redis:
         eventually(lambda: answers(cluster, f"http://{gateway}/healthz"), 30, "the gateway answers")
         environment = {
             "GATEWAY_URL": f"http://{gateway}",
-            "STOKER_REDIS_URL": f"redis://{redis}/0",
-            "STOKER_NAMESPACE": cluster.namespace,
+            "STOKER_REDIS_URL": urlsplit(settings["STOKER_REDIS_URL"])._replace(netloc=f"{login(settings)}@{redis}").geturl(),
+            "STOKER_NAMESPACE": settings["STOKER_NAMESPACE"],
             "PYTHONPATH": str(CHECKOUT / "examples" / "shop"),
         }
         ids: list[str] = json.loads(cluster.python(CUSTOMERS, way, str(first), str(count), environment=environment))
     return ids
 
 
+def login(settings: Mapping[str, str]) -> str:
+    """The user and password of a URL, in whose place the tests have another address."""
+    return urlsplit(settings["STOKER_REDIS_URL"]).netloc.rpartition("@")[0]
+
+
 def everyone_ran(cluster: Cluster, ids: Sequence[str]) -> dict[str, int] | None:
     """How often each task ran to its end; None while one of them has not."""
-    written = cluster.redis("HGETALL", "shop:ledger")
+    written = cluster.redis("HGETALL", f"{{{cluster.namespace}}}:ledger")
     ran = {task: int(written.get(task, 0)) for task in ids}
     return ran if all(ran.values()) else None
 

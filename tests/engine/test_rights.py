@@ -1,7 +1,7 @@
 """The least rights of docs/how-to/redis.md: enough for everything, and not one more than is needed."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,11 +20,14 @@ from stoker.queue.keys import Keys
 from stoker.queue.progress import Note
 from stoker.queue.reads.events import attend
 from stoker.queue.reads.inspector import Inspector
+from stoker.queue.rights import COMMANDS, keys_of
 from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE, run
 from stoker.queue.workflows.effects import Keyed, relay_call
 from stoker.queue.workflows.outbox import Outbox
+from stoker.redis.client import ask_alone
 from stoker.redis.connect import connect
+from stoker.redis.users import set_user
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.effects import MAX_DIRECT, begin
@@ -34,6 +37,7 @@ from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Release, Retry, Snooze
 from stoker.rules.states import TaskState
 from stoker.rules.workflow import GroupStep, Origin, OutboxEntry, TaskStep, number
+from stoker_operator.credentials.tenant import tenant_user, url_for
 from tests.engine.line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
 from tests.redis_servers import Kind, Server, running_valkey
 from tests.redis_topologies import ask, running_cluster
@@ -132,6 +136,11 @@ def line_for(role: str) -> str:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_each_role_has_what_its_scripts_call(role: str):
+    assert COMMANDS[role] == needed(role)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_the_page_gives_each_role_what_its_scripts_call(role: str):
     assert line_for(role) in " ".join(PAGE.replace("\\\n", " ").split()), f"docs/how-to/redis.md must say:\n{line_for(role)}"
 
@@ -155,10 +164,9 @@ class Visitor(Line):
 
 
 @asynccontextmanager
-async def let_in(server: Server, role: str, without: str = "") -> AsyncIterator[Visitor]:
+async def let_in(server: Server, role: str, without: str = "", keys: Sequence[str] = keys_of(NAMESPACE)) -> AsyncIterator[Visitor]:
     """A line for somebody with the page's rights, less one."""
     rights = [f"+{command}" for command in sorted(needed(role)) if command != without]
-    keys = [f"~{{{NAMESPACE}:*", f"~{{{NAMESPACE}}}:*"]
     rights += ["+persist"] if server.kind is Kind.REDIS_6 else []
     ask(server, "FLUSHALL")
     ask(server, "SCRIPT", "FLUSH")
@@ -344,6 +352,25 @@ async def test_these_rights_are_enough(server: Server, role: str):
         await line.master.check()
 
 
+@pytest.mark.parametrize("role", ["worker", "application", "gateway"])
+async def test_the_user_of_a_namespace_may_do_what_its_workers_producers_and_people_do(server: Server, role: str):
+    """The user that the operator makes, on every server."""
+    ask(server, "FLUSHALL")
+    ask(server, "SCRIPT", "FLUSH")
+    everything = Worded(connect(server.url))
+    user = tenant_user(NAMESPACE, "a-password-of-a-tenant")
+    await set_user(everything, user.name, user.password, user.rules, user.optional)
+    few = connect(url_for(server.url, user.name, user.password))
+    try:
+        line = Visitor(cast(Any, few), Line(everything, Lease(), Retention()))
+        await SCENES[role](line)
+        await line.master.check()
+        assert await ask_alone(few, line.keys.meta, "WAIT", 0, 1, blocks=1) == 0
+    finally:
+        await few.aclose()
+        await everything.aclose()
+
+
 @pytest.mark.parametrize(("role", "right"), [(role, right) for role in ROLES for right in sorted(needed(role))])
 async def test_one_right_less_is_not(redis_server: Server, role: str, right: str):
     async with let_in(redis_server, role, without=right) as line:
@@ -355,6 +382,17 @@ async def test_one_right_less_is_not(redis_server: Server, role: str, right: str
 def redis_server() -> Iterator[Server]:
     with running_valkey(kind=Kind.VALKEY_9) as running:
         yield running
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_user_may_be_bound_to_one_queue(redis_server: Server, role: str):
+    """With the key patterns that the page has for it."""
+    patterns = [f"~{{{NAMESPACE}:{QUEUE}}}:*", f"~{{{NAMESPACE}:{QUEUE}:*", f"~{{{NAMESPACE}}}:*"]
+    assert "`~{shop:emails}:*` and, for its further partitions, `~{shop:emails:*`" in PAGE
+    async with let_in(redis_server, role, keys=patterns) as line:
+        await SCENES[role](line)
+        with pytest.raises(RedisRefused, match="lacks a permission"):
+            await Inspector(line.redis, NAMESPACE).schedules("another").look()
 
 
 async def test_another_namespace_is_out_of_reach(server: Server):

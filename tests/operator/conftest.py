@@ -31,15 +31,22 @@ def operator(api_server: ApiServer, shared_valkey: Valkey, tmp_path_factory: pyt
 
 @asynccontextmanager
 async def namespace_of(api_server: ApiServer, operator: Operator) -> AsyncIterator[Cluster]:
+    async with namespace_in(api_server) as made:
+        yield made
+        for item in (await made.call("GET", made.path("taskqueues")))["items"]:
+            await made.delete("taskqueues", item["metadata"]["name"])
+        assert operator.running.poll() is None, "the operator died"
+
+
+@asynccontextmanager
+async def namespace_in(api_server: ApiServer) -> AsyncIterator[Cluster]:
+    """A new namespace, which may have any operator or none."""
     headers = {"Authorization": f"Bearer {api_server.token}"}
     async with httpx.AsyncClient(base_url=api_server.url, headers=headers, verify=unverified(), timeout=10) as http:
         namespace = f"test-{secrets.token_hex(4)}"
         made = Cluster(http, namespace)
         await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         yield made
-        for item in (await made.call("GET", made.path("taskqueues")))["items"]:
-            await made.delete("taskqueues", item["metadata"]["name"])
-        assert operator.running.poll() is None, "the operator died"
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def running_operator(server: ApiServer, redis_url: str, folder: Path, **settings
         **os.environ,
         "KUBECONFIG": str(server.kubeconfig),
         "STOKER_REDIS_URL": redis_url,
+        "STOKER_TENANT_CREDENTIALS": "Generated",
         "STOKER_INTERVAL": "200ms",
         "STOKER_RESYNC": "10m",  # so that the watches are what is tested
         "STOKER_REDIS_TIMEOUT": "1s",

@@ -17,7 +17,11 @@ def test_variables_are_read_and_flags_come_first() -> None:
         "STOKER_INTERVAL": "1500ms",
         "STOKER_PORT": "8081",
         "STOKER_LOG_LEVEL": "INFO",
+        "STOKER_TENANT_CREDENTIALS": "Generated",
+        "STOKER_REDIS_SECRET": "stoker-redis-password",
+        "STOKER_GATEWAY_SECRET": "stoker-gateway-redis",
         "POD_NAME": "stoker-operator-1",
+        "POD_NAMESPACE": "stoker-system",
     }
     found = read(["--interval", "2s"], environment)
     assert found == OperatorSettings(
@@ -26,6 +30,10 @@ def test_variables_are_read_and_flags_come_first() -> None:
         interval=2.0,
         port=8081,
         identity="stoker-operator-1",
+        tenant_credentials="Generated",
+        redis_secret="stoker-redis-password",
+        gateway_secret="stoker-gateway-redis",
+        namespace="stoker-system",
     )
 
 
@@ -41,6 +49,7 @@ def test_no_names_mean_all_namespaces(text: str) -> None:
         ("STOKER_INTERVAL", "0s", "argument --interval: must be more than 0s"),
         ("STOKER_PORT", "99999", "argument --port: bad port '99999'"),
         ("STOKER_LOG_LEVEL", "loud", "argument --log-level: bad level 'loud'"),
+        ("STOKER_TENANT_CREDENTIALS", "generated", "argument --tenant-credentials: bad value 'generated'"),
         ("STOKER_LOG_FORMAT", "xml", "argument --log-format: bad format 'xml'"),
     ],
 )

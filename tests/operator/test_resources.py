@@ -60,7 +60,7 @@ def test_a_worker_knows_all_that_the_spec_says() -> None:
     known = environment(queue={"name": "mails"})
     assert worker_environment(queue, "shop").items() <= known.items()
     assert known["STOKER_QUEUE"] == "mails"
-    assert known["STOKER_REDIS_URL"] == "redis://redis:6379/0"
+    assert known["STOKER_REDIS_URL"] == {"secretKeyRef": {"name": "stoker-redis", "key": "STOKER_REDIS_URL"}}
     assert known["POD_NAME"]["fieldRef"]["fieldPath"] == "metadata.name"
 
 

@@ -73,9 +73,23 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* The environment that every program of ours reads. */}}
+{{/* Secrets that the operator makes for the chart's own Redis. Not part of the release: a new installation finds them. */}}
+{{- define "stoker.redisPasswordSecret" -}}
+{{ include "stoker.fullname" . }}-redis-password
+{{- end }}
+{{- define "stoker.gatewaySecret" -}}
+{{ include "stoker.fullname" . }}-gateway-redis
+{{- end }}
+
+{{/* Who makes the Secret stoker-redis of a namespace with TaskQueues. */}}
+{{- define "stoker.tenantCredentials" -}}
+{{ default (ternary "Generated" "Provided" .Values.redis.enabled) .Values.tenants.credentials }}
+{{- end }}
+
+{{/* The environment that every program of ours reads: (list . "gateway"). */}}
 {{- define "stoker.env" -}}
-{{- $redis := .Values.redis -}}
+{{- $root := first . -}}
+{{- $redis := $root.Values.redis -}}
 {{- $given := add (ternary 1 0 $redis.enabled) (ternary 1 0 (ne $redis.url "")) (ternary 1 0 (ne $redis.existingSecret.name "")) -}}
 {{- if eq $given 0 }}
 {{- fail "No Redis: set redis.url or redis.existingSecret.name, or redis.enabled=true for a single server of the chart's own" }}
@@ -83,17 +97,27 @@ annotations:
 {{- fail "More than one Redis: give exactly one of redis.enabled=true, redis.url and redis.existingSecret.name" }}
 {{- end -}}
 - name: STOKER_REDIS_URL
-{{- if $redis.enabled }}
-  # With the namespace, since workers elsewhere are given the same URL.
-  value: redis://{{ include "stoker.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+{{- if not $redis.enabled }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ default (printf "%s-redis-url" (include "stoker.fullname" $root)) $redis.existingSecret.name }}
+      key: {{ ternary $redis.existingSecret.key "url" (ne $redis.existingSecret.name "") }}
+{{- else if eq (last .) "operator" }}
+  # With the namespace, since tenants elsewhere are given the same address. The operator makes the password, and reads it through
+  # the API: its pod must not wait for a Secret that only it makes.
+  value: redis://{{ include "stoker.fullname" $root }}-redis.{{ $root.Release.Namespace }}.svc:6379/0
+- name: STOKER_REDIS_SECRET
+  value: {{ include "stoker.redisPasswordSecret" $root }}
+- name: STOKER_GATEWAY_SECRET
+  value: {{ include "stoker.gatewaySecret" $root }}
 {{- else }}
   valueFrom:
     secretKeyRef:
-      name: {{ default (printf "%s-redis-url" (include "stoker.fullname" .)) $redis.existingSecret.name }}
-      key: {{ ternary $redis.existingSecret.key "url" (ne $redis.existingSecret.name "") }}
+      name: {{ include "stoker.gatewaySecret" $root }}
+      key: STOKER_REDIS_URL
 {{- end }}
 - name: STOKER_LOG_LEVEL
-  value: {{ .Values.log.level | quote }}
+  value: {{ $root.Values.log.level | quote }}
 - name: STOKER_LOG_FORMAT
-  value: {{ .Values.log.format | quote }}
+  value: {{ $root.Values.log.format | quote }}
 {{- end }}

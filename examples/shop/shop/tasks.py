@@ -16,7 +16,8 @@ from redis.asyncio import Redis as AsyncRedis
 from stoker import Context, Dead, Retry, Stoker
 
 app = Stoker("shop")
-LEDGER = "shop:ledger"
+LEDGER = f"{{{app.namespace}}}:ledger"
+"""Below the prefix of the namespace: on a cluster a worker's Redis user may write no other key."""
 FAILING = float(os.environ.get("SHOP_FAILURE_RATE", "0.1"))
 
 

@@ -12,6 +12,8 @@ from kopf._core.engines.peering import Identity
 from stoker.errors import StokerError
 from stoker.telemetry import logs
 from stoker_operator import metrics
+from stoker_operator.credentials.credentials import Credentials
+from stoker_operator.credentials.redis_users import RedisUsers
 from stoker_operator.health import Health
 from stoker_operator.http_server import application, serving
 from stoker_operator.kube import Kube, KubernetesRefused, connect
@@ -56,7 +58,9 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     reporter = Reporter(kube, settings.identity)
     pool = RedisPool(settings.redis_timeout)
     reclaimer = Reclaimer(store, pool)
-    reconciler = Reconciler(kube, store, work, settings, reporter, pool)
+    users = RedisUsers(pool, settings.redis_url)
+    credentials = Credentials(kube, users, settings)
+    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
     endpoints = application(health, metrics.registry(store))
@@ -65,12 +69,14 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
             group.create_task(health.watch_lag()),
             group.create_task(reconciler.run()),
             group.create_task(reclaimer.run()),
+            group.create_task(users.run(settings.interval)),
             group.create_task(autoscaler.run(settings.interval, lambda: health.finished("autoscaler"))),
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
         # kopf looks up the watched resource once, so the CRD must exist by then: list it first.
-        await _until_listed(kube, reconciler, health)
-        loops.append(group.create_task(_resync(reconciler, settings.resync, lambda: health.finished("resync"))))
+        await _until_listed(kube, credentials, reconciler, health)
+        resyncing = _resync(credentials, reconciler, settings.resync, lambda: health.finished("resync"))
+        loops.append(group.create_task(resyncing))
         health.ready = True
         await _watch(settings, work, reclaimer)
         log.info("operator stopping")
@@ -78,10 +84,11 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
             loop.cancel()
 
 
-async def _until_listed(kube: Kube, reconciler: Reconciler, health: Health) -> None:
+async def _until_listed(kube: Kube, credentials: Credentials, reconciler: Reconciler, health: Health) -> None:
     while True:
         try:
             await _know_cluster(kube, reconciler)
+            await credentials.refresh()
             await reconciler.resync()
         except StokerError as error:
             log.warning("cannot list TaskQueues yet: %s", error)
@@ -103,16 +110,17 @@ async def _know_cluster(kube: Kube, reconciler: Reconciler) -> None:
         raise KubernetesRefused(f"the UID of namespace kube-system cannot be read ({error}): set STOKER_CLUSTER_ID") from error
 
 
-async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[], None]) -> None:
+async def _resync(credentials: Credentials, reconciler: Reconciler, interval: float, finished: Callable[[], None]) -> None:
     """The safety net below the watches: finds missed events, and changed Secrets, which are not watched."""
     while True:
         await asyncio.sleep(interval)
-        try:
-            await reconciler.resync()
-        except StokerError as error:
-            log.warning("cannot list TaskQueues: %s", error)
-        except Exception:
-            log.exception("cannot list TaskQueues: defect in the operator")
+        for purpose, act in (("read the operator's Secrets", credentials.refresh), ("list TaskQueues", reconciler.resync)):
+            try:
+                await act()
+            except StokerError as error:
+                log.warning("cannot %s: %s", purpose, error)
+            except Exception:
+                log.exception("cannot %s: defect in the operator", purpose)
         finished()
 
 

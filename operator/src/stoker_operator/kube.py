@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio import config as _config
+from msgspec import Struct
 
 from stoker.errors import NotFound, StokerError
 from stoker.manifest import GROUP, PLURAL, VERSION, is_object_name
@@ -39,6 +40,16 @@ class KubernetesRefused(StokerError):
 
 class KubernetesConflict(StokerError):
     """The object is another one of that name, or exists already. Reconcile again."""
+
+
+class Secret(Struct, frozen=True):
+    """The decoded data of a Secret, and its labels."""
+
+    data: dict[str, bytes]
+    labels: dict[str, str]
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
 
 
 def in_cluster() -> bool:
@@ -112,10 +123,14 @@ class Kube:
         """The worker pods of a TaskQueue."""
         return await self._list(_in_namespace("/api/v1", ref.namespace, "pods"), labelSelector=selector_text(ref))
 
-    async def secret(self, namespace: str, name: str) -> dict[str, bytes]:
-        """The decoded data of a Secret."""
-        found = await self._call("GET", _in_namespace("/api/v1", namespace, "secrets", name))
-        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+    async def secret(self, namespace: str, name: str) -> Secret:
+        """The Secret."""
+        return _secret(await self._call("GET", _in_namespace("/api/v1", namespace, "secrets", name)))
+
+    async def create_secret(self, namespace: str, manifest: Object) -> Secret:
+        """Conflict if one of that name exists."""
+        path = _in_namespace("/api/v1", namespace, "secrets")
+        return _secret(await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER}))
 
     async def create_event(self, namespace: str, event: Object) -> None:
         """Create an Event, as `kubectl describe` shows it."""
@@ -170,6 +185,11 @@ def _in_namespace(api: str, namespace: str, plural: str, name: str | None = None
         raise KubernetesRefused(f"not the name of an object of {plural}: use lower-case letters, digits, '-' and '.'")
     namespace, *rest = (quote(each, safe="") for each in names)
     return "/".join((api, "namespaces", namespace, plural, *rest))
+
+
+def _secret(found: Object) -> Secret:
+    data = {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
+    return Secret(data, found["metadata"].get("labels") or {})
 
 
 def _error(status: int, text: bytes) -> StokerError:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -12,10 +12,18 @@ from stoker.settings import DEFAULT_REDIS_URL, PREFIX, LogFormat
 DEFAULT_PORT = 9090
 
 
+TenantCredentials = Literal["Generated", "Provided"]
+"""Who makes the Secret `stoker-redis` of a namespace: the operator, or an administrator."""
+
+
 class OperatorSettings(Struct, frozen=True):
     """Times in seconds. Empty `watch_namespaces` means all namespaces."""
 
     redis_url: str = DEFAULT_REDIS_URL
+    redis_secret: str = ""  # Secret with the password of `redis_url`; empty: the URL is complete
+    gateway_secret: str = ""  # Secret to make for the gateway; empty: none
+    tenant_credentials: TenantCredentials = "Provided"
+    namespace: str = "default"  # the operator's own, with these two Secrets
     cluster_id: str = ""  # empty: the UID of the namespace kube-system
     watch_namespaces: tuple[str, ...] = ()
     interval: float = 1.0
@@ -60,8 +68,17 @@ def _format(text: str) -> str:
     return text
 
 
+def _credentials(text: str) -> str:
+    if text not in {"Generated", "Provided"}:
+        raise argparse.ArgumentTypeError(f"bad value {text!r}: use Generated or Provided")
+    return text
+
+
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-url", str, "Redis URL of TaskQueues without spec.redis"),
+    ("redis-secret", str, "Secret in the operator's namespace with the `password` of that URL, made if absent; default: none"),
+    ("gateway-secret", str, "Secret in the operator's namespace to make for the gateway; default: none"),
+    ("tenant-credentials", _credentials, "who makes the Secret stoker-redis of a namespace: Generated (the operator) or Provided"),
     ("cluster-id", str, "id of this cluster in the claims of queues; default: the UID of namespace kube-system"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
@@ -85,4 +102,6 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSe
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     if pod := environment.get("POD_NAME"):
         given["identity"] = pod
+    if namespace := environment.get("POD_NAMESPACE"):
+        given["namespace"] = namespace
     return OperatorSettings(**given)

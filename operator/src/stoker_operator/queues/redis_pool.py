@@ -16,9 +16,18 @@ from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
+from stoker.redis.users import UsersRefused, set_user, user_names
 from stoker.rules.identity import Holder, QueueId
+from stoker_operator.credentials.tenant import User
 from stoker_operator.state.findings import Reading
-from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
+from stoker_operator.state.problem import (
+    Problem,
+    credentials_refused,
+    invalid_redis_url,
+    redis_refused,
+    redis_unreachable,
+    redis_unreadable,
+)
 
 log = logging.getLogger(__name__)
 MAX_OPEN = 500
@@ -42,6 +51,7 @@ class RedisPool:
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
         self._logged: dict[str, Problem] = {}
+        self._with_users = ""  # the URL whose users are looked at every second, also while no queue is read there
 
     @property
     def open(self) -> Collection[str]:
@@ -95,6 +105,28 @@ class RedisPool:
         except StokerError as error:
             log.info("claim not released: %s", error, extra={"queue": queue.name})
 
+    async def set_user(self, url: str, user: User) -> Problem | None:
+        """Create an ACL user, or make it so. Returns why Redis did not."""
+        try:
+            async with self._connection(url) as redis:
+                await set_user(redis, user.name, user.password, user.rules, user.optional)
+        except UsersRefused:
+            return credentials_refused()
+        except Invalid as error:
+            return invalid_redis_url(error)
+        except Exception as error:
+            return self._problem(url, error)
+        return None
+
+    async def user_names(self, url: str) -> set[str] | None:
+        """The ACL users of a Redis; None if it did not say. Its connection stays open."""
+        self._with_users = url
+        try:
+            async with self._connection(url) as redis:
+                return await user_names(redis)
+        except StokerError:
+            return None  # the next read of a queue reports the cause
+
     async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
         async with self._connection(url) as redis:
@@ -102,6 +134,7 @@ class RedisPool:
 
     async def keep_only(self, urls: Collection[str]) -> None:
         """Close every other connection, except those in use: the next call closes these."""
+        urls = {*urls, self._with_users}
         unused = [url for url, connection in self._open.items() if url not in urls and not connection.calls]
         await self._close(unused)
         self._logged = {url: problem for url, problem in self._logged.items() if url in urls}

@@ -10,6 +10,8 @@ from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import TaskQueue, parse
 from stoker.rules.identity import Holder
 from stoker_operator import metrics
+from stoker_operator.credentials.credentials import Credentials
+from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
 from stoker_operator.reconcile.claims import Claim, Claims, leave
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
@@ -45,7 +47,14 @@ class Reconciler:
     """
 
     def __init__(
-        self, kube: Kube, store: QueueStore, work: WorkQueue, settings: OperatorSettings, reporter: Reporter, claims: Claims
+        self,
+        kube: Kube,
+        store: QueueStore,
+        work: WorkQueue,
+        settings: OperatorSettings,
+        reporter: Reporter,
+        claims: Claims,
+        credentials: Credentials,
     ) -> None:
         self.cluster = settings.cluster_id
         self._kube = kube
@@ -55,6 +64,7 @@ class Reconciler:
         self._reporter = reporter
         self._claims = claims
         self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
+        self._credentials = credentials
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -97,6 +107,8 @@ class Reconciler:
         except NotFound:
             await self._release(ref)
             self._store.forget(ref)
+            if ref.namespace not in {other.namespace for other in self._store.refs()}:
+                self._credentials.forget(ref.namespace)
             return
         findings = await self._pass(ref, found)
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
@@ -118,12 +130,15 @@ class Reconciler:
             check(queue)
         except Invalid as error:
             return replace(findings, problem=invalid_spec(error))
-        connection = await self._connection(queue)
+        deleting = "deletionTimestamp" in metadata
+        own = "" if queue.spec.redis.url_secret_ref else self._credentials.url
+        findings = replace(findings, manifest=queue, redis_url=own)
+        connection = await self._connection(queue, make=not deleting)
         if isinstance(connection, Problem):
-            return replace(findings, manifest=queue, problem=connection)
+            return replace(findings, problem=connection)
 
-        findings = replace(findings, manifest=queue, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, present, deleting="deletionTimestamp" in metadata)
+        findings = replace(findings, redis_url=connection.url)
+        observed = Observed(queue, owner, connection, present, deleting=deleting)
         if not observed.deleting:
             observed = await self._claim(observed, RedisQueue(connection.url, queue))
         planned = plan(observed)
@@ -159,19 +174,24 @@ class Reconciler:
         template = (present.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, "")
         return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods), template)
 
-    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets."""
+    async def _connection(self, queue: TaskQueue, *, make: bool) -> Connection | Problem:
+        """The Redis URL, and the digest of the workers' Secrets. `make`: create the credentials of the namespace if absent."""
+        reference = queue.spec.redis.url_secret_ref
         contents: dict[str, dict[str, bytes]] = {}
+        if reference is None:
+            found = await self._credentials.of_namespace(queue.namespace, make=make)
+            if isinstance(found, Problem):
+                return found
+            contents[SECRET] = found.data
         for name in secret_names(queue):
             try:
-                contents[name] = await self._kube.secret(queue.namespace, name)
+                contents[name] = contents.get(name) or (await self._kube.secret(queue.namespace, name)).data
             except NotFound:
                 return secret_missing(queue.namespace, name)
         summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
-        secrets_digest = digest(summary) if summary else ""
-        reference = queue.spec.redis.url_secret_ref
+        secrets_digest = digest(summary)
         if reference is None:
-            return Connection(self._settings.redis_url, secrets_digest)
+            return Connection(self._credentials.url, secrets_digest)
         if reference.key not in contents[reference.name]:
             return secret_key_missing(reference.name, reference.key)
         return Connection(contents[reference.name][reference.key].decode(errors="replace").strip(), secrets_digest)

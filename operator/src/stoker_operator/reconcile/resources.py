@@ -13,6 +13,7 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
+from stoker_operator.credentials.tenant import SECRET, URL
 from stoker_operator.state.ref import FIELD_MANAGER, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
@@ -23,7 +24,7 @@ GRACE_MARGIN = 15
 
 
 class Connection(Struct, frozen=True):
-    """The Redis URL of the workers, and a digest of the Secrets they read (empty without any)."""
+    """The URL at which the operator reads the queue (no tenant sees it), and a digest of the Secrets that the workers read."""
 
     url: str
     secrets_digest: str = ""
@@ -46,9 +47,14 @@ def check(queue: TaskQueue) -> None:
 def secret_names(queue: TaskQueue) -> tuple[str, ...]:
     """The Secrets that the pods require, that of the Redis URL first; optional ones are left out."""
     spec = queue.spec
-    names = [spec.redis.url_secret_ref.name] if spec.redis.url_secret_ref else []
+    names = [redis_secret(queue).name]
     names += [str(reference["name"]) for _, reference in spec.worker.secret_refs() if not reference.get("optional")]
     return tuple(dict.fromkeys(names))
+
+
+def redis_secret(queue: TaskQueue) -> SecretKey:
+    """Where the workers' Redis URL is: in a Secret, never in the manifest, which more people may read."""
+    return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
 
 
 def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object:
@@ -59,7 +65,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
     }
     annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
-    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection)}
+    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
     template["spec"]["containers"][0]["env"].insert(0, {"name": "STOKER_TEMPLATE", "value": stamp})
@@ -125,7 +131,7 @@ def _owner_reference(owner: Owner) -> Object:
     }
 
 
-def _pod(queue: TaskQueue, connection: Connection) -> Object:
+def _pod(queue: TaskQueue) -> Object:
     return {
         "automountServiceAccountToken": False,
         # The kernel drops SIGTERM to PID 1 until a handler is installed: a worker that is stopped while Python starts would
@@ -140,17 +146,17 @@ def _pod(queue: TaskQueue, connection: Connection) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,
-        "containers": [_container(queue, connection)],
+        "containers": [_container(queue)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
 
 
-def _container(queue: TaskQueue, connection: Connection) -> Object:
+def _container(queue: TaskQueue) -> Object:
     worker = queue.spec.worker
     container = {
         "name": "worker",
         "image": worker.image,
-        "env": _environment(queue, connection),
+        "env": _environment(queue),
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
         # Importing an application may take a minute: no liveness probe until then.
         "startupProbe": _probe("/livez", period=1, failures=60),
@@ -172,18 +178,14 @@ def _container(queue: TaskQueue, connection: Connection) -> Object:
     return container
 
 
-def _environment(queue: TaskQueue, connection: Connection) -> list[Object]:
+def _environment(queue: TaskQueue) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
     own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})
-    return [*own, _redis(queue.spec.redis.url_secret_ref, connection), pod, *queue.spec.worker.env]
-
-
-def _redis(secret: SecretKey | None, connection: Connection) -> Object:
-    if secret is None:
-        return {"name": "STOKER_REDIS_URL", "value": connection.url}
-    return {"name": "STOKER_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
+    secret = redis_secret(queue)
+    url = {"name": "STOKER_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
+    return [*own, url, pod, *queue.spec.worker.env]
 
 
 def _probe(path: str, *, period: int, failures: int) -> Object:

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     # The TaskQueue: what keeps it from being served (Ready, Stalled, Suspended)
     INVALID_SPEC = "InvalidSpec"
     SECRET_MISSING = "SecretMissing"  # noqa: S105  a reason
+    CREDENTIALS_REFUSED = "CredentialsRefused"
+    CREDENTIALS_MISMATCH = "CredentialsMismatch"
     NAME_TAKEN = "NameTaken"
     QUEUE_TAKEN = "QueueTaken"
     DELETING = "Deleting"
@@ -61,7 +63,9 @@ STALLED = frozenset({Reason.INVALID_SPEC, Reason.NAME_TAKEN, Reason.QUEUE_TAKEN}
 """Problems that last until a user changes an object."""
 REDIS_AWAY = frozenset({Reason.INVALID_REDIS_URL, Reason.REDIS_UNREACHABLE, Reason.REDIS_REFUSED, Reason.REDIS_UNREADABLE})
 """Problems with which the queue can be neither read nor claimed."""
-UNWATCHED = frozenset({Reason.SECRET_MISSING, Reason.QUEUE_TAKEN}) | REDIS_AWAY
+CREDENTIALS = frozenset({Reason.SECRET_MISSING, Reason.CREDENTIALS_REFUSED, Reason.CREDENTIALS_MISMATCH})
+"""Problems without which no worker could log in."""
+UNWATCHED = CREDENTIALS | {Reason.QUEUE_TAKEN} | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
 NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
@@ -87,6 +91,39 @@ def secret_missing(namespace: str, name: str) -> Problem:
 def secret_key_missing(name: str, key: str) -> Problem:
     """The Secret of the Redis URL lacks the key. Its other keys are not listed: a TaskQueue's author may not read Secrets."""
     return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}: add it, or set spec.redis.urlSecretRef.key")
+
+
+def credentials_missing(command: str) -> Problem:
+    """The namespace has no Secret for Redis, and an administrator makes these."""
+    return Problem(Reason.SECRET_MISSING, f"this namespace has no credentials for Redis; an administrator runs: {command}")
+
+
+def credentials_incomplete(secret: str, key: str, value: str) -> Problem:
+    """The Secret for Redis lacks a key, or has a value there with which producers and workers would not meet."""
+    return Problem(Reason.SECRET_MISSING, f"Secret {secret}: its key {key} must be {value}")
+
+
+def credentials_refused(command: str = "") -> Problem:
+    """This Redis lets the operator make no users."""
+    message = "this Redis lets the operator make no ACL users"
+    return Problem(
+        Reason.CREDENTIALS_REFUSED, f"{message}; an administrator makes one, then runs: {command}" if command else message
+    )
+
+
+def secret_refused(secret: str, error: Exception, command: str) -> Problem:
+    """The API server rejected the Secret: a quota, a missing right."""
+    message = f"the API server rejected Secret {secret}: {error}; an administrator runs: {command}"
+    return Problem(Reason.SECRET_MISSING, message)
+
+
+def credentials_mismatch(secret: str, namespace: str) -> Problem:
+    """The operator made the Secret, and it does not lead to the operator's Redis as that namespace's user. Shows nothing of it."""
+    return Problem(
+        Reason.CREDENTIALS_MISMATCH,
+        f"Secret {secret} is not what the operator made, or the address of its Redis has changed: "
+        f"kubectl delete secret {secret} --namespace {namespace}, and the operator makes a new one",
+    )
 
 
 def name_taken(ref: Ref) -> Problem:
