@@ -19,7 +19,9 @@ from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient
+from stoker.redis.client import ask as redis_ask
 from stoker.redis.connect import connect
+from stoker.redis.reply_limit import NARROW
 from stoker.rules.admission import Admission
 from stoker.rules.identity import QueueId
 from stoker.rules.message import Message, encode_payload
@@ -239,6 +241,28 @@ async def test_counters_that_another_program_wrote_do_not_hide_the_queue(patient
         assert reading.stats, reading.problem
         assert (reading.stats.ready, reading.stats.totals.enqueued) == (3, 0)
         decide(demand_of(reading.stats), policy_of(SPEC), 1, None, 0.0)
+
+
+async def test_a_reply_that_is_too_large_is_a_problem_of_that_queue_alone(
+    patient: RedisPool, shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cuts the connection that the reads of the other queues share."""
+
+    async def totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
+        if queue("bad") in queues:
+            await redis_ask(redis, "GETRANGE", key, 0, -1)
+        return await read_totals(redis, queues, horizon)
+
+    key = unique("large")
+    redis = connect(shared_valkey.url)
+    await redis_ask(redis, "SETRANGE", key, NARROW, b"x")
+    monkeypatch.setattr(redis_pool, "read_totals", totals)
+    readings = await patient.read(shared_valkey.url, [queue("a"), queue("bad"), queue("b"), queue("c")])
+    assert reasons(readings) == [None, Reason.REDIS_REFUSED, None, None]
+    assert readings[1].problem
+    assert readings[1].problem.message.startswith("a reply exceeds 16 MiB: the connection was cut")
+    await redis_ask(redis, "DEL", key)
+    await redis.aclose()
 
 
 async def test_a_round_that_raises_ends_with_its_redis(monkeypatch: pytest.MonkeyPatch, pool: RedisPool) -> None:

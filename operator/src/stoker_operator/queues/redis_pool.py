@@ -16,6 +16,7 @@ from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
+from stoker.redis.reply_limit import ReplyLimit, ReplyTooLarge
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
@@ -42,6 +43,7 @@ class RedisPool:
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
         self._logged: dict[str, Problem] = {}
+        self._limit = ReplyLimit.narrow()
 
     @property
     def open(self) -> Collection[str]:
@@ -64,6 +66,10 @@ class RedisPool:
             return [Reading(problem=invalid_redis_url(error))] * len(queues)
         except Exception as error:
             problem = self._problem(url, error)
+            too_large = isinstance(error.__cause__, ReplyTooLarge)
+        if len(queues) > 1 and too_large:
+            # One after the other: a reply that is too large cuts the connection that concurrent reads share.
+            return [await self._read_one(url, queue) for queue in queues]
         if len(queues) > 1:
             # One broken queue, or one unreachable node of a cluster, must not hide the queues that can be read.
             return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
@@ -135,7 +141,7 @@ class RedisPool:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        connection = self._open.pop(url, None) or _Connection(connect(url))
+        connection = self._open.pop(url, None) or _Connection(connect(url, limit=self._limit))
         connection.calls += 1
         self._open[url] = connection
         return connection

@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from stoker.errors import RedisRefused
 from stoker.redis.failures import code_of
-from stoker.redis.redispy import for_redispy, translate
+from stoker.redis.redispy import for_redispy, limited, translate
+from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 
 _BAD_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
@@ -19,9 +20,10 @@ _BAD_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 class Sentinels:
     """The sentinels of one master. The one that answered last is asked first."""
 
-    def __init__(self, name: str, hosts: Sequence[Host], options: Options) -> None:
+    def __init__(self, name: str, hosts: Sequence[Host], options: Options, limit: ReplyLimit) -> None:
         self.hosts = list(hosts)
         self._name = name
+        self._limited = limited(limit)
         self._options = {**for_redispy(options), "retry": Retry(NoBackoff(), 0)}
 
     async def master(self) -> Host:
@@ -34,6 +36,7 @@ class Sentinels:
         hosts = tuple(self.hosts)
         async with Sentinel(hosts, sentinel_kwargs=self._options) as asked:  # type: ignore[no-untyped-call]
             for host, sentinel in zip(hosts, asked.sentinels, strict=True):
+                sentinel.connection_pool.connection_kwargs.update(self._limited)
                 try:
                     masters = cast(dict[str, Any], await sentinel.sentinel_masters())
                 except RedisError as error:
