@@ -16,8 +16,10 @@ from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
-from stoker.redis.reply_limit import ReplyLimit, ReplyTooLarge
+from stoker.redis.failures import REFUSED
+from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyTooLarge
 from stoker.rules.identity import Holder, QueueId
+from stoker_operator.queues.names import lookups_of
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Problem, invalid_redis_url, redis_refused, redis_unreachable, redis_unreadable
 
@@ -35,10 +37,11 @@ class _Connection:
 
 
 class RedisPool:
-    """Belongs to one event loop. `timeout` (seconds) bounds each call."""
+    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but `own_url` is a tenant's."""
 
-    def __init__(self, timeout: float, max_open: int = MAX_OPEN) -> None:
+    def __init__(self, timeout: float, own_url: str = "", max_open: int = MAX_OPEN) -> None:
         self._timeout = timeout
+        self._own_url = own_url
         self._max_open = max_open
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
@@ -125,7 +128,8 @@ class RedisPool:
                 connection = await self._acquire(url)
                 cause = f"Redis did not answer within {self._timeout:g}s"
                 try:
-                    yield connection.redis
+                    with lookups_of(url):
+                        yield connection.redis
                 finally:
                     connection.calls -= 1
                     if not connection.calls:
@@ -141,7 +145,7 @@ class RedisPool:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        connection = self._open.pop(url, None) or _Connection(connect(url, limit=self._limit))
+        connection = self._open.pop(url, None) or _Connection(connect(url, limit=self._limit, foreign=url != self._own_url))
         connection.calls += 1
         self._open[url] = connection
         return connection
@@ -162,7 +166,9 @@ class RedisPool:
 
     def _problem(self, url: str, error: Exception) -> Problem:
         match error:
-            case RedisUnreadable():
+            case RedisUnreadable() | RedisUnavailable(__cause__=NotRedis()):
+                problem = redis_unreadable()
+            case RedisRefused() if str(error).startswith(REFUSED):  # an error that Redis has no name for: perhaps a banner
                 problem = redis_unreadable()
             case RedisUnavailable():
                 problem = redis_unreachable(error)

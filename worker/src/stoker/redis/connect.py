@@ -17,14 +17,14 @@ ANSWER_TIMEOUT = 10.0
 T = TypeVar("T")
 
 
-def connect(url: str, *, max_connections: int = 64, limit: ReplyLimit | None = None) -> RedisClient:
+def connect(url: str, *, max_connections: int = 64, limit: ReplyLimit | None = None, foreign: bool = False) -> RedisClient:
     """A client for the Redis at this URL; `redis/url.py` lists the schemes. Nothing is sent until its first call.
 
-    Replies beyond `limit` cut the connection; by default that is wide.
+    Replies beyond `limit` cut the connection; by default that is wide. A `foreign` URL comes from a tenant, see `read`.
 
     It never retries: only the caller knows whether a call may run twice. Raises Invalid for a malformed URL.
     """
-    address, limit = read(url), limit or ReplyLimit()
+    address, limit = read(url, foreign=foreign), limit or ReplyLimit()
     defaults: Options = {
         "max_connections": max_connections,
         "socket_connect_timeout": CONNECT_TIMEOUT,

@@ -41,6 +41,7 @@ TO_MEND = {
 
 FULL = "Redis is full: let the queue drain, or CONFIG SET maxmemory <more>"
 SILENT = "Redis does not answer"
+REFUSED = "Redis refused the call"
 NO_REDIS = "what answers there is no Redis"
 ALL_IN_USE = "all Redis connections of this process are in use: raise max_connections in the URL's query"
 
@@ -71,7 +72,7 @@ def mapped(error: BaseException) -> RedisUnavailable | RedisRefused:
         return RedisUnavailable(f"Redis refuses new connections: raise its maxclients if this lasts ({error})")
     if str(error).startswith(_NO_CLUSTER):
         return RedisRefused(f"this Redis is not a cluster: write redis:// instead of redis+cluster:// in the URL ({error})")
-    return RedisRefused(f"Redis refused the call ({error})")
+    return RedisRefused(f"{REFUSED} ({error})")
 
 
 def code_of(error: BaseException) -> str | None:

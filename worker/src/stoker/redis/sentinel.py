@@ -52,9 +52,8 @@ class Sentinels:
         name = self._name
         reasons = "; ".join(dict.fromkeys(map(str, troubles))) or "it is down, and no other has taken over yet"
         if len(troubles) < len(self.hosts) and name not in known:
-            return RedisRefused(
-                f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: correct the URL"
-            )
+            others = ", ".join(sorted(known)) or "none"
+            return RedisRefused(f"the sentinels know no master of the URL's name: correct it ({name!r}; they know {others})")
         if len(troubles) == len(self.hosts) and any(code_of(each) in _BAD_CREDENTIALS for each in troubles):
             advice = "give sentinel_username and sentinel_password in the URL's query"
             return RedisRefused(f"the sentinels refuse these credentials: {advice} ({reasons})")
