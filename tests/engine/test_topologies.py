@@ -135,7 +135,7 @@ async def test_the_wrong_kind_of_url_is_refused_with_the_right_one(cluster: Clus
         (node, "write redis\\+cluster://"),
         (sentinel, "write redis\\+sentinel://"),
         (own_valkey.url.replace("redis:", "redis+cluster:"), "write redis://"),
-        (sentinels.replace("/main", "/mane"), "know no master 'mane', only main"),
+        (sentinels.replace("/main", "/mane"), r"know no master of the URL's name: correct it \('mane'; they know main\)"),
     ):
         redis = connect(url)
         with pytest.raises(RedisRefused, match=advice):

@@ -108,7 +108,7 @@ async def test_who_answers_and_is_no_redis_is_given_up_at_once():
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         visitor = Visitor(f"redis://127.0.0.1:{port}")
-        with pytest.raises(RedisUnavailable, match="the reply is not in the Redis protocol"):
+        with pytest.raises(RedisUnavailable, match="what answers there is no Redis"):
             await visitor.broker.promote()
         await visitor.redis.aclose()
 

@@ -32,6 +32,42 @@ def test_the_master_behind_sentinels():
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "unix:///var/run/redis.sock",
+        "UNIX:///var/run/redis.sock",
+        "rediss://h?ssl_certfile=/etc/passwd",
+        "rediss://h?ssl_keyfile=/etc/passwd",
+        "rediss://h?ssl_ca_certs=/etc/passwd",
+        "rediss://h?ssl_ca_path=/etc",
+        "rediss://h?ssl_password=x",
+        "rediss://h?ssl%5Fcertfile=/etc/passwd",
+        "rediss://h?ssl_check_hostname=no&ssl_certfile=",
+        "rediss+cluster://h?ssl_ca_certs=/etc/passwd",
+        "rediss+sentinel://h/main?ssl_ca_certs=/etc/passwd",
+        "rediss+sentinel://h/main?sentinel_ssl_ca_certs=/etc/passwd",
+        "redis://h?path=/run/r.sock",
+        "redis+cluster://" + ",".join(["h"] * 33),
+    ],
+)
+def test_a_tenants_url_names_no_file_socket_or_flood_of_hosts(url: str):
+    """The operator would open its own files, and its error would say whether they exist."""
+    with pytest.raises(Invalid) as raised:
+        connect(url, foreign=True)
+    assert not any(word in str(raised.value) for word in ("passwd", "/etc", "/run", "cannot be read"))
+
+
+def test_a_tenants_url_has_everything_else():
+    for url in (
+        "redis://anna:p%40ss@h:7000/3?client_name=shop&socket_timeout=2&protocol=3",
+        "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&ssl_min_version=771&ssl_ciphers=HIGH&ssl_ca_data=PEM",
+        "redis+sentinel://h,i/main?sentinel_username=u&sentinel_password=p",
+        "redis+cluster://" + ",".join(["h"] * 32),
+    ):
+        assert read(url, foreign=True) == read(url)
+
+
 def test_sentinels_over_tls_are_asked_over_tls():
     address = read("rediss+sentinel://s1/main")
     assert isinstance(address, SentinelUrl)

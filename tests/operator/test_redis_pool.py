@@ -19,7 +19,9 @@ from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient
+from stoker.redis.client import ask as redis_ask
 from stoker.redis.connect import connect
+from stoker.redis.reply_limit import NARROW
 from stoker.rules.admission import Admission
 from stoker.rules.identity import QueueId
 from stoker.rules.message import Message, encode_payload
@@ -27,7 +29,7 @@ from stoker_operator.queues import redis_pool
 from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.findings import Reading
-from stoker_operator.state.problem import Reason
+from stoker_operator.state.problem import Reason, redis_unreadable
 from tests.operator.operating import unique, until
 from tests.redis_servers import Kind, Valkey
 from tests.redis_topologies import ask, running_cluster
@@ -171,7 +173,7 @@ async def test_a_reply_that_is_not_understood_is_a_problem_of_that_queue_alone(
     readings = await pool.read(shared_valkey.url, [queue("good"), queue("bad"), queue("fine")])
     assert reasons(readings) == [None, Reason.REDIS_UNREADABLE, None]
     assert readings[1].problem
-    assert readings[1].problem.message == "unexpected reply from Redis: see the operator's log"
+    assert readings[1].problem.message == "what answers there is no Redis that Stoker can read: see the operator's log"
 
 
 STATS: list[object] = [3, *[0] * 13, b"", [], 0, 1_700_000_000_000]
@@ -218,6 +220,28 @@ async def test_a_wrong_reply_is_a_problem_of_that_redis_alone(patient: RedisPool
 
 
 @pytest.mark.parametrize(
+    "banner",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="ssh"),
+        pytest.param(b"220 mail ESMTP\r\n", id="smtp"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.2\r\n\r\n", id="http"),
+        pytest.param(b"+OK POP3 ready\r\n-ERR no\r\n", id="pop3"),
+        pytest.param(b"-ERR unknown command from secret-service 1.2\r\n", id="an error"),
+        pytest.param(b"-secret\r\n", id="an error without a code"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="tls"),
+        pytest.param(b"J\x00\x00\x00\x0a5.7.30\x00", id="mysql"),
+        pytest.param(resp([b"text", [b"list"]]), id="a list"),
+        pytest.param(resp(b"text"), id="a text"),
+    ],
+)
+async def test_whatever_is_no_redis_is_described_in_the_same_words(patient: RedisPool, banner: bytes) -> None:
+    """A TaskQueue's author must not learn what listens at an address that only the operator reaches."""
+    async with strange_redis(banner) as url:
+        [reading] = await patient.read(url, [queue("a")])
+    assert reading.problem == redis_unreadable()
+
+
+@pytest.mark.parametrize(
     "counters",
     [
         pytest.param([b"enqueued", b"abc"], id="a text"),
@@ -239,6 +263,28 @@ async def test_counters_that_another_program_wrote_do_not_hide_the_queue(patient
         assert reading.stats, reading.problem
         assert (reading.stats.ready, reading.stats.totals.enqueued) == (3, 0)
         decide(demand_of(reading.stats), policy_of(SPEC), 1, None, 0.0)
+
+
+async def test_a_reply_that_is_too_large_is_a_problem_of_that_queue_alone(
+    patient: RedisPool, shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cuts the connection that the reads of the other queues share."""
+
+    async def totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
+        if queue("bad") in queues:
+            await redis_ask(redis, "GETRANGE", key, 0, -1)
+        return await read_totals(redis, queues, horizon)
+
+    key = unique("large")
+    redis = connect(shared_valkey.url)
+    await redis_ask(redis, "SETRANGE", key, NARROW, b"x")
+    monkeypatch.setattr(redis_pool, "read_totals", totals)
+    readings = await patient.read(shared_valkey.url, [queue("a"), queue("bad"), queue("b"), queue("c")])
+    assert reasons(readings) == [None, Reason.REDIS_REFUSED, None, None]
+    assert readings[1].problem
+    assert readings[1].problem.message.startswith("a reply exceeds 16 MiB: the connection was cut")
+    await redis_ask(redis, "DEL", key)
+    await redis.aclose()
 
 
 async def test_a_round_that_raises_ends_with_its_redis(monkeypatch: pytest.MonkeyPatch, pool: RedisPool) -> None:

@@ -18,6 +18,7 @@ from stoker_operator.health import Health
 from stoker_operator.http_server import application, serving
 from stoker_operator.kube import Kube, KubernetesRefused, connect
 from stoker_operator.queues.autoscaler import Autoscaler
+from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.reconcile.reconciler import Reconciler
@@ -38,7 +39,8 @@ def main() -> None:
     logs.configure(settings.log_format, settings.log_level)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
-        asyncio.run(run(settings))
+        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+            runner.run(run(settings))
     except StokerError as error:
         log.error("%s", error)
         sys.exit(1)
@@ -56,7 +58,7 @@ async def run(settings: OperatorSettings) -> None:
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
-    pool = RedisPool(settings.redis_timeout)
+    pool = RedisPool(settings.redis_timeout, settings.redis_url)
     reclaimer = Reclaimer(store, pool)
     users = RedisUsers(pool, settings.redis_url)
     credentials = Credentials(kube, users, settings)

@@ -16,9 +16,12 @@ from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
+from stoker.redis.failures import REFUSED
+from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyTooLarge
 from stoker.redis.users import UsersRefused, set_user, user_names
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator.credentials.tenant import User
+from stoker_operator.queues.names import lookups_of
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import (
     Problem,
@@ -43,15 +46,17 @@ class _Connection:
 
 
 class RedisPool:
-    """Belongs to one event loop. `timeout` (seconds) bounds each call."""
+    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but `own_url` is a tenant's."""
 
-    def __init__(self, timeout: float, max_open: int = MAX_OPEN) -> None:
+    def __init__(self, timeout: float, own_url: str = "", max_open: int = MAX_OPEN) -> None:
         self._timeout = timeout
+        self._own_url = own_url
         self._max_open = max_open
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
         self._logged: dict[str, Problem] = {}
         self._with_users = ""  # the URL whose users are looked at every second, also while no queue is read there
+        self._limit = ReplyLimit.narrow()
 
     @property
     def open(self) -> Collection[str]:
@@ -74,6 +79,10 @@ class RedisPool:
             return [Reading(problem=invalid_redis_url(error))] * len(queues)
         except Exception as error:
             problem = self._problem(url, error)
+            too_large = isinstance(error.__cause__, ReplyTooLarge)
+        if len(queues) > 1 and too_large:
+            # One after the other: a reply that is too large cuts the connection that concurrent reads share.
+            return [await self._read_one(url, queue) for queue in queues]
         if len(queues) > 1:
             # One broken queue, or one unreachable node of a cluster, must not hide the queues that can be read.
             return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
@@ -152,7 +161,8 @@ class RedisPool:
                 connection = await self._acquire(url)
                 cause = f"Redis did not answer within {self._timeout:g}s"
                 try:
-                    yield connection.redis
+                    with lookups_of(url):
+                        yield connection.redis
                 finally:
                     connection.calls -= 1
                     if not connection.calls:
@@ -168,7 +178,7 @@ class RedisPool:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        connection = self._open.pop(url, None) or _Connection(connect(url))
+        connection = self._open.pop(url, None) or _Connection(connect(url, limit=self._limit, foreign=url != self._own_url))
         connection.calls += 1
         self._open[url] = connection
         return connection
@@ -189,7 +199,9 @@ class RedisPool:
 
     def _problem(self, url: str, error: Exception) -> Problem:
         match error:
-            case RedisUnreadable():
+            case RedisUnreadable() | RedisUnavailable(__cause__=NotRedis()):
+                problem = redis_unreadable()
+            case RedisRefused() if str(error).startswith(REFUSED):  # an error that Redis has no name for: perhaps a banner
                 problem = redis_unreadable()
             case RedisUnavailable():
                 problem = redis_unreachable(error)

@@ -183,8 +183,8 @@ def redis_refused(error: Exception) -> Problem:
 
 
 def redis_unreadable() -> Problem:
-    """Redis answered with something no Stoker script returns."""
-    return Problem(Reason.REDIS_UNREADABLE, "unexpected reply from Redis: see the operator's log")
+    """Something answered that no Redis, or no Stoker script, returns. One message for all: it describes no foreign service."""
+    return Problem(Reason.REDIS_UNREADABLE, "what answers there is no Redis that Stoker can read: see the operator's log")
 
 
 def _without_details(error: Exception) -> str:

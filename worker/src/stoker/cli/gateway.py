@@ -44,6 +44,7 @@ def gateway(
         raise StokerError(
             f'the gateway needs packages that are not installed ({error.name}): pip install "stoker[gateway]"'
         ) from error
+    from stoker.redis.reply_limit import ReplyLimit
     from stoker.telemetry import logs
     from stoker.telemetry.tracing import Tracing
 
@@ -51,6 +52,7 @@ def gateway(
     tracing = Tracing.from_environment("stoker-gateway")
     try:
         names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
-        serve(create_app(Client(connect(redis_url), namespace, tracing), hosts=Hosts.of(host, names)), host, port)
+        redis = connect(redis_url, limit=ReplyLimit.narrow())
+        serve(create_app(Client(redis, namespace, tracing), hosts=Hosts.of(host, names)), host, port)
     finally:
         tracing.close()

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -19,8 +19,9 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from stoker.errors import Invalid, RedisUnavailable
 from stoker.redis.client import Routed
 from stoker.redis.failures import ALL_IN_USE
-from stoker.redis.redispy import for_redispy, redispy_errors_translated, translate
+from stoker.redis.redispy import Parser, for_redispy, limited, redispy_errors_translated, translate
 from stoker.redis.replies import code
+from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 from stoker.redis.wire import NO_MASTER, Command
 
@@ -36,9 +37,9 @@ class Cluster:
 
     follows_slots: ClassVar[bool] = True
 
-    def __init__(self, seeds: Sequence[Host], options: Options) -> None:
+    def __init__(self, seeds: Sequence[Host], options: Options, limit: ReplyLimit) -> None:
         self.old = False
-        self._nodes = _Nodes(seeds, options)
+        self._nodes = _Nodes(seeds, options, limit)
         self._patience: float = options["socket_timeout"]
         # A call uses one connection to each node at a time, so this limit holds for every node.
         self._slots_free = asyncio.Semaphore(options["max_connections"])
@@ -143,9 +144,9 @@ class Cluster:
 class _Nodes(RedisCluster):
     """The slot map and the connections to the nodes."""
 
-    def __init__(self, seeds: Sequence[Host], options: Options) -> None:
+    def __init__(self, seeds: Sequence[Host], options: Options, limit: ReplyLimit) -> None:
         known_options = for_redispy(options)
-        more = {name: known_options.pop(name) for name in _UNKNOWN_TO_CLUSTERS if name in known_options}
+        more = {name: known_options.pop(name) for name in _UNKNOWN_TO_CLUSTERS if name in known_options} | limited(limit)
         known_options["max_connections"] += 1  # one to rediscover the nodes meanwhile
         super().__init__(startup_nodes=[ClusterNode(*host) for host in seeds], retry=Retry(NoBackoff(), 0), **known_options)
         # redis-py's connections take these options, but RedisCluster does not pass them on.
@@ -210,7 +211,8 @@ async def _exchange(node: ClusterNode, commands: Sequence[Command]) -> list[Any]
         if connection.is_connected and await connection.can_read():  # the server has closed it
             await connection.disconnect(nowait=True)
         await connection.send_packed_command(_packed(connection, commands))
-        return [await _reply(connection) for _ in commands]
+        with _parser(connection).round_trip():
+            return [await _reply(connection) for _ in commands]
     finally:
         node.release(connection)
 
@@ -220,6 +222,10 @@ def _packed(connection: Connection, commands: Sequence[Command]) -> Any:
         return connection.pack_commands(commands)
     except (exceptions.DataError, ValueError) as error:  # ValueError: half of a surrogate pair in a text
         raise Invalid(f"an argument cannot be sent to Redis: {error}") from error
+
+
+def _parser(connection: Connection) -> Parser:
+    return cast(Parser, connection._parser)
 
 
 async def _reply(connection: Connection) -> Any:

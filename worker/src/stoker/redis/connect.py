@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from stoker.redis.client import RedisClient
 from stoker.redis.connector import Connector
+from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.single import SingleServer
 from stoker.redis.url import REDIS_PORT, ClusterUrl, Host, Options, SentinelUrl, read
 
@@ -16,12 +17,14 @@ ANSWER_TIMEOUT = 10.0
 T = TypeVar("T")
 
 
-def connect(url: str, *, max_connections: int = 64) -> RedisClient:
+def connect(url: str, *, max_connections: int = 64, limit: ReplyLimit | None = None, foreign: bool = False) -> RedisClient:
     """A client for the Redis at this URL; `redis/url.py` lists the schemes. Nothing is sent until its first call.
+
+    Replies beyond `limit` cut the connection; by default that is wide. A `foreign` URL comes from a tenant, see `read`.
 
     It never retries: only the caller knows whether a call may run twice. Raises Invalid for a malformed URL.
     """
-    address = read(url)
+    address, limit = read(url, foreign=foreign), limit or ReplyLimit()
     defaults: Options = {
         "max_connections": max_connections,
         "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -31,12 +34,13 @@ def connect(url: str, *, max_connections: int = 64) -> RedisClient:
     if isinstance(address, ClusterUrl):
         from stoker.redis.cluster import Cluster
 
-        return Cluster(address.hosts, defaults | address.options)
-    connector = Connector(defaults | address.options)
+        return Cluster(address.hosts, defaults | address.options, limit)
+    connector = Connector(defaults | address.options, limit)
     if isinstance(address, SentinelUrl):
         from stoker.redis.sentinel import Sentinels
 
-        return SingleServer(connector, Sentinels(address.name, address.sentinels, defaults | address.sentinel_options).master)
+        sentinels = Sentinels(address.name, address.sentinels, defaults | address.sentinel_options, limit)
+        return SingleServer(connector, sentinels.master)
     fixed = (address.options.get("host", "localhost"), address.options.get("port", REDIS_PORT))
 
     async def find() -> Host:

@@ -4,6 +4,7 @@ import socket
 import ssl
 from typing import Any
 
+from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 from stoker.redis.wire import Command, Endpoint, Wire
 
@@ -11,12 +12,13 @@ from stoker.redis.wire import Command, Endpoint, Wire
 class Connector:
     """`options` are those of a URL, with all timeouts present."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, limit: ReplyLimit) -> None:
         self.answer_timeout: float = options["socket_timeout"]
         """Seconds within which a reply must come."""
         self.max_blocking: int = options["max_connections"]
         """How many connections may block at a time."""
         self._options = options
+        self._limit = limit
         self._tls: ssl.SSLContext | None = None
 
     async def open(self, host: Host) -> Wire:
@@ -25,7 +27,7 @@ class Connector:
         if options.get("ssl") and self._tls is None:
             self._tls = _context(options)
         endpoint = Endpoint(*host, options.get("path"), self._tls, _handshake(options))
-        wire = await Wire.open(endpoint, options["socket_connect_timeout"])
+        wire = await Wire.open(endpoint, options["socket_connect_timeout"], self._limit)
         if options.get("socket_keepalive"):
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return wire

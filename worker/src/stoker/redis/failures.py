@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
 from stoker.redis.replies import ErrorReply
+from stoker.redis.reply_limit import NotRedis, ReplyTooLarge
 
 PASSING = {
     "LOADING": "Redis has started and is loading its data",
@@ -40,6 +41,8 @@ TO_MEND = {
 
 FULL = "Redis is full: let the queue drain, or CONFIG SET maxmemory <more>"
 SILENT = "Redis does not answer"
+REFUSED = "Redis refused the call"
+NO_REDIS = "what answers there is no Redis"
 ALL_IN_USE = "all Redis connections of this process are in use: raise max_connections in the URL's query"
 
 _AUTH = re.compile(r"ERR (invalid password|Client sent AUTH|AUTH <password> called|wrong number of arguments (?i:for 'auth'))")
@@ -57,6 +60,10 @@ def mapped(error: BaseException) -> RedisUnavailable | RedisRefused:
     """The error of ours for an ErrorReply or an OSError."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, _PASSING_TLS):
         return RedisRefused(f"TLS with Redis fails: check ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL ({error})")
+    if isinstance(error, ReplyTooLarge):
+        return RedisRefused(f"{error}: the connection was cut. Read less at a time, or find who writes such values")
+    if isinstance(error, NotRedis):
+        return RedisUnavailable(f"{NO_REDIS} ({error})")
     if isinstance(error, OSError):
         return RedisUnavailable(f"{SILENT} ({error or type(error).__name__})")
     if known := code_of(error):
@@ -65,7 +72,7 @@ def mapped(error: BaseException) -> RedisUnavailable | RedisRefused:
         return RedisUnavailable(f"Redis refuses new connections: raise its maxclients if this lasts ({error})")
     if str(error).startswith(_NO_CLUSTER):
         return RedisRefused(f"this Redis is not a cluster: write redis:// instead of redis+cluster:// in the URL ({error})")
-    return RedisRefused(f"Redis refused the call ({error})")
+    return RedisRefused(f"{REFUSED} ({error})")
 
 
 def code_of(error: BaseException) -> str | None:

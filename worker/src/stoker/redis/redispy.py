@@ -1,13 +1,18 @@
 """Options for redis-py and errors from it. Only `cluster` and `sentinel` import this: it loads redis-py (12 MB)."""
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+from hiredis import Reader
 from redis import exceptions
+from redis._parsers.hiredis import _AsyncHiredisParser
 
 from stoker.redis.replies import ErrorReply
+from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyMeter, ReplyTooLarge
 from stoker.redis.url import Options
 
 RESP2 = 2
@@ -18,10 +23,61 @@ _WRAPPING = (exceptions.ConnectionError, exceptions.RedisClusterException)
 _FLAGS = ("ssl_include_verify_flags", "ssl_exclude_verify_flags")
 
 
+class Parser(_AsyncHiredisParser):
+    """redis-py's parser within a limit, which holds for each reply, and for all replies of a `round_trip`."""
+
+    __slots__ = ("_meter", "_together")
+
+    def __init__(self, limit: ReplyLimit, socket_read_size: int) -> None:
+        super().__init__(socket_read_size=socket_read_size)
+        self._meter = ReplyMeter(limit)
+        self._together = False
+
+    @contextlib.contextmanager
+    def round_trip(self) -> Iterator[None]:
+        """Within the block all replies count together."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._meter.done()
+
+    def on_disconnect(self) -> None:
+        """Forget what was received."""
+        self._meter.done()
+        super().on_disconnect()  # type: ignore[no-untyped-call]
+
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
+        """Raises redis-py's ConnectionError beyond the limit."""
+        try:
+            return await super().read_response(disable_decoding, push_request)
+        finally:
+            if not self._together:
+                self._meter.done()
+
+    async def read_from_socket(self) -> bool:
+        """As redis-py's, counted before it is parsed."""
+        data = await cast(asyncio.StreamReader, self._stream).read(self._read_size)
+        if not data:
+            raise exceptions.ConnectionError("Connection closed by server.")
+        try:
+            self._meter.feed(data)
+        except OSError as error:
+            raise exceptions.ConnectionError(str(error)) from error
+        cast(Reader, self._reader).feed(data)
+        return True
+
+
 def for_redispy(options: Options) -> dict[str, Any]:
-    """The options of a connection as redis-py takes them: flags as lists."""
+    """The options of a connection as redis-py takes them: flags as lists. The parser is set apart, see `limited`."""
     flags = {name: list(options[name]) for name in _FLAGS if name in options}
     return {**options, **flags, "protocol": RESP2}
+
+
+def limited(limit: ReplyLimit) -> dict[str, Any]:
+    """The option of redis-py's connections (not of its clients) that bounds replies."""
+    return {"parser_class": partial(Parser, limit)}
 
 
 @contextlib.contextmanager
@@ -36,8 +92,10 @@ def redispy_errors_translated() -> Iterator[None]:
 def translate(error: Exception) -> ErrorReply | OSError:
     """The ErrorReply or OSError that an error of redis-py stands for."""
     for each in _causes(error):
-        if isinstance(each, ssl.SSLError):
+        if isinstance(each, ssl.SSLError | ReplyTooLarge | NotRedis):
             return each
+        if isinstance(each, exceptions.InvalidResponse):
+            return NotRedis(f"the reply is not in the Redis protocol: {each}")
         if isinstance(each, exceptions.RedisError) and each.status_code:
             return ErrorReply(f"{each.status_code} {each}")
         if isinstance(each, exceptions.ResponseError):

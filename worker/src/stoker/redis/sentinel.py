@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from stoker.errors import RedisRefused
 from stoker.redis.failures import code_of
-from stoker.redis.redispy import for_redispy, translate
+from stoker.redis.redispy import for_redispy, limited, translate
+from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 
 _BAD_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
@@ -19,9 +20,10 @@ _BAD_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 class Sentinels:
     """The sentinels of one master. The one that answered last is asked first."""
 
-    def __init__(self, name: str, hosts: Sequence[Host], options: Options) -> None:
+    def __init__(self, name: str, hosts: Sequence[Host], options: Options, limit: ReplyLimit) -> None:
         self.hosts = list(hosts)
         self._name = name
+        self._limited = limited(limit)
         self._options = {**for_redispy(options), "retry": Retry(NoBackoff(), 0)}
 
     async def master(self) -> Host:
@@ -34,6 +36,7 @@ class Sentinels:
         hosts = tuple(self.hosts)
         async with Sentinel(hosts, sentinel_kwargs=self._options) as asked:  # type: ignore[no-untyped-call]
             for host, sentinel in zip(hosts, asked.sentinels, strict=True):
+                sentinel.connection_pool.connection_kwargs.update(self._limited)
                 try:
                     masters = cast(dict[str, Any], await sentinel.sentinel_masters())
                 except RedisError as error:
@@ -49,9 +52,8 @@ class Sentinels:
         name = self._name
         reasons = "; ".join(dict.fromkeys(map(str, troubles))) or "it is down, and no other has taken over yet"
         if len(troubles) < len(self.hosts) and name not in known:
-            return RedisRefused(
-                f"the sentinels know no master {name!r}, only {', '.join(sorted(known)) or 'none'}: correct the URL"
-            )
+            others = ", ".join(sorted(known)) or "none"
+            return RedisRefused(f"the sentinels know no master of the URL's name: correct it ({name!r}; they know {others})")
         if len(troubles) == len(self.hosts) and any(code_of(each) in _BAD_CREDENTIALS for each in troubles):
             advice = "give sentinel_username and sentinel_password in the URL's query"
             return RedisRefused(f"the sentinels refuse these credentials: {advice} ({reasons})")

@@ -79,6 +79,10 @@ _TLS_OPTIONS: Readers = {
 _IGNORED = frozenset({"health_check_interval", "protocol", "retry_on_timeout", "socket_read_size", "timeout"})
 """Options of redis-py that have no meaning here. They are ignored, so a URL that has them stays valid."""
 _OF_SENTINELS = "sentinel_"
+_FOREIGN = frozenset({*_OPTIONS, *_IGNORED, *_TLS_OPTIONS} - {*_FILES, "ssl_ca_path", "ssl_password"})
+"""Options of a URL from a tenant: none that names a file."""
+MOST_HOSTS = 32
+"""Sentinels or nodes in a URL from a tenant."""
 
 _ESCAPES = "in a password, @ : / ? # [ ] and % are written %40 %3A %2F %3F %23 %5B %5D %25"
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._:-]*")
@@ -116,10 +120,16 @@ class _Malformed(ValueError):
     """What is wrong with a URL, and where. Never quotes it: any part of a malformed URL may be the password."""
 
 
-def read(url: str) -> Address:
-    """Parse a URL. Raises Invalid, whose message names the part at fault and quotes nothing of the URL."""
+def read(url: str, *, foreign: bool = False) -> Address:
+    """Parse a URL. Raises Invalid, whose message names the part at fault and quotes nothing of the URL.
+
+    A `foreign` one was written by someone who may not use the files and sockets of this machine: it may name none.
+    """
     try:
-        return _read(url)
+        parts = urlsplit(url)
+        if foreign:
+            _check_foreign(parts)
+        return _read(url, parts)
     except _Malformed as error:
         raise Invalid(f"bad Redis URL: {error}") from None
     except ValueError:  # of urllib, whose message may quote any part
@@ -149,8 +159,20 @@ def _shown_host(host: str, port: int | None) -> str:
     return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
 
 
-def _read(url: str) -> Address:
-    parts = urlsplit(url)
+def _check_foreign(parts: SplitResult) -> None:
+    if parts.scheme == "unix":
+        raise _Malformed("a TaskQueue's Redis cannot be a unix:// socket: the operator would open its own")
+    if parts.netloc.count(",") >= MOST_HOSTS:
+        raise _Malformed(f"it names more than {MOST_HOSTS} hosts")
+    for at, (name, _) in enumerate(parse_qsl(parts.query, keep_blank_values=True), 1):
+        if name.removeprefix(_OF_SENTINELS) not in _FOREIGN:
+            raise _Malformed(
+                f"option {at} of its query is none that a TaskQueue's URL may have: files would be the operator's. "
+                "Write the certificates of authorities themselves, as ssl_ca_data"
+            )
+
+
+def _read(url: str, parts: SplitResult) -> Address:
     if parts.scheme not in (*_SINGLE, *_SENTINEL, *_CLUSTER) or not url[len(parts.scheme) :].startswith("://"):
         schemes = ", ".join(f"{scheme}://" for scheme in (*_SINGLE, *_SENTINEL, *_CLUSTER))
         raise _Malformed(f"it must start with one of {schemes}")

@@ -10,13 +10,15 @@ import contextlib
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from hiredis import HiredisError, Reader, pack_command
 
 from stoker.errors import Invalid
 from stoker.redis.replies import ErrorReply
+from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyMeter, ReplyTooLarge
 
 Command = tuple[Any, ...]
 
@@ -56,25 +58,27 @@ def _packed(command: Command) -> bytes:
 class Wire(asyncio.Protocol):
     """Belongs to one event loop. An error of a single command is returned as its reply."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: ReplyLimit) -> None:
         self.usable = True
         """False once it is closed, or its server is not the master: open another one."""
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(replyError=self._error)
+        self._meter = ReplyMeter(limit)
         self._trips: deque[_RoundTrip] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._closed_by: Exception | None = None
 
     @classmethod
-    async def open(cls, endpoint: Endpoint, patience: float) -> "Wire":
+    async def open(cls, endpoint: Endpoint, patience: float, limit: ReplyLimit) -> "Wire":
         """A connection, ready within `patience` seconds. Raises OSError, or the ErrorReply of a server that refuses it."""
         loop = asyncio.get_running_loop()
+        protocol = partial(cls, limit)
         try:
             async with asyncio.timeout(patience):
                 if endpoint.path:
-                    _, wire = await loop.create_unix_connection(cls, endpoint.path)
+                    _, wire = await loop.create_unix_connection(protocol, endpoint.path)
                 else:
-                    wire = await cls._connected(endpoint)
+                    wire = await _connected(protocol, endpoint)
         except TimeoutError as error:
             raise TimeoutError(f"Timeout: no connection within {patience:g} s") from error
         try:
@@ -84,17 +88,6 @@ class Wire(asyncio.Protocol):
         except BaseException:
             wire.abort()
             raise
-        return wire
-
-    @classmethod
-    async def _connected(cls, endpoint: Endpoint) -> "Wire":
-        host, port, _, tls, _ = endpoint
-        connect = asyncio.get_running_loop().create_connection
-        try:
-            _, wire = await connect(cls, host, port, ssl=tls)
-        except RuntimeError:  # the interpreter is ending, and no thread is started any more to look up a name
-            address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
-            _, wire = await connect(cls, str(address), port, ssl=tls, server_hostname=host if tls else None)
         return wire
 
     def round_trip(self, commands: Sequence[Command], patience: float) -> "asyncio.Future[list[Any]]":
@@ -149,16 +142,20 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            self._meter.feed(data)
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
                 trip = self._trips[0]
                 trip.replies.append(reply)
                 if len(trip.replies) == trip.count:
                     self._trips.popleft()
+                    self._meter.done()
                     if not trip.future.done():  # its caller may have been cancelled
                         trip.future.set_result(trip.replies)
+        except (ReplyTooLarge, NotRedis) as error:
+            self.abort(error)
         except HiredisError as error:
-            self.abort(ConnectionError(f"the reply is not in the Redis protocol ({error})"))
+            self.abort(NotRedis(f"the reply is not in the Redis protocol: {error}"))
         except IndexError:  # an unsolicited reply: a server that refuses the connection
             self.abort(reply if isinstance(reply, ErrorReply) else ConnectionError("an unsolicited reply"))
         if not self.usable and not self._trips:
@@ -166,6 +163,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.usable = False
+        self._meter.done()
         self._fail_all(ConnectionError(f"Connection lost: {error or 'closed by the server'}"))
 
     def _error(self, text: str) -> Exception:
@@ -190,3 +188,14 @@ class Wire(asyncio.Protocol):
             trip = self._trips.popleft()
             if not trip.future.done():
                 trip.future.set_exception(error)
+
+
+async def _connected(protocol: Callable[[], Wire], endpoint: Endpoint) -> Wire:
+    host, port, _, tls, _ = endpoint
+    connect = asyncio.get_running_loop().create_connection
+    try:
+        _, wire = await connect(protocol, host, port, ssl=tls)
+    except RuntimeError:  # the interpreter is ending, and no thread is started any more to look up a name
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
+        _, wire = await connect(protocol, str(address), port, ssl=tls, server_hostname=host if tls else None)
+    return wire

@@ -8,6 +8,11 @@
 --          tasks: template, how many unclaimed ones it has not seen}, rate * 1000, now_ms,
 --          then the counters: name value ...}
 local THROTTLED_FOR_MS = 1000
+local COUNTERS = {
+  'enqueued', 'succeeded', 'failed', 'retried', 'buried', 'stopped', 'postponed', 'released', 'lost', 'redriven', 'mended',
+  'deduplicated', 'stale_settles', 'invariant_violations', 'busy_ms',
+}
+local LONGEST_COUNT = 19  -- digits of a 64-bit number
 
 local now = now_ms()
 local oldest = now
@@ -51,5 +56,11 @@ local reply = {
   redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked),
   next_run and redis.call('ZCARD', upcoming) or 0, aside, next_run and tonumber(next_run) - now or '', unseen, math.floor(decayed_rate(now) * 1000), now,
 }
-for _, value in ipairs(redis.call('HGETALL', stats)) do reply[#reply + 1] = value end
+-- Not HGETALL: another program may have written fields of any number and size.
+for at, value in ipairs(redis.call('HMGET', stats, unpack(COUNTERS))) do
+  if value then
+    reply[#reply + 1] = COUNTERS[at]
+    reply[#reply + 1] = string.sub(value, 1, LONGEST_COUNT + 1)
+  end
+end
 return reply

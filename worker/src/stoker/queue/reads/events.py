@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from stoker.errors import Invalid
 from stoker.queue import scripts
 from stoker.queue.keys import Keys
-from stoker.queue.scripts import ScriptCall
+from stoker.queue.scripts import ScriptCall, chunks
 from stoker.redis.client import RedisClient, ask, ask_alone
 from stoker.redis.replies import entries
 from stoker.rules.history import Event, what_of
@@ -20,6 +20,7 @@ ATTEND_EVERY = 4.0
 KEPT = 600.0
 """Seconds after the last `attend` until the stream expires."""
 AT_ONCE = 200
+NAMED_AT_ONCE = 20
 LONGEST_WAIT = 1.0
 BEGINNING = "0-0"
 
@@ -90,7 +91,7 @@ async def _named(redis: RedisClient, keys: Keys, events: Sequence[Event]) -> lis
     ids = list(dict.fromkeys(event.id for event in events if event.id))
     if not ids:
         return list(events)
-    envelopes = await ask(redis, "HMGET", keys.tasks, *ids)
+    envelopes = [envelope for part in chunks(ids, NAMED_AT_ONCE) for envelope in await ask(redis, "HMGET", keys.tasks, *part)]
     names = {task_id: _name(envelope) for task_id, envelope in zip(ids, envelopes, strict=True)}
     return [
         Event(event.position, event.at, event.what, event.id, names.get(event.id), event.worker, event.detail) for event in events

@@ -20,6 +20,7 @@ from stoker.rules.identity import Holder, decode_holder
 from stoker.rules.states import TaskState
 
 PURGED_AT_ONCE = 200
+IDS_AT_ONCE = 10_000
 
 
 class Cancellation(StrEnum):
@@ -154,7 +155,7 @@ class Inspector(Reader):
         return all(before) if paused else any(before)
 
     async def _dead_matching(self, partition: str, task: str, failure: str) -> list[str]:
-        names = [task_id.decode() for task_id in await ask(self._redis, "ZRANGE", self._keys(partition).dead, 0, -1)]
+        names = await self._dead_ids(partition)
         if not task and not failure:
             return names
         found: list[str] = []
@@ -164,6 +165,15 @@ class Inspector(Reader):
                 if status.state is TaskState.DEAD and task in ("", status.task) and failure in ("", kind):
                     found.append(status.id)
         return found
+
+    async def _dead_ids(self, partition: str) -> list[str]:
+        """The ids of all dead tasks, the longest dead first. Read from the newest: those that leave meanwhile are mostly old."""
+        newest_first: dict[bytes, None] = {}
+        first = 0
+        while found := await ask(self._redis, "ZREVRANGE", self._keys(partition).dead, first, first + IDS_AT_ONCE - 1):
+            newest_first.update(dict.fromkeys(found))
+            first += len(found)
+        return [task_id.decode() for task_id in reversed(newest_first)]
 
     async def _dead_call(self, script: str, queue: str, ids: Sequence[str]) -> list[str]:
         partitions = await self.partitions.names(queue) if ids else []

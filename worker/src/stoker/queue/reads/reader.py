@@ -9,20 +9,25 @@ from stoker.errors import Ambiguous, Invalid, NotFound, RedisUnreadable, StokerE
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
-from stoker.queue.reads.why import why_call, with_circumstances
+from stoker.queue.reads.why import facts_of, why_call, with_circumstances
 from stoker.queue.records import Page, QueueStats, TaskStatus, Totals
-from stoker.queue.scripts import ScriptCall
-from stoker.redis.client import RedisClient, ask, ask_everywhere
+from stoker.queue.scripts import ScriptCall, chunks
+from stoker.redis.client import RedisClient, Routed, ask, ask_everywhere
 from stoker.redis.connect import connect
+from stoker.redis.failures import errors_mapped, mapped
 from stoker.rules.history import LogLine, PastFailure, Progress
 from stoker.rules.identity import QueueId
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.partitions import is_partition
 from stoker.rules.settle import Failure
 from stoker.rules.states import TaskState
-from stoker.rules.why import Explanation, Facts, explain
+from stoker.rules.why import Explanation, explain
 
 PAGE = 50
+PART = 4 * 1024 * 1024
+"""Bytes of tasks that are read at a time, of a single larger task more: well below NARROW of `redis/reply_limit.py`."""
+STATISTICS_AT_ONCE = 1000
+"""Partitions whose statistics are read at a time."""
 MAX_COUNT = 2**63 - 1
 """The largest number that a counter of Redis holds."""
 UNREADABLE = "(unreadable envelope)"
@@ -110,22 +115,23 @@ class Reader:
 
     async def find(self, task_id: str) -> TaskStatus:
         """One task, searched for in all queues. Raises NotFound, and Ambiguous if several queues have one of this id."""
-        found = await self._all_in(await self.queues(), task_id)
-        if not found:
-            raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
-        queues = {name.partition(":")[0] for name in found}  # without the numbers of partitions
+        partitions = await self._having(await self.queues(), task_id)
+        queues = {name.partition(":")[0] for name in partitions}  # without the numbers of partitions
         if len(queues) > 1:
             raise Ambiguous(f"several queues have a task {task_id!r}: {', '.join(sorted(queues))}. Name its queue")
-        return next(iter(found.values()))
+        found = await self._in_any(partitions, task_id)
+        if found is None:
+            raise NotFound(f"no queue has a task {task_id!r}: it was never there, or its retention is over")
+        return found
 
     async def explain(self, queue: str, task_id: str) -> Explanation:
         """Why a task is in its state, and when it is expected to end. Raises NotFound."""
         partitions = await self.partitions.names(queue)
-        calls = [[ScriptCall("task", self._keys(name), [task_id, 1]), why_call(self._keys(name), task_id)] for name in partitions]
+        calls = [[self._task_call(name, [task_id], logs=True), why_call(self._keys(name), task_id)] for name in partitions]
         replies = await scripts.run(self._redis, *(call for pair in calls for call in pair))
-        for name, found, circumstances in zip(partitions, replies[::2], replies[1::2], strict=True):
+        for name, [found], circumstances in zip(partitions, replies[::2], replies[1::2], strict=True):
             if found:
-                return explain(with_circumstances(_facts(_status(name, task_id, found)), circumstances))
+                return explain(with_circumstances(facts_of(_status(name, task_id, found)), circumstances))
         raise _not_found(queue, task_id)
 
     async def tasks(self, queue: str, state: TaskState, cursor: int = 0, limit: int = PAGE) -> Page:
@@ -143,18 +149,33 @@ class Reader:
         return Page(found_tasks, cursor + limit if len(ids) == limit else None)
 
     async def _in_any(self, partitions: Sequence[str], task_id: str) -> TaskStatus | None:
-        return next(iter((await self._all_in(partitions, task_id)).values()), None)
-
-    async def _all_in(self, partitions: Sequence[str], task_id: str) -> dict[str, TaskStatus]:
-        """The partitions that have a task of this id, each with its task."""
-        calls = [ScriptCall("task", self._keys(name), [task_id, 1]) for name in partitions]
+        calls = [self._task_call(name, [task_id], logs=True) for name in partitions]
         replies = await scripts.run(self._redis, *calls) if calls else []
-        return {name: _status(name, task_id, reply) for name, reply in zip(partitions, replies, strict=True) if reply}
+        found = (_status(name, task_id, reply) for name, [reply] in zip(partitions, replies, strict=True) if reply)
+        return next(found, None)
+
+    async def _having(self, partitions: Sequence[str], task_id: str) -> list[str]:
+        """The partitions that have a task of this id."""
+        keys = [self._keys(name).tasks for name in partitions]
+        with errors_mapped():
+            replies = await self._redis.round_trip([Routed(key, ("HEXISTS", key, task_id)) for key in keys]) if keys else []
+        if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
+            raise mapped(error) from error
+        return [name for name, reply in zip(partitions, replies, strict=True) if reply]
 
     async def _tasks(self, queue: str, ids: Sequence[str]) -> list[TaskStatus]:
-        calls = [ScriptCall("task", self._keys(queue), [task_id, 0]) for task_id in ids]
-        replies = await scripts.run(self._redis, *calls) if calls else []
-        return [_status(queue, task_id, reply) for task_id, reply in zip(ids, replies, strict=True) if reply]
+        """Those of these tasks that exist, read in parts."""
+        found: list[TaskStatus] = []
+        while ids:
+            [part] = await scripts.run(self._redis, self._task_call(queue, ids))
+            if not part:
+                raise RedisUnreadable("the reply to a read of tasks has none: is this Redis, and Stoker's?")
+            found += [_status(queue, task_id, reply) for task_id, reply in zip(ids, part, strict=False) if reply]
+            ids = ids[len(part) :]
+        return found
+
+    def _task_call(self, partition: str, ids: Sequence[str], *, logs: bool = False) -> ScriptCall:
+        return ScriptCall("task", self._keys(partition), [int(logs), PART, *ids])
 
     def _keys(self, queue: str) -> Keys:
         return Keys(self._namespace, queue)
@@ -163,7 +184,7 @@ class Reader:
 async def read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0) -> list[QueueStats]:
     """As Reader.stats, for partitions of any namespaces."""
     calls = _stats_calls(partitions, horizon)
-    replies = await scripts.run(redis, *calls) if calls else []
+    replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run(redis, *part)]
     return [_stats(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
 
@@ -182,7 +203,7 @@ async def read_stats_each(
 ) -> list[QueueStats | StokerError]:
     """As Reader.stats_each, for partitions of any namespaces."""
     calls = _stats_calls(partitions, horizon)
-    replies = await scripts.run_each(redis, *calls) if calls else []
+    replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run_each(redis, *part)]
     return [_stats_or_error(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
 
@@ -309,7 +330,7 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         created=message.created,
         attempts=int(failures),
         losses=int(losses),
-        payload=message.payload,
+        payload=_alone(message.payload, envelope),
         at=int(at) or None,
         worker=fence.decode().split(":", 2)[1] if fence else None,
         failure=_failure.decode(failure) if failure else None,
@@ -324,23 +345,9 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     )
 
 
-def _facts(status: TaskStatus) -> Facts:
-    failure = status.failure
-    return Facts(
-        status.id,
-        status.task,
-        status.queue,
-        status.state,
-        now=0,
-        at=status.at,
-        parked=status.parked is not None,
-        unclaimed=status.unclaimed,
-        worker=status.worker,
-        attempts=status.attempts,
-        losses=status.losses,
-        failure=f"{failure.type}: {failure.message}" if failure else None,
-        history=tuple(status.history),
-    )
+def _alone(payload: msgspec.Raw, envelope: bytes) -> msgspec.Raw:
+    """The payload without the envelope that it is a view of, if that is much larger: it may carry a workflow of 8 MiB."""
+    return payload.copy() if len(envelope) > 2 * len(bytes(payload)) + 1024 else payload
 
 
 def _not_found(queue: str, task_id: str) -> NotFound:

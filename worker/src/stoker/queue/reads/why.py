@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from stoker.queue.keys import Keys
+from stoker.queue.records import TaskStatus
 from stoker.queue.scripts import ScriptCall
 from stoker.rules.why import Facts, WorkerInfo
 
@@ -18,6 +19,26 @@ _versions = msgspec.json.Decoder(dict[str, int])
 def why_call(keys: Keys, task_id: str) -> ScriptCall:
     """The call that reads what a task waits for."""
     return ScriptCall("why", keys, [task_id, WORKERS_LISTED, HOLDERS_LISTED])
+
+
+def facts_of(status: TaskStatus) -> Facts:
+    """What the task itself shows; `with_circumstances` adds what it waits for."""
+    failure = status.failure
+    return Facts(
+        status.id,
+        status.task,
+        status.queue,
+        status.state,
+        now=0,
+        at=status.at,
+        parked=status.parked is not None,
+        unclaimed=status.unclaimed,
+        worker=status.worker,
+        attempts=status.attempts,
+        losses=status.losses,
+        failure=f"{failure.type}: {failure.message}" if failure else None,
+        history=tuple(status.history),
+    )
 
 
 def with_circumstances(facts: Facts, reply: Sequence[Any]) -> Facts:
