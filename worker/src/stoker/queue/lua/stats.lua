@@ -10,7 +10,7 @@
 local THROTTLED_FOR_MS = 1000
 local COUNTERS = {
   'enqueued', 'succeeded', 'failed', 'retried', 'buried', 'stopped', 'postponed', 'released', 'lost', 'redriven', 'mended',
-  'deduplicated', 'stale_settles', 'invariant_violations', 'busy_ms',
+  'deduplicated', 'stale_settles', 'invariant_violations', 'busy_ms', 'unclaimed',
 }
 local LONGEST_COUNT = 19  -- digits of a 64-bit number
 
