@@ -5,7 +5,7 @@ from typing import Any
 import redis
 
 from stoker.queue.keys import Keys
-from tests.operator.operating import FAST, Cluster, Queues, unique, until
+from tests.operator.operating import FAST, Cluster, Operator, Queues, unique, until
 from tests.redis_servers import Valkey
 
 
@@ -84,6 +84,40 @@ async def test_a_strangers_deployment_is_not_touched(cluster: Cluster, queues: Q
 
     await cluster.delete("deployments", f"{name}-worker")
     await cluster.replicas(name, 5)
+
+
+async def test_workers_that_lost_their_owner_are_taken_back_with_their_pods(cluster: Cluster, queues: Queues) -> None:
+    """As a restore from a backup leaves them, and `kubectl delete --cascade=orphan`."""
+    name = unique("emails")
+    await cluster.apply(name, scaling=FAST)
+    before = await cluster.workers(name)
+    await cluster.patch("taskqueues", name, {"spec": {"suspend": True}})
+    await cluster.condition(name, "Suspended", "True", "Suspended")
+    await cluster.patch("deployments", f"{name}-worker", {"metadata": {"ownerReferences": None}})
+    await cluster.delete("taskqueues", name)
+    await cluster.apply(name, scaling=FAST)
+    await queues(name).enqueue(25)
+    await cluster.replicas(name, 3)
+    after, owner = await cluster.workers(name), (await cluster.get("taskqueues", name))["metadata"]["uid"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert [each["uid"] for each in after["metadata"]["ownerReferences"]] == [owner]
+
+
+async def test_a_label_on_somebody_elses_deployment_costs_nothing(cluster: Cluster, operator: Operator) -> None:
+    for label in ("", "unknown-queue"):
+        theirs = {
+            "metadata": {"name": unique("theirs"), "labels": {"stoker.dev/taskqueue": label}},
+            "spec": {
+                "selector": {"matchLabels": {"app": "theirs"}},
+                "template": {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "x:1"}]}},
+            },
+        }
+        await cluster.create("deployments", theirs)
+    name = unique("emails")
+    await cluster.apply(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")  # whose events came after theirs
+    mine = [line for line in operator.said() if line.get("taskqueue", "").startswith(f"{cluster.namespace}/")]
+    assert not [line for line in mine if line["level"] in {"error", "warning"}]
 
 
 async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_url: str) -> None:

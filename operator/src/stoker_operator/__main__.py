@@ -22,6 +22,7 @@ from stoker_operator.reconcile.reconciler import Reconciler
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
 from stoker_operator.state.queue_store import QueueStore
+from stoker_operator.state.ref import Ref
 from stoker_operator.watch import handlers
 from stoker_operator.work_queue import WorkQueue
 
@@ -72,7 +73,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         await _until_listed(kube, reconciler, health)
         loops.append(group.create_task(_resync(reconciler, settings.resync, lambda: health.finished("resync"))))
         health.ready = True
-        await _watch(settings, work, reclaimer)
+        await _watch(settings, work, reclaimer, lambda ref: store.get(ref) is not None)
         log.info("operator stopping")
         for loop in loops:
             loop.cancel()
@@ -116,10 +117,10 @@ async def _resync(reconciler: Reconciler, interval: float, finished: Callable[[]
         finished()
 
 
-async def _watch(settings: OperatorSettings, work: WorkQueue, reclaimer: Reclaimer) -> None:
+async def _watch(settings: OperatorSettings, work: WorkQueue, reclaimer: Reclaimer, known: Callable[[Ref], bool]) -> None:
     """Run kopf until a signal ends it: it installs the signal handlers of this process."""
     await kopf.operator(
-        registry=handlers.registry(work, reclaimer),
+        registry=handlers.registry(work, reclaimer, known),
         # By default kopf looks up the user's name, which fails for a container's uid without one.
         identity=Identity(settings.identity),
         settings=handlers.settings(),

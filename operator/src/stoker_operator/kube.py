@@ -4,7 +4,8 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ config: Any = _config  # untyped
 TIMEOUT = 10.0
 """Seconds for one request; the API server's own limit is 60."""
 PAGE = 500
+LONGEST_PAUSE = 60.0
+"""Seconds of a pause that the API server asks for."""
 
 JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
@@ -31,6 +34,14 @@ _UID_MISMATCH = ("metadata.uid: Invalid value", "the server rejected our request
 
 class KubernetesUnavailable(StokerError):
     """The API server does not answer, or asks to retry later."""
+
+
+class KubernetesBusy(KubernetesUnavailable):
+    """The API server asked for a pause (429 or 503 with Retry-After), which is not over yet. `seconds` are left of it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the API server asked for no more requests for {seconds:.1f}s")
+        self.seconds = seconds
 
 
 class KubernetesRefused(StokerError):
@@ -60,10 +71,15 @@ async def connect() -> "Kube":
 
 
 class Kube:
-    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound."""
+    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound.
 
-    def __init__(self, api: Any) -> None:
+    A pause that the API server asks for holds for every request: its limits are those of a user, not of one object.
+    """
+
+    def __init__(self, api: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._api = api
+        self._monotonic = monotonic
+        self._pause_until = float("-inf")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -134,6 +150,8 @@ class Kube:
     async def _call(
         self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, content: str = JSON
     ) -> Object:
+        if (left := self._pause_until - self._monotonic()) > 0:
+            raise KubernetesBusy(left)
         try:
             async with asyncio.timeout(TIMEOUT):
                 request = await self._api.param_serialize(
@@ -150,9 +168,18 @@ class Kube:
             raise KubernetesUnavailable(f"the API server did not answer {method} {path} within {TIMEOUT:g}s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise KubernetesUnavailable(f"the API server does not answer: {error}") from error
+        if response.status in {429, 503} and (pause := retry_after(response.headers)):
+            self._pause_until = self._monotonic() + pause
+            raise KubernetesBusy(pause)
         if response.status >= 300:
             raise _error(response.status, text)
         return dict(json.loads(text))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds to wait, 0 without a header; at most `LONGEST_PAUSE`. The API server sends seconds, never a date."""
+    text = headers.get("Retry-After", "")
+    return min(float(text), LONGEST_PAUSE) if text.isascii() and text.isdigit() else 0.0
 
 
 def _task_queue(ref: Ref) -> str:

@@ -11,7 +11,7 @@ from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import TaskQueue, parse
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator import metrics
-from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesRefused
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
 from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
@@ -91,7 +91,7 @@ class Reconciler:
             log.debug("conflict, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
         except StokerError as error:
             metrics.RECONCILE_ERRORS.inc()
-            pause = self._work.failed(ref)
+            pause = self._work.failed(ref, error.seconds if isinstance(error, KubernetesBusy) else 0.0)
             log.warning("reconcile failed, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
         except Exception:  # a defect met by one TaskQueue must not stop the others
             metrics.RECONCILE_ERRORS.inc()

@@ -13,7 +13,7 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
-from stoker_operator.state.ref import FIELD_MANAGER, Object, Owner
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
@@ -56,7 +56,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
-        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        MANAGED_BY: FIELD_MANAGER,
     }
     annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
     template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection)}

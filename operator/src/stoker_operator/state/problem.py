@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from stoker.manifest import KIND
 from stoker.rules.identity import Holder, QueueId
-from stoker_operator.state.ref import Ref
+from stoker_operator.state.ref import Object, Ref
 
 
 class Reason(StrEnum):
@@ -86,12 +87,16 @@ def secret_key_missing(name: str, key: str) -> Problem:
     return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}: add it, or set spec.redis.urlSecretRef.key")
 
 
-def name_taken(ref: Ref) -> Problem:
+def name_taken(ref: Ref, found: Object) -> Problem:
     """The Deployment's name belongs to an object that this TaskQueue does not control."""
-    return Problem(
-        Reason.NAME_TAKEN,
-        f"Deployment {ref.deployment} exists and is not controlled by this TaskQueue: delete it, or rename the TaskQueue",
-    )
+    controller = next((each for each in found["metadata"].get("ownerReferences") or () if each.get("controller")), None)
+    if controller is None:
+        whose = "nothing controls it, and its labels or selector are not those of these workers: delete it, or rename the TaskQueue"
+    elif (controller.get("kind"), controller.get("name")) == (KIND, ref.name):
+        whose = "it is controlled by an earlier TaskQueue of this name: it goes when Kubernetes has deleted that one's objects"
+    else:
+        whose = f"it is controlled by {controller.get('kind')} {controller.get('name')}: rename one of the two"
+    return Problem(Reason.NAME_TAKEN, f"Deployment {ref.deployment} exists; {whose}")
 
 
 def queue_taken(queue: QueueId, holder: Holder, own: Holder) -> Problem:

@@ -3,7 +3,7 @@
 `on.event` handlers only: they write no annotation and no finalizer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
@@ -13,7 +13,7 @@ from stoker.manifest import GROUP, PLURAL, VERSION
 from stoker_operator.kube import in_cluster
 from stoker_operator.queues.reclaimer import EndedPod, Reclaimer
 from stoker_operator.reconcile.pods import ended
-from stoker_operator.state.ref import QUEUE_LABEL, Ref
+from stoker_operator.state.ref import QUEUE_LABEL, Ref, labelled, ours
 from stoker_operator.watch.predicates import Changes, deployment_content, task_queue_content
 from stoker_operator.work_queue import WorkQueue
 
@@ -25,8 +25,8 @@ class RetryDelays(Iterable[float]):
         return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
 
 
-def registry(work: WorkQueue, reclaimer: Reclaimer) -> kopf.OperatorRegistry:
-    """The handlers, apart from kopf's global registry."""
+def registry(work: WorkQueue, reclaimer: Reclaimer, known: Callable[[Ref], bool]) -> kopf.OperatorRegistry:
+    """The handlers, apart from kopf's global registry. `known`: whether a TaskQueue of that name has been reconciled."""
     handlers = kopf.OperatorRegistry()
     login = kopf.login_with_service_account if in_cluster() else kopf.login_with_kubeconfig
     kopf.on.login(registry=handlers)(login)
@@ -38,14 +38,20 @@ def registry(work: WorkQueue, reclaimer: Reclaimer) -> kopf.OperatorRegistry:
             work.add(Ref(str(namespace), name))  # a namespaced resource: the namespace is never None
 
     @kopf.on.event("apps", "v1", "deployments", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
-    async def deployment_event(event: kopf.RawEvent, namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
-        if deployments.new(dict(event["object"]), deleted=event["type"] == "DELETED"):
-            work.add(Ref(str(namespace), labels[QUEUE_LABEL]))
+    async def deployment_event(event: kopf.RawEvent, **_: Any) -> None:
+        found = dict(event["object"])
+        ref = labelled(found)
+        if ref is None or not (known(ref) or ours(found)):
+            return
+        if deployments.new(found, deleted=event["type"] == "DELETED"):
+            work.add(ref)
 
     @kopf.on.event("", "v1", "pods", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
-    async def pod_event(event: kopf.RawEvent, namespace: str | None, name: str, uid: str, labels: kopf.Labels, **_: Any) -> None:
-        if ended(dict(event["object"]), deleted=event["type"] == "DELETED"):
-            reclaimer.add(EndedPod(Ref(str(namespace), labels[QUEUE_LABEL]), name, uid))
+    async def pod_event(event: kopf.RawEvent, name: str, uid: str, **_: Any) -> None:
+        found = dict(event["object"])
+        ref = labelled(found)
+        if ref is not None and ended(found, deleted=event["type"] == "DELETED"):
+            reclaimer.add(EndedPod(ref, name, uid))
 
     return handlers
 
