@@ -14,10 +14,8 @@ from tests.operator.observed import CONNECTION, OWNER, REF, found, manifest, tas
 TAKEN, AWAY = Problem(Reason.QUEUE_TAKEN, "taken"), Problem(Reason.REDIS_UNREACHABLE, "away")
 
 
-def after(
-    live: Live | None, *, taken: Problem | None = None, unclaimed: Problem | None = None, deleting: bool = False, **spec: Any
-) -> Plan:
-    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, live, taken, unclaimed, deleting))
+def after(live: Live | None, *, taken: Problem | None = None, unclaimed: Problem | None = None, **spec: Any) -> Plan:
+    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, "", live, taken, unclaimed))
 
 
 def shape(planned: Plan) -> tuple[list[str], str]:
@@ -56,8 +54,6 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": None, "unclaimed": AWAY}, [], "RedisUnreachable", id="Redis is away: a new one waits"),
         pytest.param({"live": OURS, "unclaimed": AWAY}, [], "", id="Redis is away: workers stay"),
         pytest.param({"live": OURS, "unclaimed": AWAY, "worker": {"image": "shop:2"}}, ["Apply"], "", id="and are kept up to date"),
-        pytest.param({"live": OURS, "deleting": True}, [], "Deleting", id="being deleted: leave it to the garbage collector"),
-        pytest.param({"live": None, "deleting": True}, [], "Deleting", id="being deleted: nothing is made anew"),
     ],
 )
 def test_the_plan(observed: dict[str, Any], actions: list[str], problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import redis
 
 from stoker.queue.keys import Keys
@@ -55,6 +56,51 @@ async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) 
     await cluster.apply(name)
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
     await cluster.told(name, "InvalidSpec", "Ready")
+
+
+BAD_EDITS: dict[str, dict[str, Any]] = {
+    "InvalidSpec": {"schedules": [{"name": "nightly", "cron": "0 3 * * *", "task": "sweep", "timeZone": "Europe/Atlantis"}]},
+    "SecretMissing": {"worker": {"image": "shop:2", "envFrom": [{"secretRef": {"name": "not-there-yet"}}]}},
+    "WorkersRefused": {"worker": {"image": "shop:2", "resources": {"limits": {"memory": "much"}}}},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_EDITS)
+async def test_a_bad_edit_does_not_stop_the_scaling_of_what_runs(cluster: Cluster, queues: Queues, reason: str) -> None:
+    name = unique("emails")
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 3})
+    await cluster.workers(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 9}, **BAD_EDITS[reason])
+    await cluster.condition(name, "Ready", "False", reason)
+
+    await queues(name).enqueue(95)
+    await cluster.replicas(name, 3)  # by the limit of the spec that runs
+    scaling = await cluster.condition(name, "ScalingActive", "True", "Scaling")
+    assert "by the last good spec, generation 1" in scaling["message"]
+    ready = await cluster.condition(name, "Ready", "False", reason)
+    assert ready["observedGeneration"] == 2
+    image = (await cluster.workers(name))["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == "shop:1"
+
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 9})
+    await cluster.replicas(name, 9)
+    await cluster.condition(name, "Ready", "False", "WorkersNotReady")
+
+
+async def test_a_suspended_queue_with_a_bad_edit_is_left_alone(cluster: Cluster, queues: Queues) -> None:
+    name = unique("emails")
+    await cluster.apply(name, scaling=FAST)
+    await cluster.workers(name)
+    await cluster.apply(name, scaling=FAST, suspend=True, **BAD_EDITS["InvalidSpec"])
+    await cluster.condition(name, "ScalingActive", "False", "Suspended")
+    await queues(name).enqueue(25)
+
+    async def shown() -> bool:
+        return bool((await cluster.get("taskqueues", name))["status"].get("queue", {}).get("ready") == 25)
+
+    await until(shown)
+    assert (await cluster.get("deployments", f"{name}-worker"))["spec"]["replicas"] == 0
 
 
 async def test_a_pod_template_that_the_api_server_refuses_is_quoted(cluster: Cluster) -> None:

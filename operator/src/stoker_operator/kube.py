@@ -48,6 +48,10 @@ class KubernetesRefused(StokerError):
     """The API server rejected the request: an invalid object, a missing right, a failed webhook."""
 
 
+class KubernetesForbidden(KubernetesRefused):
+    """A right is missing; the message names the verb and the resource. Also a quota or a policy, for a write."""
+
+
 class KubernetesConflict(StokerError):
     """The object is another one of that name, or exists already. Reconcile again."""
 
@@ -205,6 +209,8 @@ def _error(status: int, text: bytes) -> StokerError:
     except (ValueError, KeyError, TypeError):  # from a proxy, or for a path that no API serves
         message = f"HTTP {status}: {text[:200].decode(errors='replace').strip()}"
     match status:
+        case 403:
+            return KubernetesForbidden(message)
         case 404:
             return NotFound(message)
         case 409:

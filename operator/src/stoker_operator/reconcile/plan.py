@@ -11,7 +11,7 @@ from msgspec import Struct
 from stoker.manifest import TaskQueue
 from stoker_operator.reconcile.quantity import QUANTITIES, same_quantity
 from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, deployment, seed
-from stoker_operator.state.problem import Problem, deleting, name_taken
+from stoker_operator.state.problem import Problem, name_taken
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 
@@ -54,15 +54,18 @@ Action = Create | Apply
 
 
 class Observed(Struct, frozen=True):
-    """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it."""
+    """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
+
+    `applied`: the annotation for the spec (applied.py).
+    """
 
     queue: TaskQueue
     owner: Owner
     connection: Connection
+    applied: str = ""
     live: Live | None = None
     taken: Problem | None = None
     unclaimed: Problem | None = None
-    deleting: bool = False
 
 
 class Plan(Struct, frozen=True):
@@ -75,8 +78,6 @@ class Plan(Struct, frozen=True):
 def plan(observed: Observed) -> Plan:
     """The next steps towards what the TaskQueue asks for."""
     live, owner = observed.live, observed.owner
-    if observed.deleting:
-        return Plan(problem=deleting())
     if live is not None and not live.belongs_to(owner) and not live.orphan_of(owner):
         return Plan(problem=name_taken(owner.ref, live.manifest))
     if observed.taken is not None:
@@ -85,7 +86,7 @@ def plan(observed: Observed) -> Plan:
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
-    manifest = deployment(observed.queue, owner, observed.connection)
+    manifest = deployment(observed.queue, owner, observed.connection, observed.applied)
     if live is None:
         return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())

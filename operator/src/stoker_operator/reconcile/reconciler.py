@@ -11,7 +11,8 @@ from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import TaskQueue, parse
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator import metrics
-from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesRefused
+from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
+from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
 from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
@@ -19,11 +20,14 @@ from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
 from stoker_operator.state.problem import (
+    REFUSED,
     UNWATCHED,
     Problem,
-    Reason,
+    deleting,
     invalid_spec,
     queue_taken,
+    request_refused,
+    right_missing,
     secret_key_missing,
     secret_missing,
     workers_refused,
@@ -107,41 +111,78 @@ class Reconciler:
             await self._release(ref)
             self._store.forget(ref)
             return
-        findings = await self._pass(ref, found)
+        findings = await self._findings(ref, found)
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
-        if findings.problem and findings.problem.reason is Reason.WORKERS_REFUSED:
-            self._work.failed(ref)  # a quota or a right may be granted without any event here
+        if findings.problem and findings.problem.reason in REFUSED:
+            self._work.failed(ref)
             return
         self._work.succeeded(ref)
         if _changes_unwatched(findings):
             self._work.add_after(ref, POLL_SECONDS)
 
-    async def _pass(self, ref: Ref, found: Object) -> Findings:
+    async def _findings(self, ref: Ref, found: Object) -> Findings:
+        """What a pass finds. A request that the API server refuses is a problem of this TaskQueue, for its status to show."""
         metadata = found["metadata"]
-        owner = Owner(ref, metadata["uid"])
+        suspended = found["spec"].get("suspend") is True
+        findings = Findings(metadata["uid"], metadata["generation"], suspended=suspended)
+        try:
+            return await self._pass(ref, found, findings)
+        except KubernetesForbidden as error:
+            problem = right_missing(error)
+        except KubernetesRefused as error:
+            problem = request_refused(error)
+        return self._known(ref, findings, problem)
+
+    def _known(self, ref: Ref, findings: Findings, problem: Problem) -> Findings:
+        """What was known before, with this problem now: what an earlier pass applied still runs."""
+        known = self._store.get(ref)
+        if known is None or known.findings.uid != findings.uid:
+            return replace(findings, problem=problem)
+        before = known.findings
+        applied = before.generation if before.problem is None else before.last_good
+        return replace(before, generation=findings.generation, suspended=findings.suspended, problem=problem, last_good=applied)
+
+    async def _pass(self, ref: Ref, found: Object, findings: Findings) -> Findings:
+        owner = Owner(ref, findings.uid)
         present = await self._live(ref)
-        findings = Findings(owner.uid, metadata["generation"], workers=await self._workers(ref, owner, present))
+        findings = replace(findings, workers=await self._workers(ref, owner, present))
+        if "deletionTimestamp" in found["metadata"]:
+            return replace(self._known(ref, findings, deleting()), workers=findings.workers)
         try:
             queue = parse(found)
             check(queue)
         except Invalid as error:
-            return replace(findings, problem=invalid_spec(error))
+            return await self._last_good(replace(findings, problem=invalid_spec(error)), owner, present)
+        findings = replace(findings, manifest=queue)
         connection = await self._connection(queue)
         if isinstance(connection, Problem):
-            return replace(findings, manifest=queue, problem=connection)
+            return await self._last_good(replace(findings, problem=connection), owner, present)
 
-        findings = replace(findings, manifest=queue, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, present, deleting="deletionTimestamp" in metadata)
-        if not observed.deleting:
-            observed = await self._claim(observed, RedisQueue(connection.url, queue))
+        findings = replace(findings, redis_url=connection.url)
+        observed = await self._claim(
+            Observed(queue, owner, connection, annotation(found), present), RedisQueue(connection.url, queue)
+        )
         planned = plan(observed)
         findings = replace(findings, problem=planned.problem)
         try:
             changed = await self._perform(ref, planned.actions)
         except KubernetesRefused as error:
-            return replace(findings, problem=workers_refused(error))
+            return await self._last_good(replace(findings, problem=workers_refused(error)), owner, present)
         return replace(findings, workers=await self._workers(ref, owner, changed)) if changed else findings
+
+    async def _last_good(self, findings: Findings, owner: Owner, present: Live | None) -> Findings:
+        """The findings with what the workers run by while their spec has a problem. An edit must not stop what runs."""
+        applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
+        if applied is None:
+            return findings
+        connection = await self._connection(applied.manifest, digests=False)
+        known = self._store.get(owner.ref)
+        if not isinstance(connection, Problem):
+            url = connection.url
+        else:
+            url = known.findings.redis_url if known and known.findings.uid == owner.uid else ""
+        return replace(findings, manifest=applied.manifest, redis_url=url, last_good=applied.generation)
 
     async def _perform(self, ref: Ref, actions: tuple[Action, ...]) -> Live | None:
         """Returns the Deployment after the last action, None without any."""
@@ -164,20 +205,30 @@ class Reconciler:
     async def _workers(self, ref: Ref, owner: Owner, present: Live | None) -> Workers | None:
         if present is None or not present.belongs_to(owner):
             return None
-        pods = await self._kube.pods(ref) if present.ready < present.replicas else []
-        return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods))
+        return Workers(present.uid, present.replicas, present.pods, present.ready, await self._failing(ref, present))
 
-    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets."""
+    async def _failing(self, ref: Ref, present: Live) -> Problem | None:
+        try:
+            pods = await self._kube.pods(ref) if present.ready < present.replicas else []
+        except KubernetesForbidden as error:
+            return right_missing(error)
+        return failing(present.manifest, pods)
+
+    async def _connection(self, queue: TaskQueue, *, digests: bool = True) -> Connection | Problem:
+        """The Redis URL, and with `digests` one of the workers' Secrets."""
+        reference = queue.spec.redis.url_secret_ref
         contents: dict[str, dict[str, bytes]] = {}
-        for name in secret_names(queue):
+        for name in secret_names(queue) if digests else () if reference is None else (reference.name,):
             try:
                 contents[name] = await self._kube.secret(queue.namespace, name)
             except NotFound:
                 return secret_missing(queue.namespace, name)
+            except KubernetesForbidden:
+                if reference is not None and name == reference.name:
+                    raise
+                # Workers start without: the kubelet reads these Secrets, and only a change of one does not roll them.
         summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
         secrets_digest = digest(summary) if summary else ""
-        reference = queue.spec.redis.url_secret_ref
         if reference is None:
             return Connection(self._settings.redis_url, secrets_digest)
         if reference.key not in contents[reference.name]:

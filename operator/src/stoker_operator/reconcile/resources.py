@@ -13,6 +13,7 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
+from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
@@ -51,8 +52,8 @@ def secret_names(queue: TaskQueue) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object:
-    """The manifest for server-side apply: everything but `replicas`."""
+def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "") -> Object:
+    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
@@ -67,7 +68,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
             "labels": labels,
-            "annotations": {TEMPLATE_HASH: digest(template)},
+            "annotations": {TEMPLATE_HASH: digest(template), APPLIED: applied},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {

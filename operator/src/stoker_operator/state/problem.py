@@ -26,6 +26,8 @@ class Reason(StrEnum):
     # The TaskQueue: what keeps it from being served (Ready, Stalled, Suspended)
     INVALID_SPEC = "InvalidSpec"
     SECRET_MISSING = "SecretMissing"  # noqa: S105  a reason
+    RIGHT_MISSING = "RightMissing"
+    REQUEST_REFUSED = "RequestRefused"
     NAME_TAKEN = "NameTaken"
     QUEUE_TAKEN = "QueueTaken"
     DELETING = "Deleting"
@@ -63,6 +65,8 @@ UNWATCHED = frozenset({Reason.SECRET_MISSING, Reason.QUEUE_TAKEN}) | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
 NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
+REFUSED = frozenset({Reason.WORKERS_REFUSED, Reason.RIGHT_MISSING, Reason.REQUEST_REFUSED})
+"""Problems that the API server ends without any event: a quota or a right is granted. Try again, ever more seldom."""
 
 
 class Problem(Struct, frozen=True):
@@ -85,6 +89,16 @@ def secret_missing(namespace: str, name: str) -> Problem:
 def secret_key_missing(name: str, key: str) -> Problem:
     """The Secret of the Redis URL lacks the key. Its other keys are not listed: a TaskQueue's author may not read Secrets."""
     return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}: add it, or set spec.redis.urlSecretRef.key")
+
+
+def right_missing(error: Exception) -> Problem:
+    """RBAC does not allow the operator what this TaskQueue needs. The API server names the verb and the resource."""
+    return Problem(Reason.RIGHT_MISSING, f"the operator lacks a right: {error}. Grant it in the operator's Role or ClusterRole")
+
+
+def request_refused(error: Exception) -> Problem:
+    """The API server rejected a request that this TaskQueue needs."""
+    return Problem(Reason.REQUEST_REFUSED, f"the API server rejected a request of the operator: {error}")
 
 
 def name_taken(ref: Ref, found: Object) -> Problem:
