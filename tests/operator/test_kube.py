@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from kubernetes.aio import client
@@ -15,6 +18,7 @@ from stoker_operator.kube import (
     KubernetesRefused,
     KubernetesUnavailable,
     connect,
+    decode,
     retry_after,
 )
 from stoker_operator.state.ref import Ref
@@ -62,8 +66,36 @@ async def test_long_lists_come_page_by_page(kube: Kube, cluster: Cluster, monkey
     monkeypatch.setattr("stoker_operator.kube.PAGE", 2)
     for at in range(5):
         await cluster.apply(f"queue-{at}", suspend=True)
-    found = await kube.task_queues([cluster.namespace])
+    found = await kube.task_queues(cluster.namespace)
     assert sorted(each["metadata"]["name"] for each in found) == [f"queue-{at}" for at in range(5)]
+
+
+async def test_a_taskqueue_that_cannot_be_decoded_comes_without_its_spec_and_hides_no_other(kube: Kube, cluster: Cluster) -> None:
+    payload: Any = "x"
+    for _ in range(900):
+        payload = {"a": payload}
+    await cluster.apply("deep", suspend=True, schedules=[{"name": "s", "cron": "0 3 * * *", "task": "x", "payload": payload}])
+    await cluster.apply("well", suspend=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(700)
+    try:
+        found = await kube.task_queue(Ref(cluster.namespace, "deep"))
+        names = sorted(each["metadata"]["name"] for each in await kube.task_queues(cluster.namespace))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (found["metadata"]["name"], "spec" in found) == ("deep", False)
+    assert names == ["deep", "well"]
+
+
+def test_what_is_nested_too_deeply_is_cut_and_nothing_else_changes() -> None:
+    strange = {
+        "metadata": {"name": 'a"}]\\', "x": [1, {"b": "{["}]},
+        "items": [{"spec": {"deep": 0}, "metadata": {"name": "well"}}],
+    }
+    text = json.dumps(strange).encode()
+    assert decode(text) == strange
+    deep = text.replace(b'{"deep": 0}', b'{"deep": ' + b"[" * 100_000 + b'"]"' + b"]" * 100_000 + b', "after": {}}')
+    assert decode(deep) == {**strange, "items": [{"metadata": {"name": "well"}}]}
 
 
 @pytest.mark.parametrize("name", ["../../finance/secrets/stripe", "..", ".", "a/b", "a%2Fb", "Redis", "redis\n", "", "a" * 254])
@@ -105,7 +137,7 @@ async def test_a_pause_that_the_api_server_asks_for_is_kept(status: int) -> None
         for now, asked, left in ((100.0, 1, 7.0), (101.0, 1, 6.0), (106.5, 1, 0.5), (107.0, 2, 7.0)):
             clock.append(now)
             with pytest.raises(KubernetesBusy) as busy_until:
-                await connected.task_queues([])
+                await connected.task_queues()
             assert (busy.asked, busy_until.value.seconds) == (asked, left)
         await connected.close()
 
@@ -122,4 +154,4 @@ async def test_errors_are_told_apart(kube: Kube, cluster: Cluster, monkeypatch: 
         await kube.create_deployment(Ref(cluster.namespace, "x"), {"metadata": {"name": "x"}, "spec": {"paused": "perhaps"}})
     monkeypatch.setattr("stoker_operator.kube.TIMEOUT", 0.000001)
     with pytest.raises(KubernetesUnavailable, match="did not answer GET"):
-        await kube.task_queues([])
+        await kube.task_queues()

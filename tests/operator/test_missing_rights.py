@@ -23,21 +23,41 @@ def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServ
 
 
 @asynccontextmanager
-async def served(server: ApiServer, redis_url: str, folder: Path, rules: list[dict[str, Any]]) -> AsyncIterator[Cluster]:
-    """A namespace, and an operator with these rights in it."""
+async def namespace_with(server: ApiServer, redis_url: str, rules: list[dict[str, Any]]) -> AsyncIterator[Cluster]:
+    """A namespace where the tenant's operator has these rights."""
     namespace = f"test-{secrets.token_hex(4)}"
     headers = {"Authorization": f"Bearer {server.token}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=unverified(), timeout=10) as http:
         cluster = Cluster(http, namespace)
         await cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         await cluster.call("POST", f"/{RBAC}/namespaces/{namespace}/roles", {"metadata": {"name": "operator"}, "rules": rules})
-        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
-        binding = {"metadata": {"name": "operator"}, "roleRef": role, "subjects": [subject]}
-        await cluster.call("POST", f"/{RBAC}/namespaces/{namespace}/rolebindings", binding)
+        await grant(cluster)
         await cluster.secret("redis", url=redis_url)
-        settings = {"STOKER_CLUSTER_ID": "one", "KUBECONFIG": str(server.tenant), "STOKER_WATCH_NAMESPACES": namespace}
-        with running_operator(server, redis_url, folder, **settings):
+        yield cluster
+
+
+async def grant(cluster: Cluster) -> None:
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
+    binding = {"metadata": {"name": "operator"}, "roleRef": role, "subjects": [subject]}
+    await cluster.call("POST", f"/{RBAC}/namespaces/{cluster.namespace}/rolebindings", binding)
+
+
+async def withdraw(cluster: Cluster) -> None:
+    """As when the namespace is deleted: its Roles go with it."""
+    await cluster.call("DELETE", f"/{RBAC}/namespaces/{cluster.namespace}/rolebindings/operator")
+
+
+def settings(server: ApiServer, *clusters: Cluster) -> dict[str, str]:
+    names = ",".join(each.namespace for each in clusters)
+    return {"STOKER_CLUSTER_ID": "one", "KUBECONFIG": str(server.tenant), "STOKER_WATCH_NAMESPACES": names}
+
+
+@asynccontextmanager
+async def served(server: ApiServer, redis_url: str, folder: Path, rules: list[dict[str, Any]]) -> AsyncIterator[Cluster]:
+    """A namespace, and an operator with these rights in it."""
+    async with namespace_with(server, redis_url, rules) as cluster:
+        with running_operator(server, redis_url, folder, **settings(server, cluster)):
             yield cluster
 
 
@@ -94,3 +114,28 @@ async def test_without_the_right_to_list_pods_the_queue_is_scaled_and_the_right_
         ready = await cluster.condition(name, "Ready", "False", "RightMissing")
         assert 'cannot list resource "pods"' in ready["message"]
         await queue.close()
+
+
+async def test_a_watched_namespace_that_goes_leaves_the_others_and_is_picked_up_when_it_is_back(
+    own_api_server: ApiServer, shared_valkey: Valkey, tmp_path: Path
+) -> None:
+    url, name = shared_valkey.url, unique("emails")
+    async with namespace_with(own_api_server, url, RULES) as one, namespace_with(own_api_server, url, RULES) as other:
+        fast = {"STOKER_RESYNC": "500ms"}
+        with running_operator(own_api_server, url, tmp_path, **settings(own_api_server, one, other), **fast) as operator:
+            for each in (one, other):
+                await each.apply(name, redis=OWN_REDIS, scaling={**FAST, "minReplicas": 1})
+                await each.replicas(name, 1)
+            await withdraw(other)
+
+            async def noticed() -> bool:
+                return any("cannot list TaskQueues" in line["message"] for line in operator.said())
+
+            await until(noticed)
+            await one.apply(name, redis=OWN_REDIS, scaling={**FAST, "minReplicas": 2})
+            await one.replicas(name, 2)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{operator.port}") as http:
+                assert (await http.get("/livez")).status_code == 200
+            await grant(other)
+            await other.apply(name, redis=OWN_REDIS, scaling={**FAST, "minReplicas": 3})
+            await other.replicas(name, 3)

@@ -1,5 +1,6 @@
 """What goes wrong is said on the resource, with what to do, and never harms what is not ours."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -164,6 +165,27 @@ async def test_a_label_on_somebody_elses_deployment_costs_nothing(cluster: Clust
     await cluster.condition(name, "Ready", "True", "ScaledToZero")  # whose events came after theirs
     mine = [line for line in operator.said() if line.get("taskqueue", "").startswith(f"{cluster.namespace}/")]
     assert not [line for line in mine if line["level"] in {"error", "warning"}]
+
+
+async def test_a_spec_nested_beyond_every_decoder_harms_no_other(cluster: Cluster, queues: Queues, operator: Operator) -> None:
+    deep, well = unique("deep"), unique("well")
+    payload: Any = {}
+    for _ in range(1500):
+        payload = {"a": payload}
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        await cluster.apply(deep, schedules=[{"name": "s", "cron": "0 3 * * *", "task": "x", "payload": payload}])
+    finally:
+        sys.setrecursionlimit(limit)
+    await cluster.apply(well, scaling=FAST)
+    await cluster.workers(well)
+    await queues(well).enqueue(25)
+    await cluster.replicas(well, 3)
+    await cluster.patch("taskqueues", well, {"spec": {"scaling": {"maxReplicas": 2}}})
+    await cluster.replicas(well, 2)
+    await cluster.delete("taskqueues", deep)
+    assert operator.running.poll() is None
 
 
 async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_url: str) -> None:

@@ -17,7 +17,7 @@ def application(health: Health, registry: CollectorRegistry) -> web.Application:
         return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ok" if health.ready else "TaskQueues have not been listed yet"
+        text = "ok" if health.ready else "the watches have not begun yet"
         return web.Response(text=text, status=200 if health.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -33,7 +34,8 @@ from stoker_operator.state.problem import (
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
-from stoker_operator.state.ref import Object, Owner, Ref, ref_of
+from stoker_operator.state.ref import Object, Owner, Ref
+from stoker_operator.state.witness import Listed, Witness, listed
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,14 @@ class Reconciler:
     """
 
     def __init__(
-        self, kube: Kube, store: QueueStore, work: WorkQueue, settings: OperatorSettings, reporter: Reporter, claims: Claims
+        self,
+        kube: Kube,
+        store: QueueStore,
+        work: WorkQueue,
+        settings: OperatorSettings,
+        reporter: Reporter,
+        claims: Claims,
+        witness: Witness,
     ) -> None:
         self.cluster = settings.cluster_id
         self._kube = kube
@@ -68,6 +77,8 @@ class Reconciler:
         self._settings = settings
         self._reporter = reporter
         self._claims = claims
+        self._witness = witness
+        self._refused: Collection[str] = ()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,10 +87,36 @@ class Reconciler:
                 group.create_task(self._process())
 
     async def resync(self) -> None:
-        """List all TaskQueues, and reconcile these and every one known before."""
-        listed = await self._kube.task_queues(self._settings.watch_namespaces)
-        for ref in {*map(ref_of, listed), *self._store.refs()}:
+        """List all TaskQueues, and reconcile these and every one known before.
+
+        A namespace that was deleted together with the operator's rights in it hides no other: it is left out until it is back.
+        Raises KubernetesUnavailable, and KubernetesRefused if no namespace can be listed.
+        """
+        found: list[Listed] = []
+        refused: dict[str, KubernetesRefused] = {}
+        for namespace in self._settings.watch_namespaces or ("",):
+            try:
+                found += [listed(each) for each in await self._kube.task_queues(namespace)]
+            except KubernetesRefused as error:
+                refused[namespace] = error
+        self._report_refused(refused)
+        self._refused = refused.keys()
+        self._witness.listed(found, time.monotonic())
+        for ref in {each.ref for each in found} | {ref for ref in self._store.refs() if ref.namespace not in refused}:
             self._work.add(ref)
+        if len(refused) == len(self._settings.watch_namespaces or ("",)):
+            raise next(iter(refused.values()))
+
+    def watchable(self) -> tuple[str, ...] | None:
+        """The namespaces to watch, empty for all: those that the last resync could list. None if there are none."""
+        wanted = self._settings.watch_namespaces
+        if not wanted:
+            return None if self._refused else ()
+        return tuple(namespace for namespace in wanted if namespace not in self._refused) or None
+
+    def _report_refused(self, refused: Mapping[str, KubernetesRefused]) -> None:
+        for namespace in refused.keys() - self._refused:
+            log.warning("cannot list TaskQueues: %s", refused[namespace], extra={"namespace": namespace})
 
     async def _process(self) -> None:
         while True:
@@ -124,7 +161,7 @@ class Reconciler:
     async def _findings(self, ref: Ref, found: Object) -> Findings:
         """What a pass finds. A request that the API server refuses is a problem of this TaskQueue, for its status to show."""
         metadata = found["metadata"]
-        suspended = found["spec"].get("suspend") is True
+        suspended = (found.get("spec") or {}).get("suspend") is True
         findings = Findings(metadata["uid"], metadata["generation"], suspended=suspended)
         try:
             return await self._pass(ref, found, findings)
@@ -150,6 +187,8 @@ class Reconciler:
         if "deletionTimestamp" in found["metadata"]:
             return replace(self._known(ref, findings, deleting()), workers=findings.workers)
         try:
+            if "spec" not in found:
+                raise Invalid("the spec is nested too deeply to be read: a payload has more than 1,000 levels")
             queue = parse(found)
             check(queue)
         except Invalid as error:
