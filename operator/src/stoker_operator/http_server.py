@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from stoker.listening import listen
 from stoker_operator.health import Health
 
 
@@ -35,7 +36,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[N
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, shutdown_timeout=1).start()
+        await web.SockSite(runner, listen(host, port), shutdown_timeout=1).start()
         yield
     finally:
         await runner.cleanup()

@@ -11,6 +11,7 @@ from math import ceil
 from msgspec import Struct
 
 from stoker.errors import Invalid
+from stoker.listening import EVERYWHERE
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
@@ -19,6 +20,10 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
+HUNG_GRACE = 10
+"""Seconds of grace for a worker that fails its liveness probe."""
+TMP_SIZE = "2Gi"
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_MARGIN = 15
 """Seconds of a pod's termination grace beyond its drain timeout: to release unfinished tasks and flush traces."""
 
@@ -59,7 +64,10 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
         "app.kubernetes.io/instance": owner.ref.name,
         MANAGED_BY: FIELD_MANAGER,
     }
-    annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
+    # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
+    annotations = {SAFE_TO_EVICT: "tmp"}
+    if connection.secrets_digest:
+        annotations[SECRET_HASH] = connection.secrets_digest
     template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue, connection)}
     return {
         "apiVersion": "apps/v1",
@@ -139,7 +147,7 @@ def _pod(queue: TaskQueue, connection: Connection) -> Object:
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,
         "containers": [_container(queue, connection)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}],
     }
 
 
@@ -152,8 +160,12 @@ def _container(queue: TaskQueue, connection: Connection) -> Object:
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
         # Importing an application may take a minute: no liveness probe until then.
         "startupProbe": _probe("/livez", period=1, failures=60),
-        "livenessProbe": _probe("/livez", period=10, failures=3),
+        # A process that hangs has given up its leases: waiting for its tasks helps no one.
+        "livenessProbe": {**_probe("/livez", period=10, failures=3), "terminationGracePeriodSeconds": HUNG_GRACE},
         "readinessProbe": _probe("/readyz", period=2, failures=3),
+        # SIGTERM reaches the container's first process alone. Where that is a script without `exec`, it ends at once, and its
+        # worker is killed with it: so the worker is drained before.
+        "lifecycle": {"preStop": {"exec": {"command": ["stoker", "worker", "drain"]}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -174,7 +186,7 @@ def _environment(queue: TaskQueue, connection: Connection) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
-    own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})
+    own.append({"name": "STOKER_HOST", "value": EVERYWHERE})
     return [*own, _redis(queue.spec.redis.url_secret_ref, connection), pod, *queue.spec.worker.env]
 
 
