@@ -27,9 +27,11 @@ THOUGHT = Scaling(4, "Steady", Memory(0, 0))
 
 
 def findings(workers: Workers | None = Workers("d", 4, 4, 4), problem: Problem | None = None, **spec: Any) -> Findings:
-    return Findings("uid-1", 7, task_queue(**spec), "redis://redis", workers, problem)
+    manifest = task_queue(**spec)
+    return Findings("uid-1", 7, manifest, "redis://redis", workers, problem, manifest.spec.suspend)
 
 
+EDITED = replace(findings(problem=halted("InvalidSpec")), last_good=6)
 UNCONNECTED = replace(findings(problem=halted("SecretMissing")), redis_url="")
 
 
@@ -87,6 +89,9 @@ def test_redis_reachable(found: Findings, reading: Reading, expected: tuple[str,
         pytest.param(findings(scaling={"paused": "All"}), READ, THOUGHT, ("False", "Paused"), id="paused"),
         pytest.param(findings(scaling={"paused": "ScaleIn"}), READ, THOUGHT, ("True", "Scaling"), id="half paused"),
         pytest.param(findings(problem=halted("NameTaken")), READ, None, ("False", "NameTaken"), id="halted"),
+        pytest.param(findings(problem=halted("InvalidSpec")), READ, None, ("False", "InvalidSpec"), id="never applied"),
+        pytest.param(EDITED, READ, THOUGHT, ("True", "Scaling"), id="a bad edit: the last good spec"),
+        pytest.param(EDITED, AWAY, THOUGHT, ("False", "DemandUnknown"), id="a bad edit, blind"),
         pytest.param(
             findings(),
             READ,
@@ -98,6 +103,12 @@ def test_redis_reachable(found: Findings, reading: Reading, expected: tuple[str,
 )
 def test_scaling_active(found: Findings, reading: Reading, scaling: Scaling | None, expected: tuple[str, str]) -> None:
     assert said(found, reading, scaling)["ScalingActive"] == expected
+
+
+def test_a_bad_edit_says_which_spec_scales_the_workers() -> None:
+    shown = {each.type: each for each in conditions(Snapshot(EDITED, READ, THOUGHT))}
+    assert shown["ScalingActive"].message == "4 workers desired: Steady, by the last good spec, generation 6"
+    assert (shown["Ready"].status, shown["Ready"].reason) == ("False", "InvalidSpec")
 
 
 def test_reasons_are_an_api_of_their_own() -> None:

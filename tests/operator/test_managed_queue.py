@@ -13,7 +13,9 @@ STATS = QueueStats("emails", 3, 2, 1, 4, 0, 0, 0, 83.6, 1, False, 0.5)
 
 
 def found(replicas: int = 2, uid: str = "uid-1", **spec: object) -> Findings:
-    return Findings(uid, 7, task_queue(**spec), "redis://redis", Workers("d", replicas, replicas, replicas))
+    manifest = task_queue(**spec)
+    workers = Workers("d", replicas, replicas, replicas)
+    return Findings(uid, 7, manifest, "redis://redis", workers, suspended=manifest.spec.suspend)
 
 
 def decision(replicas: int) -> Decision:

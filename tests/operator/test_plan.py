@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, drifted, plan
 from stoker_operator.reconcile.resources import Connection
@@ -15,18 +14,25 @@ from tests.operator.observed import CONNECTION, OWNER, REF, found, manifest, tas
 TAKEN, AWAY = Problem(Reason.QUEUE_TAKEN, "taken"), Problem(Reason.REDIS_UNREACHABLE, "away")
 
 
-def after(
-    live: Live | None, *, taken: Problem | None = None, unclaimed: Problem | None = None, deleting: bool = False, **spec: Any
-) -> Plan:
-    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, live, taken, unclaimed, deleting))
+def after(live: Live | None, *, taken: Problem | None = None, unclaimed: Problem | None = None, **spec: Any) -> Plan:
+    return plan(Observed(task_queue(**spec), OWNER, CONNECTION, "", live, taken, unclaimed))
 
 
 def shape(planned: Plan) -> tuple[list[str], str]:
     return [type(action).__name__ for action in planned.actions], planned.problem.reason if planned.problem else ""
 
 
-STRANGER = replace(found(manifest(), replicas=2), owner="")
-REBORN = replace(found(manifest(), replicas=2), owner="uid-of-the-one-before")
+def owned(by: dict[str, Any] | None, **spec: Any) -> Live:
+    """The Deployment under another controller, or under none."""
+    bare = manifest()
+    references = [{"controller": True, **by}] if by else []
+    return found({**bare, "metadata": {**bare["metadata"], "ownerReferences": references}, "spec": {**bare["spec"], **spec}})
+
+
+ORPHAN = owned(None)
+RELABELLED = owned(None, selector={"matchLabels": {"app": "theirs"}})
+STRANGER = owned({"kind": "Rollout", "name": "theirs", "uid": "uid-9"})
+REBORN = owned({"kind": "TaskQueue", "name": REF.name, "uid": "uid-of-the-one-before"})
 OURS = found(manifest(), replicas=2)
 
 
@@ -39,6 +45,8 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": OURS, "worker": {"image": "shop:2"}, "suspend": True}, [], "", id="suspended: hands off"),
         pytest.param({"live": None, "suspend": True}, [], "", id="suspended from the start: nothing is made"),
         pytest.param({"live": STRANGER}, [], "NameTaken", id="a stranger's: hands off"),
+        pytest.param({"live": ORPHAN}, ["Apply"], "", id="an orphan of ours, as a backup brings it back: taken back"),
+        pytest.param({"live": RELABELLED}, [], "NameTaken", id="without an owner, with another selector: hands off"),
         pytest.param({"live": REBORN}, [], "NameTaken", id="its predecessor's: hands off until it is gone"),
         pytest.param({"live": None, "taken": TAKEN}, [], "QueueTaken", id="another claims the queue: no workers"),
         pytest.param({"live": OURS, "taken": TAKEN}, [], "QueueTaken", id="a newcomer's claim retires no worker"),
@@ -46,8 +54,6 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": None, "unclaimed": AWAY}, [], "RedisUnreachable", id="Redis is away: a new one waits"),
         pytest.param({"live": OURS, "unclaimed": AWAY}, [], "", id="Redis is away: workers stay"),
         pytest.param({"live": OURS, "unclaimed": AWAY, "worker": {"image": "shop:2"}}, ["Apply"], "", id="and are kept up to date"),
-        pytest.param({"live": OURS, "deleting": True}, [], "Deleting", id="being deleted: leave it to the garbage collector"),
-        pytest.param({"live": None, "deleting": True}, [], "Deleting", id="being deleted: nothing is made anew"),
     ],
 )
 def test_the_plan(observed: dict[str, Any], actions: list[str], problem: str) -> None:
@@ -115,6 +121,39 @@ POD = "spec.template.spec"
 )
 def test_drift(path: str, value: Any, expected: bool) -> None:
     assert drifted(edited(path, value), manifest()) is expected
+
+
+@pytest.mark.parametrize(
+    ("live", "words"),
+    [
+        (STRANGER, "controlled by Rollout theirs"),
+        (REBORN, "controlled by an earlier TaskQueue of this name"),
+        (RELABELLED, "nothing controls it"),
+    ],
+)
+def test_a_taken_name_says_by_whom(live: Live, words: str) -> None:
+    problem = after(live).problem
+    assert problem is not None
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [("1024Mi", "1Gi"), ("1000m", "1"), ("0.5", "500m"), (0.5, "500m"), (1, "1"), ("1e3", "1k"), ("0", "0")],
+)
+def test_a_quantity_in_another_spelling_is_no_drift(sent: Any, stored: str) -> None:
+    def resources(value: Any) -> dict[str, Any]:
+        worker = {"image": "shop:1", "app": "shop:app", "resources": {"limits": {"cpu": value}, "requests": {"cpu": value}}}
+        return manifest(worker=worker)
+
+    live, wanted = copy.deepcopy(found(resources(sent)).manifest), resources(sent)
+    limits = live["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    limits["cpu"] = stored
+    assert not drifted(live, wanted)
+    limits["cpu"] = "7"
+    assert drifted(live, wanted)
+    limits["cpu"] = "much"
+    assert drifted(live, wanted)
 
 
 def test_a_changed_secret_is_drift() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.state.ref import Object
+from stoker_operator.state.ref import Object, Ref, labelled, ours
 from stoker_operator.watch.predicates import Changes, Content, deployment_content, differs, task_queue_content
 from tests.operator.observed import manifest
 
@@ -29,6 +29,22 @@ DEPLOYMENT: Object = {
     "metadata": {**manifest()["metadata"], "uid": "uid-2", "resourceVersion": "10", "managedFields": []},
     "status": {"observedGeneration": 1, "replicas": 2, "readyReplicas": 1, "conditions": []},
 }
+
+
+@pytest.mark.parametrize(
+    ("label", "ref"),
+    [("emails", Ref("shop", "emails")), ("", None), ("../x", None), (None, None), ("Emails", None)],
+)
+def test_a_label_that_is_no_name_names_no_taskqueue(label: str | None, ref: Ref | None) -> None:
+    """Anybody may put our label on anything."""
+    assert labelled({"metadata": {"namespace": "shop", "labels": {"stoker.dev/taskqueue": label}}}) == ref
+    assert labelled({"metadata": {"namespace": "shop"}}) is None
+
+
+def test_only_what_a_taskqueue_controls_is_ours() -> None:
+    assert ours(DEPLOYMENT)
+    assert not ours(but(DEPLOYMENT, "metadata/ownerReferences", []))
+    assert not ours(but(DEPLOYMENT, "metadata/ownerReferences", [{"kind": "Rollout", "controller": True}]))
 
 
 def but(found: Object, path: str, value: Any) -> Object:

@@ -98,6 +98,25 @@ def test_services_of_the_namespace_do_not_become_settings() -> None:
     assert pod()["enableServiceLinks"] is False
 
 
+def test_a_worker_is_drained_before_any_signal() -> None:
+    """A script without `exec` ends at SIGTERM, and takes its worker along."""
+    container = manifest()["spec"]["template"]["spec"]["containers"][0]
+    assert container["lifecycle"] == {"preStop": {"exec": {"command": ["stoker", "worker", "drain"]}}}
+
+
+def test_a_hung_worker_is_given_no_time() -> None:
+    pod = manifest()["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["livenessProbe"]
+    assert probe["terminationGracePeriodSeconds"] == 10 < pod["terminationGracePeriodSeconds"]
+
+
+def test_nodes_can_be_given_back() -> None:
+    template = manifest()["spec"]["template"]
+    [volume] = template["spec"]["volumes"]
+    assert template["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"] == volume["name"]
+    assert volume["emptyDir"]["sizeLimit"]
+
+
 def test_the_grace_period_covers_the_drain() -> None:
     grace = pod(worker={"image": "shop:1", "taskTimeout": "90s", "drainTimeout": "100.5s"})["terminationGracePeriodSeconds"]
     assert grace == 101 + 15

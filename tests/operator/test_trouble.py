@@ -1,11 +1,13 @@
 """What goes wrong is said on the resource, with what to do, and never harms what is not ours."""
 
+import sys
 from typing import Any
 
+import pytest
 import redis
 
 from stoker.queue.keys import Keys
-from tests.operator.operating import FAST, Cluster, Queues, unique, until
+from tests.operator.operating import FAST, Cluster, Operator, Queues, unique, until
 from tests.redis_servers import Valkey
 
 
@@ -57,6 +59,51 @@ async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) 
     await cluster.told(name, "InvalidSpec", "Ready")
 
 
+BAD_EDITS: dict[str, dict[str, Any]] = {
+    "InvalidSpec": {"schedules": [{"name": "nightly", "cron": "0 3 * * *", "task": "sweep", "timeZone": "Europe/Atlantis"}]},
+    "SecretMissing": {"worker": {"image": "shop:2", "envFrom": [{"secretRef": {"name": "not-there-yet"}}]}},
+    "WorkersRefused": {"worker": {"image": "shop:2", "resources": {"limits": {"memory": "much"}}}},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_EDITS)
+async def test_a_bad_edit_does_not_stop_the_scaling_of_what_runs(cluster: Cluster, queues: Queues, reason: str) -> None:
+    name = unique("emails")
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 3})
+    await cluster.workers(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 9}, **BAD_EDITS[reason])
+    await cluster.condition(name, "Ready", "False", reason)
+
+    await queues(name).enqueue(95)
+    await cluster.replicas(name, 3)  # by the limit of the spec that runs
+    scaling = await cluster.condition(name, "ScalingActive", "True", "Scaling")
+    assert "by the last good spec, generation 1" in scaling["message"]
+    ready = await cluster.condition(name, "Ready", "False", reason)
+    assert ready["observedGeneration"] == 2
+    image = (await cluster.workers(name))["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == "shop:1"
+
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 9})
+    await cluster.replicas(name, 9)
+    await cluster.condition(name, "Ready", "False", "WorkersNotReady")
+
+
+async def test_a_suspended_queue_with_a_bad_edit_is_left_alone(cluster: Cluster, queues: Queues) -> None:
+    name = unique("emails")
+    await cluster.apply(name, scaling=FAST)
+    await cluster.workers(name)
+    await cluster.apply(name, scaling=FAST, suspend=True, **BAD_EDITS["InvalidSpec"])
+    await cluster.condition(name, "ScalingActive", "False", "Suspended")
+    await queues(name).enqueue(25)
+
+    async def shown() -> bool:
+        return bool((await cluster.get("taskqueues", name))["status"].get("queue", {}).get("ready") == 25)
+
+    await until(shown)
+    assert (await cluster.get("deployments", f"{name}-worker"))["spec"]["replicas"] == 0
+
+
 async def test_a_pod_template_that_the_api_server_refuses_is_quoted(cluster: Cluster) -> None:
     name = unique("emails")
     await cluster.apply(name, worker={"image": "shop:1", "resources": {"limits": {"memory": "much"}}})
@@ -84,6 +131,61 @@ async def test_a_strangers_deployment_is_not_touched(cluster: Cluster, queues: Q
 
     await cluster.delete("deployments", f"{name}-worker")
     await cluster.replicas(name, 5)
+
+
+async def test_workers_that_lost_their_owner_are_taken_back_with_their_pods(cluster: Cluster, queues: Queues) -> None:
+    """As a restore from a backup leaves them, and `kubectl delete --cascade=orphan`."""
+    name = unique("emails")
+    await cluster.apply(name, scaling=FAST)
+    before = await cluster.workers(name)
+    await cluster.patch("taskqueues", name, {"spec": {"suspend": True}})
+    await cluster.condition(name, "Suspended", "True", "Suspended")
+    await cluster.patch("deployments", f"{name}-worker", {"metadata": {"ownerReferences": None}})
+    await cluster.delete("taskqueues", name)
+    await cluster.apply(name, scaling=FAST)
+    await queues(name).enqueue(25)
+    await cluster.replicas(name, 3)
+    after, owner = await cluster.workers(name), (await cluster.get("taskqueues", name))["metadata"]["uid"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert [each["uid"] for each in after["metadata"]["ownerReferences"]] == [owner]
+
+
+async def test_a_label_on_somebody_elses_deployment_costs_nothing(cluster: Cluster, operator: Operator) -> None:
+    for label in ("", "unknown-queue"):
+        theirs = {
+            "metadata": {"name": unique("theirs"), "labels": {"stoker.dev/taskqueue": label}},
+            "spec": {
+                "selector": {"matchLabels": {"app": "theirs"}},
+                "template": {"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "x:1"}]}},
+            },
+        }
+        await cluster.create("deployments", theirs)
+    name = unique("emails")
+    await cluster.apply(name)
+    await cluster.condition(name, "Ready", "True", "ScaledToZero")  # whose events came after theirs
+    mine = [line for line in operator.said() if line.get("taskqueue", "").startswith(f"{cluster.namespace}/")]
+    assert not [line for line in mine if line["level"] in {"error", "warning"}]
+
+
+async def test_a_spec_nested_beyond_every_decoder_harms_no_other(cluster: Cluster, queues: Queues, operator: Operator) -> None:
+    deep, well = unique("deep"), unique("well")
+    payload: Any = {}
+    for _ in range(1500):
+        payload = {"a": payload}
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        await cluster.apply(deep, schedules=[{"name": "s", "cron": "0 3 * * *", "task": "x", "payload": payload}])
+    finally:
+        sys.setrecursionlimit(limit)
+    await cluster.apply(well, scaling=FAST)
+    await cluster.workers(well)
+    await queues(well).enqueue(25)
+    await cluster.replicas(well, 3)
+    await cluster.patch("taskqueues", well, {"spec": {"scaling": {"maxReplicas": 2}}})
+    await cluster.replicas(well, 2)
+    await cluster.delete("taskqueues", deep)
+    assert operator.running.poll() is None
 
 
 async def test_a_missing_secret_is_named_and_waited_for(cluster: Cluster, redis_url: str) -> None:

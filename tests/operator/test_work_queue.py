@@ -61,6 +61,11 @@ async def test_pauses_double_up_to_a_minute_and_start_over_after_a_success() -> 
     assert queue.failed(A) == 1
 
 
+async def test_a_pause_is_as_long_as_the_api_server_asks_for() -> None:
+    queue = WorkQueue()
+    assert [queue.failed(A, 7.0) for _ in range(5)] == [7, 7, 7, 8, 16]
+
+
 async def test_a_look_that_raises_lets_go() -> None:
     queue = WorkQueue()
     queue.add(A)

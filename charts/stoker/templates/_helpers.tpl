@@ -63,7 +63,9 @@ imagePullSecrets:
 {{/* Annotations of a pod of one part; a changed URL restarts it. */}}
 {{- define "stoker.podAnnotations" -}}
 {{- $root := first . -}}
-{{- $annotations := deepCopy (get $root.Values (last .)).podAnnotations -}}
+{{- /* The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it. */ -}}
+{{- $safe := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "tmp" -}}
+{{- $annotations := merge (deepCopy (get $root.Values (last .)).podAnnotations) $safe -}}
 {{- if $root.Values.redis.url }}
 {{- $_ := set $annotations "stoker.dev/redis-url-checksum" (sha256sum $root.Values.redis.url) }}
 {{- end }}

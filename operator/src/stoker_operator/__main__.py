@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 
 import kopf
 from kopf._core.engines.peering import Identity
@@ -25,7 +26,9 @@ from stoker_operator.reconcile.reconciler import Reconciler
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
 from stoker_operator.state.queue_store import QueueStore
+from stoker_operator.state.witness import Witness
 from stoker_operator.watch import handlers
+from stoker_operator.watch.supervisor import Supervisor
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger("stoker_operator")
@@ -36,6 +39,8 @@ FIRST_LIST_RETRY = 2.0
 def main() -> None:
     """Entry point."""
     settings = read(sys.argv[1:], os.environ)
+    # The API server takes JSON of 10,000 levels. Up to Python 3.11 this is the limit of the decoder too, also of kopf's.
+    sys.setrecursionlimit(20_000)
     logs.configure(settings.log_format, settings.log_level)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
@@ -62,7 +67,8 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     reclaimer = Reclaimer(store, pool)
     users = RedisUsers(pool, settings.redis_url)
     credentials = Credentials(kube, users, settings)
-    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials)
+    witness = Witness()
+    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials, witness)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
     endpoints = application(health, metrics.registry(store))
@@ -79,8 +85,8 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         await _until_listed(kube, credentials, reconciler, health)
         resyncing = _resync(credentials, reconciler, settings.resync, lambda: health.finished("resync"))
         loops.append(group.create_task(resyncing))
-        health.ready = True
-        await _watch(settings, work, reclaimer)
+        watched = handlers.registry(work, reclaimer, witness, lambda ref: store.get(ref) is not None)
+        await Supervisor(partial(_watch, settings.identity, watched), witness, reconciler.watchable, health.set_ready).run()
         log.info("operator stopping")
         for loop in loops:
             loop.cancel()
@@ -126,16 +132,17 @@ async def _resync(credentials: Credentials, reconciler: Reconciler, interval: fl
         finished()
 
 
-async def _watch(settings: OperatorSettings, work: WorkQueue, reclaimer: Reclaimer) -> None:
-    """Run kopf until a signal ends it: it installs the signal handlers of this process."""
+async def _watch(identity: str, registry: kopf.OperatorRegistry, namespaces: Collection[str], stop: asyncio.Event) -> None:
+    """Run kopf until a signal or `stop` ends it: it installs the signal handlers of this process."""
     await kopf.operator(
-        registry=handlers.registry(work, reclaimer),
+        registry=registry,
         # By default kopf looks up the user's name, which fails for a container's uid without one.
-        identity=Identity(settings.identity),
+        identity=Identity(identity),
         settings=handlers.settings(),
         standalone=True,
-        clusterwide=not settings.watch_namespaces,
-        namespaces=settings.watch_namespaces,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
     )
 
 

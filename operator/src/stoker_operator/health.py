@@ -22,6 +22,10 @@ class Health:
         self.lag = 0.0
         self.ready = False
 
+    def set_ready(self) -> None:
+        """The watches have begun, so changes are seen."""
+        self.ready = True
+
     def finished(self, loop: str) -> None:
         """A loop has finished a round."""
         self._finished[loop] = self._monotonic()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from stoker.listening import listen
 from stoker_operator.health import Health
 
 
@@ -17,7 +18,7 @@ def application(health: Health, registry: CollectorRegistry) -> web.Application:
         return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ok" if health.ready else "TaskQueues have not been listed yet"
+        text = "ok" if health.ready else "the watches have not begun yet"
         return web.Response(text=text, status=200 if health.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
@@ -35,7 +36,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[N
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, shutdown_timeout=1).start()
+        await web.SockSite(runner, listen(host, port), shutdown_timeout=1).start()
         yield
     finally:
         await runner.cleanup()

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -21,9 +23,15 @@ config: Any = _config  # untyped
 TIMEOUT = 10.0
 """Seconds for one request; the API server's own limit is 60."""
 PAGE = 500
+LONGEST_PAUSE = 60.0
+"""Seconds of a pause that the API server asks for."""
+DEEPEST = 60
+"""Levels that are kept of a document that no decoder takes. Nothing that the operator reads is deeper."""
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 # Messages of a 422 for another UID: of a server-side apply, and of a JSON patch whose `test` failed.
@@ -34,8 +42,20 @@ class KubernetesUnavailable(StokerError):
     """The API server does not answer, or asks to retry later."""
 
 
+class KubernetesBusy(KubernetesUnavailable):
+    """The API server asked for a pause (429 or 503 with Retry-After), which is not over yet. `seconds` are left of it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the API server asked for no more requests for {seconds:.1f}s")
+        self.seconds = seconds
+
+
 class KubernetesRefused(StokerError):
     """The API server rejected the request: an invalid object, a missing right, a failed webhook."""
+
+
+class KubernetesForbidden(KubernetesRefused):
+    """A right is missing; the message names the verb and the resource. Also a quota or a policy, for a write."""
 
 
 class KubernetesConflict(StokerError):
@@ -57,6 +77,16 @@ def in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
 
 
+def in_cluster_address() -> str:
+    """The URL of the API server for a pod, by address: it needs no DNS. Raises KubernetesRefused outside of a pod."""
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise KubernetesRefused(f"not in a pod: {error}") from error
+    return str(configuration.host)
+
+
 async def connect() -> "Kube":
     """Connect to the cluster this pod runs in, else to that of the kubeconfig. Raises KubernetesRefused without either."""
     configuration = client.Configuration()
@@ -71,10 +101,15 @@ async def connect() -> "Kube":
 
 
 class Kube:
-    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound."""
+    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound.
 
-    def __init__(self, api: Any) -> None:
+    A pause that the API server asks for holds for every request: its limits are those of a user, not of one object.
+    """
+
+    def __init__(self, api: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._api = api
+        self._monotonic = monotonic
+        self._pause_until = float("-inf")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -84,15 +119,13 @@ class Kube:
         """The UID of the namespace kube-system, which lives as long as the cluster."""
         return str((await self._call("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"])
 
-    async def task_queues(self, namespaces: Sequence[str]) -> list[Object]:
-        """Every TaskQueue of these namespaces; of all if empty."""
+    async def task_queues(self, namespace: str = "") -> list[Object]:
+        """The metadata of every TaskQueue of a namespace; of all if empty. A spec that cannot be decoded hides no other."""
         api = f"/apis/{GROUP}/{VERSION}"
-        paths = [_in_namespace(api, name, PLURAL) for name in namespaces] or [f"{api}/{PLURAL}"]
-        found = [await self._list(path) for path in paths]
-        return [item for items in found for item in items]
+        return await self._list(_in_namespace(api, namespace, PLURAL) if namespace else f"{api}/{PLURAL}", METADATA_LIST)
 
     async def task_queue(self, ref: Ref) -> Object:
-        """The TaskQueue."""
+        """The TaskQueue. One that is nested too deeply to be decoded has no `spec`."""
         return await self._call("GET", _task_queue(ref))
 
     async def write_status(self, ref: Ref, uid: str, status: Object) -> None:
@@ -136,26 +169,34 @@ class Kube:
         """Create an Event, as `kubectl describe` shows it."""
         await self._call("POST", _in_namespace("/apis/events.k8s.io/v1", namespace, "events"), event)
 
-    async def _list(self, path: str, **query: str) -> list[Object]:
+    async def _list(self, path: str, accept: str = JSON, **query: str) -> list[Object]:
         found: list[Object] = []
         query["limit"] = str(PAGE)
         while True:
-            page = await self._call("GET", path, query=query)
-            found += page["items"]
+            page = await self._call("GET", path, query=query, accept=accept)
+            found += page["items"] or []  # an empty list of metadata is null
             if not (token := page["metadata"].get("continue")):
                 return found
             query["continue"] = token
 
     async def _call(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, content: str = JSON
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content: str = JSON,
+        accept: str = JSON,
     ) -> Object:
+        if (left := self._pause_until - self._monotonic()) > 0:
+            raise KubernetesBusy(left)
         try:
             async with asyncio.timeout(TIMEOUT):
                 request = await self._api.param_serialize(
                     method,
                     path,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": JSON, "Content-Type": content},
+                    header_params={"Accept": accept, "Content-Type": content},
                     body=body,
                     auth_settings=["BearerToken"],
                 )
@@ -165,9 +206,47 @@ class Kube:
             raise KubernetesUnavailable(f"the API server did not answer {method} {path} within {TIMEOUT:g}s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise KubernetesUnavailable(f"the API server does not answer: {error}") from error
+        if response.status in {429, 503} and (pause := retry_after(response.headers)):
+            self._pause_until = self._monotonic() + pause
+            raise KubernetesBusy(pause)
         if response.status >= 300:
             raise _error(response.status, text)
+        return decode(text)
+
+
+def decode(text: bytes) -> Object:
+    """An object or a list. Where the nesting is too deep for the decoder, what is deep becomes null and every `spec` is left out.
+
+    The API server takes 10,000 levels, in a payload and in the managedFields that repeat its structure.
+    """
+    try:
         return dict(json.loads(text))
+    except RecursionError:
+        found = dict(json.loads(_shallow(text)))
+    for each in (found, *(found.get("items") or ())):
+        each.pop("spec", None)
+    return found
+
+
+def _shallow(text: bytes) -> bytes:
+    """JSON without what lies deeper than `DEEPEST` levels."""
+    kept, depth, begin = [], 0, 0
+    for token in _STRUCTURE.finditer(text):
+        if token[0] in (b"{", b"["):
+            depth += 1
+            if depth == DEEPEST + 1:
+                kept += [text[begin : token.start()], b"null"]
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+            if depth == DEEPEST:
+                begin = token.end()
+    return b"".join((*kept, text[begin:]))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds to wait, 0 without a header; at most `LONGEST_PAUSE`. The API server sends seconds, never a date."""
+    text = headers.get("Retry-After", "")
+    return min(float(text), LONGEST_PAUSE) if text.isascii() and text.isdigit() else 0.0
 
 
 def _task_queue(ref: Ref) -> str:
@@ -198,6 +277,8 @@ def _error(status: int, text: bytes) -> StokerError:
     except (ValueError, KeyError, TypeError):  # from a proxy, or for a path that no API serves
         message = f"HTTP {status}: {text[:200].decode(errors='replace').strip()}"
     match status:
+        case 403:
+            return KubernetesForbidden(message)
         case 404:
             return NotFound(message)
         case 409:

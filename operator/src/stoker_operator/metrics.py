@@ -13,13 +13,14 @@ _LABELS = ["namespace", "queue"]
 DECISIONS = Counter("stoker_scaling_decisions_total", "Scaling decisions by reason.", ["reason"], registry=None)
 RECONCILE_DURATION = Histogram("stoker_reconcile_duration_seconds", "Duration of one reconcile of a TaskQueue.", registry=None)
 RECONCILE_ERRORS = Counter("stoker_reconcile_errors_total", "Reconciles that failed and are retried.", registry=None)
+WATCH_RESTARTS = Counter("stoker_watch_restarts_total", "Restarts of all watches: one had ended or was deaf.", registry=None)
 RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Running tasks taken back from ended pods.", _LABELS, registry=None)
 
 
 def registry(store: QueueStore) -> CollectorRegistry:
     """Everything on /metrics."""
     found = CollectorRegistry()
-    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, QueueCollector(store)):
+    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, WATCH_RESTARTS, QueueCollector(store)):
         found.register(metric)
     return found
 

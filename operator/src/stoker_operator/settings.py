@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from stoker.listening import EVERYWHERE
 from stoker.rules.units import parse_duration
 from stoker.settings import DEFAULT_REDIS_URL, PREFIX, LogFormat
 
@@ -29,7 +30,7 @@ class OperatorSettings(Struct, frozen=True):
     interval: float = 1.0
     resync: float = 60.0
     redis_timeout: float = 3.0
-    host: str = "0.0.0.0"
+    host: str = EVERYWHERE
     port: int = DEFAULT_PORT
     log_format: LogFormat = "auto"
     log_level: str = "info"

@@ -37,10 +37,10 @@ class WorkQueue:
         self._cancel_timer(ref)
         self._timers[ref] = asyncio.get_running_loop().call_later(seconds, self.add, ref)
 
-    def failed(self, ref: Ref) -> float:
+    def failed(self, ref: Ref, at_least: float = 0.0) -> float:
         """Process it again after a pause that doubles with every failure in a row. Returns the pause in seconds."""
         failures = self._failures[ref] = self._failures.get(ref, 0) + 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
+        pause = max(at_least, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10)))
         self.add_after(ref, pause)
         return float(pause)
 

@@ -37,14 +37,15 @@ class ScheduleKeeper:
         self._attempts: dict[Ref, int] = {}
 
     async def keep(self, queue: ManagedQueue, source: RedisQueue) -> None:
-        """Declare the schedules and start what is due. Raises StokerError."""
+        """Declare the schedules and start what is due; while the spec has a problem, those declared before. Raises StokerError."""
         findings, stats = queue.findings, queue.reading.stats
-        if findings.problem is not None or findings.suspended or stats is None:
+        if findings.scalable is None or stats is None:
             return
         declared = self._declared.get(queue.ref)
         if declared is None or declared[:2] != (source.url, source.id):
             declared = self._declared[queue.ref] = Declared(source.url, source.id, Timekeeper())
-        keep = partial(declared.timekeeper.keep, definitions=source.manifest.schedules, version=findings.generation, stats=stats)
+        definitions = source.manifest.schedules if findings.problem is None else None
+        keep = partial(declared.timekeeper.keep, definitions=definitions, version=findings.generation, stats=stats)
         await self._pool.with_schedules(declared.url, declared.queue, keep)
 
     async def remove_deleted(self) -> None:

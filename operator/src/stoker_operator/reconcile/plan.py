@@ -9,9 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from stoker.manifest import TaskQueue
+from stoker_operator.reconcile.quantity import QUANTITIES, same_quantity
 from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, deployment, seed
-from stoker_operator.state.problem import Problem, deleting, name_taken
-from stoker_operator.state.ref import Object, Owner
+from stoker_operator.state.problem import Problem, name_taken
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 
 class Live(Struct, frozen=True):
@@ -27,6 +28,13 @@ class Live(Struct, frozen=True):
     def belongs_to(self, owner: Owner) -> bool:
         """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers."""
         return self.owner == owner.uid
+
+    def orphan_of(self, owner: Owner) -> bool:
+        """Whether no object controls it, and it has our labels and our selector: after a restore from a backup, or a deletion with
+        `--cascade=orphan`. Such a Deployment is taken back with its pods, as a ReplicaSet takes back pods."""
+        labels = self.manifest["metadata"].get("labels") or {}
+        made_here = labels.items() >= {MANAGED_BY: FIELD_MANAGER, **owner.ref.selector}.items()
+        return not self.owner and made_here and self.manifest["spec"]["selector"] == {"matchLabels": owner.ref.selector}
 
 
 class Create(Struct, frozen=True):
@@ -46,15 +54,18 @@ Action = Create | Apply
 
 
 class Observed(Struct, frozen=True):
-    """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it."""
+    """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
+
+    `applied`: the annotation for the spec (applied.py).
+    """
 
     queue: TaskQueue
     owner: Owner
     connection: Connection
+    applied: str = ""
     live: Live | None = None
     taken: Problem | None = None
     unclaimed: Problem | None = None
-    deleting: bool = False
 
 
 class Plan(Struct, frozen=True):
@@ -67,17 +78,15 @@ class Plan(Struct, frozen=True):
 def plan(observed: Observed) -> Plan:
     """The next steps towards what the TaskQueue asks for."""
     live, owner = observed.live, observed.owner
-    if observed.deleting:
-        return Plan(problem=deleting())
-    if live is not None and not live.belongs_to(owner):
-        return Plan(problem=name_taken(owner.ref))
+    if live is not None and not live.belongs_to(owner) and not live.orphan_of(owner):
+        return Plan(problem=name_taken(owner.ref, live.manifest))
     if observed.taken is not None:
         return Plan(problem=observed.taken)  # workers that run already stay as they are: a newcomer's claim retires no worker
     if observed.queue.spec.suspend:
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
-    manifest = deployment(observed.queue, owner, observed.connection)
+    manifest = deployment(observed.queue, owner, observed.connection, observed.applied)
     if live is None:
         return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())
@@ -106,18 +115,21 @@ def live(found: Object) -> Live:
 def drifted(found: Object, wanted: Object) -> bool:
     """Whether a field that we set differs. Fields that others added are theirs.
 
-    The template's digest detects fields that we no longer set. A value that the API server normalizes
-    (`1000m` to `1`) costs an apply that changes nothing.
+    The template's digest detects fields that we no longer set. Quantities, which the API server normalizes
+    (`1000m` to `1`), are compared as numbers.
     """
     stamp = (found["metadata"].get("annotations") or {}).get(TEMPLATE_HASH)
     return stamp != wanted["metadata"]["annotations"][TEMPLATE_HASH] or not _holds(found, wanted)
 
 
-def _holds(found: Any, wanted: Any) -> bool:
+def _holds(found: Any, wanted: Any, quantity: bool = False) -> bool:
     if isinstance(wanted, Mapping):
-        return all(_holds(found.get(key) if isinstance(found, Mapping) else None, value) for key, value in wanted.items())
+        of = found if isinstance(found, Mapping) else {}
+        return all(_holds(of.get(key), value, quantity or key in QUANTITIES) for key, value in wanted.items())
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
         return all(_holds(_counterpart(found, item, at), item) for at, item in enumerate(wanted))
+    if quantity:
+        return same_quantity(found, wanted)
     return bool(found == wanted) or (not found and not wanted)  # the API server leaves out what is false or empty
 
 

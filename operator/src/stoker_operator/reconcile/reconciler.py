@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
-from stoker.manifest import TaskQueue, parse
+from stoker.manifest import SecretKey, TaskQueue, parse
 from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.credentials.tenant import SECRET
-from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
+from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
+from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing
@@ -21,17 +23,21 @@ from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
 from stoker_operator.state.problem import (
+    REFUSED,
     UNWATCHED,
     Problem,
-    Reason,
+    deleting,
     invalid_spec,
     queue_taken,
+    request_refused,
+    right_missing,
     secret_key_missing,
     secret_missing,
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
-from stoker_operator.state.ref import Object, Owner, Ref, ref_of
+from stoker_operator.state.ref import Object, Owner, Ref
+from stoker_operator.state.witness import Listed, Witness, listed
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -55,6 +61,7 @@ class Reconciler:
         reporter: Reporter,
         claims: Claims,
         credentials: Credentials,
+        witness: Witness,
     ) -> None:
         self.cluster = settings.cluster_id
         self._kube = kube
@@ -65,6 +72,8 @@ class Reconciler:
         self._claims = claims
         self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
         self._credentials = credentials
+        self._witness = witness
+        self._refused: Collection[str] = ()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -73,10 +82,36 @@ class Reconciler:
                 group.create_task(self._process())
 
     async def resync(self) -> None:
-        """List all TaskQueues, and reconcile these and every one known before."""
-        listed = await self._kube.task_queues(self._settings.watch_namespaces)
-        for ref in {*map(ref_of, listed), *self._store.refs()}:
+        """List all TaskQueues, and reconcile these and every one known before.
+
+        A namespace that was deleted together with the operator's rights in it hides no other: it is left out until it is back.
+        Raises KubernetesUnavailable, and KubernetesRefused if no namespace can be listed.
+        """
+        found: list[Listed] = []
+        refused: dict[str, KubernetesRefused] = {}
+        for namespace in self._settings.watch_namespaces or ("",):
+            try:
+                found += [listed(each) for each in await self._kube.task_queues(namespace)]
+            except KubernetesRefused as error:
+                refused[namespace] = error
+        self._report_refused(refused)
+        self._refused = refused.keys()
+        self._witness.listed(found, time.monotonic())
+        for ref in {each.ref for each in found} | {ref for ref in self._store.refs() if ref.namespace not in refused}:
             self._work.add(ref)
+        if len(refused) == len(self._settings.watch_namespaces or ("",)):
+            raise next(iter(refused.values()))
+
+    def watchable(self) -> tuple[str, ...] | None:
+        """The namespaces to watch, empty for all: those that the last resync could list. None if there are none."""
+        wanted = self._settings.watch_namespaces
+        if not wanted:
+            return None if self._refused else ()
+        return tuple(namespace for namespace in wanted if namespace not in self._refused) or None
+
+    def _report_refused(self, refused: Mapping[str, KubernetesRefused]) -> None:
+        for namespace in refused.keys() - self._refused:
+            log.warning("cannot list TaskQueues: %s", refused[namespace], extra={"namespace": namespace})
 
     async def _process(self) -> None:
         while True:
@@ -92,7 +127,7 @@ class Reconciler:
             log.debug("conflict, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
         except StokerError as error:
             metrics.RECONCILE_ERRORS.inc()
-            pause = self._work.failed(ref)
+            pause = self._work.failed(ref, error.seconds if isinstance(error, KubernetesBusy) else 0.0)
             log.warning("reconcile failed, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
         except Exception:  # a defect met by one TaskQueue must not stop the others
             metrics.RECONCILE_ERRORS.inc()
@@ -110,44 +145,78 @@ class Reconciler:
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
-        findings = await self._pass(ref, found)
+        findings = await self._findings(ref, found)
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
-        if findings.problem and findings.problem.reason is Reason.WORKERS_REFUSED:
-            self._work.failed(ref)  # a quota or a right may be granted without any event here
+        if findings.problem and findings.problem.reason in REFUSED:
+            self._work.failed(ref)
             return
         self._work.succeeded(ref)
         if _changes_unwatched(findings):
             self._work.add_after(ref, POLL_SECONDS)
 
-    async def _pass(self, ref: Ref, found: Object) -> Findings:
+    async def _findings(self, ref: Ref, found: Object) -> Findings:
+        """What a pass finds. A request that the API server refuses is a problem of this TaskQueue, for its status to show."""
         metadata = found["metadata"]
-        owner = Owner(ref, metadata["uid"])
-        present = await self._live(ref)
-        findings = Findings(owner.uid, metadata["generation"], workers=await self._workers(ref, owner, present))
+        suspended = (found.get("spec") or {}).get("suspend") is True
+        findings = Findings(metadata["uid"], metadata["generation"], suspended=suspended)
         try:
+            return await self._pass(ref, found, findings)
+        except KubernetesForbidden as error:
+            problem = right_missing(error)
+        except KubernetesRefused as error:
+            problem = request_refused(error)
+        return self._known(ref, findings, problem)
+
+    def _known(self, ref: Ref, findings: Findings, problem: Problem) -> Findings:
+        """What was known before, with this problem now: what an earlier pass applied still runs."""
+        known = self._store.get(ref)
+        if known is None or known.findings.uid != findings.uid:
+            return replace(findings, problem=problem)
+        before = known.findings
+        applied = before.generation if before.problem is None else before.last_good
+        return replace(before, generation=findings.generation, suspended=findings.suspended, problem=problem, last_good=applied)
+
+    async def _pass(self, ref: Ref, found: Object, findings: Findings) -> Findings:
+        owner = Owner(ref, findings.uid)
+        present = await self._live(ref)
+        findings = replace(findings, workers=await self._workers(ref, owner, present))
+        if "deletionTimestamp" in found["metadata"]:
+            return replace(self._known(ref, findings, deleting()), workers=findings.workers)
+        try:
+            if "spec" not in found:
+                raise Invalid("the spec is nested too deeply to be read: a payload has more than 1,000 levels")
             queue = parse(found)
             check(queue)
         except Invalid as error:
-            return replace(findings, problem=invalid_spec(error))
-        deleting = "deletionTimestamp" in metadata
+            return await self._last_good(replace(findings, problem=invalid_spec(error)), owner, present)
         own = "" if queue.spec.redis.url_secret_ref else self._credentials.url
         findings = replace(findings, manifest=queue, redis_url=own)
-        connection = await self._connection(queue, make=not deleting)
+        connection = await self._connection(queue)
         if isinstance(connection, Problem):
-            return replace(findings, problem=connection)
+            return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, present, deleting=deleting)
-        if not observed.deleting:
-            observed = await self._claim(observed, RedisQueue(connection.url, queue))
+        observed = Observed(queue, owner, connection, annotation(found), present)
+        observed = await self._claim(observed, RedisQueue(connection.url, queue))
         planned = plan(observed)
         findings = replace(findings, problem=planned.problem)
         try:
             changed = await self._perform(ref, planned.actions)
         except KubernetesRefused as error:
-            return replace(findings, problem=workers_refused(error))
+            return await self._last_good(replace(findings, problem=workers_refused(error)), owner, present)
         return replace(findings, workers=await self._workers(ref, owner, changed)) if changed else findings
+
+    async def _last_good(self, findings: Findings, owner: Owner, present: Live | None) -> Findings:
+        """The findings with what the workers run by while their spec has a problem. An edit must not stop what runs."""
+        applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
+        if applied is None:
+            return findings
+        url = await self._url(applied.manifest)
+        if isinstance(url, Problem):
+            known = self._store.get(owner.ref)
+            url = known.findings.redis_url if known and known.findings.uid == owner.uid else ""
+        return replace(findings, manifest=applied.manifest, redis_url=url, last_good=applied.generation)
 
     async def _perform(self, ref: Ref, actions: tuple[Action, ...]) -> Live | None:
         """Returns the Deployment after the last action, None without any."""
@@ -170,16 +239,22 @@ class Reconciler:
     async def _workers(self, ref: Ref, owner: Owner, present: Live | None) -> Workers | None:
         if present is None or not present.belongs_to(owner):
             return None
-        pods = await self._kube.pods(ref) if present.ready < present.replicas else []
         template = (present.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, "")
-        return Workers(present.uid, present.replicas, present.pods, present.ready, failing(present.manifest, pods), template)
+        return Workers(present.uid, present.replicas, present.pods, present.ready, await self._failing(ref, present), template)
 
-    async def _connection(self, queue: TaskQueue, *, make: bool) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets. `make`: create the credentials of the namespace if absent."""
+    async def _failing(self, ref: Ref, present: Live) -> Problem | None:
+        try:
+            pods = await self._kube.pods(ref) if present.ready < present.replicas else []
+        except KubernetesForbidden as error:
+            return right_missing(error)
+        return failing(present.manifest, pods)
+
+    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
+        """The Redis URL, and the digest of the workers' Secrets. Creates the credentials of the namespace if they are absent."""
         reference = queue.spec.redis.url_secret_ref
         contents: dict[str, dict[str, bytes]] = {}
         if reference is None:
-            found = await self._credentials.of_namespace(queue.namespace, make=make)
+            found = await self._credentials.of_namespace(queue.namespace, make=True)
             if isinstance(found, Problem):
                 return found
             contents[SECRET] = found.data
@@ -188,13 +263,23 @@ class Reconciler:
                 contents[name] = contents.get(name) or (await self._kube.secret(queue.namespace, name)).data
             except NotFound:
                 return secret_missing(queue.namespace, name)
+            except KubernetesForbidden:
+                if reference is not None and name == reference.name:
+                    raise
+                # Workers start without: the kubelet reads these Secrets, and only a change of one does not roll them.
         summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
-        secrets_digest = digest(summary)
+        url = self._credentials.url if reference is None else _url_in(contents[reference.name], reference)
+        return url if isinstance(url, Problem) else Connection(url, digest(summary))
+
+    async def _url(self, queue: TaskQueue) -> str | Problem:
+        """Where the operator itself reads the queue."""
+        reference = queue.spec.redis.url_secret_ref
         if reference is None:
-            return Connection(self._credentials.url, secrets_digest)
-        if reference.key not in contents[reference.name]:
-            return secret_key_missing(reference.name, reference.key)
-        return Connection(contents[reference.name][reference.key].decode(errors="replace").strip(), secrets_digest)
+            return self._credentials.url
+        try:
+            return _url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
+        except NotFound:
+            return secret_missing(queue.namespace, reference.name)
 
     async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
         """Claim the queue, from a TaskQueue of this namespace that is gone too."""
@@ -233,6 +318,12 @@ class Reconciler:
 
     def _holder(self, owner: Owner) -> Holder:
         return Holder(self.cluster, owner.ref.namespace, owner.ref.name, owner.uid)
+
+
+def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:
+    if reference.key not in content:
+        return secret_key_missing(reference.name, reference.key)
+    return content[reference.key].decode(errors="replace").strip()
 
 
 def _changes_unwatched(findings: Findings) -> bool:

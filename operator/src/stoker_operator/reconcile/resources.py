@@ -11,14 +11,20 @@ from math import ceil
 from msgspec import Struct
 
 from stoker.errors import Invalid
+from stoker.listening import EVERYWHERE
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
 from stoker_operator.credentials.tenant import SECRET, URL
-from stoker_operator.state.ref import FIELD_MANAGER, Object, Owner
+from stoker_operator.reconcile.applied import APPLIED
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
+HUNG_GRACE = 10
+"""Seconds of grace for a worker that fails its liveness probe."""
+TMP_SIZE = "2Gi"
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_MARGIN = 15
 """Seconds of a pod's termination grace beyond its drain timeout: to release unfinished tasks and flush traces."""
 
@@ -57,14 +63,17 @@ def redis_secret(queue: TaskQueue) -> SecretKey:
     return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object:
-    """The manifest for server-side apply: everything but `replicas`."""
+def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "") -> Object:
+    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
-        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        MANAGED_BY: FIELD_MANAGER,
     }
-    annotations = {SECRET_HASH: connection.secrets_digest} if connection.secrets_digest else {}
+    # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
+    annotations = {SAFE_TO_EVICT: "tmp"}
+    if connection.secrets_digest:
+        annotations[SECRET_HASH] = connection.secrets_digest
     template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
@@ -76,7 +85,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection) -> Object
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
             "labels": labels,
-            "annotations": {TEMPLATE_HASH: stamp},
+            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {
@@ -147,7 +156,7 @@ def _pod(queue: TaskQueue) -> Object:
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,
         "containers": [_container(queue)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}],
     }
 
 
@@ -160,8 +169,12 @@ def _container(queue: TaskQueue) -> Object:
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
         # Importing an application may take a minute: no liveness probe until then.
         "startupProbe": _probe("/livez", period=1, failures=60),
-        "livenessProbe": _probe("/livez", period=10, failures=3),
+        # A process that hangs has given up its leases: waiting for its tasks helps no one.
+        "livenessProbe": {**_probe("/livez", period=10, failures=3), "terminationGracePeriodSeconds": HUNG_GRACE},
         "readinessProbe": _probe("/readyz", period=2, failures=3),
+        # SIGTERM reaches the container's first process alone. Where that is a script without `exec`, it ends at once, and its
+        # worker is killed with it: so the worker is drained before.
+        "lifecycle": {"preStop": {"exec": {"command": ["stoker", "worker", "drain"]}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -182,7 +195,7 @@ def _environment(queue: TaskQueue) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
     pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
-    own.append({"name": "STOKER_HOST", "value": "0.0.0.0"})
+    own.append({"name": "STOKER_HOST", "value": EVERYWHERE})
     secret = redis_secret(queue)
     url = {"name": "STOKER_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
     return [*own, url, pod, *queue.spec.worker.env]

@@ -117,7 +117,7 @@ def _redis(findings: Findings, reading: Reading) -> Condition:
 
 def _scaling(known: Snapshot) -> Condition:
     findings, reading, scaling = known
-    if findings.problem is not None:
+    if findings.problem is not None and findings.scalable is None and not findings.suspended:
         return Condition("ScalingActive", "False", findings.problem.reason, "the workers are not scaled: see condition Ready")
     if findings.suspended:
         return Condition("ScalingActive", "False", Reason.SUSPENDED, "spec.suspend is true")
@@ -134,7 +134,8 @@ def _scaling(known: Snapshot) -> Condition:
         return _because("ScalingActive", "False", scaling.refused)
     if spec.scaling.paused == "All":
         return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
-    return Condition("ScalingActive", "True", Reason.SCALING, f"{_count(scaling.desired)} desired: {scaling.reason}")
+    by = f", by the last good spec, generation {findings.last_good}" if findings.problem else ""
+    return Condition("ScalingActive", "True", Reason.SCALING, f"{_count(scaling.desired)} desired: {scaling.reason}{by}")
 
 
 def _unclaimed(stats: QueueStats) -> Condition:

@@ -42,7 +42,11 @@ class RedisQueue(NamedTuple):
 
 
 class Findings(Struct, frozen=True):
-    """What the last reconcile found. `manifest` is None if the spec is invalid; `redis_url` is empty if unknown."""
+    """What the last reconcile found. `problem`: why the spec is not in force.
+
+    `manifest` is what the workers run by. While the spec has a problem it is that of generation `last_good`, the last one that was
+    applied, if it is known. `redis_url` is empty if unknown.
+    """
 
     uid: str
     generation: int
@@ -50,11 +54,8 @@ class Findings(Struct, frozen=True):
     redis_url: str = ""
     workers: Workers | None = None
     problem: Problem | None = None
-
-    @property
-    def suspended(self) -> bool:
-        """Whether spec.suspend forbids every change."""
-        return self.manifest is not None and self.manifest.spec.suspend
+    suspended: bool = False
+    last_good: int | None = None
 
     @property
     def source(self) -> RedisQueue | None:
@@ -64,8 +65,9 @@ class Findings(Struct, frozen=True):
 
     @property
     def scalable(self) -> Workers | None:
-        """The workers that the autoscaler may scale, if any."""
-        return self.workers if self.problem is None and self.source is not None and not self.suspended else None
+        """The workers that the autoscaler may scale, if any: also while a newer spec cannot be applied, by the last good one."""
+        in_force = self.problem is None or self.last_good is not None
+        return self.workers if in_force and self.source is not None and not self.suspended else None
 
 
 class Reading(Struct, frozen=True):

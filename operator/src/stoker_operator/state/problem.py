@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from stoker.manifest import KIND
 from stoker.rules.identity import Holder, QueueId
-from stoker_operator.state.ref import Ref
+from stoker_operator.state.ref import Object, Ref
 
 
 class Reason(StrEnum):
@@ -27,6 +28,8 @@ class Reason(StrEnum):
     SECRET_MISSING = "SecretMissing"  # noqa: S105  a reason
     CREDENTIALS_REFUSED = "CredentialsRefused"
     CREDENTIALS_MISMATCH = "CredentialsMismatch"
+    RIGHT_MISSING = "RightMissing"
+    REQUEST_REFUSED = "RequestRefused"
     NAME_TAKEN = "NameTaken"
     QUEUE_TAKEN = "QueueTaken"
     DELETING = "Deleting"
@@ -69,6 +72,8 @@ UNWATCHED = CREDENTIALS | {Reason.QUEUE_TAKEN} | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
 NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
+REFUSED = frozenset({Reason.WORKERS_REFUSED, Reason.RIGHT_MISSING, Reason.REQUEST_REFUSED})
+"""Problems that the API server ends without any event: a quota or a right is granted. Try again, ever more seldom."""
 
 
 class Problem(Struct, frozen=True):
@@ -126,12 +131,26 @@ def credentials_mismatch(secret: str, namespace: str) -> Problem:
     )
 
 
-def name_taken(ref: Ref) -> Problem:
+def right_missing(error: Exception) -> Problem:
+    """RBAC does not allow the operator what this TaskQueue needs. The API server names the verb and the resource."""
+    return Problem(Reason.RIGHT_MISSING, f"the operator lacks a right: {error}. Grant it in the operator's Role or ClusterRole")
+
+
+def request_refused(error: Exception) -> Problem:
+    """The API server rejected a request that this TaskQueue needs."""
+    return Problem(Reason.REQUEST_REFUSED, f"the API server rejected a request of the operator: {error}")
+
+
+def name_taken(ref: Ref, found: Object) -> Problem:
     """The Deployment's name belongs to an object that this TaskQueue does not control."""
-    return Problem(
-        Reason.NAME_TAKEN,
-        f"Deployment {ref.deployment} exists and is not controlled by this TaskQueue: delete it, or rename the TaskQueue",
-    )
+    controller = next((each for each in found["metadata"].get("ownerReferences") or () if each.get("controller")), None)
+    if controller is None:
+        whose = "nothing controls it, and its labels or selector are not those of these workers: delete it, or rename the TaskQueue"
+    elif (controller.get("kind"), controller.get("name")) == (KIND, ref.name):
+        whose = "it is controlled by an earlier TaskQueue of this name: it goes when Kubernetes has deleted that one's objects"
+    else:
+        whose = f"it is controlled by {controller.get('kind')} {controller.get('name')}: rename one of the two"
+    return Problem(Reason.NAME_TAKEN, f"Deployment {ref.deployment} exists; {whose}")
 
 
 def queue_taken(queue: QueueId, holder: Holder, own: Holder) -> Problem:

@@ -4,13 +4,14 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from stoker.manifest import GROUP
+from stoker.manifest import GROUP, KIND, is_object_name
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""
 
 FIELD_MANAGER = "stoker-operator"
 QUEUE_LABEL = f"{GROUP}/taskqueue"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class Ref(NamedTuple):
@@ -48,3 +49,15 @@ def selector_text(ref: Ref) -> str:
 def ref_of(task_queue: Object) -> Ref:
     """The name of a TaskQueue as the API server sent it."""
     return Ref(task_queue["metadata"]["namespace"], task_queue["metadata"]["name"])
+
+
+def labelled(found: Object) -> Ref | None:
+    """The TaskQueue that an object's label names. None for a value that is no name: anyone may set the label on anything."""
+    metadata = found["metadata"]
+    name = (metadata.get("labels") or {}).get(QUEUE_LABEL)
+    return Ref(str(metadata["namespace"]), str(name)) if is_object_name(name) and "namespace" in metadata else None
+
+
+def ours(found: Object) -> bool:
+    """Whether a TaskQueue controls the object."""
+    return any(owner.get("kind") == KIND and owner.get("controller") for owner in found["metadata"].get("ownerReferences") or ())

@@ -3,17 +3,19 @@
 `on.event` handlers only: they write no annotation and no finalizer.
 """
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
 import kopf
 
 from stoker.manifest import GROUP, PLURAL, VERSION
-from stoker_operator.kube import in_cluster
+from stoker_operator.kube import in_cluster, in_cluster_address
 from stoker_operator.queues.reclaimer import EndedPod, Reclaimer
 from stoker_operator.reconcile.pods import ended
-from stoker_operator.state.ref import QUEUE_LABEL, Ref
+from stoker_operator.state.ref import QUEUE_LABEL, Ref, labelled, ours
+from stoker_operator.state.witness import Witness
 from stoker_operator.watch.predicates import Changes, deployment_content, task_queue_content
 from stoker_operator.work_queue import WorkQueue
 
@@ -25,29 +27,44 @@ class RetryDelays(Iterable[float]):
         return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
 
 
-def registry(work: WorkQueue, reclaimer: Reclaimer) -> kopf.OperatorRegistry:
-    """The handlers, apart from kopf's global registry."""
+def registry(work: WorkQueue, reclaimer: Reclaimer, witness: Witness, known: Callable[[Ref], bool]) -> kopf.OperatorRegistry:
+    """The handlers, apart from kopf's global registry. `known`: whether a TaskQueue of that name has been reconciled."""
     handlers = kopf.OperatorRegistry()
-    login = kopf.login_with_service_account if in_cluster() else kopf.login_with_kubeconfig
-    kopf.on.login(registry=handlers)(login)
+    kopf.on.login(registry=handlers)(_login_by_address if in_cluster() else kopf.login_with_kubeconfig)
     task_queues, deployments = Changes(task_queue_content), Changes(deployment_content)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
-    async def task_queue_event(event: kopf.RawEvent, namespace: str | None, name: str, **_: Any) -> None:
-        if task_queues.new(dict(event["object"]), deleted=event["type"] == "DELETED"):
+    async def task_queue_event(
+        event: kopf.RawEvent, namespace: str | None, name: str, uid: str | None, meta: kopf.Meta, **_: Any
+    ) -> None:
+        found = dict(event["object"])
+        witness.told(str(uid), int(meta["generation"]))
+        if task_queues.new(found, deleted=event["type"] == "DELETED"):
             work.add(Ref(str(namespace), name))  # a namespaced resource: the namespace is never None
 
     @kopf.on.event("apps", "v1", "deployments", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
-    async def deployment_event(event: kopf.RawEvent, namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
-        if deployments.new(dict(event["object"]), deleted=event["type"] == "DELETED"):
-            work.add(Ref(str(namespace), labels[QUEUE_LABEL]))
+    async def deployment_event(event: kopf.RawEvent, **_: Any) -> None:
+        found = dict(event["object"])
+        ref = labelled(found)
+        if ref is None or not (known(ref) or ours(found)):
+            return
+        if deployments.new(found, deleted=event["type"] == "DELETED"):
+            work.add(ref)
 
     @kopf.on.event("", "v1", "pods", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
-    async def pod_event(event: kopf.RawEvent, namespace: str | None, name: str, uid: str, labels: kopf.Labels, **_: Any) -> None:
-        if ended(dict(event["object"]), deleted=event["type"] == "DELETED"):
-            reclaimer.add(EndedPod(Ref(str(namespace), labels[QUEUE_LABEL]), name, uid))
+    async def pod_event(event: kopf.RawEvent, name: str, uid: str, **_: Any) -> None:
+        found = dict(event["object"])
+        ref = labelled(found)
+        if ref is not None and ended(found, deleted=event["type"] == "DELETED"):
+            reclaimer.add(EndedPod(ref, name, uid))
 
     return handlers
+
+
+def _login_by_address(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
+    """The service account, at the address that the operator's own client uses: kopf's default needs the cluster's DNS."""
+    account = kopf.login_with_service_account(settings=settings)
+    return None if account is None else dataclasses.replace(account, server=in_cluster_address())
 
 
 def settings() -> kopf.OperatorSettings:

@@ -22,13 +22,17 @@ class Timekeeper:
         self._at = 0.0
         self._version = 0
 
-    async def keep(self, schedules: Schedules, definitions: Sequence[Definition], version: int, stats: QueueStats | None) -> None:
+    async def keep(
+        self, schedules: Schedules, definitions: Sequence[Definition] | None, version: int, stats: QueueStats | None
+    ) -> None:
         """Declare these schedules if they have changed or the declaration is due for renewal; start runs that `stats` shows as due.
+
+        None where it is not known what to declare: the schedules that are there stay.
 
         Raises RedisUnavailable or RedisRefused.
         """
         now = self._monotonic()
-        if self._declared != definitions or now - self._at >= RENEW_AFTER:
+        if definitions is not None and (self._declared != definitions or now - self._at >= RENEW_AFTER):
             await schedules.register(TASKQUEUE, version, definitions)
             self._declared, self._at, self._version = list(definitions), now, version
         if stats is not None and stats.next_run is not None and stats.next_run <= 0:

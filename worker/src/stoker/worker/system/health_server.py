@@ -10,6 +10,7 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from stoker.errors import Invalid
+from stoker.listening import listen
 from stoker.rules.units import parse_duration
 
 _log = logging.getLogger("stoker.worker")
@@ -51,13 +52,13 @@ class HealthServer:
     def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
         handler = type("Handler", (_Handler,), {"served": served})
         try:
-            self._server = _Server((host, port), handler, bind_and_activate=inherited is None)
+            listening = listen(host, port) if inherited is None else socket.socket(fileno=socket.dup(inherited))
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 = any free one)") from error
-        if inherited is not None:
-            self._server.socket.close()
-            self._server.socket = socket.socket(fileno=socket.dup(inherited))
-            self._server.server_address = self._server.socket.getsockname()
+        self._server = _Server(("", 0), handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listening
+        self._server.server_address = listening.getsockname()
         self._server.daemon_threads = True
 
     @property

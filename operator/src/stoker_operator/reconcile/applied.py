@@ -1,0 +1,49 @@
+"""The last spec that was applied, kept in an annotation of the workers' Deployment. Pure.
+
+The workers are scaled by it while a newer spec cannot be applied, also after a restart of the operator. Only the fields that
+scaling and reading the queue need: a whole spec may be larger than an annotation, and hold secrets in `env`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from stoker.errors import Invalid
+from stoker.manifest import GROUP, KIND, VERSION, TaskQueue, parse
+from stoker_operator.state.ref import Object, Ref
+
+APPLIED = f"{GROUP}/applied"
+_FIELDS = ("queue", "redis", "replicas", "scaling", "rateLimit", "lease")
+_WORKER_FIELDS = ("concurrency", "processes")
+
+
+class Applied(Struct, frozen=True):
+    """A spec that was applied, and the generation of the TaskQueue that had it."""
+
+    manifest: TaskQueue
+    generation: int
+
+
+def annotation(task_queue: Object) -> str:
+    """The value of the annotation for a TaskQueue whose spec is valid."""
+    spec = task_queue["spec"]
+    kept = {field: spec[field] for field in _FIELDS if field in spec}
+    worker = {field: spec["worker"][field] for field in _WORKER_FIELDS if field in spec["worker"]}
+    return json.dumps({"generation": task_queue["metadata"]["generation"], "spec": {**kept, "worker": worker}}, sort_keys=True)
+
+
+def last_applied(deployment: Object, ref: Ref) -> Applied | None:
+    """The spec in the annotation of a Deployment. None without one, or if somebody else wrote something there."""
+    text = (deployment["metadata"].get("annotations") or {}).get(APPLIED, "")
+    try:
+        found = json.loads(text)
+        return Applied(_manifest(found["spec"], ref), int(found["generation"]))
+    except (ValueError, TypeError, KeyError, RecursionError, Invalid):
+        return None
+
+
+def _manifest(spec: Mapping[str, Any], ref: Ref) -> TaskQueue:
+    metadata = {"name": ref.name, "namespace": ref.namespace}
+    return parse({"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec})
