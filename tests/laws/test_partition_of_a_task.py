@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.errors import Invalid
-from stoker.queue.reads.reader import together
+from stoker.queue.reads.statistics import together
 from stoker.queue.records import QueueStats, Totals
 from stoker.rules.partitions import MOST, PartitionKey, partition_names, partition_of, share
 

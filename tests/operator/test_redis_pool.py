@@ -14,7 +14,7 @@ from stoker.manifest import TaskQueueSpec, Worker
 from stoker.queue import scripts
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
-from stoker.queue.reads.reader import read_totals
+from stoker.queue.reads.statistics import read_totals
 from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall

@@ -20,7 +20,7 @@ from stoker.local.manifest_file import load
 from stoker.local.namespaces import settled
 from stoker.local.supervisor import Supervisor
 from stoker.manifest import TaskQueue, parse
-from stoker.queue.reads.reader import read_totals_each
+from stoker.queue.reads.statistics import read_totals_each
 from stoker.redis.connect import connect
 from stoker.rules.states import TaskState
 from tests.redis_servers import free_port

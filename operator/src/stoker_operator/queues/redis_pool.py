@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable, RedisUnreadable, StokerError
 from stoker.queue.reads.inspector import Inspector
-from stoker.queue.reads.reader import read_totals
+from stoker.queue.reads.statistics import read_totals
 from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient

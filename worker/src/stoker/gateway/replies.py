@@ -7,7 +7,7 @@ from fastapi import Response
 from msgspec import UNSET, Struct, UnsetType
 
 from stoker.errors import Conflict, StokerError
-from stoker.queue.reads.reader import added
+from stoker.queue.reads.statistics import added
 from stoker.queue.records import QueueStats, Receipt, TaskStatus, Totals
 from stoker.rules.states import TaskState
 

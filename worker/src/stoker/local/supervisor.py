@@ -15,7 +15,7 @@ from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
 from stoker.manifest import TaskQueue
 from stoker.queue.keys import Keys
-from stoker.queue.reads.reader import read_totals_each
+from stoker.queue.reads.statistics import read_totals_each
 from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
 from stoker.queue.timekeeper import Timekeeper

@@ -9,9 +9,10 @@ from stoker.errors import Ambiguous, Invalid, NotFound, RedisUnreadable, StokerE
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
+from stoker.queue.reads.statistics import read_stats, read_stats_each, read_totals, read_totals_each
 from stoker.queue.reads.why import facts_of, why_call, with_circumstances
-from stoker.queue.records import Page, QueueStats, TaskStatus, Totals
-from stoker.queue.scripts import ScriptCall, chunks
+from stoker.queue.records import Page, QueueStats, TaskStatus
+from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, Routed, ask, ask_everywhere
 from stoker.redis.connect import connect
 from stoker.redis.failures import errors_mapped, mapped
@@ -26,10 +27,6 @@ from stoker.rules.why import Explanation, explain
 PAGE = 50
 PART = 4 * 1024 * 1024
 """Bytes of tasks that are read at a time, of a single larger task more: well below NARROW of `redis/reply_limit.py`."""
-STATISTICS_AT_ONCE = 1000
-"""Partitions whose statistics are read at a time."""
-MAX_COUNT = 2**63 - 1
-"""The largest number that a counter of Redis holds."""
 UNREADABLE = "(unreadable envelope)"
 
 SETS: Mapping[TaskState, tuple[str, ...]] = {
@@ -50,9 +47,6 @@ _STATES = {
     "succeeded": TaskState.SUCCEEDED,
     "cancelled": TaskState.CANCELLED,
 }
-_STORED_AS = {"dead": "buried", "cancelled": "stopped", "snoozed": "postponed"}
-_COLUMNS = {name: _STORED_AS.get(name, name).encode() for name in Totals.__struct_fields__}
-"""Each counter's column in the statistics of a queue."""
 _failure = msgspec.json.Decoder(Failure)
 _success = msgspec.json.Decoder(Success)
 _past = msgspec.json.Decoder(PastFailure)
@@ -179,137 +173,6 @@ class Reader:
 
     def _keys(self, queue: str) -> Keys:
         return Keys(self._namespace, queue)
-
-
-async def read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0) -> list[QueueStats]:
-    """As Reader.stats, for partitions of any namespaces."""
-    calls = _stats_calls(partitions, horizon)
-    replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run(redis, *part)]
-    return [_stats(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
-
-
-def _stats_calls(partitions: Sequence[QueueId], horizon: float) -> list[ScriptCall]:
-    return [ScriptCall("stats", Keys(*partition), [round(horizon * 1000)]) for partition in partitions]
-
-
-async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
-    """As Reader.totals, for queues of any namespaces."""
-    found = iter(await read_stats(redis, [partition for partitions in queues for partition in partitions], horizon))
-    return [together([next(found) for _ in partitions]) for partitions in queues]
-
-
-async def read_stats_each(
-    redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0
-) -> list[QueueStats | StokerError]:
-    """As Reader.stats_each, for partitions of any namespaces."""
-    calls = _stats_calls(partitions, horizon)
-    replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run_each(redis, *part)]
-    return [_stats_or_error(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
-
-
-async def read_totals_each(
-    redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0
-) -> list[QueueStats | StokerError]:
-    """As Reader.totals_each, for queues of any namespaces."""
-    found = iter(await read_stats_each(redis, [partition for partitions in queues for partition in partitions], horizon))
-    return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
-
-
-def together(parts: Sequence[QueueStats]) -> QueueStats:
-    """The sum over the partitions of one queue. Every worker serves all of them, so workers are not added up."""
-    if len(parts) == 1:
-        return parts[0]
-    apart = {"queue", "next_run", "totals", "unseen"}
-    sums = {name: sum(getattr(part, name) for part in parts) for name in QueueStats.__struct_fields__ if name not in apart}
-    return QueueStats(
-        **{
-            **sums,
-            "queue": parts[0].queue,
-            "totals": added([part.totals for part in parts]),
-            "unseen": _unseen(parts),
-            "oldest_wait": max(part.oldest_wait for part in parts),
-            "workers": max(part.workers for part in parts),
-            "paused": all(part.paused for part in parts),
-            "throttled": any(part.throttled for part in parts),
-            "next_run": min((part.next_run for part in parts if part.next_run is not None), default=None),
-        }
-    )
-
-
-def _unseen(parts: Sequence[QueueStats]) -> dict[str, int]:
-    templates = {template for part in parts for template in part.unseen}
-    return {template: sum(part.unseen_by(template) for part in parts) for template in templates}
-
-
-def added(totals: Sequence[Totals]) -> Totals:
-    """The sum of several queues' counters."""
-    return Totals(*(sum(getattr(each, name) for each in totals) for name in Totals.__struct_fields__))
-
-
-def _stats(queue: str, reply: Any) -> QueueStats:
-    """The statistics in a reply of any type. Raises RedisUnreadable unless it has the shape that stats.lua returns."""
-    if not isinstance(reply, list) or len(reply) < 18:
-        raise _unreadable(queue)
-    numbers, next_run, seen, (rate, _now), counters = reply[:14], reply[14], reply[15], reply[16:18], reply[18:]
-    if not all(isinstance(number, int) for number in (*numbers, rate)):
-        raise _unreadable(queue)
-    if next_run != b"" and not isinstance(next_run, int):
-        raise _unreadable(queue)
-    ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, *flags = numbers
-    paused, throttled, parked, schedules, unclaimed = flags
-    return QueueStats(
-        *(queue, ready, running, scheduled, dead, succeeded, cancelled, due),
-        oldest_wait=oldest_ms / 1000,
-        workers=workers,
-        paused=bool(paused),
-        completion_rate=rate / 1000,
-        throttled=bool(throttled),
-        parked=parked,
-        schedules=schedules,
-        next_run=None if next_run == b"" else next_run / 1000,
-        totals=_totals(counters),
-        unclaimed=unclaimed,
-        unseen=_unseen_of(seen),
-    )
-
-
-def _stats_or_error(queue: str, reply: Any) -> QueueStats | StokerError:
-    if isinstance(reply, StokerError):
-        return reply
-    try:
-        return _stats(queue, reply)
-    except RedisUnreadable as error:
-        return error
-
-
-def _together_or_error(parts: Sequence[QueueStats | StokerError]) -> QueueStats | StokerError:
-    read = [part for part in parts if isinstance(part, QueueStats)]
-    return together(read) if len(read) == len(parts) else next(part for part in parts if isinstance(part, StokerError))
-
-
-def _unseen_of(flat: Any) -> dict[str, int]:
-    """By template, how many unclaimed tasks it has not seen. What is unreadable, since another program wrote it, is left out."""
-    pairs = zip(flat[::2], flat[1::2], strict=False) if isinstance(flat, list) else ()
-    return {
-        template.decode(errors="replace"): count
-        for template, count in pairs
-        if isinstance(template, bytes) and isinstance(count, int)
-    }
-
-
-def _totals(flat: Sequence[Any]) -> Totals:
-    """The counters of a queue. What is no count, since another program wrote it, is 0: it must not hide the queue."""
-    columns = dict(zip(flat[::2], flat[1::2], strict=False)) if all(isinstance(each, bytes) for each in flat) else {}
-    return Totals(**{name: _count(columns[column]) for name, column in _COLUMNS.items() if column in columns})
-
-
-def _count(text: bytes) -> int:
-    count = int(text) if text.isdigit() and len(text) <= len(str(MAX_COUNT)) else 0
-    return count if count <= MAX_COUNT else 0
-
-
-def _unreadable(queue: str) -> RedisUnreadable:
-    return RedisUnreadable(f"the statistics of queue {queue!r} are none that a Stoker script returns: is this Redis, and Stoker's?")
 
 
 def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
