@@ -8,8 +8,8 @@ import msgspec
 from stoker.rules.retry import Backoff, backoff
 
 UNKNOWN_TASK_DELAY = 1.0
-"""Seconds until a task that this worker does not know, but another does, is ready again. Much less than a worker waits (LONGEST_WAIT):
-Redis wakes the worker that has waited longest, and that must not be the one that handed the task back."""
+"""Seconds until a task that this worker does not know, but another does, is ready again. Much less than a worker waits
+(LONGEST_WAIT): Redis wakes the worker that has waited longest, and that must not be the one that handed the task back."""
 
 
 class Failure(msgspec.Struct, frozen=True):
