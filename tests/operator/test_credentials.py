@@ -292,6 +292,10 @@ async def test_the_operators_and_the_gateways_passwords_are_made_once(
                 return await secret(system, "password") == made
 
             await until(again)
+            await system.call("DELETE", system.path("secrets", "gateway"))
+            await eventually_works((await secret(system, "gateway"))["STOKER_REDIS_URL"], shop.namespace)
+            assert not works(gateway, shop.namespace)
+            gateway = (await secret(system, "gateway"))["STOKER_REDIS_URL"]
             with closing(login(gateway)) as client, pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command("ACL", "USERS")
         finally:

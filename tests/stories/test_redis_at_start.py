@@ -97,6 +97,25 @@ async def test_a_redis_that_is_away_at_start_is_looked_at_when_it_comes(tmp_path
         assert "CONFIG SET maxmemory-policy noeviction" in (tmp_path / "worker.log").read_text()
 
 
+async def test_a_redis_that_comes_back_without_its_users_is_given_time_to_get_them(tmp_path: Path):
+    """On a cluster the operator makes them again. A login that is refused at once ends the worker at once."""
+    server = Server()
+    url = server.url.replace("//", "//few:secret@")
+    with worker_process(url, tmp_path) as worker:
+        await until(lambda: worker.said("waiting for Redis"))
+        server.start()
+        try:
+            await until(lambda: worker.said("waiting for this worker's user in Redis"))
+            ask(server, "ACL", "SETUSER", "few", "on", ">secret", "~*", "+@all")
+            await until(lambda: probe(worker, "/readyz") == (200, "ok"))
+            ask(server, "ACL", "DELUSER", "few")
+            (tmp_path / "second").mkdir()
+            with worker_process(url, tmp_path / "second") as second:
+                assert await second.exit_code() == 1
+        finally:
+            server.stop()
+
+
 async def test_a_worker_that_waits_for_redis_ends_on_a_signal(tmp_path: Path):
     with worker_process(Server().url, tmp_path) as worker:
         await until(lambda: worker.said("waiting for Redis"))

@@ -30,14 +30,20 @@ class RedisUsers:
         self.url = url
         self._accounts = accounts
         self._wanted: dict[str, User] = {}
+        self._unmade: set[str] = set()
 
     async def ensure(self, user: User) -> Problem | None:
         """Make a user, now and whenever Redis has lost it. Returns why Redis did not make it now."""
         self._wanted[user.name] = user
-        return await self._accounts.set_user(self.url, user)
+        problem = await self._accounts.set_user(self.url, user)
+        if problem is None:
+            self._unmade.discard(user.name)
+        return problem
 
     def want(self, user: User) -> None:
         """Make a user as soon as Redis answers, and whenever it has lost it."""
+        if self._wanted.get(user.name) != user:
+            self._unmade.add(user.name)
         self._wanted[user.name] = user
 
     def forget(self, name: str) -> None:
@@ -54,12 +60,12 @@ class RedisUsers:
             await asyncio.sleep(interval)
 
     async def restore(self) -> None:
-        """Make those users that Redis does not have."""
+        """Make those users that Redis does not have, or not with their new passwords."""
         if not self._wanted:
             return
         present = await self._accounts.user_names(self.url)
         if present is None:
             return
-        for user in [user for name, user in self._wanted.items() if name not in present]:
-            if await self._accounts.set_user(self.url, user) is None:
+        for user in [user for name, user in self._wanted.items() if name not in present or name in self._unmade]:
+            if await self.ensure(user) is None:
                 log.info("made a Redis user", extra={"user": user.name})

@@ -86,6 +86,11 @@ def code_of(error: BaseException) -> str | None:
     return "WRONGPASS" if _AUTH.match(str(error)) else _known(error.code)
 
 
+def login_refused(error: RedisRefused) -> bool:
+    """Whether the server does not know the user and password."""
+    return error.__cause__ is not None and code_of(error.__cause__) == "WRONGPASS"
+
+
 @contextlib.contextmanager
 def errors_mapped() -> Iterator[None]:
     """Raise RedisUnavailable or RedisRefused for what a client raises."""

@@ -14,13 +14,14 @@ from typing import NoReturn
 from prometheus_client import CollectorRegistry
 
 from stoker.app.app import Stoker, application_of
-from stoker.errors import Invalid, RedisUnavailable, StokerError
+from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import ThreadClient, connect
+from stoker.redis.failures import login_refused
 from stoker.redis.url import shown_address
 from stoker.rules import names
 from stoker.rules.identity import QueueId
@@ -42,6 +43,8 @@ from stoker.worker.system.memory import resident
 BEATS_PER_LEASE = 3
 FORGET_TIMEOUT = 2.0
 CONNECT_INTERVAL = 1.0
+LOGIN_PATIENCE = 30.0
+"""Seconds, counted from when Redis is back, in which a refused login is tried again."""
 ANNOUNCE_INTERVAL = 5.0
 """Seconds between two announcements of the queue and its partitions."""
 BLOCKED_FOR = 2.0
@@ -150,7 +153,7 @@ async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]
     Raises RedisRefused for a server that is not fit for tasks, or holds a layout that this version does not understand.
     """
     partitions = Partitions(redis, settings.namespace)
-    waiting = False
+    waiting, patience = False, 0.0
     while True:
         try:
             await check_server(redis)
@@ -159,7 +162,12 @@ async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]
         except RedisUnavailable as error:
             if not waiting:
                 _log.warning("waiting for Redis", extra={"error": str(error)})
-            waiting = True
+            waiting, patience = True, LOGIN_PATIENCE
+        except RedisRefused as error:
+            # A Redis that has just come back may have lost its users: the operator makes them again.
+            if not login_refused(error) or (patience := patience - CONNECT_INTERVAL) < 0:
+                raise
+            _log.warning("waiting for this worker's user in Redis", extra={"error": str(error)})
         await asyncio.sleep(CONNECT_INTERVAL)
 
 
