@@ -204,7 +204,7 @@ async def test_a_heartbeat_of_a_worker_that_holds_nothing_is_few_commands(line: 
     await idle_beside_a_minder(line)
     before = await commands(line)
     await line.beat(worker="other")
-    assert await commands(line) - before <= 6 + line.redis.old
+    assert await commands(line) - before <= 7 + line.redis.old
 
 
 async def test_a_wait_that_brings_nothing_replaces_a_minder_that_is_overdue(line: Line) -> None:
