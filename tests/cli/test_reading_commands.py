@@ -226,3 +226,19 @@ def test_a_terminal_without_utf8_is_no_reason_to_fail(redis_url: str, flags: lis
     stoker("enqueue", "größe", "--id", "one")
     shown = stoker("task", "one", *flags)
     assert (json.loads(shown)["task"] if flags else shown).count("größe" if flags else r"gr\xf6\xdfe") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["enqueue", "add", "--payload", b'"\xff"'], ["enqueue", b"x=\xff", "add"], ["worker", b"\xff:app"]]
+)
+def test_an_argument_that_is_no_text_is_an_error_in_one_line(redis_url: str, command: list[str | bytes]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "stoker", *command],
+        env={**os.environ, "STOKER_REDIS_URL": redis_url},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode in (1, 2)
+    assert b"rror: " in ended.stderr
+    assert b"Traceback" not in ended.stderr

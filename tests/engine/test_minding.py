@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stoker.queue.reads.inspector import Inspector
-from stoker.queue.records import DueChores
+from stoker.queue.records import DueChores, Turn
 from stoker.queue.settlements import Settlement
 from stoker.rules.settle import Bury
 from stoker.rules.states import TaskState
@@ -169,6 +169,70 @@ async def test_a_look_at_a_queue_that_keeps_nothing_is_few_commands(line: Line) 
     before = await commands(line)
     await looked(line)
     assert await commands(line) - before <= 8 + line.redis.old  # Redis 6.2: a light write first
+
+
+async def a_wait_of(line: Line, worker: str) -> Turn:
+    """That ends without a token."""
+    await now(line.redis.delete(line.keys.wake))
+    turn = await line.broker.wait_and_take(10, worker, 0.05)
+    assert turn is not None
+    return turn
+
+
+async def idle_beside_a_minder(line: Line) -> None:
+    await line.look(worker="minder")
+    await looked(line)
+    await line.beat(worker="other")
+
+
+async def test_a_wait_that_brings_nothing_is_few_commands(line: Line) -> None:
+    """BLPOP, EVALSHA, TIME, the marks, the clock, is anything kept: all that most workers ever send."""
+    await idle_beside_a_minder(line)
+    await a_wait_of(line, "other")  # opens its connection
+    before = await commands(line)
+    assert (await a_wait_of(line, "other")).mind_in is None
+    assert await commands(line) - before <= 6 + 1 + line.redis.old  # the DEL above
+
+
+async def test_what_falls_due_later_is_left_to_the_minder(line: Line) -> None:
+    await line.enqueue("later", delay=60)
+    await idle_beside_a_minder(line)
+    assert (await a_wait_of(line, "other")).mind_in is None
+
+
+async def test_a_heartbeat_of_a_worker_that_holds_nothing_is_few_commands(line: Line) -> None:
+    await idle_beside_a_minder(line)
+    before = await commands(line)
+    await line.beat(worker="other")
+    assert await commands(line) - before <= 7 + line.redis.old
+
+
+async def test_a_wait_that_brings_nothing_replaces_a_minder_that_is_overdue(line: Line) -> None:
+    await idle_beside_a_minder(line)
+    await line.pass_time(OVERDUE)
+    assert (await a_wait_of(line, "other")).mind_in == 0
+
+
+async def test_a_wait_that_brings_nothing_sees_what_falls_due_before_the_next_look(line: Line) -> None:
+    await idle_beside_a_minder(line)
+    await line.enqueue("soon", delay=0.5)
+    assert (await a_wait_of(line, "other")).mind_in == pytest.approx(0.45, abs=0.2)
+
+
+@pytest.mark.parametrize("what", ["ready", "due", "a suspect"])
+async def test_a_wait_without_a_token_brings_what_there_is(line: Line, what: str) -> None:
+    """Its token was lost with another worker."""
+    await idle_beside_a_minder(line)
+    await line.enqueue("a", delay=0.2 if what == "due" else 0.0)
+    if what == "a suspect":
+        await line.fetch(worker="dead")
+        await line.pass_time(LEASE + 1)
+        await line.broker.reap()
+    await line.pass_time(0.3)
+    await line.beat(worker="other")
+    await line.broker.mind("minder")
+    turn = await a_wait_of(line, "other")
+    assert [each.id for each in turn.deliveries] == ["a"]
 
 
 async def commands(line: Line) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from stoker.errors import Conflict
 from stoker.queue.records import Receipt, receipts
@@ -157,6 +158,38 @@ async def test_after_its_time_another_takes_over(line: Line) -> None:
     assert first.id == "a"
     await line.settle(first, DONE)
     assert await kept_out_by(line, "b")
+
+
+async def enqueue_until(line: Line, expires: int, delay: float) -> None:
+    task = replace(message("a", text='"expires":1'), expires=expires)
+    await line.broker.enqueue([Admission(task, delay, claim=Claim("kind", "done", TTL))])
+
+
+@pytest.mark.parametrize("delay", [0.0, 50.0], ids=["ready", "scheduled"])
+async def test_one_that_expired_while_it_waited_keeps_no_other_out(line: Line, delay: float) -> None:
+    """It will never run: its kind would not run at all. It lies there until a worker fetches it."""
+    await enqueue_until(line, await line.clock() + 30_000, delay)
+    assert await kept_out_by(line, "a")
+    await line.pass_time(31)
+    assert not (await enqueue(line, "b")).duplicate
+    assert await kept_out_by(line, "b")
+    await line.pass_time(50)
+    [expired] = [each for each in await line.fetch() if each.id == "a"]
+    await line.settle(expired, Cancel())
+    assert await kept_out_by(line, "b"), "the end of the expired one frees no other's claim"
+    assert await line.examine() == []
+
+
+async def test_one_that_runs_past_its_expiry_keeps_others_out(line: Line) -> None:
+    await enqueue_until(line, await line.clock() + 10_000, 0.0)
+    await line.fetch()
+    await line.pass_time(15)
+    assert await kept_out_by(line, "a")
+
+
+async def test_a_payload_that_speaks_of_an_expiry_is_none(line: Line) -> None:
+    await line.broker.enqueue([Admission(message("a", expires=1, text='"expires":1'), claim=Claim("kind", "done", TTL))])
+    assert await kept_out_by(line, "a")
 
 
 async def test_a_claim_whose_holder_does_not_exist_keeps_no_task_out(line: Line) -> None:

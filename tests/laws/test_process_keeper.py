@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stoker.local.fleet import trouble_of
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 CRASH_WITHIN = 10.0
@@ -17,6 +18,13 @@ class FakeProcess:
         self.started = started
         self.running = True
         self.draining = False
+        self.exit_code: int | None = None
+
+    def end(self, exit_code: int) -> None:
+        self.running, self.exit_code = False, exit_code
+
+    def log_tail(self) -> str:
+        return "no such module"
 
     def drain(self, **_: Any) -> None:
         self.draining = True
@@ -75,6 +83,27 @@ async def test_one_that_has_worked_for_a_while_is_replaced_at_once_and_what_was_
     assert (keeping.keeper.crashes, keeping.keeper.crashed) == (0, None)
     keeping.started[-1].running = False
     assert await keeping.scale(1) == ["p2"]
+
+
+async def test_a_killed_process_is_reported_until_another_has_taken_its_place() -> None:
+    keeping = Keeping()
+    await keeping.scale(2)
+    keeping.started[0].end(-9)
+    await keeping.scale(2)
+    assert trouble_of(keeping.keeper, 2) == "p0 was killed by signal 9; another takes its place"
+    assert await keeping.scale(2, after=1.5) == ["p1", "p2"]
+    assert trouble_of(keeping.keeper, 2) == ""
+
+
+async def test_a_process_that_cannot_work_is_reported_while_others_are_tried() -> None:
+    keeping = Keeping()
+    await keeping.scale(1)
+    keeping.started[0].end(1)
+    for after in (0.0, 1.5):
+        await keeping.scale(1, after)
+        assert trouble_of(keeping.keeper, 1) == "p0 ended with exit code 1: no such module"
+    await keeping.scale(0)
+    assert trouble_of(keeping.keeper, 0) == ""
 
 
 async def test_only_those_that_drain_are_aborted() -> None:

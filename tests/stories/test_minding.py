@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stoker import Stoker
-from stoker.queue.keys import Keys
+from stoker.queue.keys import Keys, catalogue
 from tests.stories.apps.bakery import bake, bake_once
 from tests.stories.observing import notes
 from tests.stories.working import WorkerProcess, worker_process
@@ -56,6 +56,22 @@ async def test_when_the_minder_is_killed_another_takes_over(bakery: Stoker, redi
 
 async def noted(redis: Redis, line: str) -> bool:
     return line in await notes(redis)
+
+
+async def test_one_worker_announces_the_queue_for_all(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    """A Redis that was emptied learns of it within seconds; each worker by itself would send two commands every five seconds."""
+    with ExitStack() as stack:
+        for number in range(3):
+            stack.enter_context(worker_process(redis_url, tmp_path, name=f"worker{number}"))
+        await until(lambda: beating(bakery, redis, 3))
+        before = await announcements(redis)
+        await redis.delete(catalogue(bakery.namespace))
+        await until(lambda: redis.exists(catalogue(bakery.namespace)))
+        assert await announcements(redis) == before + 1
+
+
+async def announcements(redis: Redis) -> int:
+    return int((await redis.info("commandstats"))["cmdstat_sadd"]["calls"])
 
 
 async def test_one_worker_of_many_is_left(bakery: Stoker, redis: Redis, redis_url: str, tmp_path: Path) -> None:

@@ -200,6 +200,10 @@ class Stoker:
     async def enqueue_many(self, calls: Iterable[TaskCall]) -> list[Receipt]:
         """Enqueue many prepared calls in few round trips; see `Task.prepare`.
 
+        Arguments are encoded when a call is prepared, and all calls are checked before the first is sent, so that one which is
+        Invalid leaves none enqueued. Not atomic beyond that: more than 200 calls are sent in batches, and where Redis fails on the
+        way, those sent before are enqueued.
+
         Raises as `Task.enqueue`, and the first Conflict: the other calls have been enqueued.
         """
         return receipts(await self._application.enqueue(list(calls)))

@@ -66,6 +66,17 @@ def main(hear_worker: Callable[[Command], None] | None = None) -> None:
     except StokerError as error:
         print(printable(f"error: {error}", "\n"), file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)
+    except UnicodeEncodeError:
+        if not (undecoded := [argument for argument in sys.argv[1:] if not _is_text(argument)]):
+            raise
+        encoding = sys.getfilesystemencoding()
+        print(f"error: {undecoded[0]!a} is not text in {encoding}: set PYTHONUTF8=1, or a locale with UTF-8", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether Python could decode it by the locale."""
+    return not any("\udc80" <= character <= "\udcff" for character in argument)
 
 
 def _arguments(given: list[str]) -> list[str]:

@@ -179,7 +179,7 @@ class Client:
         return [_as_seen_by(*each, tries, now) for each in zip(calls, admissions, answers, strict=True)]
 
     def _admissions(self, calls: Sequence[TaskCall], trace: dict[str, str]) -> Sequence[Admission]:
-        """What is sent for these calls. Of many, Redis has the first before the last is made."""
+        """What is sent for these calls. Of many, Redis has the first before the last is made: what was checked can be encoded."""
         now, make_id = milliseconds(self._clock), self._new_id
         if len(calls) > ENQUEUED_AT_ONCE:
             return Lazy(lambda call: call.admission(make_id, now, trace), calls)

@@ -49,8 +49,8 @@ class Fleet:
 
     @property
     def trouble(self) -> str:
-        """Why the last worker crashed; empty once one has lived for a while."""
-        return _crash(self._keeper.crashed) if self._keeper.crashed else ""
+        """Why the last worker crashed, while that matters."""
+        return trouble_of(self._keeper, self.replicas)
 
     async def check(self) -> None:
         """Import the application once. Raises Invalid with its error."""
@@ -78,8 +78,20 @@ class Fleet:
         return await ManagedProcess.start(name, _WORKER, environment, self._folder / f"{name}.log", orphaned=signal.SIGHUP)
 
 
+def trouble_of(keeper: ProcessKeeper, wanted: int) -> str:
+    """Why the last process crashed; empty once one has lived for a while, one that was killed is replaced, or none is wanted."""
+    crashed = keeper.crashed
+    if crashed is None or not wanted or (_was_killed(crashed) and keeper.replaced):
+        return ""
+    return _crash(crashed)
+
+
+def _was_killed(process: ManagedProcess) -> bool:
+    return process.exit_code is not None and process.exit_code < 0
+
+
 def _crash(process: ManagedProcess) -> str:
-    if process.exit_code and process.exit_code < 0:
-        return f"{process.name} was killed by signal {-process.exit_code}; another takes its place"
+    if _was_killed(process):
+        return f"{process.name} was killed by signal {-(process.exit_code or 0)}; another takes its place"
     lines = process.log_tail().splitlines()
     return f"{process.name} ended with exit code {process.exit_code}: {lines[-1] if lines else 'it wrote no log'}"

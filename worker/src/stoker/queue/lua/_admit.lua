@@ -1,11 +1,21 @@
 -- Adding a task to a partition.
 
--- The task that holds a claim; nothing if the claim has expired or its holder has ended. Deletes a stale holder's entry.
+-- Whether a task that is ready or scheduled has expired: it will never run, so it may keep no other from running.
+local function waits_in_vain(id, now)
+  if not (redis.call('ZSCORE', ready, id) or redis.call('ZSCORE', scheduled, id)) then return false end
+  local envelope = redis.call('HGET', tasks, id)
+  if not string.find(envelope, '"expires":', 1, true) then return false end
+  local readable, task = pcall(cjson.decode, envelope)
+  return readable and type(task) == 'table' and (tonumber(task.expires) or math.huge) <= now
+end
+
+-- The task that holds a claim; nothing if the claim or its holder has expired, or its holder has ended. Deletes a stale holder's entry.
 local function claim_holder(digest, now)
   local held = redis.call('HGET', uniques, digest)
   local expires, holder = string.match(held or '', '^(%d+) (.+)$')
   if not holder then return end
-  if tonumber(expires) > now and redis.call('HEXISTS', tasks, holder) + redis.call('HEXISTS', claims, holder) == 2 then
+  if tonumber(expires) > now and redis.call('HEXISTS', tasks, holder) + redis.call('HEXISTS', claims, holder) == 2
+    and not waits_in_vain(holder, now) then
     return holder
   end
   redis.call('HDEL', claims, holder)

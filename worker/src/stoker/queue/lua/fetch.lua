@@ -16,12 +16,19 @@ local now = now_ms()
 local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
 
 if paused then return {now, -1, 1, take_over(worker, now, next_due()), 0} end
-if ARGV[8] == '1' and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
+
+-- Most waits end without a token: nothing is ready, and the minder looks before anything falls due. All that an idle worker sends.
+local waited, nothing = ARGV[8] == '1', {now, -1, 0, -1, 0}
+local minded = waited and is_minded(now)
+if minded and redis.call('EXISTS', ready, suspects, scheduled) == 0 then return nothing end
+local due = next_due()
+if minded and due > now and due >= mind_until - GRACE_MS and redis.call('EXISTS', ready, suspects) == 0 then return nothing end
+
+if waited and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
   if redis.call('EXISTS', ready, suspects) > 0 then wake_one() end
   return false
 end
 
-local due = next_due()
 if due >= 0 and due <= now then
   promote(now, PROMOTED_AT_ONCE)
   due = next_due()

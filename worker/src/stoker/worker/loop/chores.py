@@ -78,6 +78,7 @@ def mind(broker: Broker, worker: str, minding: Minding, chores: Iterable[Chore])
 
     async def once() -> Pass:
         found = await broker.mind(worker)
+        minding.mine = found is not None
         if found is None:
             return Pass()
         for name in found.names & due.keys():

@@ -62,6 +62,11 @@ class PartitionGroup:
         return next((worker.trouble for worker in self.workers if worker.trouble), None)
 
     @property
+    def minds(self) -> bool:
+        """Whether this process does what one worker of a queue is to do: it minds the first partition."""
+        return bool(self.workers) and self.workers[0].minding.mine
+
+    @property
     def chores(self) -> list[Chore]:
         """Those of all partitions."""
         return [chore for partition in self.partitions for chore in partition.chores]

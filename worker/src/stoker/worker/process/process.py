@@ -101,7 +101,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis)]
-                loops.append(hidden(loop.create_task(_keep_announced(redis, settings, len(group.partitions)))))
+                loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings))))
                 loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
                 heartbeat.start()
             await lifespan.beside(group.run())
@@ -171,13 +171,14 @@ async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]
         await asyncio.sleep(CONNECT_INTERVAL)
 
 
-async def _keep_announced(redis: RedisClient, settings: WorkerSettings, partitions: int) -> NoReturn:
-    """Announce the queue again and again: Redis may have been full at the start, and may be emptied."""
+async def _keep_announced(group: PartitionGroup, redis: RedisClient, settings: WorkerSettings) -> NoReturn:
+    """Announce the queue again and again, one worker for all: Redis may have been full at the start, and may be emptied."""
     announced = Partitions(redis, settings.namespace)
     while True:
         await asyncio.sleep(ANNOUNCE_INTERVAL)
-        with suppress(StokerError):
-            await announced.register(settings.queue, partitions)
+        if group.minds:
+            with suppress(StokerError):
+                await announced.register(settings.queue, len(group.partitions))
 
 
 @contextlib.contextmanager

@@ -158,6 +158,11 @@ class ProcessKeeper:
         return [each for each in self._processes if each.running and not each.draining]
 
     @property
+    def replaced(self) -> bool:
+        """Whether one that was started after the last crash is running."""
+        return any(each.started >= self._not_before for each in self.working)
+
+    @property
     def draining(self) -> int:
         """How many still finish their last work."""
         return sum(each.running and each.draining for each in self._processes)
