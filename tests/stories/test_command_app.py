@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -223,6 +224,30 @@ async def test_a_process_is_handed_the_url_beside_its_environment(tmp_path: Path
     )
     assert await process.ended() == 0
     assert process.log_tail() == "redis://own False"
+
+
+async def test_the_hook_that_drains_hides_its_environment_too() -> None:
+    """It lasts as long as the programs do."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, draining_hook(silent.getsockname()[1]) as hook:
+        await until(lambda: not readable(hook.pid))
+        assert hook.poll() is None
+
+
+@contextmanager
+def draining_hook(port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "stoker", "worker", "drain", "--port", str(port)]
+    hook = subprocess.Popen(command, env={**os.environ, "STOKER_REDIS_URL": "redis://own"}, preexec_fn=as_in_a_container)
+    try:
+        yield hook
+    finally:
+        hook.kill()
+        hook.wait()
+
+
+def readable(process: int) -> bool:
+    """Whether a program may read the environment that a process was started with."""
+    command = ["cat", f"/proc/{process}/environ"]
+    return subprocess.run(command, preexec_fn=as_in_a_container, capture_output=True, check=False).returncode == 0
 
 
 def children_of(parent: int) -> list[int]:
