@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from stoker.errors import Invalid
-from stoker.rules.allow_list import LONGEST_WAIT, Allowed, Verdict, judge, retry_after
+from stoker.rules.allow_list import LONGEST_WAIT, METADATA, Allowed, Verdict, judge, retry_after
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 LIST = "api.example.org, *.example.net:8443 http://legacy.example.org,[2606:4700::1111]"
@@ -69,6 +69,66 @@ def test_nor_where_the_url_names_it(address: str):
         Allowed.parse("*").check_url("https", address, 443)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.1", "127.0.1", "2130706433", "0", "0177.0.0.1", "127.0.0.01", "0x7f.1", "0x7f000001", "0X7F.0.0.1", "1.0x", "0x"),
+        *("１２７.0.0.1", "１２７.１", "①②⑦.0.0.1", "127。0。0。1", "127.0.0.1.", "1.1.1.1.", "1.1.1.1..", "a.1", "256.1.1.1"),
+        *("fe80::1%eth0", "[2606:4700::1111%25eth0]", "a%2e1", "example..org", "exämple.org", "ｅxample.org"),
+    ],
+)
+def test_a_host_that_may_be_read_in_two_ways_is_refused(host: str):
+    """inet_aton, resolvers and HTTP clients read these differently: what was checked must be what is called."""
+    with pytest.raises(Invalid, match=r"in disguise|zone|no name"):
+        Allowed.parse("*", "0.0.0.0/0 ::/0").check_url("https", host, 443)
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--exmple-cua.org", "a-1.example.org", "1.example.org", "0x7f.example.org", "a.example.org.", "a_b"]
+)
+def test_an_odd_name_is_a_name(host: str):
+    Allowed.parse("*").check_url("https", host, 443)
+
+
+@pytest.mark.parametrize("word", ["127.1", "2130706433", "http://0x7f.1", "*.1"])
+def test_a_list_of_numbers_in_disguise_cannot_be_meant(word: str):
+    with pytest.raises(Invalid, match="in disguise"):
+        Allowed.parse(word)
+
+
+@pytest.mark.parametrize("address", METADATA.values(), ids=METADATA.keys())
+def test_where_a_cloud_hands_out_credentials_only_an_entry_for_this_address_allows_it(address: str):
+    """Networks of pods are often 100.64.0.0/10 or fd00::/8, which hold such addresses."""
+    wide = Allowed.parse("*", "0.0.0.0/0 ::/0 169.254.0.0/16 100.64.0.0/10 fd00::/8")
+    for allowed in (Allowed.parse("*"), wide):
+        with pytest.raises(Invalid, match="hands out credentials"):
+            allowed.check_address(ip_address(address), "somewhere")
+        with pytest.raises(Invalid, match="hands out credentials"):
+            allowed.check_url("https", address, 443)
+    Allowed.parse("*", address).check_address(ip_address(address), "somewhere")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "::7f00:1",
+            "::ffff:0:7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::7f00:1",
+            "2002:a00:1::",
+            "2606::5efe:a00:1",
+            "2606::200:5efe:a00:1",
+        ),
+        *("fec0::1", "2001:0:1::1", "3fff::1", "5f00::1", "192.88.99.1", "192.0.0.8", "198.18.0.1", "240.0.0.1", "255.255.255.255"),
+        *("::ffff:168.63.129.16", "64:ff9b::a83f:8110", "2002:a83f:8110::", "::ffff:100.100.100.200"),
+    ],
+)
+def test_an_address_inside_is_not_called_however_it_is_embedded(address: str):
+    with pytest.raises(Invalid, match="may not call it"):
+        Allowed.parse("*").check_address(ip_address(address), "somewhere")
+
+
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
 def test_a_public_address_is(address: str):
     Allowed.parse("*").check_address(ip_address(address), "somewhere")
@@ -115,6 +175,7 @@ def test_what_an_answer_means(status: int, expected: tuple[int, ...], verdict: V
         ("Fri, 01 Jan 2100 00:00:00 GMT", LONGEST_WAIT),
         ("", None),
         ("soon", None),
+        ("Mon, 04 May 2026 12:00:30 +9999999999999", None),
         ("-5", None),
         ("1.5", None),
     ],

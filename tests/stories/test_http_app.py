@@ -187,8 +187,8 @@ async def test_no_request_goes_to_a_host_that_is_not_allowed(endpoint: Endpoint,
     async with working(app):
         for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST"):
             assert "not a public address" in await death_of(endpoint.url("/secret", host=host)), host
-        for host in ("127.1", "2130706433", "0x7f000001", "0"):
-            assert "Dead: " in await death_of(endpoint.url("/secret", host=host)), host
+        for host in ("127.1", "2130706433", "0x7f000001", "0", "0177.0.0.1", "１２７.1", "127.0.0.1."):
+            assert "in disguise" in await death_of(endpoint.url("/secret", host=host)), host
         assert "not a public address" in await death_of("http://169.254.169.254/latest/meta-data/")
         assert "not sent" in await death_of(f"http://api.example.org@127.0.0.1:{endpoint.port}/secret")
         for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "//127.0.0.1/", "", "http://", "http://[::1"):
@@ -208,6 +208,97 @@ async def test_a_payload_cannot_smuggle_a_second_request(endpoint: Endpoint) -> 
         assert (await handle.result(timeout=10))["status"] == 200
     [asked] = endpoint.heard
     assert "X" not in asked.headers
+
+
+@pytest.mark.usefixtures("allowed")
+async def test_header_names_and_values_are_those_of_http(endpoint: Endpoint) -> None:
+    bad = (
+        {"Transfer-Encoding ": "chunked"},
+        {"Content-Length\t": "3"},
+        {" Host": "b"},
+        {"": "a"},
+        {"X:": "a"},
+        {"é": "a"},
+        {"X": "a\0b"},
+    )
+    async with working(app):
+        for headers in (*bad, {"X": "a\x1b[2J"}, {"X": "a\x7f"}, {"X": "a\nY: b"}):
+            assert "HTTP does not allow" in await death_of(endpoint.url("/"), headers=headers), headers
+    assert not endpoint.heard
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    "charset", ["punycode", "zlib", "idna", "hex", "bz2", "unicode_escape", "utf_16_le\x80", "x" * 5000, "rot13", "undefined"]
+)
+async def test_a_response_names_only_encodings_of_text(endpoint: Endpoint, charset: str) -> None:
+    """Python decodes punycode in quadratic time, and raises for zlib after the call was made."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"a-" * 20_000, headers={"Content-Type": f'text/plain; charset="{charset}"'})
+
+    endpoint.handlers["/odd"] = answer
+    async with working(app):
+        began = time.monotonic()
+        answered = await (await request.enqueue(endpoint.url("/odd"))).result(timeout=10)
+        assert time.monotonic() - began < 5
+    assert (answered["body"], len(endpoint.heard)) == ("a-" * 20_000, 1)
+
+
+async def raw(answer: bytes, *, hold: bool = False) -> tuple[asyncio.Server, list[bytes], str]:
+    """A server that answers with these bytes and closes the connection, or holds it; what it heard; its URL."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        await writer.drain()
+        if hold:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return server, heard, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hold"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", False, id="a body that breaks off"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", True, id="a body that does not end in time"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Odd: \xff\xfe\r\nContent-Length: 4\r\n\r\nhalf", False, id="a header that is no text"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"\x01" * 60000, False, id="a body that grows in JSON"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X-Long: %s\r\n" % (b"y" * 7000) * 60 + b"\r\nhalf", False, id="many long headers"),
+    ],
+)
+async def test_what_fails_after_the_status_has_come_does_not_send_the_call_again(
+    allowed: pytest.MonkeyPatch, answer: bytes, *, hold: bool
+) -> None:
+    server, heard, host = await raw(answer, hold=hold)
+    allowed.setenv(ALLOW, f"http://{host}")
+    async with server, working(app):
+        answered = await (await request.enqueue(f"http://{host}/", timeout=1.0)).result(timeout=20)
+    assert answered["status"] == 200
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", id="a huge header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n", id="chunks that are none"),
+        pytest.param(b"no http at all\r\n\r\n", id="no http"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", id="a length that is none"),
+        pytest.param(b"HTTP/1.1 307 OK\r\nContent-Length: 0\r\nLocation: http://[::1\r\n\r\n", id="a location that is none"),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_final(allowed: pytest.MonkeyPatch, answer: bytes) -> None:
+    server, heard, host = await raw(answer)
+    allowed.setenv(ALLOW, f"http://{host}")
+    async with server, working(app):
+        with pytest.raises(TaskFailed):
+            await (await request.enqueue(f"http://{host}/", timeout=5.0)).result(timeout=20)
+    assert len(heard) == 1
 
 
 def test_without_a_list_it_does_not_start(redis_url: str, tmp_path: Path) -> None:

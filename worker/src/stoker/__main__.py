@@ -11,12 +11,16 @@ import traceback
 from collections.abc import Callable
 
 from stoker.worker.process.worker_command import Command, dumps, loads, serve
+from stoker.worker.system.secrecy import hide, take_url
 
 FAILED_BY_SIGNAL = 128
 
 
 def main() -> None:
     """Run the command in sys.argv."""
+    in_group = take_url()
+    if sys.argv[1:3] == ["worker", "drain"]:
+        hide()  # a preStop hook: it has the container's environment while programs of command.run finish
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no text is a reason to fail on a terminal without UTF-8
     if sys.argv[1:2] == ["worker"] and sys.argv[2:3] != ["drain"] and hasattr(os, "fork"):
@@ -24,7 +28,7 @@ def main() -> None:
 
         command = parse_in_child()
         try:
-            serve(command)
+            serve(command, replaced=in_group)
         except StokerError as error:
             sys.exit(f"error: {error}")
     else:

@@ -5,12 +5,15 @@ shell: arguments reach the program unchanged. Documented in docs/how-to/without-
 """
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, TypedDict
 
@@ -21,14 +24,18 @@ from stoker.errors import Dead, Invalid
 from stoker.settings import PREFIX
 from stoker.task.context import Context
 from stoker.task.dependencies import State
+from stoker.worker.system.secrecy import hide
 
 ALLOW, ALLOW_ENV = "STOKER_COMMAND_ALLOW", "STOKER_COMMAND_ALLOW_ENV"
 KEPT = 16 * 1024
 """Bytes kept from the end of each stream."""
 LOGGED_LINES, LOGGED_LINE = 1000, 2000
 """Maximum lines of output that are logged, and maximum bytes of each."""
-LEAVES_WITHIN, STREAMS_END_WITHIN = 5.0, 1.0
+LEAVES_WITHIN, STREAMS_END_WITHIN, ENDS_WITHIN = 5.0, 1.0, 2.0
 SHOWN = 500
+RUNNER = str(Path(__file__).with_name("command_runner.py"))
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # opened early: between fork and exec little is safe
 
 
 class Finished(TypedDict):
@@ -66,17 +73,22 @@ class Programs(Struct, frozen=True):
             raise Dead(
                 f"the variables {', '.join(strange)[:SHOWN]} are not allowed: STOKER_COMMAND_ALLOW_ENV lists the allowed ones"
             )
+        if bad := sorted(name for name, value in extra.items() if "\0" in value):
+            raise Dead(f"the variables {', '.join(bad)[:SHOWN]} have a zero byte")
         return {**self.environment, **extra}
 
 
 @asynccontextmanager
 async def lifespan(_app: Stoker) -> AsyncIterator[Programs]:
-    """The programs of one worker process. Raises Invalid without an allow-list."""
+    """The programs of one worker process, which hides its memory from them. Raises Invalid without an allow-list."""
     names = _words(ALLOW)
     if not names:
         raise Invalid(f"{ALLOW} is not set: list the programs that tasks may run, such as pg_dump,/usr/bin/ffmpeg")
-    # Stoker's settings include the Redis URL, a secret that programs must not see.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    if "@" in _app.redis_url and any(_app.redis_url in word for word in sys.orig_argv):
+        raise Invalid("--redis-url has credentials, and programs may read command lines: set STOKER_REDIS_URL instead")
+    hide()
+    # Stoker's settings and those of its traces include secrets: the Redis URL, OTEL_EXPORTER_OTLP_HEADERS.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "OTEL_"))}
     yield Programs(names, _words(ALLOW_ENV), environment)
 
 
@@ -101,32 +113,25 @@ async def run(
     """
     if not argv or any("\0" in word for word in argv):
         raise Dead("argv must be a non-empty list of strings, program first")
-    command, environment = [programs.path_of(argv[0]), *argv[1:]], programs.with_variables(env or {})
+    runner = Runner([programs.path_of(argv[0]), *argv[1:]], programs.with_variables(env or {}))
     started = time.monotonic()
     streams = Streams(ctx)
     async with streams.open(stdin) as (source, out, err):
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env=environment,
-                stdin=source,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,  # a process group, killable as a whole
-            )
-        except (OSError, ValueError) as error:  # not executable, or an invalid variable
-            raise Dead(f"{argv[0]} cannot be run: {error}") from error
+            process = await runner.start(source, out, err)
         finally:
             streams.hand_over()
         try:
             async with asyncio.timeout(timeout):
                 code = await process.wait()
         except TimeoutError as error:
-            await _end(process)
+            await _terminate(process)
             raise ExitError(f"{argv[0]} did not end within {timeout:g} s{streams.last_words}") from error
         finally:
-            # Kill what it left running, or the whole group if the task is cancelled.
-            _signal(process, signal.SIGKILL)
+            await _end(process)
+            failure = runner.failure()
+        if failure:  # not executable, too many arguments
+            raise Dead(f"{argv[0]} cannot be run: {failure}")
     finished = Finished(code=code, stdout=streams.out.text, stderr=streams.err.text, seconds=round(time.monotonic() - started, 3))
     ctx.log.info("ended", extra={"program": argv[0], "code": code, "seconds": finished["seconds"]})
     if code in (success or [0]):
@@ -223,17 +228,72 @@ def _in_memory() -> BinaryIO:
     return os.fdopen(os.memfd_create("stdin"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM the whole group, and wait up to LEAVES_WITHIN seconds."""
+class Runner:
+    """Starts `command_runner.py`, the parent of one program: see there."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        self._wanted = [command[0], str(len(command)), *command, *variables]
+        self._report: list[int] = []
+
+    async def start(self, source: BinaryIO, out: int, err: int) -> asyncio.subprocess.Process:
+        """The process, whose exit code is the program's."""
+        report, its = os.pipe()
+        os.set_blocking(report, False)
+        self._report = [report]
+        try:
+            with _in_memory() as wanted:
+                wanted.write(b"\0".join(os.fsencode(word) for word in self._wanted))
+                wanted.seek(0)
+                return await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", RUNNER, str(wanted.fileno()), str(its), str(os.getpid())),
+                    env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
+                    stdin=source,
+                    stdout=out,
+                    stderr=err,
+                    pass_fds=(wanted.fileno(), its),
+                    start_new_session=True,
+                    preexec_fn=_adopt_orphans,
+                )
+        except BaseException:
+            os.close(self._report.pop())
+            raise
+        finally:
+            os.close(its)
+
+    def failure(self) -> str:
+        """Why the program could not be run; empty if it could. Once, at its end."""
+        with suppress(BlockingIOError), os.fdopen(self._report.pop(), "rb", 0) as report:
+            return (report.read(SHOWN) or b"").decode(errors="replace")
+        return ""
+
+
+def _adopt_orphans() -> None:
+    if _libc:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # both last through exec
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGUSR1), 0, 0, 0)
+
+
+async def _terminate(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM the program's process group, and wait up to LEAVES_WITHIN seconds."""
     _signal(process, signal.SIGTERM)
     with suppress(TimeoutError):
         async with asyncio.timeout(LEAVES_WITHIN):
             await process.wait()
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the program and all its descendants, unless they have ended."""
+    _signal(process, signal.SIGUSR1)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ENDS_WITHIN):
+            await process.wait()
+
+
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            process.send_signal(number)
 
 
 def _named(code: int) -> str:

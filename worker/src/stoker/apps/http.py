@@ -5,8 +5,8 @@ docs/how-to/without-python.md.
 """
 
 import asyncio
-import codecs
 import os
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,8 +15,19 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, TypedDict
 
+import msgspec
+
 try:
-    from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
+    from aiohttp import (
+        ClientError,
+        ClientResponse,
+        ClientResponseError,
+        ClientSession,
+        ClientTimeout,
+        DummyCookieJar,
+        TCPConnector,
+        ThreadedResolver,
+    )
     from aiohttp.abc import ResolveResult
     from yarl import URL
 except ImportError as error:
@@ -25,6 +36,7 @@ except ImportError as error:
 from stoker.app.app import Stoker
 from stoker.errors import Dead, Invalid
 from stoker.rules.allow_list import PORTS, Allowed, Verdict, judge, retry_after
+from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.task.context import Context
 from stoker.task.dependencies import State
 from stoker.version import VERSION
@@ -32,16 +44,31 @@ from stoker.version import VERSION
 ALLOW, ALLOW_NETWORKS, MAX_RESPONSE = "STOKER_HTTP_ALLOW", "STOKER_HTTP_ALLOW_NETWORKS", "STOKER_HTTP_MAX_RESPONSE"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MOST_REDIRECTS = 5
-MOST_HEADERS = 50
+MOST_HEADERS, MOST_HEADER = 50, 1000
+"""Headers of a response that are kept, and characters of each."""
 SHOWN = 300
 _KEEPS_METHOD = frozenset({307, 308})
 _REDIRECTS = frozenset({301, 302, 303}) | _KEEPS_METHOD
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
 """Headers that frame or route a request: a payload must not set them."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_CHARSETS = frozenset(
+    {
+        *("utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf-16le", "utf-16be"),
+        *(f"iso-8859-{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16)),
+        *(f"windows-{number}" for number in range(1250, 1259)),
+        *("shift_jis", "euc-jp", "iso-2022-jp", "gb2312", "gbk", "gb18030", "big5", "euc-kr", "koi8-r", "koi8-u"),
+    }
+)
+"""Encodings of text that a response may name; another one is read as UTF-8. Python's also decode zlib and punycode."""
 
 
 class Answer(TypedDict):
-    """The response. Header names in lower case; `body` is text, cut off at STOKER_HTTP_MAX_RESPONSE bytes (`truncated`)."""
+    """The response. Header names in lower case; `body` is text.
+
+    It is `truncated` at STOKER_HTTP_MAX_RESPONSE bytes, at the size of a result, and where the connection broke or `timeout` ended.
+    """
 
     status: int
     headers: dict[str, str]
@@ -71,20 +98,24 @@ class Caller:
             raise Invalid(f"bad url {str(url)[:SHOWN]!r}: write https://host/path")
         if url.user or url.password:
             raise Invalid("credentials in a url are not sent: use a header")
-        self._allowed.check_url(url.scheme, url.host, url.port or PORTS[url.scheme])
+        self._allowed.check_url(url.scheme, url.raw_host or "", url.port or PORTS[url.scheme])
         return url
 
-    async def read(self, response: ClientResponse) -> Answer:
-        """The response, read only up to the limit."""
+    async def read(self, response: ClientResponse, until: float) -> Answer:
+        """The response, read only up to the limit and the moment `until`. Raises nothing: the call was made, and has its status."""
         kept, whole = bytearray(), True
-        async for chunk in response.content.iter_chunked(16 * 1024):
-            kept += chunk
-            if len(kept) > self._keeps:
-                whole = False
-                break
+        try:
+            async with asyncio.timeout_at(until):
+                async for chunk in response.content.iter_chunked(16 * 1024):
+                    kept += chunk
+                    if len(kept) > self._keeps:
+                        whole = False
+                        break
+        except (ClientError, OSError, ValueError):  # TimeoutError among them
+            whole = False
         text = bytes(kept[: self._keeps]).decode(_charset(response), errors="replace")
-        headers = {name.lower(): value for name, value in list(response.headers.items())[:MOST_HEADERS]}
-        return Answer(status=response.status, headers=headers, body=text, truncated=not whole)
+        headers = {_text(name).lower(): _text(value)[:MOST_HEADER] for name, value in list(response.headers.items())[:MOST_HEADERS]}
+        return _fitting(Answer(status=response.status, headers=headers, body=text, truncated=not whole))
 
 
 class PublicOnly(ThreadedResolver):
@@ -150,8 +181,9 @@ async def request(
     wanted |= {"json": json} if json is not None else {"data": body} if body is not None else {}
     started = time.monotonic()
     try:
-        async with asyncio.timeout(timeout):
-            answer = await _call(caller, method, URL(url), wanted)
+        answer = await _call(caller, method, URL(url), wanted, asyncio.get_running_loop().time() + timeout)
+    except ClientResponseError as error:  # it would come again, and the call was made
+        raise Dead(f"{method} was answered with what is no response of HTTP: {error.message}") from error
     except (Invalid, ValueError) as error:  # ValueError: aiohttp's, for a bad url or header
         raise Dead(str(error)) from error
     except TimeoutError as error:
@@ -169,13 +201,15 @@ async def request(
     return answer
 
 
-async def _call(caller: Caller, method: str, url: URL, wanted: dict[str, Any]) -> Answer:
+async def _call(caller: Caller, method: str, url: URL, wanted: dict[str, Any], until: float) -> Answer:
     caller.check(url)
     for _ in range(MOST_REDIRECTS + 1):
-        async with caller.session.request(method, url, allow_redirects=False, **wanted) as response:
+        async with asyncio.timeout_at(until):
+            called = await caller.session.request(method, url, allow_redirects=False, **wanted)
+        async with called as response:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
-                return await caller.read(response)
+                return await caller.read(response, until)
             after = url.join(URL(location))
             if after.origin() != url.origin():
                 raise Invalid(f"{method} was redirected to another host, {after.origin()}: call that one directly if intended")
@@ -186,6 +220,8 @@ async def _call(caller: Caller, method: str, url: URL, wanted: dict[str, Any]) -
 
 
 def _headers(given: dict[str, str], task_id: str) -> dict[str, str]:
+    if bad := sorted(name for name, value in given.items() if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value)):
+        raise Dead(f"the headers {', '.join(map(repr, bad))[:SHOWN]} have characters that HTTP does not allow in names or values")
     if ours := sorted(name for name in given if name.lower() in _OURS):
         raise Dead(f"the headers {', '.join(ours)} must not be set by a payload")
     named = {name.lower() for name in given}
@@ -193,7 +229,19 @@ def _headers(given: dict[str, str], task_id: str) -> dict[str, str]:
 
 
 def _charset(response: ClientResponse) -> str:
-    try:
-        return codecs.lookup(response.charset or "utf-8").name
-    except LookupError:
-        return "utf-8"
+    named = (response.charset or "").lower()
+    return named if named in _CHARSETS else "utf-8"
+
+
+def _text(header: str) -> str:
+    """A header that JSON can carry: aiohttp decodes what is not UTF-8 as halves of surrogate pairs."""
+    return header.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _fitting(answer: Answer) -> Answer:
+    """The answer with as much of its body as a result may have: control characters take six bytes in JSON."""
+    while len(msgspec.json.encode(answer)) > MAX_PAYLOAD_BYTES and answer["body"]:
+        answer = Answer(
+            status=answer["status"], headers=answer["headers"], body=answer["body"][: len(answer["body"]) // 2], truncated=True
+        )
+    return answer

@@ -18,12 +18,13 @@ _WORKER = [sys.executable, "-m", "stoker", "worker"]
 class Fleet:
     """Keeps as many workers running as `scale` asked for. Surplus ones drain. Raises Invalid where the manifest names no app."""
 
-    def __init__(self, queue: TaskQueue, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, queue: TaskQueue, environment: Mapping[str, str], folder: Path, secret_url: str = "") -> None:
         if not queue.spec.worker.app:
             raise Invalid(f"TaskQueue {queue.name}: spec.worker.app is missing; without a cluster there is no image to ask")
         self.replicas = 0
         # The code may have changed since the last run: its workers may know what those before did not.
         self.template = f"up-{secrets.token_hex(8)}"
+        self._secret_url = secret_url
         self._queue = queue
         self._environment = {
             **worker_environment(queue, queue.key_namespace),
@@ -75,7 +76,8 @@ class Fleet:
     async def _start(self) -> ManagedProcess:
         name = f"{self._queue.name}-{next(self._numbers)}"
         environment = {**self._environment, "STOKER_NAME": name}
-        return await ManagedProcess.start(name, _WORKER, environment, self._folder / f"{name}.log", orphaned=signal.SIGHUP)
+        log, secret = self._folder / f"{name}.log", self._secret_url
+        return await ManagedProcess.start(name, _WORKER, environment, log, orphaned=signal.SIGHUP, secret_url=secret)
 
 
 def trouble_of(keeper: ProcessKeeper, wanted: int) -> str:

@@ -17,6 +17,7 @@ from stoker.manifest import TaskQueue
 from stoker.queue.reads.inspector import Inspector
 from stoker.redis.connect import connect
 from stoker.worker.system.managed_process import ManagedProcess
+from stoker.worker.system.secrecy import RUNS_PROGRAMS, URL, hide
 
 GATEWAY_TIMEOUT = 15.0
 DEFAULT_PORT = 6379
@@ -49,11 +50,14 @@ async def running_stack(queues: Sequence[TaskQueue], redis_url: str, port: int, 
         namespace = queues[0].key_namespace
         inspector = Inspector(redis, namespace)
         await inspector.ping()
-        environment = {"STOKER_REDIS_URL": url}
-        supervisor = Supervisor(queues, redis, environment, logs)
+        environment, secret_url = {URL: url}, ""
+        if any(queue.spec.worker.app.partition(":")[0] == RUNS_PROGRAMS for queue in queues):
+            hide()
+            secret_url = url
+        supervisor = Supervisor(queues, redis, environment, logs, secret_url)
         await supervisor.check()
         if port:
-            gateway = await _gateway(port, {**environment, "STOKER_NAMESPACE": namespace}, logs)
+            gateway = await _gateway(port, {**environment, "STOKER_NAMESPACE": namespace}, logs, secret_url)
             cleanup.push_async_callback(gateway.stop, GATEWAY_TIMEOUT)
         scaling = asyncio.create_task(supervisor.run())
         cleanup.push_async_callback(_stop, supervisor, scaling)
@@ -72,11 +76,11 @@ def _locked(data: Path) -> Iterator[None]:
         yield
 
 
-async def _gateway(port: int, environment: dict[str, str], logs: Path) -> ManagedProcess:
+async def _gateway(port: int, environment: dict[str, str], logs: Path, secret_url: str) -> ManagedProcess:
     if not is_free(port):
         raise Invalid(f"port {port} is taken; choose another for the gateway with --port, or 0 for none")
     command = [sys.executable, "-m", "stoker", "gateway", "--host", "127.0.0.1", "--port", str(port)]
-    gateway = await ManagedProcess.start("gateway", command, environment, logs / "gateway.log")
+    gateway = await ManagedProcess.start("gateway", command, environment, logs / "gateway.log", secret_url=secret_url)
     give_up = time.monotonic() + GATEWAY_TIMEOUT
     while is_free(port):
         if not gateway.running or time.monotonic() > give_up:

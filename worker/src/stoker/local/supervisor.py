@@ -40,8 +40,10 @@ class QueueView(Struct, frozen=True):
 class Supervisor:
     """Runs one fleet for each TaskQueue."""
 
-    def __init__(self, queues: Sequence[TaskQueue], redis: RedisClient, environment: Mapping[str, str], folder: Path) -> None:
-        self.fleets = {queue.name: Fleet(queue, environment, folder) for queue in queues}
+    def __init__(
+        self, queues: Sequence[TaskQueue], redis: RedisClient, environment: Mapping[str, str], folder: Path, secret_url: str = ""
+    ) -> None:
+        self.fleets = {queue.name: Fleet(queue, environment, folder, secret_url) for queue in queues}
         self.views: dict[str, QueueView] = {}
         self._queues = queues
         self._redis = redis

@@ -38,13 +38,13 @@ KILL_GRACE = 15.0
 _log = logging.getLogger("stoker.worker")
 
 
-async def run_group(count: int, drain_timeout: float, host: str, port: int, *, reload: bool) -> None:
+async def run_group(count: int, drain_timeout: float, host: str, port: int, *, reload: bool, secret_url: str = "") -> None:
     """Run `count` workers with this process' command line until drained. With `reload`, restart them when a source file changes.
 
     Raises Invalid when one exits before any has worked; with `reload`, it waits for a change instead.
     """
     registry = CollectorRegistry()
-    group = WorkerGroup(count, drain_timeout, registry, changes(Path.cwd()) if reload else None)
+    group = WorkerGroup(count, drain_timeout, registry, changes(Path.cwd()) if reload else None, secret_url)
     with HealthServer(host, port, group) as health, _signals(group):
         _log.info("group started", extra={"processes": count, "port": health.port})
         await group.run()
@@ -57,8 +57,14 @@ class WorkerGroup:
     name = "group"
 
     def __init__(
-        self, count: int, drain_timeout: float, registry: CollectorRegistry, changes: AsyncIterator[Sequence[str]] | None = None
+        self,
+        count: int,
+        drain_timeout: float,
+        registry: CollectorRegistry,
+        changes: AsyncIterator[Sequence[str]] | None = None,
+        secret_url: str = "",
     ) -> None:
+        self.secret_url = secret_url
         self.drain_timeout = drain_timeout
         self.reloads = changes is not None
         self._changes = changes
@@ -262,7 +268,9 @@ class GroupMember:
         descriptor = self._listener.fileno()
         own = ["--processes", "1", "--no-reload", "--listen-fd", str(descriptor)]
         command = [sys.executable, "-m", "stoker", *sys.argv[1:], *own]
-        return await ManagedProcess.start(f"process {self.seat}", command, descriptors=[descriptor], orphaned=signal.SIGHUP)
+        return await ManagedProcess.start(
+            f"process {self.seat}", command, descriptors=[descriptor], orphaned=signal.SIGHUP, secret_url=self._group.secret_url
+        )
 
 
 def _joined(complaints: Iterable[str | None]) -> str | None:

@@ -15,6 +15,7 @@ import msgspec
 from stoker.settings import LogFormat, WorkerSettings
 from stoker.worker.system.aio import left_behind, run_to_end
 from stoker.worker.system.garbage import collector  # before the application is imported
+from stoker.worker.system.secrecy import RUNS_PROGRAMS, URL, hide
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter may take to exit: threads that tasks have left behind are not waited for."""
@@ -41,8 +42,11 @@ def loads(text: bytes) -> Command:
     return msgspec.json.decode(text, type=Command, dec_hook=lambda kind, value: kind(value))
 
 
-def serve(command: Command) -> None:
-    """Run the worker, or the group, until it has drained. Raises StokerError when it cannot start."""
+def serve(command: Command, *, replaced: bool = False) -> None:
+    """Run the worker, or the group, until it has drained. Raises StokerError when it cannot start.
+
+    `replaced`: another process is started in its place by its parent, which has handed it the Redis URL.
+    """
     from stoker.telemetry.logs import configure
 
     settings = command.settings
@@ -50,7 +54,11 @@ def serve(command: Command) -> None:
     if (command.processes > 1 or command.reload) and not command.check:
         from stoker.worker.group.group import run_group  # loads no application
 
-        asyncio.run(run_group(command.processes, settings.drain_timeout, settings.host, settings.port, reload=command.reload))
+        url = _hidden_url(settings)
+        group = run_group(
+            command.processes, settings.drain_timeout, settings.host, settings.port, reload=command.reload, secret_url=url
+        )
+        asyncio.run(group)
         return
     from stoker.app.app import application_of
     from stoker.telemetry.tracing import Tracing
@@ -70,13 +78,21 @@ def serve(command: Command) -> None:
     faulthandler.enable()  # a crash of the interpreter shows the line of Python
     home, environment = os.getcwd(), dict(os.environ)
     again = _run(work(application, settings), partial(exit_within, EXIT_TIMEOUT))
-    if again:
+    if again and not replaced:  # an exec would show the environment, and the URL in it, until it is hidden again
         # In place, under the same process id, so that Kubernetes sees no container end. With the directory and environment
         # that it was started with, whatever tasks have changed.
         os.chdir(home)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
     if left_behind or any(thread.name.startswith("stoker-task") and thread.is_alive() for thread in threading.enumerate()):
         exit_now(0)  # they cannot be stopped, and Python would wait for them
+
+
+def _hidden_url(settings: WorkerSettings) -> str:
+    """The Redis URL, taken out of the environment, for workers that run programs; empty for others."""
+    if settings.app.partition(":")[0] != RUNS_PROGRAMS:
+        return ""
+    hide()
+    return os.environ.pop(URL, "")
 
 
 def _run(work: Any, exit_soon: Callable[[int], None]) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from stoker.rules.retry import Jitter, Retry, backoff
+from stoker.worker.system.secrecy import SOCKET, URL, Handover
 
 LOG_TAIL = 2000
 """Characters of a log that error messages show."""
@@ -33,6 +34,7 @@ class ManagedProcess:
         self.draining = False
         self._process = process
         self._log = log
+        self._giving: asyncio.Task[None] | None = None  # the loop holds only a weak reference
         self._log_from = log_from  # in bytes: what is before it was written by earlier processes
 
     @classmethod
@@ -44,17 +46,24 @@ class ManagedProcess:
         log: Path | None = None,
         descriptors: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGTERM,
+        secret_url: str = "",
     ) -> "ManagedProcess":
         """Start it in a new session, so that Ctrl-C reaches only us and we decide which process stops when.
 
         Its output goes to `log`, or where ours goes; it inherits `descriptors`. When we end, by whatever cause, the kernel sends
-        it `orphaned`.
+        it `orphaned`. A `secret_url` is the Redis URL, handed over so that other processes cannot read it (see `secrecy`).
         """
+        variables = {**os.environ, **(environment or {})}
+        handover = Handover(secret_url) if secret_url else None
+        if handover:
+            variables.pop(URL, None)
+            variables[SOCKET] = str(handover.descriptor)
+            descriptors = [*descriptors, handover.descriptor]
         with _opened(log) as sink:
             log_from = sink.tell() if sink else 0
             process = await asyncio.create_subprocess_exec(
                 *command,
-                env={**os.environ, **(environment or {})},
+                env=variables,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -62,7 +71,9 @@ class ManagedProcess:
                 pass_fds=descriptors,
                 preexec_fn=partial(_prepare, orphaned),
             )
-        return cls(name, process, log, log_from)
+        started = cls(name, process, log, log_from)
+        started._giving = handover.give() if handover else None
+        return started
 
     @property
     def pid(self) -> int:
