@@ -179,7 +179,17 @@ class Keys:
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit, claim
+    def minutes(self) -> str:  # HASH slot of a ring -> runs of a minute or ten (MessagePack), and place -> last flush of a worker
+        return f"{self._base}:minutes"
+
+    @property
+    def versions(self) -> str:  # HASH version of workers -> its runs, first and last seen (MessagePack)
+        return f"{self._base}:versions"
+
+    @property
+    def meta(
+        self,
+    ) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit, claim, SLO
         return f"{self._base}:meta"
 
     @property
