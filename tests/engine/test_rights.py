@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 from redis.asyncio import Redis
 
+from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
@@ -101,6 +102,9 @@ ROLES = {
             "attend",
             "release_claim",
             "tallies",
+            "logbook",
+            "operation",
+            "operations",
         }
         | CLOCK
         | DOCTOR,
@@ -266,7 +270,7 @@ async def as_sender(line: Visitor) -> None:
 
 
 async def as_gateway(line: Visitor) -> None:
-    master, inspector = line.master, Inspector(line.redis, NAMESPACE)
+    master, inspector = line.master, Inspector(line.redis, NAMESPACE, "alice@laptop")
     await check_server(line.redis)
     await as_sender(line)
     await a_large_group(master)
@@ -292,6 +296,10 @@ async def as_gateway(line: Visitor) -> None:
     await add_tallies(master.redis, master.keys, Flush("w", 1, "v1", {"add": {"started": 1}}, {"started": 1}))
     assert await inspector.minutes(QUEUE)
     assert await inspector.versions(QUEUE)
+    await master.inspector.record_decision(QUEUE, ScalingRecord(0, 1, 1, "ScaleUp"))
+    assert await inspector.decisions(QUEUE)
+    assert await inspector.audit(QUEUE)
+    assert await inspector.operations()
     await inspector.set_max_wait(QUEUE, None)
     await master.inspector.claim(QUEUE, HOLDER)
     await inspector.release_claim(QUEUE)
@@ -331,6 +339,7 @@ async def as_operator(line: Visitor) -> None:
         await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.inspector.claim(QUEUE, HOLDER)
     await line.inspector.release_claim(QUEUE, HOLDER)
+    await line.inspector.record_decision(QUEUE, ScalingRecord(0, 1, 1, "ScaleUp"))
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
     await by_the_clock(line, TASKQUEUE)
