@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 from redis.asyncio import Redis
 
+from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
@@ -23,6 +24,7 @@ from stoker.queue.reads.inspector import Inspector
 from stoker.queue.rights import COMMANDS, keys_of
 from stoker.queue.schedules import TASKQUEUE
 from stoker.queue.scripts import PRELUDE, run
+from stoker.queue.tallies import Flush, add_tallies
 from stoker.queue.workflows.effects import Keyed, relay_call
 from stoker.queue.workflows.outbox import Outbox
 from stoker.redis.client import ask_alone
@@ -36,6 +38,7 @@ from stoker.rules.message import Message
 from stoker.rules.schedule import Definition, cron
 from stoker.rules.settle import Bury, Release, Retry, Snooze
 from stoker.rules.states import TaskState
+from stoker.rules.tally import MOST_VERSIONS
 from stoker.rules.workflow import GroupStep, Origin, OutboxEntry, TaskStep, number
 from stoker_operator.credentials.tenant import tenant_user, url_for
 from tests.engine.line import DONE, FAILURE, NAMESPACE, QUEUE, Line, Worded, message
@@ -76,6 +79,7 @@ TASKS = {
     "intake",
     "progress",
     "announce",
+    "tally",
 }
 ROLES = {
     "worker": Role(
@@ -97,6 +101,10 @@ ROLES = {
             "set_schedule",
             "attend",
             "release_claim",
+            "tallies",
+            "logbook",
+            "operation",
+            "operations",
         }
         | CLOCK
         | DOCTOR,
@@ -231,6 +239,8 @@ async def as_worker(line: Visitor) -> None:
         await line.unclaim(delivery)
     await master.pass_time(8 * 86400)
     await line.broker.sweep()
+    for at in range(MOST_VERSIONS + 1):
+        await add_tallies(line.redis, line.keys, Flush("w", at, f"v{at}", {"add": {"started": 1}}, {"started": 1}))
     await line.broker.forget_worker("w")
     await line.broker.pass_on()
 
@@ -260,7 +270,7 @@ async def as_sender(line: Visitor) -> None:
 
 
 async def as_gateway(line: Visitor) -> None:
-    master, inspector = line.master, Inspector(line.redis, NAMESPACE)
+    master, inspector = line.master, Inspector(line.redis, NAMESPACE, "alice@laptop")
     await check_server(line.redis)
     await as_sender(line)
     await a_large_group(master)
@@ -282,6 +292,15 @@ async def as_gateway(line: Visitor) -> None:
         pass
     await inspector.pause(QUEUE)
     await inspector.resume(QUEUE)
+    await inspector.set_max_wait(QUEUE, 30)
+    await add_tallies(master.redis, master.keys, Flush("w", 1, "v1", {"add": {"started": 1}}, {"started": 1}))
+    assert await inspector.minutes(QUEUE)
+    assert await inspector.versions(QUEUE)
+    await master.inspector.record_decision(QUEUE, ScalingRecord(0, 1, 1, "ScaleUp"))
+    assert await inspector.decisions(QUEUE)
+    assert await inspector.audit(QUEUE)
+    assert await inspector.operations()
+    await inspector.set_max_wait(QUEUE, None)
     await master.inspector.claim(QUEUE, HOLDER)
     await inspector.release_claim(QUEUE)
     assert [gone async for gone in inspector.purge(QUEUE, TaskState.READY)]
@@ -320,6 +339,7 @@ async def as_operator(line: Visitor) -> None:
         await line.inspector.reap_worker(QUEUE, "pod-1", 2)
     await line.inspector.claim(QUEUE, HOLDER)
     await line.inspector.release_claim(QUEUE, HOLDER)
+    await line.inspector.record_decision(QUEUE, ScalingRecord(0, 1, 1, "ScaleUp"))
     await line.master.redis.xadd(line.keys.inbox, {"task": "add"})
     await line.stats(10)
     await by_the_clock(line, TASKQUEUE)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from stoker.autoscale.decide import Decision, decide
 from stoker.autoscale.demand import demand_of, policy_of
+from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth_recording
 from stoker.errors import NotFound, StokerError
-from stoker.manifest import TaskQueue
 from stoker_operator import metrics
 from stoker_operator.kube import Kube, KubernetesConflict, KubernetesRefused
 from stoker_operator.queues.redis_pool import RedisPool
@@ -97,7 +97,7 @@ class Autoscaler:
         try:
             queue.read(reading)
             if (workers := queue.findings.scalable) is not None:
-                await self._scale(queue, source.manifest, workers)
+                await self._scale(queue, source, workers)
             await self._reporter.report(queue)
             await self._schedules.keep(queue, source)
             self._failing.discard(queue.ref)
@@ -112,22 +112,36 @@ class Autoscaler:
                 log.exception("cannot scale: defect in the operator", extra={"taskqueue": str(queue.ref)})
             self._failing.add(queue.ref)
 
-    async def _scale(self, queue: ManagedQueue, manifest: TaskQueue, workers: Workers) -> None:
+    async def _scale(self, queue: ManagedQueue, source: RedisQueue, workers: Workers) -> None:
         stats = queue.reading.stats
         demand = demand_of(stats, workers.template) if stats else None
         memory = queue.scaling.memory if queue.scaling else None
-        decision = decide(demand, policy_of(manifest.spec), workers.replicas, memory, self._monotonic())
+        decision = decide(demand, policy_of(source.manifest.spec), workers.replicas, memory, self._monotonic())
         metrics.DECISIONS.labels(decision.reason).inc()
+        refused = ""
         if decision.replicas == workers.replicas:
             queue.decided(decision)
-            return
+        else:
+            refused = await self._set(queue, workers, decision)
+        if demand is not None:  # without it there is no Redis to record it in
+            await self._record(queue, source, scaling_record(decision, workers.replicas, demand, refused))
+
+    async def _set(self, queue: ManagedQueue, workers: Workers, decision: Decision) -> str:
+        """Scale the Deployment. Returns why the API server refused it; "" if it did not."""
         try:
             await self._kube.scale_deployment(queue.ref, workers.uid, decision.replicas)
         except KubernetesRefused as error:
             queue.scale_refused(decision, scale_refused(error))
-            return
+            return str(error)
         queue.scaled(decision, workers.replicas, timestamp(), self._monotonic())
         await self._reporter.announce(queue, _scaled(workers.replicas, decision, queue.reading))
+        return ""
+
+    async def _record(self, queue: ManagedQueue, source: RedisQueue, record: ScalingRecord) -> None:
+        now = self._monotonic()
+        if worth_recording(record, queue.recorded, now - queue.recorded_at):
+            queue.record(record, now)
+            await self._pool.record(source.url, source.id, record)
 
 
 def _scaled(before: int, decision: Decision, reading: Reading) -> Notice:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
+from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable, RedisUnreadable, StokerError
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.reads.statistics import read_totals
@@ -135,6 +136,14 @@ class RedisPool:
                 return await user_names(redis)
         except StokerError:
             return None  # the next read of a queue reports the cause
+
+    async def record(self, url: str, queue: QueueId, record: ScalingRecord) -> None:
+        """Record a decision of the autoscaler, if Redis takes it."""
+        try:
+            async with self._connection(url) as redis:
+                await Inspector(redis, queue.namespace).record_decision(queue.name, record)
+        except StokerError as error:
+            log.info("decision not recorded: %s", error, extra={"queue": queue.name})
 
     async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from stoker.autoscale.decide import Decision
+from stoker.autoscale.scaling_record import ScalingRecord
 from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot
 from stoker_operator.state.problem import Problem
 from stoker_operator.state.ref import Ref
@@ -23,6 +24,8 @@ class ManagedQueue:
         self.findings = findings
         self.reading = Reading()
         self.scaling: Scaling | None = None
+        self.recorded: ScalingRecord | None = None
+        self.recorded_at = float("-inf")
         self.status = status
         self.status_written_at = float("-inf")
         self.writing = asyncio.Lock()
@@ -53,6 +56,10 @@ class ManagedQueue:
         self._scaled_at = now
         if workers:
             self.findings = replace(self.findings, workers=replace(workers, replicas=decision.replicas))
+
+    def record(self, record: ScalingRecord, now: float) -> None:
+        """The autoscaler records a decision in Redis."""
+        self.recorded, self.recorded_at = record, now
 
     def scale_refused(self, decision: Decision, problem: Problem) -> None:
         """The API server rejected the decided number."""

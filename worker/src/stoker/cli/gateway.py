@@ -53,6 +53,6 @@ def gateway(
     try:
         names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
         redis = connect(redis_url, limit=ReplyLimit.narrow())
-        serve(create_app(Client(redis, namespace, tracing), hosts=Hosts.of(host, names)), host, port)
+        serve(create_app(Client(redis, namespace, tracing, actor="gateway"), hosts=Hosts.of(host, names)), host, port)
     finally:
         tracing.close()

@@ -8,7 +8,10 @@ def stats(session: Session, queues: Annotated[...] = None) -> None:
 
 import asyncio
 import functools
+import getpass
 import inspect
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -34,7 +37,7 @@ class Session(NamedTuple):
         """Connect, do `work`, close. Raises StokerError, with the address and the remedy, for any failure of Redis."""
 
         async def connected() -> T:
-            client = Client.at(self.redis_url, self.namespace)
+            client = Client.at(self.redis_url, self.namespace, actor=_user())
             try:
                 return await work(client)
             finally:
@@ -57,6 +60,15 @@ class Session(NamedTuple):
             print(text)
         else:
             text()
+
+
+def _user() -> str:
+    """Who runs the command, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in many containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:

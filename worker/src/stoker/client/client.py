@@ -43,27 +43,37 @@ TRY_AGAIN_WITHIN = 5.0
 
 
 class Client:
-    """Enqueues tasks into the queues of one namespace and waits for their results. Belongs to one event loop."""
+    """Enqueues tasks into the queues of one namespace and waits for their results. Belongs to one event loop.
 
-    def __init__(self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system) -> None:
-        self.inspector = Inspector(redis, namespace)
+    `actor`: as of the Inspector.
+    """
+
+    def __init__(
+        self, redis: RedisClient, namespace: str, tracing: Tracing | None = None, clock: Clock = system, actor: str = ""
+    ) -> None:
+        self.inspector = Inspector(redis, namespace, actor)
         self.joins = Joins(redis, namespace, self.inspector.partitions)
         self._partitions = self.inspector.partitions
         self._redis = redis
         self._namespace = namespace
         self._tracing = tracing or Tracing()
         self._clock = clock
+        self._actor = actor
         self._new_id = IdFactory()
         self._batchings: dict[tuple[str, Durability], Batching] = {}
 
     @classmethod
-    def at(cls, url: str, namespace: str) -> "Client":
+    def at(cls, url: str, namespace: str, actor: str = "") -> "Client":
         """A client with its own connection. Raises Invalid for a bad URL; nothing is sent yet."""
-        return cls(connect(url), namespace)
+        return cls(connect(url), namespace, actor=actor)
 
     def within(self, namespace: str) -> "Client":
         """A client of another namespace on the same connections, which only one of them closes."""
-        return Client(self._redis, namespace, self._tracing, self._clock)
+        return Client(self._redis, namespace, self._tracing, self._clock, self._actor)
+
+    def acting_as(self, actor: str) -> "Client":
+        """A client whose acts the audit records as those of this person, on the same connections."""
+        return Client(self._redis, self._namespace, self._tracing, self._clock, actor)
 
     async def close(self) -> None:
         """Close its connections."""

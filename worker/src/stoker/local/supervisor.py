@@ -4,17 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from stoker.autoscale.decide import Decision, Memory, decide
 from stoker.autoscale.demand import demand_of, policy_of
+from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth_recording
 from stoker.clock import milliseconds
 from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
 from stoker.manifest import TaskQueue
 from stoker.queue.keys import Keys
+from stoker.queue.logbooks import record_decision
 from stoker.queue.reads.statistics import read_totals_each
 from stoker.queue.records import QueueStats
 from stoker.queue.schedules import Schedules
@@ -47,6 +50,7 @@ class Supervisor:
         self.views: dict[str, QueueView] = {}
         self._queues = queues
         self._redis = redis
+        self._recorded: dict[str, tuple[ScalingRecord, float]] = {}
         self._memories: dict[str, Memory] = {}
         self._timekeepers = {queue.name: Timekeeper() for queue in queues}
         self._version = milliseconds()
@@ -88,10 +92,12 @@ class Supervisor:
             decision: Decision | None = None
             own = ""
             try:
+                before = fleet.replicas
                 decision = self._decide(queue, stats, fleet, now)
                 await fleet.scale(decision.replicas, now)
                 if stats is not None:
                     await self._keep_time(queue, stats)
+                    await self._record(queue, scaling_record(decision, before, demand_of(stats, fleet.template)), now)
             except Exception as error:  # no more processes or files, perhaps: the next step tries again
                 own = _message(error)
             shown = trouble or own or fleet.trouble
@@ -100,6 +106,13 @@ class Supervisor:
     async def _keep_time(self, queue: TaskQueue, stats: QueueStats) -> None:
         schedules = Schedules(self._redis, Keys(queue.key_namespace, queue.queue))
         await self._timekeepers[queue.name].keep(schedules, queue.schedules, self._version, stats)
+
+    async def _record(self, queue: TaskQueue, record: ScalingRecord, now: float) -> None:
+        last, at = self._recorded.get(queue.name, (None, now))
+        if worth_recording(record, last, now - at):
+            self._recorded[queue.name] = (record, now)
+            with suppress(StokerError):  # it stands, recorded or not
+                await record_decision(self._redis, Keys(queue.key_namespace, queue.queue), record)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
         demand = demand_of(stats, fleet.template) if stats else None

@@ -179,7 +179,29 @@ class Keys:
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit, claim
+    def minutes(self) -> str:  # HASH slot of a ring -> runs of a minute or ten (MessagePack), and place -> last flush of a worker
+        return f"{self._base}:minutes"
+
+    @property
+    def versions(self) -> str:  # HASH version of workers -> its runs, first and last seen (MessagePack)
+        return f"{self._base}:versions"
+
+    @property
+    def decisions(self) -> str:  # STREAM of the autoscaler's decisions (JSON)
+        return f"{self._base}:decisions"
+
+    @property
+    def audit(self) -> str:  # STREAM of acts of people (JSON)
+        return f"{self._base}:audit"
+
+    @property
+    def operations(
+        self,
+    ) -> str:  # HASH slot of a ring -> number, a blank, an operation (JSON). Of the namespace
+        return f"{{{self.namespace}}}:operations"
+
+    @property
+    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, audience, rate limit, claim, max_wait
         return f"{self._base}:meta"
 
     @property

@@ -13,7 +13,7 @@ def _set(words: str) -> frozenset[str]:
 
 COMMANDS: Mapping[str, frozenset[str]] = {
     "worker": _set(
-        "blpop eval evalsha exists hdel hexists hget hgetall hincrby hmget hset hsetnx info llen lpush ping sadd time "
+        "blpop eval evalsha exists hdel hexists hget hgetall hincrby hlen hmget hset hsetnx info llen lpush pexpire ping sadd time "
         "xadd xdel xlen xrange zadd zcard zcount zlexcount zpopmin zrange zrangebylex zrangebyscore zrem zscore"
     ),
     "application": _set(
@@ -21,8 +21,8 @@ COMMANDS: Mapping[str, frozenset[str]] = {
         "xrange zadd zcount zlexcount zrangebylex zrangebyscore zrem zscore"
     ),
     "gateway": _set(
-        "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hmget hscan hset hsetnx info llen lpush pexpire "
-        "ping sadd smembers time xadd xdel xlen xrange xread xrevrange zadd zcard zcount zlexcount zrange zrangebylex "
+        "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hlen hmget hscan hset hsetnx info llen lpush pexpire "
+        "ping sadd smembers time type xadd xdel xlen xrange xread xrevrange zadd zcard zcount zlexcount zrange zrangebylex "
         "zrangebyscore zrem zrevrange zscan zscore"
     ),
     "operator": _set(

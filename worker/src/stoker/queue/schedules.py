@@ -6,7 +6,7 @@ next moment and passes both to one script, which starts the run and advances the
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -32,6 +32,7 @@ TASKQUEUE = "taskqueue"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Definition)
+_ACTS = {"pause": "pause", "resume": "resume", "remove": "delete"}
 
 
 class ScheduleStatus(msgspec.Struct, frozen=True):
@@ -69,13 +70,18 @@ class Registered(NamedTuple):
     taken: list[str]
 
 
+Acted = Callable[[str, str], Awaitable[None]]
+"""Called with each act of a person, and the name of the schedule."""
+
+
 class Schedules:
     """The schedules of one queue. All methods raise RedisUnavailable or RedisRefused."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, clock: Clock = system) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, clock: Clock = system, acted: Acted | None = None) -> None:
         self._redis = redis
         self._keys = keys
         self._clock = clock
+        self._acted = acted or _unrecorded
 
     async def now(self) -> int:
         """The queue's clock, epoch ms."""
@@ -125,6 +131,7 @@ class Schedules:
         [answer] = await self._start(entry)
         if answer == "stale":
             raise NotFound(f"schedule {name!r} of queue {self._keys.queue} was changed or removed just now")
+        await self._acted("run schedule", name)
         return task_id
 
     async def pause(self, name: str) -> bool:
@@ -162,6 +169,8 @@ class Schedules:
         [answer] = await scripts.run(self._redis, ScriptCall("set_schedule", self._keys, [name, verb, *planned]))
         if answer < 0:
             raise self._unknown(name)
+        if answer:
+            await self._acted(f"{_ACTS[verb]} schedule", name)
         return bool(answer)
 
     async def _timetable(self, limit: int) -> Sequence[Any]:
@@ -204,6 +213,10 @@ def read_definition(text: bytes) -> Definition | None:
         return _decode.decode(text)
     except (msgspec.MsgspecError, ValueError, Invalid):
         return None
+
+
+async def _unrecorded(act: str, name: str) -> None:
+    """For those who act for no person."""
 
 
 def _first(definition: Definition, now: int) -> Planned:

@@ -1,18 +1,21 @@
 """The worker's Prometheus metrics. Labels are declared names only: never ids, tenants or pods. A queue is (namespace, queue)."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from stoker.rules.buckets import BOUNDS
 from stoker.rules.identity import QueueId
+from stoker.rules.tally import COUNTERS
 
-OTHER = "other"
-_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
-_EDGES = [*(str(float(bound)) for bound in _BUCKETS), "+Inf"]
+BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
+_EDGES = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
+_ENDS = [*(bisect_left(BOUNDS, bound) for bound in BUCKETS), len(BOUNDS)]
+"""The last bucket of BOUNDS within each of the page's."""
 _QUEUE = ("namespace", "queue")
 _LABELS = (*_QUEUE, "task")
 _EVENTS = ("started", "succeeded", "failed", "retried", "dead", "cancelled", "snoozed")
@@ -23,34 +26,60 @@ _TIMES = {
 
 
 class Times:
-    """A histogram of seconds."""
+    """A histogram of seconds, in the buckets of the records in Redis; the page shows fewer."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self.counts = [0] * len(_EDGES)
+        self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """Add one duration."""
-        self.counts[bisect_left(_BUCKETS, seconds)] += 1
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
+
+    @property
+    def cumulative(self) -> Sequence[int]:
+        """Durations up to each edge of the page's buckets."""
+        sums = list(accumulate(self.counts))
+        return [sums[end] for end in _ENDS]
 
 
 class TaskCounts:
     """Counts of one task name, as plain numbers: prometheus_client's metrics cost more than the rest of a run."""
 
-    __slots__ = (*_EVENTS, *_TIMES)
+    __slots__ = (*_EVENTS, "released", *_TIMES)
 
     def __init__(self) -> None:
-        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.snoozed = 0
+        self.started = self.succeeded = self.failed = self.retried = self.dead = self.cancelled = self.snoozed = self.released = 0
         self.duration, self.wait = Times(), Times()
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """All of it in the names of rules/tally.py, without zeros."""
+        counts = {name: getattr(self, name) for name in COUNTERS}
+        for letter, times, sum_ms in (("w", self.wait, "wait_ms"), ("r", self.duration, "run_ms")):
+            counts |= {f"{letter}{number}": count for number, count in enumerate(times.counts) if count}
+            counts[sum_ms] = round(times.total * 1000)
+        return {name: count for name, count in counts.items() if count}
+
+
+class SloCounts:
+    """Runs that started, and those that had waited at most `max_wait` seconds (below 0: unknown, or none is set)."""
+
+    __slots__ = ("in_time", "max_wait", "started")
+
+    def __init__(self) -> None:
+        self.max_wait = -1.0
+        self.started = self.in_time = 0
 
 
 class TaskCollector(Collector):
     """Turns the counts into metrics when the page is read."""
 
     def __init__(self, queue: QueueId) -> None:
+        self.slo = SloCounts()
         self._queue = queue
         self._counts: dict[str, TaskCounts] = {}
 
@@ -59,6 +88,10 @@ class TaskCollector(Collector):
         if task not in self._counts:
             self._counts[task] = TaskCounts()
         return self._counts[task]
+
+    def tallies(self) -> dict[str, dict[str, int]]:
+        """Task name -> all that was counted since the process began."""
+        return {task: counts.tally for task, counts in self._counts.items()}
 
     def collect(self) -> Iterator[Metric]:
         """All counters and histograms."""
@@ -72,7 +105,7 @@ class TaskCollector(Collector):
             histogram = HistogramMetricFamily(name, text, labels=_LABELS)
             for labels, counted in counts:
                 times: Times = getattr(counted, field)
-                histogram.add_metric(labels, list(zip(_EDGES, accumulate(times.counts), strict=True)), times.total)
+                histogram.add_metric(labels, list(zip(_EDGES, times.cumulative, strict=True)), times.total)
             yield histogram
 
 

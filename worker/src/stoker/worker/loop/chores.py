@@ -24,10 +24,13 @@ from stoker.queue.workflows.outbox import RELAYED_AT_ONCE, Outbox
 from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.minding import Minding
+from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.system.memory import resident
 
 INTERVAL = 1.0
 DECLARE_INTERVAL = HOLD / 4
+TALLY_INTERVAL = 50.0
+"""Jittered, so at most a minute: what a killed worker loses. Two hundred workers spread their flushes over twenty seconds."""
 RETRY_INTERVAL = 1.0
 """Seconds until the next pass after one that failed, unless its interval is shorter."""
 JITTER = 0.2
@@ -207,6 +210,15 @@ def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]
         return Pass()
 
     return Chore("declare schedules", once, asyncio.Event(), DECLARE_INTERVAL, at_start=True)
+
+
+def flush_tallies(tallies: TallyFlusher) -> Chore:
+    """Add what this process has counted to the records of its queue."""
+
+    async def once() -> Pass:
+        return Pass(int(await tallies.flush()))
+
+    return Chore("flush tallies", once, asyncio.Event(), TALLY_INTERVAL, at_start=True)
 
 
 class Recyclable(Protocol):

@@ -47,6 +47,11 @@ class PartitionGroup:
         return sum(worker.runs for worker in self.workers)
 
     @property
+    def version(self) -> str:
+        """The version of the application: the template that its workers announce."""
+        return self.workers[0].announcement().template
+
+    @property
     def busy(self) -> int:
         """Number of running tasks."""
         return sum(worker.busy for worker in self.workers)

@@ -31,6 +31,7 @@ from stoker.version import VERSION
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
 from stoker.worker.loop.partition_group import PartitionGroup
+from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
@@ -65,6 +66,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     metrics = WorkerMetrics(registry, QueueId(settings.namespace, settings.queue), settings.concurrency)
     redis = connect(settings.redis_url)
     group = PartitionGroup(process_name(settings), app, settings, redis, metrics)
+    tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
     watchdog = Watchdog()
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat(
@@ -100,7 +102,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
             await asyncio.wait([starting])
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
-                loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis)]
+                loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis, tallies)]
                 loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings))))
                 loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
                 heartbeat.start()
@@ -110,7 +112,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
         finally:
             await cancel_all(*loops, starting, within=CANCEL_TIMEOUT)
             await asyncio.to_thread(heartbeat.stop)
-            await _forget(group)
+            await _forget(group, tallies)
             await lifespan.stop()
             await app.close()
             await redis.aclose()
@@ -120,12 +122,16 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     return group.recycling
 
 
-def _chores(group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis: RedisClient) -> Sequence[chores.Chore]:
+def _chores(
+    group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis: RedisClient, tallies: TallyFlusher
+) -> Sequence[chores.Chore]:
     """Those of the partitions, of the queue, and of this process."""
     schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
     declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
     of_queue = [chores.declare(schedules, f"code:{app.name}", declared)]
-    of_process = [chores.limit_memory(group, settings.max_memory)] if settings.max_memory else []
+    of_process = [chores.flush_tallies(tallies)]
+    if settings.max_memory:
+        of_process.append(chores.limit_memory(group, settings.max_memory))
     return [*group.chores, *of_queue, *of_process]
 
 
@@ -233,9 +239,11 @@ def _while_blocked(watchdog: Watchdog) -> Callable[..., None]:
     return handle
 
 
-async def _forget(group: PartitionGroup) -> None:
-    # Optional: without it Redis forgets the worker when its lease ends.
+async def _forget(group: PartitionGroup, tallies: TallyFlusher) -> None:
+    # Optional: without it Redis forgets the worker when its lease ends, and the last counts are lost.
     with suppress(StokerError, TimeoutError):
         async with asyncio.timeout(FORGET_TIMEOUT):
             for partition in group.partitions:
                 await partition.broker.forget_worker(group.name)
+            if group.partitions:
+                await tallies.flush()

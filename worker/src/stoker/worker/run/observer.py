@@ -6,7 +6,8 @@ from collections.abc import Container
 from stoker.queue.records import Delivery
 from stoker.rules.message import Message
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Succeed, Transition, Unclaim
-from stoker.telemetry.metrics import OTHER, TaskCollector, TaskCounts
+from stoker.rules.tally import OTHER
+from stoker.telemetry.metrics import TaskCollector, TaskCounts
 
 _log = logging.getLogger("stoker.worker")
 
@@ -16,13 +17,19 @@ class RunObserver:
 
     def __init__(self, collector: TaskCollector, known: Container[str]) -> None:
         self._collector = collector
+        self._slo = collector.slo
         self._known = known
 
     def started(self, message: Message, delivery: Delivery) -> None:
         """A run begins."""
         counts = self._of(message)
         counts.started += 1
-        counts.wait.observe(delivery.waited)
+        waited = delivery.waited
+        counts.wait.observe(waited)
+        slo = self._slo
+        slo.started += 1
+        if waited <= slo.max_wait:
+            slo.in_time += 1
 
     def ended(self, message: Message | None, delivery: Delivery, transition: Transition, seconds: float) -> None:
         """A run has ended; `transition` is what happens to the task."""
@@ -81,4 +88,5 @@ def count(counts: TaskCounts, transition: Transition) -> int:
             counts.cancelled += 1
             return logging.INFO
         case Release():
+            counts.released += 1
             return logging.INFO
