@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from stoker.autoscale.decide import Memory, ScalingReason
 from stoker.queue.records import QueueStats
-from stoker_operator.report.conditions import Condition, as_status, conditions, notices
+from stoker_operator.report.condition import Condition
+from stoker_operator.report.conditions import as_status, conditions, notices
+from stoker_operator.report.readiness import USUAL_START
 from stoker_operator.report.status import status, worth_writing
 from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot, Workers
 from stoker_operator.state.problem import Problem, Reason
@@ -44,8 +46,15 @@ def said(found: Findings, reading: Reading = READ, scaling: Scaling | None = THO
     [
         pytest.param(findings(), ("True", "WorkersReady"), id="all ready"),
         pytest.param(findings(Workers("d", 4, 4, 1)), ("True", "WorkersReady"), id="one ready is enough to work"),
-        pytest.param(findings(Workers("d", 4, 4, 0)), ("False", "WorkersNotReady"), id="none ready"),
-        pytest.param(findings(Workers("d", 0, 0, 0)), ("True", "ScaledToZero"), id="none needed"),
+        pytest.param(findings(Workers("d", 4, 4, 0)), ("Unknown", "WorkersStarting"), id="none ready yet"),
+        pytest.param(findings(Workers("d", 4, 4, 0, restarts="pod a restarted once")), ("False", "WorkersNotReady"), id="restarts"),
+        pytest.param(findings(Workers("d", 4, 5, 4, rollout="1 of 4")), ("Unknown", "RollingOut"), id="the old version is ready"),
+        pytest.param(
+            findings(Workers("d", 4, 5, 4, halted("WorkersFailing"), rollout="1 of 4")),
+            ("False", "WorkersFailing"),
+            id="the old version is ready, the new one cannot start",
+        ),
+        pytest.param(findings(Workers("d", 4, 4, 4, terminating=True)), ("False", "WorkersTerminating"), id="on its way out"),
         pytest.param(findings(None), ("False", "WorkersMissing"), id="no Deployment yet"),
         pytest.param(
             findings(Workers("d", 4, 4, 3, halted("WorkersFailing"))),
@@ -57,6 +66,43 @@ def said(found: Findings, reading: Reading = READ, scaling: Scaling | None = THO
 )
 def test_ready(found: Findings, expected: tuple[str, str]) -> None:
     assert said(found)["Ready"] == expected
+
+
+NONE = Workers("d", 0, 0, 0)
+IDLE = Reading(replace(STATS, ready=0, due=0))
+
+
+@pytest.mark.parametrize(
+    ("found", "reading", "expected"),
+    [
+        pytest.param(findings(NONE), IDLE, ("True", "ScaledToZero"), id="nothing to do"),
+        pytest.param(findings(NONE), Reading(replace(STATS, paused=True)), ("True", "ScaledToZero"), id="the queue is paused"),
+        pytest.param(findings(NONE), READ, ("Unknown", "WorkersStarting"), id="about to be scaled"),
+        pytest.param(findings(NONE, replicas=0), READ, ("False", "NoWorkers"), id="none wanted by the spec, and tasks wait"),
+        pytest.param(findings(NONE, replicas=0), IDLE, ("True", "ScaledToZero"), id="none wanted by the spec, and none needed"),
+        pytest.param(findings(NONE, scaling={"paused": "All"}), READ, ("False", "NoWorkers"), id="the autoscaler is paused"),
+        pytest.param(findings(NONE, scaling={"paused": "ScaleIn"}), READ, ("Unknown", "WorkersStarting"), id="only scaling in is"),
+        pytest.param(findings(NONE, suspend=True), READ, ("False", "NoWorkers"), id="suspended"),
+        pytest.param(findings(NONE), AWAY, ("Unknown", "DemandUnknown"), id="Redis is away"),
+        pytest.param(findings(NONE), Reading(), ("Unknown", "Initializing"), id="not read yet"),
+    ],
+)
+def test_at_zero_workers_ready_is_what_is_known(found: Findings, reading: Reading, expected: tuple[str, str]) -> None:
+    assert said(found, reading)["Ready"] == expected
+
+
+def test_a_start_that_takes_too_long_is_not_ready() -> None:
+    known = Snapshot(findings(Workers("d", 4, 4, 0)), READ, THOUGHT)
+    for seconds, expected in ((USUAL_START, "Unknown"), (USUAL_START + 1, "False")):
+        shown = {each.type: each for each in conditions(known._replace(starting_for=seconds))}
+        assert shown["Ready"].status == expected
+        assert ("Reconciling" in shown) == (expected == "Unknown")
+
+
+def test_a_version_that_cannot_start_says_that_the_one_before_works() -> None:
+    workers = Workers("d", 4, 5, 4, halted("WorkersFailing", "pod b: ErrImagePull"), rollout="1 of 4")
+    shown = {each.type: each for each in conditions(Snapshot(findings(workers), READ, THOUGHT))}
+    assert shown["Ready"].message == "pod b: ErrImagePull; 4 workers of the version before ready"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +195,7 @@ def test_the_transition_time_moves_only_with_the_status() -> None:
     assert [each[0]["observedGeneration"] for each in (first, same, turned)] == [1, 2, 2]
 
 
-def ready(state: Literal["True", "False"], reason: str) -> Condition:
+def ready(state: Literal["True", "False", "Unknown"], reason: str) -> Condition:
     return Condition("Ready", state, Reason(reason), "words")
 
 
@@ -165,8 +211,10 @@ def redis(state: Literal["True", "False"], reason: str) -> Condition:
         pytest.param(ready("False", "InvalidSpec"), ready("False", "InvalidSpec"), [], id="still wrong: said once"),
         pytest.param(ready("False", "InvalidSpec"), ready("False", "NameTaken"), ["NameTaken"], id="wrong in another way"),
         pytest.param(ready("False", "NameTaken"), ready("True", "WorkersReady"), ["Ready"], id="mended"),
-        pytest.param(ready("False", "WorkersNotReady"), ready("True", "WorkersReady"), [], id="came up: no news"),
-        pytest.param(ready("True", "ScaledToZero"), ready("False", "WorkersNotReady"), [], id="coming up: no news"),
+        pytest.param(ready("False", "WorkersNotReady"), ready("True", "WorkersReady"), ["Ready"], id="came up at last"),
+        pytest.param(ready("True", "ScaledToZero"), ready("Unknown", "WorkersStarting"), [], id="coming up: no news"),
+        pytest.param(ready("Unknown", "WorkersStarting"), ready("True", "WorkersReady"), [], id="came up: no news"),
+        pytest.param(ready("Unknown", "WorkersStarting"), ready("False", "WorkersNotReady"), ["WorkersNotReady"], id="too late"),
         pytest.param(redis("True", "Connected"), redis("False", "RedisUnreachable"), ["RedisUnreachable"], id="Redis went"),
         pytest.param(redis("False", "RedisUnreachable"), redis("True", "Connected"), ["RedisRecovered"], id="Redis came back"),
         pytest.param(None, redis("True", "Connected"), [], id="the first read: no news"),

@@ -96,3 +96,12 @@ def test_only_queues_that_may_be_read_are_grouped_by_their_redis() -> None:
     store.observed(REF._replace(name="no-spec"), Findings("u", 1, None, "redis://redis"), {}, began=1)
     grouped = {url: [queue.ref.name for queue in queues] for url, queues in store.by_redis().items()}
     assert grouped == {"redis://redis": ["queue-0", "queue-1"]}
+
+
+def test_a_start_counts_from_when_workers_are_asked_for_until_one_is_ready() -> None:
+    def seen(pods: int, ready: int, now: float) -> float:
+        queue.observed(Findings("uid-1", 7, task_queue(), "redis://redis", Workers("d", pods, pods, ready)), {}, began=now)
+        return queue.snapshot_at(now).starting_for
+
+    queue = ManagedQueue(REF, found(0), {})
+    assert [seen(0, 0, 10), seen(2, 0, 20), seen(3, 0, 50), seen(3, 1, 60), seen(3, 0, 70), seen(3, 0, 75)] == [0, 0, 30, 0, 0, 5]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, drifted, plan
+from stoker_operator.reconcile.plan import live as live_of
 from stoker_operator.reconcile.resources import Connection
 from stoker_operator.state.problem import Problem, Reason
 from stoker_operator.state.ref import Owner
@@ -34,6 +35,7 @@ RELABELLED = owned(None, selector={"matchLabels": {"app": "theirs"}})
 STRANGER = owned({"kind": "Rollout", "name": "theirs", "uid": "uid-9"})
 REBORN = owned({"kind": "TaskQueue", "name": REF.name, "uid": "uid-of-the-one-before"})
 OURS = found(manifest(), replicas=2)
+LEAVING = live_of({**OURS.manifest, "metadata": {**OURS.manifest["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,7 @@ OURS = found(manifest(), replicas=2)
         pytest.param({"live": None}, ["Create", "Apply"], "", id="nothing there: make it"),
         pytest.param({"live": OURS}, [], "", id="all as it should be: nothing"),
         pytest.param({"live": OURS, "worker": {"image": "shop:2"}}, ["Apply"], "", id="another image: apply"),
+        pytest.param({"live": LEAVING, "worker": {"image": "shop:2"}}, [], "", id="it is being deleted: wait until it is gone"),
         pytest.param({"live": OURS, "worker": {"image": "shop:2"}, "suspend": True}, [], "", id="suspended: hands off"),
         pytest.param({"live": None, "suspend": True}, [], "", id="suspended from the start: nothing is made"),
         pytest.param({"live": STRANGER}, [], "NameTaken", id="a stranger's: hands off"),
@@ -81,6 +84,27 @@ def test_a_pass_that_was_cut_short_after_creating_is_finished_by_the_next() -> N
     assert isinstance(create, Create)
     half_made = found({**create.manifest, "spec": {**create.manifest["spec"], "paused": True}})
     assert shape(after(half_made)) == (["Apply"], "")
+
+
+def rolling(replicas: int, pods: int, updated: int, observed: int) -> Live:
+    status = {"replicas": pods, "readyReplicas": pods, "updatedReplicas": updated, "observedGeneration": observed}
+    manifest = {**OURS.manifest, "metadata": {**OURS.manifest["metadata"], "generation": 5}, "status": status}
+    return live_of({**manifest, "spec": {**manifest["spec"], "replicas": replicas}})
+
+
+@pytest.mark.parametrize(
+    ("live", "message"),
+    [
+        pytest.param(rolling(4, 4, 4, 5), "", id="all new"),
+        pytest.param(rolling(4, 2, 2, 5), "", id="a scale-up makes no old ones"),
+        pytest.param(rolling(4, 4, 4, 3), "the new version has not begun to roll out", id="the controller has not seen it"),
+        pytest.param(rolling(4, 4, 4, 4), "", id="it has seen the version, not the last scale"),
+        pytest.param(rolling(4, 5, 1, 5), "1 of 4 workers are of the newest version, 4 of another", id="under way"),
+        pytest.param(rolling(0, 1, 0, 5), "0 of 0 workers are of the newest version, 1 of another", id="the last old one drains"),
+    ],
+)
+def test_a_rollout_is_under_way_while_others_than_the_newest_version_run(live: Live, message: str) -> None:
+    assert live.rollout(since=4) == message
 
 
 def test_whose_it_is_goes_by_uid() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.reconcile.pods import ended, failing
+from stoker_operator.reconcile.pods import ended, failing, restarts
 
 
 def pod(name: str, state: dict[str, Any] | None = None, last: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
@@ -31,6 +31,11 @@ NOWHERE = {
         "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]
     },
 }
+STALLED = {
+    "status": {
+        "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]
+    }
+}
 QUOTA = {"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}}
 
 
@@ -45,6 +50,7 @@ QUOTA = {"status": {"conditions": [{"type": "ReplicaFailure", "status": "True", 
         ),
         pytest.param({}, [KILLED], "pod e: CrashLoopBackOff: exit code 137 (OOMKilled); see `kubectl logs`", id="out of memory"),
         pytest.param({}, [NOWHERE], "pod f: Unschedulable: 0/3 nodes are available", id="no room"),
+        pytest.param(STALLED, [WELL], "the newest version does not get ready: timed out", id="a rollout that hangs"),
         pytest.param(QUOTA, [], "pods cannot be created: exceeded quota", id="no pods at all"),
         pytest.param({}, [KILLED, NO_IMAGE], "pod c: ErrImageNeverPull: image shop:1 is not present", id="always the same one"),
     ],
@@ -73,3 +79,40 @@ DONE = {"terminated": {"exitCode": 0}}
 )
 def test_a_pod_has_ended(seen: dict[str, Any], deleted: bool, is_over: bool) -> None:
     assert ended(seen, deleted=deleted) is is_over
+
+
+def restarted(name: str, count: int, last: dict[str, Any], **status: Any) -> dict[str, Any]:
+    container = {
+        "name": "worker",
+        "restartCount": count,
+        "ready": False,
+        "lastState": {"terminated": last} if last else {},
+        **status,
+    }
+    return {"metadata": {"name": name}, "status": {"containerStatuses": [container]}}
+
+
+OOM = {"exitCode": 137, "reason": "OOMKilled"}
+
+
+@pytest.mark.parametrize(
+    ("pods", "message"),
+    [
+        pytest.param([], "", id="no pods"),
+        pytest.param([{"metadata": {"name": "new"}}, restarted("a", 0, {})], "", id="the first start"),
+        pytest.param([restarted("a", 9, OOM, ready=True)], "", id="it is ready again"),
+        pytest.param(
+            [restarted("a", 1, OOM), restarted("b", 4, OOM), restarted("c", 2, OOM)],
+            "pod b restarted 4 times, last with exit code 137 (OOMKilled); see `kubectl logs --previous`",
+            id="the one that restarts most",
+        ),
+        pytest.param(
+            [restarted("a", 1, {"exitCode": 137, "reason": "Error"}, started=False)],
+            "pod a restarted once, last with exit code 137 (Error), before its startup probe succeeded; "
+            "see `kubectl logs --previous`",
+            id="killed by the startup probe",
+        ),
+    ],
+)
+def test_restarts(pods: list[dict[str, Any]], message: str) -> None:
+    assert restarts(pods) == message

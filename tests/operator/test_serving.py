@@ -165,13 +165,42 @@ async def test_a_suspended_queue_is_left_alone_and_still_shown(cluster: Cluster,
 async def test_ready_follows_the_workers(cluster: Cluster) -> None:
     name = unique("emails")
     await cluster.apply(name, scaling={"minReplicas": 2})
-    await cluster.workers(name)
-    await cluster.condition(name, "Ready", "False", "WorkersNotReady")
-    await cluster.patch("deployments", f"{name}-worker", {"status": {"replicas": 2, "readyReplicas": 2}}, "/status")
+    workers = await cluster.workers(name)
+    await cluster.condition(name, "Ready", "Unknown", "WorkersStarting")
+    await cluster.condition(name, "Reconciling", "True", "WorkersStarting")
+    status = {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "observedGeneration": workers["metadata"]["generation"]}
+    await cluster.patch("deployments", f"{name}-worker", {"status": status}, "/status")
     ready = await cluster.condition(name, "Ready", "True", "WorkersReady")
     assert ready["message"] == "2 of 2 workers ready"
     status = (await cluster.get("taskqueues", name))["status"]
     assert (status["replicas"], status["readyReplicas"], status["desiredReplicas"]) == (2, 2, 2)
+
+
+async def test_a_rollout_is_ready_when_the_new_version_is(cluster: Cluster) -> None:
+    name = unique("emails")
+
+    async def shows(**status: int) -> None:
+        await cluster.patch("deployments", f"{name}-worker", {"status": status}, "/status")
+
+    await cluster.apply(name, scaling={"minReplicas": 2})
+    generation = (await cluster.workers(name))["metadata"]["generation"]
+    await shows(replicas=2, readyReplicas=2, updatedReplicas=2, observedGeneration=generation)
+    await cluster.condition(name, "Ready", "True", "WorkersReady")
+
+    await cluster.apply(name, scaling={"minReplicas": 2}, worker={"image": "shop:2", "app": "shop:app"})
+    await cluster.condition(name, "Ready", "Unknown", "RollingOut")  # which the Deployment's controller has not even seen
+    await shows(replicas=3, readyReplicas=2, updatedReplicas=1, observedGeneration=generation + 1)
+    rolling = await cluster.condition(name, "Reconciling", "True", "RollingOut")
+
+    async def counted() -> bool:
+        found = await cluster.condition(name, "Ready", "Unknown", "RollingOut")
+        return "1 of 2 workers are of the newest version" in found["message"]
+
+    await until(counted)
+    assert rolling["observedGeneration"] == 2
+    await shows(replicas=2, readyReplicas=2, updatedReplicas=2, observedGeneration=generation + 1)
+    ready = await cluster.condition(name, "Ready", "True", "WorkersReady")
+    assert ready["observedGeneration"] == 2
 
 
 async def test_the_operator_writes_nothing_on_the_resource_itself(cluster: Cluster) -> None:

@@ -16,14 +16,40 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 
 class Live(Struct, frozen=True):
-    """An existing Deployment. `owner` is its controller's UID; `replicas` requested, `pods` that exist, `ready` among them."""
+    """An existing Deployment. `owner` is its controller's UID; `replicas` requested; `pods` that exist, `ready` and `updated`
+    (of the newest version) among them.
+    """
 
     uid: str
     owner: str
     replicas: int
     pods: int
     ready: int
+    updated: int
     manifest: Object
+
+    @property
+    def deleting(self) -> bool:
+        """Whether it is being deleted."""
+        return "deletionTimestamp" in self.manifest["metadata"]
+
+    @property
+    def generation(self) -> int:
+        """The version of its spec."""
+        return int(self.manifest["metadata"].get("generation", 0))
+
+    @property
+    def template(self) -> str:
+        """The hash of its pod template."""
+        return str((self.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, ""))
+
+    def rollout(self, since: int) -> str:
+        """What is missing while not all pods are of the newest version, which the Deployment has had since that generation."""
+        if (self.manifest.get("status") or {}).get("observedGeneration", since) < since:
+            return "the new version has not begun to roll out"
+        if self.pods > self.updated:
+            return f"{self.updated} of {self.replicas} workers are of the newest version, {self.pods - self.updated} of another"
+        return ""
 
     def belongs_to(self, owner: Owner) -> bool:
         """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers."""
@@ -82,7 +108,7 @@ def plan(observed: Observed) -> Plan:
         return Plan(problem=name_taken(owner.ref, live.manifest))
     if observed.taken is not None:
         return Plan(problem=observed.taken)  # workers that run already stay as they are: a newcomer's claim retires no worker
-    if observed.queue.spec.suspend:
+    if observed.queue.spec.suspend or (live is not None and live.deleting):
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
@@ -108,6 +134,7 @@ def live(found: Object) -> Live:
         replicas=found["spec"].get("replicas", 1),
         pods=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
+        updated=status.get("updatedReplicas", 0),
         manifest=found,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stoker_operator.state.problem import Problem, no_pods, pod_failing
+from stoker_operator.state.problem import Problem, no_pods, pod_failing, rollout_stalled
 from stoker_operator.state.ref import Object
 
 _FATAL_WAITING = frozenset(
@@ -20,16 +20,49 @@ def failing(deployment: Object, pods: Sequence[Object]) -> Problem | None:
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
         for reason, message in _failures(pod):
             return pod_failing(pod["metadata"]["name"], reason, message)
-    failure = replica_failure(deployment)
-    return None if failure is None else no_pods(failure)
+    if (failure := replica_failure(deployment)) is not None:
+        return no_pods(failure)
+    stalled = deadline_exceeded(deployment)
+    return None if stalled is None else rollout_stalled(stalled)
 
 
 def replica_failure(deployment: Object) -> str | None:
     """The message of the Deployment's condition ReplicaFailure, if it holds."""
-    for condition in (deployment.get("status") or {}).get("conditions") or ():
+    for condition in _conditions(deployment):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return str(condition.get("message", ""))
     return None
+
+
+def deadline_exceeded(deployment: Object) -> str | None:
+    """The message of the Deployment's condition Progressing, if its rollout has exceeded the deadline."""
+    for condition in _conditions(deployment):
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return str(condition.get("message", ""))
+    return None
+
+
+def restarts(pods: Sequence[Object]) -> str:
+    """How often the containers of the pod that restarts most were started again, and how the last one ended. Empty without any."""
+    found: list[tuple[int, str, Object]] = [
+        (container.get("restartCount", 0), str(pod["metadata"]["name"]), container)
+        for pod in pods
+        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+        if not container.get("ready")
+    ]
+    if not found:
+        return ""
+    count, pod, container = max(found, key=lambda each: (each[0], each[1]))
+    if count == 0:
+        return ""
+    last = (container.get("lastState") or {}).get("terminated") or {}
+    how = f", last with exit code {last.get('exitCode')} ({last.get('reason', 'unknown')})" if last else ""
+    unstarted = ", before its startup probe succeeded" if container.get("started") is False else ""
+    return f"pod {pod} restarted {'once' if count == 1 else f'{count} times'}{how}{unstarted}; see `kubectl logs --previous`"
+
+
+def _conditions(deployment: Object) -> Sequence[Object]:
+    return (deployment.get("status") or {}).get("conditions") or ()
 
 
 def ended(pod: Object, *, deleted: bool) -> bool:

@@ -17,8 +17,8 @@ from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, Kuber
 from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
-from stoker_operator.reconcile.pods import failing
-from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, digest, secret_names
+from stoker_operator.reconcile.pods import failing, restarts
+from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
@@ -74,6 +74,7 @@ class Reconciler:
         self._credentials = credentials
         self._witness = witness
         self._refused: Collection[str] = ()
+        self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -142,6 +143,7 @@ class Reconciler:
         except NotFound:
             await self._release(ref)
             self._store.forget(ref)
+            self._rolled.pop(ref, None)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
@@ -205,7 +207,11 @@ class Reconciler:
             changed = await self._perform(ref, planned.actions)
         except KubernetesRefused as error:
             return await self._last_good(replace(findings, problem=workers_refused(error)), owner, present)
-        return replace(findings, workers=await self._workers(ref, owner, changed)) if changed else findings
+        if changed is None:
+            return findings
+        if present is None or changed.template != present.template:
+            self._rolled[ref] = changed.generation
+        return replace(findings, workers=await self._workers(ref, owner, changed))
 
     async def _last_good(self, findings: Findings, owner: Owner, present: Live | None) -> Findings:
         """The findings with what the workers run by while their spec has a problem. An edit must not stop what runs."""
@@ -239,15 +245,24 @@ class Reconciler:
     async def _workers(self, ref: Ref, owner: Owner, present: Live | None) -> Workers | None:
         if present is None or not present.belongs_to(owner):
             return None
-        template = (present.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, "")
-        return Workers(present.uid, present.replicas, present.pods, present.ready, await self._failing(ref, present), template)
-
-    async def _failing(self, ref: Ref, present: Live) -> Problem | None:
+        rollout = present.rollout(self._rolled.get(ref, 0))
+        pods: list[Object] = []
+        trouble: Problem | None = None
         try:
-            pods = await self._kube.pods(ref) if present.ready < present.replicas else []
+            pods = await self._kube.pods(ref) if present.ready < present.replicas or rollout else []
         except KubernetesForbidden as error:
-            return right_missing(error)
-        return failing(present.manifest, pods)
+            trouble = right_missing(error)
+        return Workers(
+            present.uid,
+            present.replicas,
+            present.pods,
+            present.ready,
+            trouble or failing(present.manifest, pods),
+            present.template,
+            rollout,
+            restarts(pods),
+            present.deleting,
+        )
 
     async def _connection(self, queue: TaskQueue) -> Connection | Problem:
         """The Redis URL, and the digest of the workers' Secrets. Creates the credentials of the namespace if they are absent."""

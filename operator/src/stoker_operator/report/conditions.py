@@ -1,6 +1,6 @@
 """The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
 
-Ready: the workers are as the spec asks. RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
+Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
 Suspended, Stalled (nothing happens until a user changes an object) and Unclaimed (no live worker knows some tasks) are listed only
 while they hold.
 """
@@ -10,29 +10,21 @@ from typing import Any, Literal, NamedTuple
 
 from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
-from stoker_operator.state.findings import Findings, Reading, Snapshot, Workers
-from stoker_operator.state.problem import REDIS_AWAY, STALLED, Problem, Reason
+from stoker_operator.report.condition import Condition, because, count
+from stoker_operator.report.readiness import readiness
+from stoker_operator.state.findings import Findings, Reading, Snapshot
+from stoker_operator.state.problem import REDIS_AWAY, STALLED, Reason
 
 MAX_MESSAGE = 1000
 ROUTINE = REDIS_AWAY | {
-    Reason.WORKERS_NOT_READY,
     Reason.WORKERS_MISSING,
+    Reason.WORKERS_TERMINATING,
+    Reason.NO_WORKERS,
     Reason.DELETING,
     Reason.WORKERS_READY,
     Reason.SCALED_TO_ZERO,
 }
 """Reasons of Ready without an Event: workers come and go with the backlog, and RedisReachable announces Redis' problems."""
-
-Type = Literal["Ready", "RedisReachable", "ScalingActive", "Suspended", "Stalled", "Unclaimed"]
-
-
-class Condition(NamedTuple):
-    """One aspect at this moment."""
-
-    type: Type
-    status: Literal["True", "False", "Unknown"]
-    reason: Reason
-    message: str
 
 
 class Notice(NamedTuple):
@@ -46,12 +38,12 @@ class Notice(NamedTuple):
 def conditions(known: Snapshot) -> list[Condition]:
     """All conditions of a TaskQueue."""
     findings = known.findings
-    found = [_ready(findings), _redis(findings, known.reading), _scaling(known)]
+    found = [*readiness(known), _redis(findings, known.reading), _scaling(known)]
     if findings.suspended:
         message = "spec.suspend is true: the workers are neither updated nor scaled"
         found.append(Condition("Suspended", "True", Reason.SUSPENDED, message))
     if findings.problem and findings.problem.reason in STALLED:
-        found.append(_because("Stalled", "True", findings.problem))
+        found.append(because("Stalled", "True", findings.problem))
     if known.reading.stats and known.reading.stats.unclaimed:
         found.append(_unclaimed(known.reading.stats))
     return found
@@ -86,37 +78,20 @@ def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) ->
     return found
 
 
-def _ready(findings: Findings) -> Condition:
-    if findings.problem is not None:
-        return _because("Ready", "False", findings.problem)
-    if findings.workers is None:
-        return Condition("Ready", "False", Reason.WORKERS_MISSING, "the workers' Deployment does not exist yet")
-    if findings.workers.failing is not None:
-        return _because("Ready", "False", findings.workers.failing)
-    return _readiness(findings.workers)
-
-
-def _readiness(workers: Workers) -> Condition:
-    if workers.replicas == 0:
-        return Condition("Ready", "True", Reason.SCALED_TO_ZERO, "scaled to 0 workers")
-    ready = f"{min(workers.ready, workers.replicas)} of {_count(workers.replicas)} ready"
-    if workers.ready == 0:
-        return Condition("Ready", "False", Reason.WORKERS_NOT_READY, ready)
-    return Condition("Ready", "True", Reason.WORKERS_READY, ready)
-
-
 def _redis(findings: Findings, reading: Reading) -> Condition:
     if findings.problem is not None and findings.source is None:
         return Condition("RedisReachable", "Unknown", findings.problem.reason, "the queue is not read: see condition Ready")
     if reading.problem is not None:
-        return _because("RedisReachable", "False", reading.problem)
+        return because("RedisReachable", "False", reading.problem)
     if reading.stats is not None:
         return Condition("RedisReachable", "True", Reason.CONNECTED, "Redis answers")
     return Condition("RedisReachable", "Unknown", Reason.INITIALIZING, "the queue has not been read yet")
 
 
 def _scaling(known: Snapshot) -> Condition:
-    findings, reading, scaling = known
+    findings, reading, scaling = known.findings, known.reading, known.scaling
+    if findings.workers is not None and findings.workers.terminating:
+        return Condition("ScalingActive", "False", Reason.WORKERS_TERMINATING, "the workers' Deployment is being deleted")
     if findings.problem is not None and findings.scalable is None and not findings.suspended:
         return Condition("ScalingActive", "False", findings.problem.reason, "the workers are not scaled: see condition Ready")
     if findings.suspended:
@@ -128,14 +103,14 @@ def _scaling(known: Snapshot) -> Condition:
         message = f"the autoscaler is off: spec.replicas is {spec.replicas}"
         return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, message)
     if reading.problem is not None:
-        message = f"Redis cannot be read: holding {_count(scaling.desired)}"
+        message = f"Redis cannot be read: holding {count(scaling.desired)}"
         return Condition("ScalingActive", "False", Reason.DEMAND_UNKNOWN, message)
     if scaling.refused is not None:
-        return _because("ScalingActive", "False", scaling.refused)
+        return because("ScalingActive", "False", scaling.refused)
     if spec.scaling.paused == "All":
         return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
     by = f", by the last good spec, generation {findings.last_good}" if findings.problem else ""
-    return Condition("ScalingActive", "True", Reason.SCALING, f"{_count(scaling.desired)} desired: {scaling.reason}{by}")
+    return Condition("ScalingActive", "True", Reason.SCALING, f"{count(scaling.desired)} desired: {scaling.reason}{by}")
 
 
 def _unclaimed(stats: QueueStats) -> Condition:
@@ -145,14 +120,6 @@ def _unclaimed(stats: QueueStats) -> Condition:
         f"stoker tasks --queue {stats.queue} --state ready lists them"
     )
     return Condition("Unclaimed", "True", Reason.UNKNOWN_TASKS, message)
-
-
-def _because(kind: Type, status: Literal["True", "False"], problem: Problem) -> Condition:
-    return Condition(kind, status, problem.reason, problem.message)
-
-
-def _count(replicas: int) -> str:
-    return "1 worker" if replicas == 1 else f"{replicas} workers"
 
 
 def _since(before: dict[str, Any] | None, condition: Condition, now: str) -> str:

@@ -29,10 +29,10 @@ class Reporter:
     async def report(self, queue: ManagedQueue) -> None:
         """Write the status if it is worth a write now, then announce what changed."""
         async with queue.writing:
-            known = queue.snapshot
+            now = self._monotonic()
+            known = queue.snapshot_at(now)
             current = conditions(known)
             new = status(queue.ref, known, current, queue.status, timestamp())
-            now = self._monotonic()
             if not worth_writing(new, queue.status, now - queue.status_written_at):
                 return
             try:

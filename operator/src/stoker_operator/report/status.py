@@ -4,7 +4,8 @@ from typing import Any
 
 from stoker.queue.records import QueueStats
 from stoker.rules.units import format_duration
-from stoker_operator.report.conditions import Condition, as_status
+from stoker_operator.report.condition import Condition
+from stoker_operator.report.conditions import as_status
 from stoker_operator.state.findings import ScaleChange, Snapshot
 from stoker_operator.state.ref import Ref, selector_text
 
@@ -16,7 +17,7 @@ _URGENT = ("observedGeneration", "replicas", "readyReplicas", "desiredReplicas",
 
 def status(ref: Ref, known: Snapshot, current: list[Condition], previous: dict[str, Any], now: str) -> dict[str, Any]:
     """The whole status. What is no longer known keeps its last value, except for conditions."""
-    findings, reading, scaling = known
+    findings, reading, scaling = known.findings, known.reading, known.scaling
     workers = findings.workers
     new: dict[str, Any] = {
         "observedGeneration": findings.generation,

@@ -13,7 +13,8 @@ from stoker_operator.state.problem import NOT_SERVED, Problem
 
 class Workers(Struct, frozen=True):
     """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, why pods cannot start, and the hash
-    of its pod template.
+    of its pod template. `rollout`: what is missing while not all pods are of the newest version. `restarts`: of pods that are not
+    ready. `terminating`: the Deployment is being deleted.
     """
 
     uid: str
@@ -22,6 +23,9 @@ class Workers(Struct, frozen=True):
     ready: int
     failing: Problem | None = None
     template: str = ""
+    rollout: str = ""
+    restarts: str = ""
+    terminating: bool = False
 
 
 class RedisQueue(NamedTuple):
@@ -67,7 +71,8 @@ class Findings(Struct, frozen=True):
     def scalable(self) -> Workers | None:
         """The workers that the autoscaler may scale, if any: also while a newer spec cannot be applied, by the last good one."""
         in_force = self.problem is None or self.last_good is not None
-        return self.workers if in_force and self.source is not None and not self.suspended else None
+        terminating = self.workers is not None and self.workers.terminating
+        return self.workers if in_force and self.source is not None and not self.suspended and not terminating else None
 
 
 class Reading(Struct, frozen=True):
@@ -97,11 +102,14 @@ class Scaling(Struct, frozen=True):
 
 
 class Snapshot(NamedTuple):
-    """Everything known about one TaskQueue at one moment."""
+    """Everything known about one TaskQueue at one moment. `starting_for`: seconds since workers were asked for, while none is
+    ready.
+    """
 
     findings: Findings
     reading: Reading
     scaling: Scaling | None
+    starting_for: float = 0.0
 
     @property
     def desired_replicas(self) -> int:

@@ -30,6 +30,7 @@ class ManagedQueue:
         self.status_written_at = float("-inf")
         self.writing = asyncio.Lock()
         self._scaled_at = float("-inf")
+        self._starting_since: float | None = None
 
     def observed(self, findings: Findings, status: dict[str, Any], began: float) -> None:
         """The reconciler looked at the cluster, from `began` on."""
@@ -71,8 +72,17 @@ class ManagedQueue:
 
     @property
     def snapshot(self) -> Snapshot:
-        """All of it at this moment."""
+        """All of it at this moment, but for what depends on the time."""
         return Snapshot(self.findings, self.reading, self.scaling)
+
+    def snapshot_at(self, now: float) -> Snapshot:
+        """All of it at this moment."""
+        workers = self.findings.workers
+        if workers is None or workers.replicas == 0 or workers.ready > 0:
+            self._starting_since = None
+            return self.snapshot
+        self._starting_since = now if self._starting_since is None else self._starting_since
+        return self.snapshot._replace(starting_for=now - self._starting_since)
 
     def _thought(self, decision: Decision) -> Scaling:
         last = self.scaling.change if self.scaling else None

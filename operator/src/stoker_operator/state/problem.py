@@ -22,6 +22,10 @@ class Reason(StrEnum):
     WORKERS_FAILING = "WorkersFailing"
     WORKERS_REFUSED = "WorkersRefused"
     SCALED_TO_ZERO = "ScaledToZero"
+    NO_WORKERS = "NoWorkers"
+    WORKERS_STARTING = "WorkersStarting"
+    WORKERS_TERMINATING = "WorkersTerminating"
+    ROLLING_OUT = "RollingOut"
 
     # The TaskQueue: what keeps it from being served (Ready, Stalled, Suspended)
     INVALID_SPEC = "InvalidSpec"
@@ -179,6 +183,11 @@ def workers_refused(error: Exception) -> Problem:
 def pod_failing(pod: str, reason: str, message: str) -> Problem:
     """A worker pod cannot start; `reason` and `message` are the cluster's own."""
     return Problem(Reason.WORKERS_FAILING, f"pod {pod}: {reason}: {message}")
+
+
+def rollout_stalled(message: str) -> Problem:
+    """The newest version did not get ready within the Deployment's progress deadline."""
+    return Problem(Reason.WORKERS_FAILING, f"the newest version does not get ready: {message}")
 
 
 def no_pods(message: str) -> Problem:

@@ -7,7 +7,7 @@ Deployment's status many times. Dropping an event is safe: the resync looks at e
 from collections import OrderedDict
 from collections.abc import Callable
 
-from stoker_operator.reconcile.pods import replica_failure
+from stoker_operator.reconcile.pods import deadline_exceeded, replica_failure
 from stoker_operator.reconcile.resources import digest
 from stoker_operator.state.ref import Object
 
@@ -28,10 +28,10 @@ def task_queue_content(found: Object) -> Object:
 def deployment_content(found: Object) -> Object:
     """A Deployment with, of its status, only what the status of a TaskQueue is made from."""
     status = found.get("status") or {}
-    seen = {field: status.get(field, 0) for field in ("replicas", "readyReplicas")}
+    seen = {field: status.get(field, 0) for field in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")}
     annotations = {name: value for name, value in (found["metadata"].get("annotations") or {}).items() if name != _REVISION}
     metadata = {**_metadata(found), "annotations": annotations}
-    return {**found, "metadata": metadata, "status": {**seen, "replicaFailure": replica_failure(found)}}
+    return {**found, "metadata": metadata, "status": {**seen, "failures": [replica_failure(found), deadline_exceeded(found)]}}
 
 
 def differs(content: Content, before: Object, after: Object) -> bool:
