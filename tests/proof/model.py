@@ -6,6 +6,7 @@ A feature that adds a place or a column adds it here, in `Item` and `expected`; 
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -112,6 +113,10 @@ class Item:
     def level(self) -> int:
         return -self.priority
 
+    def has_expired(self, now: Now) -> bool:
+        """Whether it waits and can run no more."""
+        return self.place != "leases" and json.loads(self.envelope).get("expires", math.inf) <= now.wall
+
     def remember(self, worker: str, failure: str) -> None:
         """After it was counted."""
         self.history = (*self.history, (self.failures + self.losses, worker, failure))[-REMEMBERED:]
@@ -187,7 +192,7 @@ class Model:
         """Who claims this, while its time lasts. A stale holder forgets it."""
         expires, holder = self.claims.get(digest, (0, ""))
         item = self.items.get(holder)
-        if item and item.claim and expires > now.wall:
+        if item and item.claim and expires > now.wall and not item.has_expired(now):
             return holder
         if item:
             item.claim = None

@@ -253,8 +253,20 @@ BUGS = (
     Bug(
         "two tasks claim to be the only one",
         "lua/_admit.lua",
-        "if tonumber(expires) > real and",
-        "if false and",
+        "local envelope = tonumber(expires) > real and",
+        "local envelope = false and",
+    ),
+    Bug(
+        "a task that has expired and waits keeps the next of its kind out",
+        "lua/_admit.lua",
+        "and not has_expired(holder, envelope) then",
+        "then",
+    ),
+    Bug(
+        "a task that runs past its expiry claims nothing",
+        "lua/_admit.lua",
+        "or redis.call('HEXISTS', owners, id) == 1 then return false end",
+        "then return false end",
     ),
     Bug(
         "events are written for nobody",

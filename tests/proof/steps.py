@@ -99,7 +99,9 @@ def enqueue(world: World, pick: Pick) -> None:
             entries[0] = Admission(entries[0].message, run_at=moment)
         case "the only":
             claim = Claim(pick(("a", "b")), pick(UNTIL), pick((1e6, 1e6, 12.0)))
-            entries[0] = replace(entries[0], claim=claim)
+            its = entries[0].message
+            soon = replace(its, expires=world.clock.now + 5 * SECOND) if next(world.numbers) % 2 else its
+            entries[0] = replace(entries[0], message=soon, claim=claim)
         case "again" if known:
             same = world.model.items[pick(known)]
             entries.append(Admission(message(same.id, same.priority), delay=pick(DELAYS) / 1000))

@@ -1,13 +1,20 @@
 -- Adding a task to a partition.
 
--- The task that holds a claim; nothing if the claim has expired or its holder has ended. Deletes a stale holder's entry.
+-- Whether a task can run no more because its `expires` has passed while it waited. Only an envelope that names one is decoded.
+local function has_expired(id, envelope)
+  if not string.find(envelope, '"expires":', 1, true) or redis.call('HEXISTS', owners, id) == 1 then return false end
+  local readable, fields = pcall(cjson.decode, envelope)
+  local expires = readable and type(fields) == 'table' and tonumber(fields.expires)
+  return expires and expires <= real
+end
+
+-- The task that holds a claim; nothing if the claim has expired, or its holder has expired or ended. Deletes a stale holder's entry.
 local function claim_holder(digest)
   local held = redis.call('HGET', uniques, digest)
   local expires, holder = string.match(held or '', '^(%d+) (.+)$')
   if not holder then return end
-  if tonumber(expires) > real and redis.call('HEXISTS', tasks, holder) + redis.call('HEXISTS', claims, holder) == 2 then
-    return holder
-  end
+  local envelope = tonumber(expires) > real and redis.call('HGET', tasks, holder)
+  if envelope and redis.call('HEXISTS', claims, holder) == 1 and not has_expired(holder, envelope) then return holder end
   redis.call('HDEL', claims, holder)
 end
 

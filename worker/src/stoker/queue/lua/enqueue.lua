@@ -1,5 +1,5 @@
 -- Add tasks, ready or scheduled. Skips a task whose id exists, or whose uniqueness another task claims.
--- KEYS: tasks ready scheduled delayed levels meta stats wake uniques claims limits events
+-- KEYS: tasks ready scheduled delayed owners levels meta stats wake uniques claims limits events
 -- ARGV: how many tasks hold a claim or have a concurrency key; for each of those: id mode (s until started, d until done, '' no
 --       claim) digest ttl_ms limit (how many and the key, '' none);
 --       then for each task: id envelope priority delay_ms due_ms

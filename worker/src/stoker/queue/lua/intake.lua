@@ -1,5 +1,5 @@
 -- Turn entries of a stream into tasks, each exactly once: the entry is deleted and its task added in one step.
--- KEYS: inbox outbox tasks ready scheduled delayed dead levels errors meta stats wake events uniques claims limits
+-- KEYS: inbox outbox tasks ready scheduled delayed owners dead levels errors meta stats wake events uniques claims limits
 -- ARGV: stream (inbox|outbox), then for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit
 --       verb: add | bury (as dead, with `failure`) | drop (its task exists already)
 --       claim_mode: s until started, d until done, '' no claim; limit: how many and the concurrency key, '' none
