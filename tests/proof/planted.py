@@ -511,7 +511,7 @@ BUGS = (
     Bug(
         "a worker that has ended still knows its tasks",
         "lua/_unclaimed.lua",
-        "string.format('(%.0f', now), '+inf'",
+        "string.format('(%.0f', sure), '+inf'",
         "'-inf', '+inf'",
     ),
     Bug(
@@ -553,7 +553,7 @@ BUGS = (
     Bug(
         "who comes back from the dead is not asked what it knows",
         "lua/heartbeat.lua",
-        "was_until <= now and 1 or 0",
+        "was_until <= sure and 1 or 0",
         "was_until == 0 and 1 or 0",
     ),
     Bug(
