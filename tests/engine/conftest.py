@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.engine.line import Line, open_line
+from stoker.queue import scripts
+from tests.engine.line import TIME, Line, open_line
 from tests.redis_servers import Kind, Server, running_valkey
 
 
@@ -26,6 +27,14 @@ def shared_valkey(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each kind of server in turn: the scripts promise the same on all. A missing one fails and says what to install."""
     with running_valkey(kind=request.param) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def time_that_can_pass() -> Iterator[None]:
+    """The scripts of this process read a clock that `Line.pass_time` moves."""
+    scripts.take_time_from(TIME)
+    yield
+    scripts.take_time_from()
 
 
 @pytest.fixture

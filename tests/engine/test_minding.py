@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from stoker.queue import scripts
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import DueChores, Turn
 from stoker.queue.settlements import Settlement
@@ -165,6 +166,7 @@ async def test_what_a_living_worker_is_about_to_relay_is_left_to_it(line: Line) 
 
 async def test_a_look_at_a_queue_that_keeps_nothing_is_few_commands(line: Line) -> None:
     """TIME, the marks, the clock, the minder, is anything kept, the first heartbeat to expire, the renewal."""
+    scripts.take_time_from()
     await looked(line)
     before = await commands(line)
     await looked(line)

@@ -1,5 +1,6 @@
 """What clients, workers and upkeep do: the engine's call, the model's move, and their answers compared. For steps and search."""
 
+import math
 from collections.abc import Sequence
 from itertools import count
 
@@ -22,7 +23,7 @@ from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
 from tests.engine.line import QUEUE
 from tests.proof import model_joins
 from tests.proof.ledger import hold
-from tests.proof.model import GRACE, LONGEST_LOOK, End, Wish
+from tests.proof.model import GRACE, LONGEST_LOOK, US, End, Wish
 from tests.proof.model_joins import Came
 from tests.proof.world import TEMPLATES, Worker, World, name_of
 
@@ -43,8 +44,10 @@ def offer(world: World, entries: Sequence[Admission]) -> None:
     expected = world.model.enqueue(wishes, world.now)
     for wish, answer in zip(wishes, expected, strict=True):
         if answer in ("ready", "scheduled"):
-            due = world.now + wish.delay if wish.delay else wish.due
-            world.ledger.acknowledged(wish.id, wish.priority, due if answer == "scheduled" else 0)
+            due = world.now.wall + wish.delay if wish.delay else wish.due
+            world.ledger.acknowledged(
+                wish.id, wish.priority, due if answer == "scheduled" else 0, delayed_until(world, wish.id, due)
+            )
             world.ledger.another(wish.id)
     answers([_answer(entry.message.id, got) for entry, got in zip(entries, found, strict=True)], expected)
 
@@ -130,7 +133,8 @@ def _settled(world: World, settlements: list[Settlement], turn: Turn, *, alone: 
         elif end.verb == "succeed":
             world.forget([end.id])
         elif end.delay and world.model.items[end.id].place == "scheduled":
-            world.ledger.not_before[end.id] = world.now + end.delay
+            world.ledger.not_before[end.id] = world.now.wall + end.delay
+            world.ledger.at_last[end.id] = world.now.attended + end.delay
 
 
 def launch(world: World, steps: Steps, key: str, *, knows_places: bool, times: int) -> None:
@@ -155,9 +159,14 @@ def _followed(world: World, items: Sequence[Effect]) -> None:
         came(world, model_joins.perform(world.model, item, world.now))
 
 
+def delayed_until(world: World, task_id: str, due: int) -> float:
+    """When its delay ends at last, whatever the real clock says."""
+    return world.model.delays.get(f"{task_id}{US}{due}", math.inf)
+
+
 def came(world: World, tasks: Sequence[Came]) -> None:
     for task in tasks:
-        world.ledger.acknowledged(task.id, task.priority, task.due)
+        world.ledger.acknowledged(task.id, task.priority, task.due, delayed_until(world, task.id, task.due))
         if task.buried:
             world.ledger.broken.add(task.id)
             world.ledger.touched(task.id)
@@ -227,12 +236,14 @@ def _key(stored: StoredEntry, item: Effect) -> str:
 
 def _fetched(world: World, turn: Turn, room: int, worker: str, *, holds_suspect: bool) -> None:
     expected = world.model.fetch(room, world.now, holds_suspect=holds_suspect)
-    _minded(world, worker, turn.mind_in, world.model.first_due())
+    _minded(world, worker, turn.mind_in, world.model.first_due(world.now))
     found = [(d.id, d.failures, d.losses, round(d.waited * 1000)) for d in turn.deliveries]
     answers(found, [tuple(task) for task in expected])
     world.ledger.handed_out(turn.deliveries)
     for delivery in turn.deliveries:
         world.model.own(delivery.id, delivery.fence)
+        hold("a run begins by the real clock", delivery.taken == world.now.wall, delivery)
+        world.ledger.renewed[delivery.id] = world.lived
         hold("an envelope never changes", delivery.envelope == world.model.items[delivery.id].envelope, delivery)
     suspects = holds_suspect + sum(delivery.losses > 0 for delivery in turn.deliveries)
     hold("a worker never holds two suspects", suspects <= 1, turn)
@@ -275,6 +286,9 @@ def heartbeat(world: World, worker: str, held: Sequence[Delivery], template: str
     answer = pulse(world.call(run(world.client, call))[0])
     pairs = [(delivery.id, delivery.fence) for delivery in held]
     lost, cancelled, fresh = world.model.heartbeat(worker, template, pairs, world.now)
+    for delivery in held:
+        if delivery.fence not in lost:
+            world.ledger.renewed[delivery.id] = world.lived
     if held and len(lost) == len(held):
         world.nothing_changed()
     answers((answer.paused, set(answer.lost), set(answer.cancelled), answer.announce), (world.model.paused, lost, cancelled, fresh))
@@ -287,7 +301,7 @@ def _minded(world: World, worker: str, mind_in: float | None, due: float | None)
     answers(_ms(mind_in), world.model.take_over(worker, world.now, due))
     look = world.mind_until - GRACE
     hold("what is due is minded", world.now - GRACE < look <= world.now + LONGEST_LOOK, (look, world.now))
-    hold("what is due is minded", due is None or look <= max(world.now, due), (look, due))
+    hold("what is due is minded", due is None or look <= max(world.now, due + world.now - world.now.wall), (look, due))
 
 
 def mind(world: World, worker: str) -> None:
@@ -333,7 +347,9 @@ def reap_worker(world: World, worker: str, host: str) -> None:
 
 
 def reap_all(world: World) -> None:
+    held = {item.id for item in world.model.at("leases")}
     reaped = world.call(world.line.broker.reap())
     answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost"))
-    overdue = [score for score in world.picture.zset(world.keys.leases).values() if score <= world.now]
+    world.ledger.lost(held - {item.id for item in world.model.at("leases")}, world.lived, world.rules.lease)
+    overdue = [score for score in world.picture.zset(world.keys.leases).values() if score <= world.now.sure]
     hold("no lease is stuck", not overdue, overdue)

@@ -1,10 +1,15 @@
 """What clients and workers were told. Queues may crash and fail over: this book is kept outside of them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stoker.queue.records import Delivery
+from tests.proof.model_time import GAP
 from tests.proof.picture import Picture
+
+SLACK = 100  # ms: the drift of a server's clock
 
 
 def _new(before: Iterable[bytes], after: Iterable[bytes]) -> set[str]:
@@ -25,13 +30,22 @@ def hold(law: str, holds: object, detail: object = "") -> None:
         raise Broken(law, detail)
 
 
+class Lived(NamedTuple):
+    """How much time has really passed, and how often the clock was put elsewhere."""
+
+    ms: int = 0
+    steps: int = 0
+
+
 @dataclass
 class Ledger:
     """Acknowledged tasks, recorded outcomes, fences handed out."""
 
     present: set[str] = field(default_factory=set)  # acknowledged and not removed since
     outcomes: dict[str, int] = field(default_factory=dict)  # the value of the one delivery whose success was accepted
-    not_before: dict[str, float] = field(default_factory=dict)  # a task that runs earlier was promoted too soon
+    not_before: dict[str, float] = field(default_factory=dict)  # by the real clock: a task that runs earlier was promoted too soon
+    at_last: dict[str, float] = field(default_factory=dict)  # or by the clock without leaps, where it waits out a delay
+    renewed: dict[str, Lived] = field(default_factory=dict)  # when the lease of a task was taken or renewed
     untouched: list[str] = field(default_factory=list)  # ready since their enqueue and never handed out: their order is known
     priority: dict[str, int] = field(default_factory=dict)
     joins: dict[str, int] = field(default_factory=dict)  # how many members each has
@@ -46,13 +60,15 @@ class Ledger:
         arrived = {join: set(members) for join, members in self.arrived.items()}
         workflows = dict(self.joins), arrived, set(self.broken), set(self.followed), set(self.moments)
         return Ledger(
-            *(set(self.present), dict(self.outcomes), dict(self.not_before), list(self.untouched), dict(self.priority)),
+            *(set(self.present), dict(self.outcomes), dict(self.not_before), dict(self.at_last), dict(self.renewed)),
+            *(list(self.untouched), dict(self.priority)),
             *workflows,
             self.fences,
         )
 
-    def acknowledged(self, task_id: str, priority: int, due: float) -> None:
+    def acknowledged(self, task_id: str, priority: int, due: float, at_last: float = math.inf) -> None:
         """An enqueue that was new; `due` is 0 for one that is ready."""
+        self.at_last[task_id] = at_last
         self.present.add(task_id)
         self.priority[task_id] = priority
         self.not_before[task_id] = due
@@ -118,5 +134,15 @@ class Ledger:
         hold("nothing acknowledged disappears", self.present <= tasks, self.present - tasks)
         hold("nothing appears that nobody enqueued", tasks <= self.present, tasks - self.present)
         hold("one outcome is recorded", outcomes == self.outcomes, (outcomes, self.outcomes))
-        early = {task_id for task_id in on_the_way if self.not_before[task_id] > picture.now}
-        hold("nothing runs early", not early, {task_id: self.not_before[task_id] - picture.now for task_id in early})
+        now, under_way = picture.now, set(on_the_way)
+        if not under_way:
+            return
+        early = {task for task in under_way if self.not_before[task] > now.wall and self.at_last.get(task, math.inf) > now.attended}
+        hold("nothing runs early", not early, {task_id: self.not_before[task_id] - now.wall for task_id in early})
+        self.not_before |= dict.fromkeys(under_way, 0.0)  # the clock may be put back later
+
+    def lost(self, ids: Iterable[str], lived: Lived, lease: int) -> None:
+        """The reaper has taken these. A leap of the clock counts for a second, and for the time that passes after it again."""
+        for task_id in ids:
+            ms, steps = lived.ms - self.renewed[task_id].ms, lived.steps - self.renewed[task_id].steps
+            hold("no step of the clock ends a lease", 2 * (ms + GAP * steps) + SLACK >= lease, (task_id, ms, steps))

@@ -6,6 +6,7 @@ A feature that adds a place or a column adds it here, in `Item` and `expected`; 
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from stoker.rules.message import Message, encode
 from tests.proof import model_joins, model_schedules
 from tests.proof.model_joins import Waiting
 from tests.proof.model_schedules import Schedule
+from tests.proof.model_time import Now
 
 EPOCH_MS = 1_704_067_200_000
 LEVEL = 2.0**46
@@ -24,6 +26,7 @@ TICKS_PER_MS = 64
 MEMORY = 600_000
 SWEPT_AT_ONCE = 200
 REMEMBERED, LOGGED = 5, 50
+US = "\x1f"
 LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
 
 
@@ -110,6 +113,10 @@ class Item:
     def level(self) -> int:
         return -self.priority
 
+    def has_expired(self, now: Now) -> bool:
+        """Whether it waits and can run no more."""
+        return self.place != "leases" and json.loads(self.envelope).get("expires", math.inf) <= now.wall
+
     def remember(self, worker: str, failure: str) -> None:
         """After it was counted."""
         self.history = (*self.history, (self.failures + self.losses, worker, failure))[-REMEMBERED:]
@@ -117,13 +124,14 @@ class Item:
 
 @dataclass(slots=True)
 class Model:
-    """One queue. Every method is one script: it returns what the script must answer. `now` is the queue's time."""
+    """One queue. Every method is one script: it returns what the script must answer. `now` is what it reads of time."""
 
     rules: Rules
     items: dict[str, Item] = field(default_factory=dict)
     arrival: float = 0
     paused: bool = False
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
+    delays: dict[str, int] = field(default_factory=dict)  # id, US, due -> when it ends at last, on the clock without leaps
     fences: int = 0
     holder: Holder | None = None  # the TaskQueue that claims the queue
     minder: str = ""
@@ -142,7 +150,7 @@ class Model:
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
         copies = {
             name: getattr(self, name).copy()
-            for name in ("claims", "counters", "outbox", "relayed", "runs", "alive", "known", "seen")
+            for name in ("claims", "counters", "outbox", "relayed", "runs", "delays", "alive", "known", "seen")
         }
         joins = {join_id: join.copy() for join_id, join in self.joins.items()}
         return dataclasses.replace(self, items=items, joins=joins, schedules=model_schedules.copies(self.schedules), **copies)
@@ -153,11 +161,11 @@ class Model:
         """Those that are there, in order."""
         return sorted((item for item in self.items.values() if item.place in places), key=lambda item: (item.score, item.id))
 
-    def enqueue(self, wishes: Iterable[Wish], now: int) -> list[str]:
+    def enqueue(self, wishes: Iterable[Wish], now: Now) -> list[str]:
         tick = max((now - EPOCH_MS) * TICKS_PER_MS, self.arrival)
         answers: list[str] = []
         for wish in wishes:
-            due = now + wish.delay if wish.delay > 0 else wish.due
+            due = now.wall + wish.delay if wish.delay > 0 else wish.due
             if known := self.items.get(wish.id):
                 answers.append("duplicate" if _work(known.envelope) == _work(wish.envelope) else "conflict")
                 continue
@@ -166,23 +174,25 @@ class Model:
                 self.counters["deduplicated"] += 1
                 continue
             item = self.items[wish.id] = Item(wish.id, wish.envelope, wish.priority, "scheduled", due)
-            if due <= now:
+            if wish.delay > 0:
+                self._delay(item, wish.delay, now)
+            if due <= now.wall:
                 tick += 1
                 item.place, item.score = "ready", item.level * LEVEL + tick
             if wish.claim:
                 mode, digest, ttl = wish.claim
                 item.claim = mode, digest
-                self.claims[digest] = max(due, now) + ttl, item.id
+                self.claims[digest] = max(due, now.wall) + ttl, item.id
             answers.append(item.place)
             self.counters["enqueued"] += 1
             self.arrival = tick
         return answers
 
-    def _holder(self, digest: str, now: int) -> str | None:
+    def _holder(self, digest: str, now: Now) -> str | None:
         """Who claims this, while its time lasts. A stale holder forgets it."""
         expires, holder = self.claims.get(digest, (0, ""))
         item = self.items.get(holder)
-        if item and item.claim and expires > now:
+        if item and item.claim and expires > now.wall and not item.has_expired(now):
             return holder
         if item:
             item.claim = None
@@ -193,19 +203,35 @@ class Model:
             del self.claims[item.claim[1]]
         item.claim = None
 
-    def promote(self, now: int) -> int:
-        due = [item for item in self.at("scheduled") if item.score <= now]
+    def promote(self, now: Now) -> int:
+        due = [item for item in self.at("scheduled") if item.score <= now.wall]
         for item in due:
-            self._line_up(item, place_at(item.level, item.score))
-        return len(due)
+            self.delays.pop(f"{item.id}{US}{item.score:.0f}", None)
+            self._line_up(item, place_at(item.level, item.score + now - now.wall))
+        passed = [member for member, end in self.delays.items() if end <= now.attended]
+        over = [item for member in passed if (item := self._scheduled_as(member))]
+        for item in over:
+            self._line_up(item, place_at(item.level, now))
+        for member in passed:
+            del self.delays[member]
+        return len(due) + len(over)
 
-    def take_over(self, worker: str, now: int, due: float | None) -> int | None:
+    def _scheduled_as(self, member: str) -> Item | None:
+        task_id, due = member.split(US)
+        item = self.items.get(task_id)
+        return item if item and item.place == "scheduled" and item.score == int(due) else None
+
+    def _delay(self, item: Item, delay: int, now: Now) -> None:
+        item.place, item.score = "scheduled", now.wall + delay
+        self.delays[f"{item.id}{US}{item.score:.0f}"] = now.attended + delay
+
+    def take_over(self, worker: str, now: Now, due: float | None) -> int | None:
         """Whether this worker is to do the chores, for a call at `now` that knows when the first task falls due: in how many ms."""
         look = now
         if now < self.mind_until:
-            if due is None or due >= self.mind_until - GRACE:
+            if due is None or due + now - now.wall >= self.mind_until - GRACE:
                 return None
-            look = max(now, int(due))
+            look = Now(max(now, int(due + now - now.wall)))
         self.minder, self.mind_until = worker, look + GRACE
         return look - now
 
@@ -228,13 +254,15 @@ class Model:
         released, self.holder = self.holder, None
         return released
 
-    def first_due(self) -> float | None:
-        return min((item.score for item in self.at("scheduled")), default=None)
+    def first_due(self, now: Now) -> float | None:
+        coming = [item.score for item in self.at("scheduled")]
+        return min([*coming, *(end - now.attended + now.wall for end in self.delays.values())]) if coming else None
 
-    def fetch(self, room: int, now: int, *, holds_suspect: bool) -> list[Taken]:
+    def fetch(self, room: int, now: Now, *, holds_suspect: bool) -> list[Taken]:
         if self.paused:
             return []
-        self.promote(now)
+        if (due := self.first_due(now)) is not None and due <= now.wall:
+            self.promote(now)
         ready, suspects = self.at("ready"), [] if holds_suspect else self.at("suspects")[:1]
         if suspects and sum(item.score < suspects[0].score for item in ready) >= room:
             suspects = []
@@ -255,9 +283,9 @@ class Model:
         item = self.items.get(task_id)
         return item is not None and item.place == "leases" and item.fence == fence
 
-    def heartbeat(self, worker: str, template: str, held: Iterable[tuple[str, str]], now: int) -> tuple[set[str], set[str], bool]:
+    def heartbeat(self, worker: str, template: str, held: Iterable[tuple[str, str]], now: Now) -> tuple[set[str], set[str], bool]:
         """For pairs of id and fence. Returns the fences that are lost, those to be cancelled, and whether it was dead before."""
-        fresh = self.alive.get(worker, (0, ""))[0] <= now
+        fresh = self.alive.get(worker, (0, ""))[0] <= now.sure
         self.alive[worker] = now + self.rules.lease, template
         lost: set[str] = set()
         cancelled: set[str] = set()
@@ -270,7 +298,7 @@ class Model:
                 cancelled.add(fence)
         return lost, cancelled, fresh
 
-    def announce(self, template: str, names: Names, now: int) -> int:
+    def announce(self, template: str, names: Names, now: Now) -> int:
         """What its workers know is ready again at its old place; they have seen the rest. Returns how many are ready again."""
         self.known[template], self.seen[template] = names, now
         released = [item for item in self.at("unclaimed") if item.unknown and _knows(names, item.unknown)]
@@ -279,9 +307,9 @@ class Model:
             self._line_up(item, item.origin)
         return len(released)
 
-    def known_elsewhere(self, unknown: Unknown, now: int) -> bool:
+    def known_elsewhere(self, unknown: Unknown, now: Now) -> bool:
         """Whether a living worker of another template knows it, or may: some have announced nothing."""
-        templates = {template for until, template in self.alive.values() if until > now} - {unknown.template}
+        templates = {template for until, template in self.alive.values() if until > now.sure} - {unknown.template}
         return any(_knows(self.known.get(template), unknown) for template in templates)
 
     def unseen(self, template: str) -> int:
@@ -300,7 +328,7 @@ class Model:
                 self.counters["stale_settles"] += 1
         return accepted
 
-    def settle(self, ends: Iterable[End], now: int) -> list[bool]:
+    def settle(self, ends: Iterable[End], now: Now) -> list[bool]:
         accepted: list[bool] = []
         for end in ends:
             accepted.append(self.owned(end.id, end.fence))
@@ -310,7 +338,7 @@ class Model:
                 self.counters["stale_settles"] += 1
         return accepted
 
-    def _end(self, item: Item, end: End, now: int) -> None:
+    def _end(self, item: Item, end: End, now: Now) -> None:
         verb = self._verb(item, end, now)
         self._count(verb, end.busy)
         item.progress = None
@@ -322,12 +350,12 @@ class Model:
             case "succeed" if self.rules.keep == 0:
                 del self.items[item.id]
             case "succeed":
-                item.place, item.score, item.result = "done", now + self.rules.keep, end.body
+                item.place, item.score, item.result = "done", now.wall + self.rules.keep, end.body
             case "cancel":
-                item.place, item.score = "cancelled", now
+                item.place, item.score = "cancelled", now.wall
                 self._part(item, "cancelled")
             case "bury":
-                item.place, item.score = "dead", now
+                item.place, item.score = "dead", now.wall
             case "unclaim":
                 item.place, item.score, item.unknown = "unclaimed", now, _unknown(end.body)
                 if item.unknown.template in self.seen:
@@ -335,11 +363,11 @@ class Model:
             case "release":
                 self._line_up(item, item.origin)
             case _ if end.delay > 0:
-                item.place, item.score = "scheduled", now + end.delay
+                self._delay(item, end.delay, now)
             case _:
                 self._line_up(item, place_at(item.level, now))
 
-    def _verb(self, item: Item, end: End, now: int) -> str:
+    def _verb(self, item: Item, end: End, now: Now) -> str:
         """What becomes of it really."""
         if item.cancel_at is not None and end.verb not in ("succeed", "bury"):
             return "cancel"
@@ -363,17 +391,17 @@ class Model:
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy
 
-    def reap(self, now: int, failure: str, worker: str = "") -> tuple[int, int]:
+    def reap(self, now: Now, failure: str, worker: str = "") -> tuple[int, int]:
         """Those whose lease has ended, or those of one worker. Returns how many were given back, and how many buried."""
         given_back = buried = 0
         self.alive.pop(worker, None)
-        lost = [item for item in self.at("leases") if (worker_of(item.fence) == worker if worker else item.score <= now)]
+        lost = [item for item in self.at("leases") if (worker_of(item.fence) == worker if worker else item.score <= now.sure)]
         for item in lost:
             self.counters["lost"] += 1
             holder, item.fence = worker_of(item.fence), ""
             if item.cancel_at is not None:
                 self._free(item)
-                item.place, item.score, item.cancel_at = "cancelled", now, None
+                item.place, item.score, item.cancel_at = "cancelled", now.wall, None
                 item.failures, item.losses, item.failure = 0, 0, None
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
@@ -382,7 +410,7 @@ class Model:
             item.remember(holder, "WorkerLost")
             if item.losses >= self.rules.max_lost:
                 self._free(item)
-                item.place, item.score, item.failure = "dead", now, failure
+                item.place, item.score, item.failure = "dead", now.wall, failure
                 self.counters["buried"] += 1
                 buried += 1
             else:
@@ -390,20 +418,20 @@ class Model:
                 given_back += 1
         return given_back, buried
 
-    def cancel(self, task_id: str, now: int) -> str:
+    def cancel(self, task_id: str, now: Now) -> str:
         item = self.items.get(task_id)
         match item.place if item else "":
             case "ready" | "suspects" | "scheduled" | "unclaimed":
                 assert item
                 self._free(item)
-                item.place, item.score = "cancelled", now
+                item.place, item.score = "cancelled", now.wall
                 item.failures, item.losses, item.failure, item.unknown = 0, 0, None, None
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 return "cancelled"
             case "leases":
                 assert item
-                item.cancel_at = now
+                item.cancel_at = now.wall
                 return "requested"
             case "cancelled":
                 return "cancelled"
@@ -411,19 +439,19 @@ class Model:
                 return "unknown"
         return "over"
 
-    def remember(self, keys: list[str], now: int) -> list[bool]:
+    def remember(self, keys: list[str], now: Now) -> list[bool]:
         """Items that are relayed here. Returns which of them were known; some that are long past are forgotten."""
         known = [key in self.relayed for key in keys]
         self.relayed |= {key: now + MEMORY for key, old in zip(keys, known, strict=True) if key and not old}
         self._forget_relayed(now, 2 * len(keys))
         return known
 
-    def _forget_relayed(self, now: int, most: int) -> None:
-        past = sorted((until, key) for key, until in self.relayed.items() if until <= now)
+    def _forget_relayed(self, now: Now, most: int) -> None:
+        past = sorted((until, key) for key, until in self.relayed.items() if until <= now.sure)
         for _, key in past[:most]:
             del self.relayed[key]
 
-    def redrive(self, ids: Iterable[str], now: int) -> list[str]:
+    def redrive(self, ids: Iterable[str], now: Now) -> list[str]:
         dead = [task_id for task_id in ids if task_id in self.items and self.items[task_id].place == "dead"]
         for task_id in dead:
             item = self.items[task_id]
@@ -438,19 +466,19 @@ class Model:
     def purge(self, *places: str) -> list[str]:
         return self._remove(self.at(*places), "purged")
 
-    def sweep(self, now: int) -> list[str]:
+    def sweep(self, now: Now) -> list[str]:
         rules = self.rules
         self._forget_relayed(now, SWEPT_AT_ONCE)
-        old = self._past("done", now, rules.keep_count) + self._past("cancelled", now - rules.keep, rules.keep_count)
-        forgotten = self._remove(old + self._past("dead", now - rules.keep_dead, rules.keep_dead_count), "forgotten")
+        old = self._past("done", now.wall, rules.keep_count) + self._past("cancelled", now.wall - rules.keep, rules.keep_count)
+        forgotten = self._remove(old + self._past("dead", now.wall - rules.keep_dead, rules.keep_dead_count), "forgotten")
         self._bury_unclaimed(now)
         return forgotten
 
-    def _bury_unclaimed(self, now: int) -> None:
+    def _bury_unclaimed(self, now: Now) -> None:
         for item in self.at("unclaimed"):
             if item.score <= now - self.rules.keep_unclaimed:
                 self._free(item)
-                item.place, item.score, item.failure, item.unknown = "dead", now, "UnknownTask", None
+                item.place, item.score, item.failure, item.unknown = "dead", now.wall, "UnknownTask", None
                 item.remember("", "UnknownTask")
                 self.counters["buried"] += 1
 
@@ -471,10 +499,10 @@ class Model:
             self.outbox.append(f"{item.member[0]} {item.member[1]} {item.id} {why}")
         item.member = None
 
-    def bury_placeholder(self, placeholder: Message, member: tuple[str, int] | None, now: int) -> None:
+    def bury_placeholder(self, placeholder: Message, member: tuple[str, int] | None, now: Now) -> None:
         """In the place of what was to follow a join that can never be."""
         self.items[placeholder.id] = Item(
-            placeholder.id, encode(placeholder), placeholder.priority, "dead", now, failure="GroupBroken", member=member
+            placeholder.id, encode(placeholder), placeholder.priority, "dead", now.wall, failure="GroupBroken", member=member
         )
         self.counters["buried"] += 1
 
@@ -489,6 +517,7 @@ class Model:
         }
         items = self.items.values()
         content[keys.relayed] = dict(self.relayed)
+        content[keys.delayed] = dict(self.delays)
         content[keys.tasks] = {item.id: item.envelope for item in items}
         content[keys.owners] = {item.id: (item.fence, item.origin) for item in items if item.place == "leases"}
         content[keys.attempts] = {item.id: item.failures for item in items if item.failures}

@@ -11,6 +11,7 @@ from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, 
 from stoker.rules.message import MAX_PAYLOAD_BYTES, Message, encode
 from stoker.rules.workflow import Member
 from tests.engine.line import QUEUE
+from tests.proof.model_time import Now
 
 if TYPE_CHECKING:
     from tests.proof.model import Model, Wish
@@ -56,7 +57,7 @@ class Waiting:
         return dataclasses.replace(self, values=dict(self.values))
 
 
-def perform(model: "Model", item: Effect, now: int) -> list[Came]:
+def perform(model: "Model", item: Effect, now: Now) -> list[Came]:
     match item:
         case EnqueueTask(_, Admission(message, delay, run_at, claim), member):
             held = (claim.until[0], claim.digest, round(claim.ttl * 1000)) if claim else None
@@ -72,7 +73,7 @@ def perform(model: "Model", item: Effect, now: int) -> list[Came]:
     return []
 
 
-def _start(model: "Model", wish: "Wish", member: Member | None, now: int) -> list[Came]:
+def _start(model: "Model", wish: "Wish", member: Member | None, now: Now) -> list[Came]:
     [answer] = model.enqueue([wish], now)
     if answer not in ("ready", "scheduled"):
         return []
@@ -81,7 +82,7 @@ def _start(model: "Model", wish: "Wish", member: Member | None, now: int) -> lis
     return [Came(wish.id, wish.priority, int(task.score) if answer == "scheduled" else 0)]
 
 
-def _arrive(model: "Model", member: Member, value: bytes, now: int) -> list[Came]:
+def _arrive(model: "Model", member: Member, value: bytes, now: Now) -> list[Came]:
     join = model.joins.get(member.join)
     if join is None or member.at in join.values:
         return []
@@ -98,7 +99,7 @@ def _arrive(model: "Model", member: Member, value: bytes, now: int) -> list[Came
     return _start(model, wish, place, now)
 
 
-def part(model: "Model", join_id: str, now: int) -> list[Came]:
+def part(model: "Model", join_id: str, now: Now) -> list[Came]:
     """A member is gone for good: the placeholder is buried in the place of what was to follow."""
     join = model.joins.pop(join_id, None)
     if join is None or join_id in model.items:

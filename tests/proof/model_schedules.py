@@ -11,6 +11,7 @@ from stoker.queue.keys import Keys
 from stoker.rules.message import Message, encode
 from stoker.rules.schedule import CatchUp, Definition, Overlap, run_id
 from tests.engine.line import QUEUE
+from tests.proof.model_time import Now
 
 if TYPE_CHECKING:
     from tests.proof.model import Model
@@ -54,7 +55,7 @@ class Schedule:
         self.moment, self.waits = self.following(now), True
 
 
-def declare(model: "Model", definitions: list[Definition], now: int) -> None:
+def declare(model: "Model", definitions: list[Definition], now: Now) -> None:
     """All the schedules of the one source there is."""
     if definitions:
         note_ends(model)
@@ -68,7 +69,7 @@ def declare(model: "Model", definitions: list[Definition], now: int) -> None:
         if definition.suspend or schedule.paused:
             schedule.waits = False
         elif changed or not schedule.waits:
-            schedule.wait(now)
+            schedule.wait(now.wall)
 
 
 def _timing(definition: Definition) -> tuple[object, ...]:
@@ -86,12 +87,12 @@ def pause(model: "Model", name: str) -> bool:
     return news
 
 
-def resume(model: "Model", name: str, now: int) -> bool:
+def resume(model: "Model", name: str, now: Now) -> bool:
     note_ends(model)
     schedule = model.schedules[name]
     news, schedule.paused = schedule.paused, False
     if news and not schedule.definition.suspend:
-        schedule.wait(now)
+        schedule.wait(now.wall)
     return news
 
 
@@ -108,25 +109,25 @@ def _end(model: "Model", task_id: str) -> str | None:
     return {"done": "succeeded", "dead": "dead", "cancelled": "cancelled"}.get(item.place) if item else "forgotten"
 
 
-def due(model: "Model", now: int) -> list[Run]:
+def due(model: "Model", now: Now) -> list[Run]:
     """What somebody who looks now has to do."""
     note_ends(model)
     found = []
     waiting = [(schedule.moment or 0, name) for name, schedule in model.schedules.items() if schedule.waits]
     for moment, name in sorted(waiting):
-        if moment > now:
+        if moment > now.wall:
             continue
         schedule = model.schedules[name]
-        last = now - now % schedule.period
+        last = now.wall - now.wall % schedule.period
         missed = (last - moment) // schedule.period
-        too_late = schedule.definition.timing.catch_up is CatchUp.NONE and now - last > LATE
+        too_late = schedule.definition.timing.catch_up is CatchUp.NONE and now.wall - last > LATE
         found.append(
             Run(schedule.definition, moment, None if too_late else last, min(missed, COUNTED) + too_late, last + schedule.period)
         )
     return found
 
 
-def start(model: "Model", runs: list[Run], now: int) -> list[str]:
+def start(model: "Model", runs: list[Run], now: Now) -> list[str]:
     """Returns what became of each."""
     answers = []
     for run in runs:
@@ -149,11 +150,11 @@ def start(model: "Model", runs: list[Run], now: int) -> list[str]:
     return answers
 
 
-def run_now(model: "Model", name: str, task_id: str, now: int) -> None:
+def run_now(model: "Model", name: str, task_id: str, now: Now) -> None:
     note_ends(model)
     schedule = model.schedules[name]
     was_open = _open(model, name)
-    if _begin(model, schedule, task_id, now, now) == "started" and not was_open:
+    if _begin(model, schedule, task_id, now.wall, now) == "started" and not was_open:
         _is_last(model, schedule, task_id)
 
 
@@ -166,7 +167,7 @@ def _is_last(model: "Model", schedule: Schedule, task_id: str) -> None:
     model.runs[schedule.definition.name] = task_id
 
 
-def _begin(model: "Model", schedule: Schedule, task_id: str, moment: int, now: int) -> str:
+def _begin(model: "Model", schedule: Schedule, task_id: str, moment: int, now: Now) -> str:
     its = schedule.definition
     message = Message(task_id, its.task, its.payload, QUEUE, CREATED, its.priority, schedule=its.name, scheduled_for=moment)
     if task_id in model.items:

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from stoker.queue.keys import Keys
+from tests.proof.model_time import Clocks, Now
 from tests.proof.straight import Straight
 
 READ = """
@@ -52,18 +53,13 @@ class Picture:
         return len(self.content.get(key.encode(), ()))
 
     @cached_property
-    def now(self) -> int:
+    def clocks(self) -> Clocks:
+        return Clocks.of(self.hash(self._keys.meta))
+
+    @cached_property
+    def now(self) -> Now:
         """The queue's time, as the last script that read the clock left it."""
-        return int(self.logical)
-
-    @property
-    def logical(self) -> float:
-        return float(self.hash(self._keys.meta).get(b"logical", 0))
-
-    @property
-    def real(self) -> int:
-        """Redis' own time at that moment."""
-        return int(self.hash(self._keys.meta).get(b"real", 0))
+        return self.clocks.reading
 
     def without(self, *keys: str) -> dict[bytes, Any]:
         """The content except for these keys."""

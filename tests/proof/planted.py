@@ -55,14 +55,92 @@ BUGS = (
     Bug(
         "time goes back with the server's clock",
         "lua/_prelude.lua",
-        "logical = math.max(real, tonumber(mark[1]) + elapsed / 2)",
-        "logical = real",
+        "now = now + little + leap",
+        "now = real",
     ),
     Bug(
         "time stands still until a clock set back has caught up",
         "lua/_prelude.lua",
-        "tonumber(mark[1]) + elapsed / 2)",
-        "tonumber(mark[1]))",
+        "now = now + little + leap",
+        "now = now + leap",
+    ),
+    Bug(
+        "a leap of the clock ends leases",
+        "lua/_prelude.lua",
+        "sure, attended = now - doubt, now - leapt",
+        "sure, attended = now, now - leapt",
+    ),
+    Bug(
+        "an hour that the clock repeats passes again",
+        "lua/_prelude.lua",
+        "math.max(0, real - now - little)",
+        "math.max(0, real - (mark[2] or real) - little)",
+    ),
+    Bug(
+        "what is sure does not gain on a leap",
+        "lua/_prelude.lua",
+        "doubt_until > now and math.max(0, doubt - little) + leap or 0",
+        "doubt + leap",
+    ),
+    Bug(
+        "one call makes up for all of a leap",
+        "lua/_prelude.lua",
+        "math.max(0, doubt - little) + leap or 0",
+        "math.max(0, doubt - 100 * little) + leap or 0",
+    ),
+    Bug(
+        "a lease is counted from the real clock",
+        "lua/fetch.lua",
+        "local expiry, leased, owned, took_suspect = now + lease,",
+        "local expiry, leased, owned, took_suspect = real + lease,",
+    ),
+    Bug(
+        "a lease is renewed from what is sure",
+        "lua/heartbeat.lua",
+        "= now + lease, id",
+        "= sure + lease, id",
+    ),
+    Bug(
+        "run_at goes by the monotone clock",
+        "lua/_prelude.lua",
+        "if due > real then",
+        "if due > now then",
+    ),
+    Bug(
+        "what is due is found by the monotone clock",
+        "lua/_promote.lua",
+        "'-inf', real, 'WITHSCORES'",
+        "'-inf', now, 'WITHSCORES'",
+    ),
+    Bug(
+        "expires goes by the monotone clock",
+        "lua/fetch.lua",
+        "local reply = {real, -1, 0,",
+        "local reply = {now, -1, 0,",
+    ),
+    Bug(
+        "a step back of the clock prolongs the wait of a retry",
+        "lua/settle.lua",
+        "call_with('ZADD', delayed, delays)",
+        "",
+    ),
+    Bug(
+        "a delay ends with a leap",
+        "lua/_promote.lua",
+        "'ZRANGEBYSCORE', delayed, '-inf', attended,",
+        "'ZRANGEBYSCORE', delayed, '-inf', now,",
+    ),
+    Bug(
+        "a task that was cancelled or delayed again runs when its first delay ends",
+        "lua/_promote.lua",
+        "if id and not seen[id] and tonumber(redis.call('ZSCORE', scheduled, id)) == tonumber(its) then",
+        "if id and not seen[id] and redis.call('ZSCORE', scheduled, id) then",
+    ),
+    Bug(
+        "a result is kept by the monotone clock",
+        "lua/settle.lua",
+        "push(kept, real + keep, id)",
+        "push(kept, now + keep, id)",
     ),
     Bug(
         "the reaper does not count losses",
@@ -73,8 +151,8 @@ BUGS = (
     Bug(
         "the reaper comes before the lease has ended",
         "lua/reap.lua",
-        "'ZRANGEBYSCORE', leases, '-inf', now,",
-        "'ZRANGEBYSCORE', leases, '-inf', now + 1000,",
+        "'ZRANGEBYSCORE', leases, '-inf', sure,",
+        "'ZRANGEBYSCORE', leases, '-inf', sure + 1000,",
     ),
     Bug(
         "the reaper lets a cancelled task keep its failures",
@@ -139,8 +217,8 @@ BUGS = (
     Bug(
         "tasks are promoted a millisecond early",
         "lua/_promote.lua",
-        "'-inf', now, 'WITHSCORES'",
-        "'-inf', now + 1, 'WITHSCORES'",
+        "'-inf', real, 'WITHSCORES'",
+        "'-inf', real + 1, 'WITHSCORES'",
     ),
     Bug(
         "a promoted task stays scheduled",
@@ -175,13 +253,25 @@ BUGS = (
     Bug(
         "two tasks claim to be the only one",
         "lua/_admit.lua",
-        "if tonumber(expires) > now and",
-        "if false and",
+        "local envelope = tonumber(expires) > real and",
+        "local envelope = false and",
+    ),
+    Bug(
+        "a task that has expired and waits keeps the next of its kind out",
+        "lua/_admit.lua",
+        "and not has_expired(holder, envelope) then",
+        "then",
+    ),
+    Bug(
+        "a task that runs past its expiry claims nothing",
+        "lua/_admit.lua",
+        "or redis.call('HEXISTS', owners, id) == 1 then return false end",
+        "then return false end",
     ),
     Bug(
         "events are written for nobody",
         "lua/_prelude.lua",
-        "watched = mark[3] and tonumber(mark[3]) > logical",
+        "watched = mark[3] and tonumber(mark[3]) > sure",
         "watched = true",
     ),
     Bug(
@@ -421,7 +511,7 @@ BUGS = (
     Bug(
         "a worker that has ended still knows its tasks",
         "lua/_unclaimed.lua",
-        "string.format('(%.0f', now), '+inf'",
+        "string.format('(%.0f', sure), '+inf'",
         "'-inf', '+inf'",
     ),
     Bug(
@@ -463,7 +553,7 @@ BUGS = (
     Bug(
         "who comes back from the dead is not asked what it knows",
         "lua/heartbeat.lua",
-        "was_until <= now and 1 or 0",
+        "was_until <= sure and 1 or 0",
         "was_until == 0 and 1 or 0",
     ),
     Bug(
@@ -505,8 +595,8 @@ BUGS = (
     Bug(
         "the dead are forgotten too soon",
         "lua/sweep.lua",
-        "now - dead_age",
-        "now",
+        "real - dead_age",
+        "real",
     ),
     Bug(
         "a minder that is gone is never replaced",
@@ -517,14 +607,14 @@ BUGS = (
     Bug(
         "a task that falls due does not bring the look forward",
         "lua/_minding.lua",
-        "if due < 0 or due >= mind_until - GRACE_MS then return -1 end",
+        "if due < 0 or due + now - real >= mind_until - GRACE_MS then return -1 end",
         "do return -1 end",
     ),
     Bug(
         "the minder sleeps past what falls due",
         "lua/mind.lua",
-        "if at <= now then is_due(chore) else look = math.min(look, at) end",
-        "if at <= now then is_due(chore) end",
+        "if at <= real then is_due(chore) else look = math.min(look, at + now - real) end",
+        "if at <= real then is_due(chore) end",
     ),
     Bug(
         "a minder that was replaced goes on",

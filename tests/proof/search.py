@@ -15,11 +15,14 @@ from tests.proof.actions import beat_with, cancel_one, ended, offer, reap_all, t
 from tests.proof.histories import Found
 from tests.proof.ledger import Broken
 from tests.proof.model import Item, Rules, place_at
+from tests.proof.model_time import Now
 from tests.proof.steps import perform_act
 from tests.proof.world import Fork, Step, Worker, World, fork, worker_of
 
 TASKS, WORKERS = ("a", "b"), (0, 1)
 PAST_THE_LEASE = 31_000
+HOUR = 3600_000
+CLOCK = (HOUR, -HOUR)  # wrong, and right again
 VERBS = ("succeed", "retry", "release", "bury")
 RULES = Rules(max_lost=2)
 Act = Callable[[World], None]
@@ -40,6 +43,7 @@ class Used(NamedTuple):
     enqueued: frozenset[str] = frozenset()
     cancelled: bool = False
     clock: bool = False
+    stepped: int = 0
 
 
 def search(world: World, depth: int) -> Explored:
@@ -98,10 +102,17 @@ def moves(world: World, used: Used) -> Iterator[tuple[str, Act, Used]]:
         yield f"{late}: succeed", partial(_settle_late, which=which), used
         yield f"{late}: beat", partial(_beat_late, which=which), used
     yield "reap", reap_all, used
+    yield from _once(used)
+
+
+def _once(used: Used) -> Iterator[tuple[str, Act, Used]]:
+    """What happens once."""
     if not used.cancelled and "a" in used.enqueued:
         yield "cancel a", partial(_cancel, task_id="a"), used._replace(cancelled=True)
     if not used.clock:
         yield "the lease ends", _past_the_lease, used._replace(clock=True)
+    if used.stepped < len(CLOCK) and used.enqueued:
+        yield "the clock is put elsewhere", partial(_step_clock, by=CLOCK[used.stepped]), used._replace(stepped=used.stepped + 1)
 
 
 def canonical(world: World, used: Used) -> Hashable:
@@ -109,17 +120,24 @@ def canonical(world: World, used: Used) -> Hashable:
     items = sorted(world.model.items.values(), key=lambda item: item.id)
     places = {item.id: _place_in_line(item) for item in items}
     order = sorted(set(places.values()))
+    coming = world.picture.clocks.follow(world.clock.now).reading  # what the next call reads
     tasks = tuple(
         (
             *(item.id, item.place, order.index(places[item.id]), item.failures > 0, item.losses, item.cancel_at is not None),
-            *(item.place in ("leases", "scheduled") and item.score <= world.clock.now, item.fence.split(":")[1:2]),
+            *(_is_over(item, coming), item.fence.split(":")[1:2], item.score > coming + RULES.lease),
         )
         for item in items
     )
     held = tuple(tuple(_delivery(world, delivery) for delivery in worker.held) for worker in world.workers)
     former = tuple(sorted(_delivery(world, delivery) for delivery in world.former))
     waking = world.picture.length(world.keys.wake), world.polling
-    return repr((tasks, held, former, waking, used.cancelled, used.clock, world.clock.now - world.now if world.now else 0))
+    time = coming - coming.wall, coming > coming.sure, any(end <= coming.attended for end in world.model.delays.values())
+    return repr((tasks, held, former, waking, used.cancelled, used.clock, used.stepped, time if world.now else 0))
+
+
+def _is_over(item: Item, now: Now) -> bool:
+    """Its lease, or the wait for its time."""
+    return item.score <= {"leases": now.sure, "scheduled": now.wall}.get(item.place, 0)
 
 
 def _place_in_line(item: Item) -> float:
@@ -172,4 +190,8 @@ def _cancel(world: World, task_id: str) -> None:
 
 
 def _past_the_lease(world: World) -> None:
-    world.clock.now += PAST_THE_LEASE
+    world.pass_time(PAST_THE_LEASE)
+
+
+def _step_clock(world: World, by: int) -> None:
+    world.step_clock(by)

@@ -99,7 +99,9 @@ def enqueue(world: World, pick: Pick) -> None:
             entries[0] = Admission(entries[0].message, run_at=moment)
         case "the only":
             claim = Claim(pick(("a", "b")), pick(UNTIL), pick((1e6, 1e6, 12.0)))
-            entries[0] = replace(entries[0], claim=claim)
+            its = entries[0].message
+            soon = replace(its, expires=world.clock.now + 5 * SECOND) if next(world.numbers) % 2 else its
+            entries[0] = replace(entries[0], message=soon, claim=claim)
         case "again" if known:
             same = world.model.items[pick(known)]
             entries.append(Admission(message(same.id, same.priority), delay=pick(DELAYS) / 1000))
@@ -189,7 +191,7 @@ def relay_again(world: World, pick: Pick) -> None:
     _send(world, pick)
     entries = world.call(Outbox(world.client, world.keys).read())
     relay_all(world, entries)
-    _purge(world, pick((TaskState.READY, TaskState.SCHEDULED)))
+    purge_all(world, pick((TaskState.READY, TaskState.SCHEDULED)))
     relay_all(world, entries)
 
 
@@ -242,7 +244,7 @@ def some_workers_die(world: World, pick: Pick) -> None:
             world.retire(*worker.held)
             worker.held, worker.woken = [], False
     for _ in range(2):
-        world.clock.now += round(world.rules.lease * 0.6)
+        world.pass_time(round(world.rules.lease * 0.6))
         for worker in world.workers:
             beat_with(world, worker)
     reap_all(world)
@@ -260,7 +262,7 @@ def cancelled_and_lost(world: World, pick: Pick) -> None:
         world.polling = world.polling or worker.woken
         world.retire(*worker.held)
         worker.held, worker.woken = [], False
-        world.clock.now += world.rules.lease + SECOND
+        world.pass_time(world.rules.lease + SECOND)
         reap_all(world)
 
 
@@ -336,10 +338,10 @@ def somebody_watches(world: World, pick: Pick) -> None:
 
 @step(2)
 def purge(world: World, pick: Pick) -> None:
-    _purge(world, pick(tuple(PLACES)))
+    purge_all(world, pick(tuple(PLACES)))
 
 
-def _purge(world: World, state: TaskState) -> None:
+def purge_all(world: World, state: TaskState) -> None:
     gone = world.call(_total(world.line.inspector, state))
     purged = world.model.purge(*PLACES[state])
     world.forget(purged)
@@ -370,17 +372,17 @@ def discard(world: World, pick: Pick) -> None:
 
 @step(6)
 def time_passes(world: World, pick: Pick) -> None:
-    world.clock.now += pick(LATER)
+    world.pass_time(pick(LATER))
 
 
 @step(1)
 def an_hour_ahead(world: World, pick: Pick) -> None:
-    world.clock.now += HOUR
+    world.step_clock(HOUR)
 
 
 @step(1)
 def an_hour_back(world: World, pick: Pick) -> None:
-    world.clock.now -= HOUR
+    world.step_clock(-HOUR)
 
 
 @step(1)

@@ -11,5 +11,5 @@ def mind(world: World, pick: Pick) -> None:
     """A worker looks for chores: as a rule the minder, at its moment; or one that was frozen."""
     worker = pick((world.model.minder, world.model.minder, *WORKERS)) or WORKERS[0]
     if pick((True, False)) and world.now:
-        world.clock.now += max(0, world.model.mind_until - GRACE - world.now)
+        world.pass_time(max(0, world.model.mind_until - GRACE - world.now))
     look_for_chores(world, worker)

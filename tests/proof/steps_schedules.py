@@ -34,7 +34,7 @@ def look_at_the_clock(world: World, pick: Pick) -> None:
     """Time may go on, then somebody looks at what is due and starts it."""
     if not world.model.schedules:
         declare(world, Pick(()))
-    world.clock.now += pick((0, 11 * SECOND, 21 * SECOND, 51 * SECOND, 700 * SECOND))
+    world.pass_time(pick((0, 11 * SECOND, 21 * SECOND, 51 * SECOND, 700 * SECOND)))
     look(world)
 
 
@@ -49,7 +49,7 @@ def look_slowly(world: World, pick: Pick) -> None:
     """One looks and is slow; others look, or change things, before it starts what it saw."""
     if not world.model.schedules:
         declare(world, Pick(()))
-    world.clock.now += pick((21 * SECOND, 51 * SECOND, 0))
+    world.pass_time(pick((21 * SECOND, 51 * SECOND, 0)))
     schedules = world.schedules
     schedules.slowly, schedules.pending = True, ([], [])
     world.call(schedules.look())

@@ -45,7 +45,7 @@ def a_rollout(world: World, pick: Pick) -> None:
 @step(4)
 def nobody_lives(world: World, pick: Pick) -> None:
     """No worker beats for longer than a lease; then one does not know what it meets, and perhaps another comes that does."""
-    world.clock.now += world.rules.lease + SECOND
+    world.pass_time(world.rules.lease + SECOND)
     reap_all(world)
     worker = pick(world.workers)
     if pick((False, True)):  # it alone lives, and what its own template has announced says nothing about what it has met
@@ -57,7 +57,7 @@ def nobody_lives(world: World, pick: Pick) -> None:
     if pick((True, False)):
         beat_with(world, pick(world.workers))
     if pick((False, True)):
-        world.clock.now += world.rules.keep_unclaimed
+        world.pass_time(world.rules.keep_unclaimed)
         sweep(world, pick)
 
 

@@ -25,9 +25,10 @@ from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from stoker.rules.workflow import load_entry
 from tests.engine.line import Line
-from tests.proof.ledger import Broken, Ledger, hold
+from tests.proof.ledger import Broken, Ledger, Lived, hold
 from tests.proof.model import LEFT_OVER, LONGEST_LOOK, SHORTEST_LOOK, Model, Names, Rules
 from tests.proof.model_schedules import CREATED, Run
+from tests.proof.model_time import GAP, Now
 from tests.proof.movable import NEW_YEAR_2027, MovableClock
 from tests.proof.picture import Picture, dump, restore
 from tests.proof.straight import Straight, done
@@ -145,7 +146,7 @@ class World:
         self.keys = self.line.keys
         self.line.broker = self.engine.broker(self.client, self.keys, lease, retention)
         self._reader = Line(self.client, lease, retention)
-        self.model, self.ledger = Model(rules), Ledger()
+        self.model, self.ledger, self.lived = Model(rules), Ledger(), Lived()
         self.workers = [Worker(name, template=template) for name, template in zip(WORKERS, TEMPLATES, strict=False)]
         self.former: list[Delivery] = []
         self.saved: Saved | None = None
@@ -156,6 +157,7 @@ class World:
         self.schedules = SlowSchedules(self.client, self.keys)
         self.polling = False  # a wake token was lost with its worker: the others find out when their wait ends
         self.history: list[Step] = []
+        self.recorded: set[bytes] = set()  # positions of events that were seen
         self.before = self.picture = self.checked = Picture(self.client, self.keys)
 
     def close(self) -> None:
@@ -169,9 +171,28 @@ class World:
 
     def look(self) -> None:
         self.before, self.picture = self.picture, Picture(self.client, self.keys)
+        self._clock_goes_on()
+
+    def pass_time(self, ms: int) -> None:
+        """Time in which somebody calls every second."""
+        if self.picture.clocks.now:
+            columns = self.picture.clocks.attend(self.clock.now, ms).columns()
+            self.client.exchange([("HSET", self.keys.meta, *columns)])
+            self.picture = Picture(self.client, self.keys)
+        self.idle(ms)
+
+    def idle(self, ms: int) -> None:
+        """Time in which nobody calls."""
+        self.clock.now += ms
+        self.lived = self.lived._replace(ms=self.lived.ms + ms)
+
+    def step_clock(self, ms: int) -> None:
+        """The clock is put elsewhere; no time passes."""
+        self.clock.now += ms
+        self.lived = self.lived._replace(steps=self.lived.steps + 1)
 
     @property
-    def now(self) -> int:
+    def now(self) -> Now:
         return self.picture.now
 
     @property
@@ -184,27 +205,29 @@ class World:
 
         def ended(key: str, age: int, most: int) -> bool:
             content = picture.zset(key)
-            return len(content) > most or any(score + age <= now for score in content.values())
+            return len(content) > most or any(score + age <= now.wall for score in content.values())
 
-        def passed(*names: str) -> bool:
-            return any(score <= now for name in names for score in picture.zset(name).values())
+        def passed(at: int, *names: str) -> bool:
+            return any(score <= at for name in names for score in picture.zset(name).values())
 
         entries = [int(position.split(b"-")[0]) for position, _ in picture.content.get(keys.outbox.encode(), ())]
         due = {
-            "promotion": passed(keys.scheduled),
-            "start runs": passed(keys.upcoming) or bool(picture.hash(keys.runs)),
-            "reap": passed(keys.leases, keys.beats),
+            "promotion": passed(now.wall, keys.scheduled) or passed(now.attended, keys.delayed),
+            "start runs": passed(now.wall, keys.upcoming) or bool(picture.hash(keys.runs)),
+            "reap": passed(now.sure, keys.leases, keys.beats),
             "take in": bool(picture.length(keys.inbox)),
-            "relay": bool(entries) and not 0 <= now - entries[0] < LEFT_OVER,
+            "relay": bool(entries) and not 0 <= now.wall - entries[0] < LEFT_OVER,
             "sweep": ended(keys.done, 0, rules.keep_count)
             or ended(keys.cancelled, rules.keep, rules.keep_count)
             or ended(keys.dead, rules.keep_dead, rules.keep_dead_count)
-            or passed(keys.relayed)
-            or ended(keys.unclaimed, rules.keep_unclaimed, 1_000_000),
+            or passed(now.sure, keys.relayed)
+            or any(since + rules.keep_unclaimed <= now for since in picture.zset(keys.unclaimed).values()),
         }
-        coming = picture.zset(keys.scheduled).values() if not due["promotion"] else ()
-        runs = picture.zset(keys.upcoming).values() if not due["start runs"] else ()
-        next_in = min([LONGEST_LOOK, *(int(score) - now for score in (*coming, *runs))])
+        coming = () if due["promotion"] else picture.zset(keys.scheduled).values()
+        delays = () if due["promotion"] else picture.zset(keys.delayed).values()
+        runs = () if due["start runs"] else picture.zset(keys.upcoming).values()
+        moments = [int(score) - now.wall for score in (*coming, *runs)]
+        next_in = min([LONGEST_LOOK, *moments, *(int(end) - now.attended for end in delays)])
         return {name for name, is_due in due.items() if is_due}, max(next_in, SHORTEST_LOOK)
 
     def save(self) -> Saved:
@@ -228,7 +251,6 @@ class World:
     def check(self) -> None:
         """The laws that hold after every step."""
         picture, keys, text = self.picture, self.keys, _text
-        self._clock_goes_on()
         self._reader.redis = picture.reader()
         try:
             done(self._reader.check())
@@ -252,16 +274,18 @@ class World:
         hold("a stale fence changes nothing", self.before.without(*ignored) == self.picture.without(*ignored), "see the step")
 
     def _clock_goes_on(self) -> None:
-        was, now = self.before, self.picture
-        if now.logical == was.logical and now.real == was.real:
+        clocks, was, now = self.before.clocks, self.before.now, self.picture.now
+        if clocks == self.picture.clocks or not now:
             return
-        real = now.real
-        hold("time is Redis' own", self.clock.now <= real <= self.clock.now + DRIFT, (real, self.clock.now))
-        if was.real:
-            expected = max(real, was.logical + max(0, real - was.real) / 2)
-            hold("time never goes back nor stands still", now.logical == expected, (now.logical, expected))
-        else:
-            hold("time is Redis' own", now.logical == real, (now.logical, real))
+        hold("time is Redis' own", self.clock.now <= now.wall <= self.clock.now + DRIFT, (now.wall, self.clock.now))
+        expected = clocks.follow(now.wall).reading
+        hold("the model agrees on time", _readings(now) == _readings(expected), (_readings(now), _readings(expected)))
+        if was:
+            passed = now.wall - was.wall
+            hold("time never goes back", now >= was and now.sure >= was.sure and now.attended >= was.attended, (was, now))
+            hold("time does not stand still", now.sure - was.sure >= max(0, min(passed, GAP)), (was.sure, now.sure))
+            hold("a step of the clock is little time", now.attended - was.attended <= GAP, (was.attended, now.attended))
+            hold("what has caught up is real", now == now.wall or now - was <= GAP, (was, now, now.wall))
 
     def _agrees_with_the_model(self) -> None:
         picture, keys, model = self.picture, self.keys, self.model
@@ -295,9 +319,12 @@ class World:
         was, now, key = self.checked, self.picture, self.keys.events.encode()
         known = {position for position, _ in was.content.get(key, ())}
         told = [fields for position, fields in now.content.get(key, ()) if position not in known]
+        # The log expires by the real clock: an hour ahead hides it, and it is there again when the clock is right.
+        positions = {position for position, _ in now.content.get(key, ())}
+        news, self.recorded = positions - known - self.recorded, self.recorded | positions
         until = int(was.hash(self.keys.meta).get(b"audience_until", 0))
-        hold("without an audience nothing is told", not told or until > was.now, told)
-        if until <= now.now:
+        hold("without an audience nothing is told", not news or until > was.now.sure, told)
+        if until <= now.now.sure:
             return
         before, after = self._states(was), self._states(now)
         last = {_text(fields[3]): what_of(_text(fields[1])) for fields in told}
@@ -341,6 +368,10 @@ def worker_of(delivery: Delivery) -> str:
     return str(delivery.fence.split(":")[1])
 
 
+def _readings(now: Now) -> tuple[int, int, int, int]:
+    return int(now), now.wall, now.sure, now.attended
+
+
 def _text(value: bytes) -> str:
     return value.decode()
 
@@ -356,6 +387,7 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         keys.done,
         keys.cancelled,
         keys.relayed,
+        keys.delayed,
         keys.upcoming,
         keys.unclaimed,
         keys.unclaimed_by,
@@ -450,7 +482,7 @@ def fork(world: World) -> "Fork":
     workers = [dataclasses.replace(worker, held=list(worker.held)) for worker in world.workers]
     saved = world.save()
     saved.ledger.fences = set(world.ledger.fences)
-    return Fork(saved, world.clock.now, workers, list(world.former), world.polling, list(world.history))
+    return Fork(saved, world.clock.now, world.lived, workers, list(world.former), world.polling, list(world.history))
 
 
 class Fork(NamedTuple):
@@ -458,13 +490,14 @@ class Fork(NamedTuple):
 
     saved: Saved
     clock: int
+    lived: Lived
     workers: list[Worker]
     former: list[Delivery]
     polling: bool
     history: list[Step]
 
     def enter(self, world: World) -> None:
-        world.clock.now = self.clock
+        world.clock.now, world.lived = self.clock, self.lived
         world.go_back(self.saved)
         world.ledger.fences = set(world.ledger.fences)  # other ways out of this world are not its history
         world.workers = [dataclasses.replace(worker, held=list(worker.held)) for worker in self.workers]

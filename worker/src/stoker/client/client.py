@@ -13,9 +13,9 @@ from stoker.client.lazy import Lazy
 from stoker.client.waits import waiting_for
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Conflict, Invalid, NotFound, RedisUnavailable, ResultPending, TaskFailed
+from stoker.queue.announcements import Announcements
 from stoker.queue.batching import Batching
 from stoker.queue.broker import ENQUEUED_AT_ONCE, Broker
-from stoker.queue.health import check_layout
 from stoker.queue.keys import Keys
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import Answer, Receipt, TaskStatus
@@ -54,6 +54,7 @@ class Client:
         self.inspector = Inspector(redis, namespace, actor)
         self.joins = Joins(redis, namespace, self.inspector.partitions)
         self._partitions = self.inspector.partitions
+        self._announcements = Announcements(redis, namespace)
         self._redis = redis
         self._namespace = namespace
         self._tracing = tracing or Tracing()
@@ -226,11 +227,10 @@ class Client:
         return [found[at] for at in range(len(admissions))]
 
     async def _batching(self, partition: str, durability: Durability) -> Batching:
+        await self._announcements.announce(partition)
         if batching := self._batchings.get((partition, durability)):
             return batching
         broker = Broker(self._redis, Keys(self._namespace, partition))
-        await check_layout(self._redis, broker.keys)
-        await broker.register()
         return self._batchings.setdefault((partition, durability), Batching(partial(broker.enqueue, durability=durability)))
 
 

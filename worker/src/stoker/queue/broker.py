@@ -237,7 +237,7 @@ def same_as(message: Message, envelope: bytes) -> bool:
 def _fetched(reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
     now, back, paused, mind, first, *fields = reply
     deliveries = list(_deliveries(fields, now, first, worker, nonce))
-    return Turn(refused, deliveries, bool(paused), max(0, back - now) / 1000 if back >= 0 else None, relay, _seconds(mind))
+    return Turn(refused, deliveries, bool(paused), _seconds(back), relay, _seconds(mind))
 
 
 def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:

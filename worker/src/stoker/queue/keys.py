@@ -37,6 +37,10 @@ class Keys:
         return f"{self._base}:scheduled"
 
     @property
+    def delayed(self) -> str:  # ZSET id, US, due -> when its delay ends however the real clock is set, ms
+        return f"{self._base}:delayed"
+
+    @property
     def dead(self) -> str:  # ZSET id -> buried at, ms
         return f"{self._base}:dead"
 
@@ -201,7 +205,7 @@ class Keys:
         return f"{{{self.namespace}}}:operations"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, audience, rate limit, claim, max_wait
+    def meta(self) -> str:  # HASH paused, fence counter, clock, last arrival, layout, end of watching, rate limit, claim, max_wait
         return f"{self._base}:meta"
 
     @property

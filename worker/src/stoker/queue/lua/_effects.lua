@@ -42,9 +42,9 @@ local function close_join(id, row)
   return parts(row, 6)
 end
 
-local function bury_placeholder(now, id, member, level, placeholder, failure)
+local function bury_placeholder(id, member, level, placeholder, failure)
   if redis.call('HSETNX', tasks, id, placeholder) == 0 then return end
-  redis.call('ZADD', dead, now, id)
+  redis.call('ZADD', dead, real, id)
   redis.call('HSET', errors, id, failure)
   if level ~= '0' then redis.call('HSET', levels, id, level) end
   if member ~= '' then redis.call('HSET', members, id, member) end
@@ -64,7 +64,7 @@ local function complete(now, tick, id, bytes)
   local total, most, member, level, placeholder, following = close_join(id, row)
   if hole and bytes > tonumber(most) then
     local words = 'the results of its group have %.0f bytes, at most %s fit: return references, or let the join take none'
-    bury_placeholder(now, id, member, level, placeholder, '{"type":"ResultsTooLarge","message":"' .. string.format(words, bytes, most) .. '"}')
+    bury_placeholder(id, member, level, placeholder, '{"type":"ResultsTooLarge","message":"' .. string.format(words, bytes, most) .. '"}')
     return tick
   end
   if hole then
@@ -81,8 +81,7 @@ local function make_actions()
 
   function actions.task(now, tick, rest)
     local id, level, delay, due, mode, digest, ttl, limit, member, envelope = parts(rest, 10)
-    due = tonumber(delay) > 0 and now + delay or tonumber(due)
-    local state, last = admit(now, tick, id, envelope, tonumber(level), due, marks_of(mode, digest, ttl, limit))
+    local state, last = admit(now, tick, id, envelope, tonumber(level), tonumber(delay), tonumber(due), marks_of(mode, digest, ttl, limit))
     if state == 'ready' or state == 'scheduled' then
       if member ~= '' then redis.call('HSET', members, id, member) end
       effects_added = effects_added + 1
@@ -122,22 +121,22 @@ local function make_actions()
     return tick
   end
 
-  function actions.break_join(now, tick, rest)
+  function actions.break_join(_, tick, rest)
     local id, failure = parts(rest, 2)
     local row = redis.call('HGET', joins, id)
     if row then
       local _, _, member, level, placeholder = close_join(id, row)
-      bury_placeholder(now, id, member, level, placeholder, failure)
+      bury_placeholder(id, member, level, placeholder, failure)
     end
     return tick
   end
 
-  function actions.tombstone(now, tick, rest)
+  function actions.tombstone(_, tick, rest)
     local id, envelope = parts(rest, 2)
     local row = redis.call('HGET', joins, id)
     if row then close_join(id, row) end
     if redis.call('HSETNX', tasks, id, envelope) == 1 then
-      redis.call('ZADD', cancelled, now, id)
+      redis.call('ZADD', cancelled, real, id)
       redis.call('HINCRBY', stats, 'stopped', 1)
       record('cancelled', id)
     end
@@ -188,7 +187,7 @@ local function perform_once()
     fresh[#fresh + 1] = known and 0 or 1
   end
   call_with('ZADD', relayed, keep)
-  call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, 2 * #fresh))
+  call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', sure, 'LIMIT', 0, 2 * #fresh))
   perform_all(now, effects)
   return fresh
 end

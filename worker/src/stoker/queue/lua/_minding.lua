@@ -7,13 +7,14 @@ local function is_minded(now) return mind_until > now and mind_until <= now + LO
 
 local function renew_minder(worker, look) redis.call('HSET', meta, 'minder', worker, 'mind_until', look + GRACE_MS) end
 
--- Makes the calling worker the minder if there is none, if it is overdue, or if a task falls due (`due`, -1 none) before it looks next.
+-- Makes the calling worker the minder if there is none, if it is overdue, or if a task falls due (`due` on the real clock, -1 none)
+-- before it looks next.
 -- Returns the ms until the worker is to look; -1 if another one minds.
 local function take_over(worker, now, due)
   local look = now
   if is_minded(now) then
-    if due < 0 or due >= mind_until - GRACE_MS then return -1 end
-    look = math.max(due, now)
+    if due < 0 or due + now - real >= mind_until - GRACE_MS then return -1 end
+    look = math.max(due + now - real, now)
   end
   renew_minder(worker, look)
   return look - now

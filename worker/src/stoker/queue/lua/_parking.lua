@@ -1,6 +1,5 @@
 -- Concurrency keys: a limited number of a key's tasks run at a time, the others are parked. Members of running_by are key US id, of
 -- parked_by key US rank US id. No key and no id contains the byte US, so a key's members are adjacent, and sorted by rank.
-local US = '\31'
 
 local function members_range(key) return '[' .. key .. US, '(' .. key .. ' ' end
 local function running_member(limit, id) return limit.key .. US .. id end

@@ -14,33 +14,64 @@ local function arrived_ms(rank) return EPOCH_MS + math.floor((rank % LEVEL) / TI
 -- when the minder counts as gone (_minding.lua).
 local watched, paused, arrival, mind_until = false, false, 0, 0
 
--- Redis' clock made monotone, in ms. After a backward step it continues from the highest value seen, at half speed until real time
--- has caught up, so that leases still expire. The stored value keeps halves: rounded up on every call, a busy queue's clock would
--- run at full speed and real time would never catch up.
+-- The readings of time, in ms. *Moments* (due, expiry, cron, retention) are compared with `real`, Redis' clock, wherever it has been
+-- before. What *elapses* is counted from the monotone clock that now_ms returns, and a lease ends by `sure`, which is behind it after
+-- a leap: a gap in real time is one in which nobody called, or a step of the clock, and one reading cannot tell. `attended` leaves
+-- all leaps out.
+local LONGEST_GAP_MS, DOUBT_MS = 1000, 15000
+local real, sure, attended = 0, 0, 0
+
+-- The monotone clock, in ms. It advances with the real one, by LONGEST_GAP_MS a call at most while that is behind; a longer gap is a
+-- leap. `sure` makes up for leaps at double speed, and is there after DOUBT_MS without another one: whoever lives has renewed its
+-- leases by then, from the monotone clock. Field `gaps`: the sum of leaps; while there is doubt, the ms that `sure` is
+-- behind, and until when.
 local function now_ms()
   local time = redis.call('TIME')
-  local real = time[1] * 1000 + math.floor(time[2] / 1000)
-  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival', 'mind_until')
-  local logical = mark[2] and tonumber(mark[2]) == real and tonumber(mark[1]) or nil
-  if not logical then
-    logical = real
-    if mark[1] then
-      local elapsed = math.max(0, real - tonumber(mark[2]))
-      logical = math.max(real, tonumber(mark[1]) + elapsed / 2)
-    end
-    redis.call('HSET', meta, 'logical', logical, 'real', real)
+  real = time[1] * 1000 + math.floor(time[2] / 1000)
+  local mark = redis.call('HMGET', meta, 'logical', 'real', 'audience_until', 'paused', 'arrival', 'mind_until', 'gaps')
+  local now, leapt, doubt, doubt_until = math.floor(mark[1] or real), 0, 0, 0
+  if mark[7] then
+    leapt = tonumber(mark[7])
   end
-  watched = mark[3] and tonumber(mark[3]) > logical
+  if not leapt then
+    local sum, behind, till = string.match(mark[7], '^(%d+) (%d+) (%d+)$')
+    leapt, doubt, doubt_until = tonumber(sum or 0), tonumber(behind or 0), tonumber(till or 0)
+    if doubt_until <= now or doubt_until > now + DOUBT_MS then doubt = 0 end  -- further ahead is damage
+  end
+  if tonumber(mark[2]) ~= real then
+    local little = math.min(math.max(0, real - (mark[2] or real)), LONGEST_GAP_MS)
+    local leap = math.max(0, real - now - little)
+    now = now + little + leap
+    if leap + doubt > 0 then
+      if leap > 0 then doubt_until = now + DOUBT_MS end
+      leapt, doubt = leapt + leap, doubt_until > now and math.max(0, doubt - little) + leap or 0
+      local gaps = doubt > 0 and string.format('%.0f %.0f %.0f', leapt, doubt, doubt_until) or leapt
+      redis.call('HSET', meta, 'logical', now, 'real', real, 'gaps', gaps)
+    else
+      redis.call('HSET', meta, 'logical', now, 'real', real)
+    end
+  end
+  sure, attended = now - doubt, now - leapt
+  watched = mark[3] and tonumber(mark[3]) > sure
   paused, arrival, mind_until = mark[4], tonumber(mark[5] or 0), tonumber(mark[6] or 0)
-  return math.floor(logical)
+  return now
 end
 
 -- The tick after which this script's arrivals begin. Ticks count up within a millisecond, so FIFO is exact for any id.
 local function last_tick(now) return math.max((now - EPOCH_MS) * TICKS_PER_MS, arrival) end
 
--- Makes a new task ready, or scheduled if it is due later. Returns its state and the last tick.
-local function make_ready_or_scheduled(id, level, due, now, tick)
-  if due > now then
+-- The ends of delays, so that a step back of the clock prolongs none: members are id US due, scores are on the clock that leaves
+-- leaps out. A member counts while its task is scheduled for that due; _promote.lua removes it.
+local US = '\31'
+local function delayed_member(id, due) return id .. US .. string.format('%.0f', due) end
+
+-- Makes a new task ready, or scheduled if it is due later: after `delay` ms, or at `due`. Returns its state and the last tick.
+local function make_ready_or_scheduled(id, level, delay, due, now, tick)
+  if delay > 0 then
+    due = real + delay
+    redis.call('ZADD', delayed, attended + delay, delayed_member(id, due))
+  end
+  if due > real then
     redis.call('ZADD', scheduled, due, id)
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     return 'scheduled', tick

@@ -9,16 +9,16 @@ local function reclaim(ids, owner, now, max_lost, failure, how)
     local worker = worker_of(owner[index] or '')
     if cancel_asked[index] then
       redis.call('HINCRBY', stats, 'stopped', 1)
-      redis.call('ZADD', cancelled, now, id)
+      redis.call('ZADD', cancelled, real, id)
       for _, column in ipairs({attempts, lost, errors}) do redis.call('HDEL', column, id) end
       over[#over + 1], stopped[#stopped + 1] = id, id
       record('cancelled', id, 'worker', worker)
     else
       local losses = redis.call('HINCRBY', lost, id, 1)
       local attempt = losses + (redis.call('HGET', attempts, id) or 0)
-      add_failure(id, {at = now, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
+      add_failure(id, {at = real, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
       if losses >= max_lost then
-        redis.call('ZADD', dead, now, id)
+        redis.call('ZADD', dead, real, id)
         redis.call('HSET', errors, id, failure)
         if level_of(rank) ~= 0 then redis.call('HSET', levels, id, level_of(rank)) end
         buried, over[#over + 1] = buried + 1, id

@@ -23,7 +23,7 @@ local function living_templates(now)
   local from, names = 0, nil
   alive = {}
   repeat
-    names = redis.call('ZRANGEBYSCORE', beats, string.format('(%.0f', now), '+inf', 'LIMIT', from, BEATS_AT_ONCE)
+    names = redis.call('ZRANGEBYSCORE', beats, string.format('(%.0f', sure), '+inf', 'LIMIT', from, BEATS_AT_ONCE)
     for _, info in ipairs(columns(workers, names)) do alive[string.match(info or '', '"template":"([^"]*)"') or ''] = true end
     from = from + BEATS_AT_ONCE
   until #names < BEATS_AT_ONCE
@@ -85,8 +85,8 @@ local function bury_unclaimed(now, limit, age)
     local was = aside[id] or {rank = rank_at(0, now), version = 0, name = '?'}
     local words = string.format("no worker knew a task named '%s', version %.0f, for %.1f days", shorten(was.name), was.version, age / 86400000)
     local attempt = (redis.call('HGET', attempts, id) or 0) + (redis.call('HGET', lost, id) or 0)
-    add_failure(id, {at = now, attempt = attempt, worker = '', type = 'UnknownTask', message = words})
-    redis.call('ZADD', dead, now, id)
+    add_failure(id, {at = real, attempt = attempt, worker = '', type = 'UnknownTask', message = words})
+    redis.call('ZADD', dead, real, id)
     redis.call('HSET', errors, id, cjson.encode({type = 'UnknownTask', message = words}))
     if level_of(was.rank) ~= 0 then redis.call('HSET', levels, id, level_of(was.rank)) end
     record('buried', id)

@@ -5,7 +5,8 @@
 -- ARGV: ids
 -- Returns for each id: 'cancelled' | 'requested' | 'over' (ended already) | 'unknown'
 
-local now, reply, stopped, limit_of = now_ms(), {}, {}, limits_of(ARGV)
+now_ms()
+local reply, stopped, limit_of = {}, {}, limits_of(ARGV)
 for index, id in ipairs(ARGV) do
   local removed = redis.call('ZREM', ready, id) + redis.call('ZREM', suspects, id) + redis.call('ZREM', scheduled, id)
   local rank = removed == 0 and limit_of[id] and redis.call('ZSCORE', parked, id)
@@ -15,10 +16,10 @@ for index, id in ipairs(ARGV) do
   end
   if removed == 0 and next(take_back({id})) then removed = 1 end
   if removed > 0 then
-    redis.call('ZADD', cancelled, now, id)
+    redis.call('ZADD', cancelled, real, id)
     stopped[#stopped + 1], reply[index] = id, 'cancelled'
   elseif redis.call('ZSCORE', leases, id) then
-    redis.call('HSET', cancels, id, now)
+    redis.call('HSET', cancels, id, real)
     reply[index] = 'requested'
     record('cancel_requested', id)
   elseif redis.call('ZSCORE', cancelled, id) then

@@ -1,5 +1,5 @@
 -- Add tasks, ready or scheduled. Skips a task whose id exists, or whose uniqueness another task claims.
--- KEYS: tasks ready scheduled levels meta stats wake uniques claims limits events
+-- KEYS: tasks ready scheduled delayed owners levels meta stats wake uniques claims limits events
 -- ARGV: how many tasks hold a claim or have a concurrency key; for each of those: id mode (s until started, d until done, '' no
 --       claim) digest ttl_ms limit (how many and the key, '' none);
 --       then for each task: id envelope priority delay_ms due_ms
@@ -46,8 +46,7 @@ local function add_each()
   for at = FIRST, #ARGV, FIELDS do
     local id, envelope, level = ARGV[at], ARGV[at + 1], -tonumber(ARGV[at + 2])
     local delay, due, state = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), nil
-    if delay > 0 then due = now + delay end
-    state, tick = admit(now, tick, id, envelope, level, due, claim_of[id], limit_of[id])
+    state, tick = admit(now, tick, id, envelope, level, delay, due, claim_of[id], limit_of[id])
     reply[#reply + 1] = state
     if state == 'ready' or state == 'scheduled' then
       added = added + 1

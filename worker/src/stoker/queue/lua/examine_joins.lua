@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Check the counts of joins; repair them with `mend`. Whether missing members still exist is checked in reads/doctor/joins.py.
--- KEYS: tasks ready scheduled levels dead cancelled errors meta stats wake uniques claims limits outbox members joins waiting arrivals events
+-- KEYS: tasks ready scheduled delayed owners levels dead cancelled errors meta stats wake uniques claims limits outbox members joins waiting arrivals events
 -- ARGV: mend (0|1), then ids of joins, so many that their members are at most some thousands
 -- Returns for each: '' (sound, or over) | 'join already run' | 'join without successor' | 'wrong join count'
 local mend, reply, items, mended = ARGV[1] == '1', {}, {}, 0

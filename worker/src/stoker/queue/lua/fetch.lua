@@ -1,39 +1,37 @@
 #!lua flags=allow-oom
 -- Lease the next tasks, by rank. A worker gets a suspect only if it holds none.
--- KEYS: ready suspects leases owners tasks attempts lost levels scheduled meta stats wake uniques claims events beats
+-- KEYS: ready suspects leases owners tasks attempts lost levels scheduled delayed meta stats wake uniques claims events beats
 --       limits running_by parked parked_by
 -- ARGV: worker nonce room lease_ms holds_suspect (0|1) per_second (0 = no rate limit) burst
 --       waited (0|1: sent behind a wait for work, perhaps long ago)
--- Returns {now_ms, come_back_ms (-1 none), paused 0|1, mind_in_ms (-1 another worker minds), first fence number,
+-- Returns {now_ms (real), come_back_ms (-1 none), paused 0|1, mind_in_ms (-1 another worker minds), first fence number,
 --          then for each task: id envelope failures losses waited_ms}
---         come_back_ms: when the rate limit lets the next one go; mind_in_ms: when this worker is to do the chores (mind.lua)
+--         come_back_ms: until the rate limit lets the next one go; mind_in_ms: when this worker is to do the chores (mind.lua)
 --         nil if a worker that waited has rested since, or its heartbeat has expired: another worker is woken
 local worker, nonce, room, lease, holds_suspect = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local per_second, burst = tonumber(ARGV[6]), tonumber(ARGV[7])
 local PROMOTED_AT_ONCE, PARKED_AT_ONCE, BATCHES_A_SECOND = 100, 200, 100
 
 local now = now_ms()
-local function next_due() return tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or -1) end
-
-if paused then return {now, -1, 1, take_over(worker, now, next_due()), 0} end
+if paused then return {real, -1, 1, take_over(worker, now, first_due()), 0} end
 
 -- Most waits end without a token: nothing is ready, and the minder looks before anything falls due. All that an idle worker sends.
-local waited, nothing = ARGV[8] == '1', {now, -1, 0, -1, 0}
+local waited, nothing = ARGV[8] == '1', {real, -1, 0, -1, 0}
 local minded = waited and is_minded(now)
 if minded and redis.call('EXISTS', ready, suspects, scheduled) == 0 then return nothing end
-local due = next_due()
-if minded and due > now and due >= mind_until - GRACE_MS and redis.call('EXISTS', ready, suspects) == 0 then return nothing end
+local due = first_due()
+if minded and due > real and due + now - real >= mind_until - GRACE_MS and redis.call('EXISTS', ready, suspects) == 0 then return nothing end
 
-if waited and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= now) then
+if waited and (redis.call('HEXISTS', meta, resting_field(worker)) == 1 or tonumber(redis.call('ZSCORE', beats, worker) or 0) <= sure) then
   if redis.call('EXISTS', ready, suspects) > 0 then wake_one() end
   return false
 end
 
-if due >= 0 and due <= now then
+if due >= 0 and due <= real then
   promote(now, PROMOTED_AT_ONCE)
-  due = next_due()
+  due = first_due()
 end
-local reply = {now, -1, 0, take_over(worker, now, due), 0}
+local reply = {real, -1, 0, take_over(worker, now, due), 0}
 
 -- One call to find out that these keys do not exist, as in most queues.
 local special = redis.call('EXISTS', suspects, attempts, lost, claims, limits) > 0
@@ -53,9 +51,8 @@ local function watch(free, takes_suspects)
   local watcher = redis.call('HMGET', meta, 'watcher', 'watch_until')
   if not watcher[1] or watcher[1] == worker or tonumber(watcher[2]) <= now then
     local worth_it = math.max(1, math.min(free, burst, math.floor(per_second / BATCHES_A_SECOND)))
-    local at = now + math.max(1, math.ceil((debt + (worth_it - burst) * 1000) / per_second))
-    redis.call('HSET', meta, 'watcher', worker, 'watch_until', at)
-    reply[2] = at
+    reply[2] = math.max(1, math.ceil((debt + (worth_it - burst) * 1000) / per_second))
+    redis.call('HSET', meta, 'watcher', worker, 'watch_until', now + reply[2])
   end
   return true
 end

@@ -24,4 +24,4 @@ redis.call('HSET', workers, worker, info)
 local was_until = tonumber(redis.call('ZSCORE', beats, worker) or 0)
 redis.call('ZADD', beats, now + lease, worker)
 -- A worker whose slots are all full does not fetch.
-return {paused and 1 or 0, gone, to_cancel, was_until <= now and 1 or 0, take_over(worker, now, -1)}
+return {paused and 1 or 0, gone, to_cancel, was_until <= sure and 1 or 0, take_over(worker, now, -1)}

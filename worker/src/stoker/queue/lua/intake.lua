@@ -1,5 +1,5 @@
 -- Turn entries of a stream into tasks, each exactly once: the entry is deleted and its task added in one step.
--- KEYS: inbox outbox tasks ready scheduled dead levels errors meta stats wake events uniques claims limits
+-- KEYS: inbox outbox tasks ready scheduled delayed owners dead levels errors meta stats wake events uniques claims limits
 -- ARGV: stream (inbox|outbox), then for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit
 --       verb: add | bury (as dead, with `failure`) | drop (its task exists already)
 --       claim_mode: s until started, d until done, '' no claim; limit: how many and the concurrency key, '' none
@@ -24,14 +24,13 @@ for at = FIRST, #ARGV, FIELDS do
     state = 'dropped'
   elseif verb == 'bury' then
     redis.call('HSET', tasks, id, envelope)
-    redis.call('ZADD', dead, now, id)
+    redis.call('ZADD', dead, real, id)
     redis.call('HSET', errors, id, ARGV[at + 7])
     if level ~= 0 then redis.call('HSET', levels, id, level) end
     state, buried = 'dead', buried + 1
     record('buried', id, 'detail', 'inbox')
   else
-    if delay > 0 then due = now + delay end
-    state, tick = admit(now, tick, id, envelope, level, due, marks_of(unpack(ARGV, at + 8, at + 11)))
+    state, tick = admit(now, tick, id, envelope, level, delay, due, marks_of(unpack(ARGV, at + 8, at + 11)))
     if type(state) == 'table' then
       state, held_back = 'dropped', held_back + 1
     else

@@ -4,10 +4,11 @@
 -- ARGV: paused (0|1)
 -- Returns whether it was paused before: 0|1
 
-local now, before = now_ms(), redis.call('HEXISTS', meta, 'paused')
+now_ms()
+local before = redis.call('HEXISTS', meta, 'paused')
 record(ARGV[1] == '1' and 'paused' or 'resumed', '')
 if ARGV[1] == '1' then
-  redis.call('HSET', meta, 'paused', now)
+  redis.call('HSET', meta, 'paused', real)
 else
   redis.call('HDEL', meta, 'paused')
   if redis.call('EXISTS', ready, suspects, scheduled) > 0 then wake_one() end

@@ -1,11 +1,10 @@
 #!lua flags=allow-oom
 -- Make due tasks ready, at most `limit`, and wake a worker.
--- KEYS: scheduled levels ready suspects lost meta wake events
+-- KEYS: scheduled delayed levels ready suspects lost meta wake events
 -- ARGV: limit
 -- Returns {moved, next_due_ms (-1 none), now_ms}
 
 local now = now_ms()
 local moved = promote(now, tonumber(ARGV[1]))
 if moved > 0 then wake_one() end
-local next_due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
-return {moved, next_due and tonumber(next_due) or -1, now}
+return {moved, first_due(), real}

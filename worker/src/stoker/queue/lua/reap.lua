@@ -7,10 +7,10 @@
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 local now = now_ms()
-local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, limit)
+local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', sure, 'LIMIT', 0, limit)
 local given_back, buried = reclaim(ids, columns(owners, ids), now, max_lost, failure, 'its lease ended unrenewed')
 
-local gone = redis.call('ZRANGEBYSCORE', beats, '-inf', now, 'LIMIT', 0, limit)
+local gone = redis.call('ZRANGEBYSCORE', beats, '-inf', sure, 'LIMIT', 0, limit)
 call_with('HDEL', workers, gone)
 call_with('ZREM', beats, gone)
 for _, worker in ipairs(gone) do redis.call('HDEL', meta, resting_field(worker)) end

@@ -12,7 +12,7 @@ local FIRST, FIELDS = 6, 5
 local now = now_ms()
 local heard, of, until_ms = string.match(redis.call('HGET', schedules, 'source ' .. source) or '', '^(%d+) (%S+) (%d+)$')
 if not heard and #ARGV < FIRST then return {1} end
-if heard and of ~= list and tonumber(heard) > version and tonumber(until_ms) > now then return {0} end
+if heard and of ~= list and tonumber(heard) > version and tonumber(until_ms) > sure then return {0} end
 if heard and of == list then version = math.max(version, tonumber(heard)) end
 redis.call('HSET', schedules, 'source ' .. source, string.format('%.0f %s %.0f', version, list, now + hold))
 

@@ -12,7 +12,8 @@ if verb == 'remove' then
   return 1
 end
 if verb == 'pause' then
-  local news = redis.call('HSETNX', schedules, 'paused ' .. name, now_ms())
+  now_ms()
+  local news = redis.call('HSETNX', schedules, 'paused ' .. name, real)
   redis.call('ZREM', upcoming, name)
   return news
 end

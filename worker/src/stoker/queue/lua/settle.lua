@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- End deliveries. One whose fence no longer owns its task is refused, and changes nothing.
--- KEYS: leases owners ready suspects scheduled dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
+-- KEYS: leases owners ready suspects scheduled delayed dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
 --       +unclaim: unclaimed unclaimed_by unclaimed_as announced templates workers beats
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
@@ -22,7 +22,7 @@ local special = redis.call('EXISTS', cancels, attempts, lost, errors, progress, 
 local owner, cancel_asked = columns(owners, ids), special and columns(cancels, ids) or {}
 
 local reply, ended, finished, kept, result, dropped = {}, {}, {}, {}, {}, {}
-local back, later, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}
+local back, later, delays, buried, failed, level_set, stopped, hopeless, given_up = {}, {}, {}, {}, {}, {}, {}, {}, {}
 local EVENTS = watched and {
   succeed = 'succeeded', retry = 'retried', bury = 'buried', snooze = 'postponed', release = 'released', cancel = 'cancelled',
   unclaim = 'unclaimed', --+unclaim
@@ -51,10 +51,10 @@ for index, id in ipairs(ids) do
     if EVENTS then record(EVENTS[verb], id, 'worker', worker_of(fence)) end
     if verb == 'succeed' then
       finished[#finished + 1] = id
-      if keep > 0 then push(kept, now + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
+      if keep > 0 then push(kept, real + keep, id) push(result, id, body) else dropped[#dropped + 1] = id end
     elseif verb == 'cancel' then
       finished[#finished + 1] = id
-      push(stopped, now, id) given_up[#given_up + 1] = id
+      push(stopped, real, id) given_up[#given_up + 1] = id
     elseif verb == 'release' then
       push(back, rank, id)
     elseif verb == 'unclaim' then --+unclaim
@@ -64,12 +64,12 @@ for index, id in ipairs(ids) do
       if verb ~= 'snooze' then
         push(failed, id, body)
         local failure = failure_of(body)
-        failure.at, failure.worker = now, worker_of(fence)
+        failure.at, failure.worker = real, worker_of(fence)
         failure.attempt = redis.call('HINCRBY', attempts, id, 1) + (redis.call('HGET', lost, id) or 0)
         add_failure(id, failure)
       end
-      if verb == 'bury' then push(buried, now, id) hopeless[#hopeless + 1] = id
-      elseif delay > 0 then push(later, now + delay, id)
+      if verb == 'bury' then push(buried, real, id) hopeless[#hopeless + 1] = id
+      elseif delay > 0 then push(later, real + delay, id) push(delays, attended + delay, delayed_member(id, real + delay))
       else push(back, rank_at(level, now), id) end
     end
   end
@@ -100,6 +100,7 @@ call_with('HSET', results, result)
 make_ready(back)
 call_with('ZADD', cancelled, stopped)
 call_with('ZADD', scheduled, later)
+call_with('ZADD', delayed, delays)
 call_with('ZADD', dead, buried)
 call_with('HSET', errors, failed)
 call_with('HSET', levels, level_set)

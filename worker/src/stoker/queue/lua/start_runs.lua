@@ -1,6 +1,6 @@
 -- Start due runs and advance their schedules in one step, so each moment starts one run, however many processes look. A run started
 -- by a person (`now`) does not advance the schedule.
--- KEYS: schedules upcoming runs tasks ready scheduled levels dead done cancelled limits meta stats wake events
+-- KEYS: schedules upcoming runs tasks ready scheduled delayed levels dead done cancelled limits meta stats wake events
 -- ARGV: for each: name definition (SHA-1 of what was read) moment_ms verb overlap (0|1) missed id envelope priority limit
 --       next_moment_ms next_due_ms
 --       verb: run | pass (its moment was missed) | now (started by a person)
@@ -16,7 +16,7 @@ local reply, tick, state = {}, first, nil
 local function start(id, envelope, priority, limit)
   if redis.call('HSETNX', tasks, id, envelope) == 0 then return 'there already' end
   if limit ~= '' then redis.call('HSET', limits, id, limit) end
-  state, tick = make_ready_or_scheduled(id, -tonumber(priority), 0, now, tick)
+  state, tick = make_ready_or_scheduled(id, -tonumber(priority), 0, 0, now, tick)
   record('enqueued', id, 'detail', state)
   return 'started'
 end
@@ -45,7 +45,7 @@ for at = 1, #ARGV, FIELDS do
     answer = start(id, envelope, priority, limit)
   end
   if answer == 'started' and not (verb == 'now' and open) then
-    redis.call('HSET', schedules, 'last ' .. name, id, 'started ' .. name, now)
+    redis.call('HSET', schedules, 'last ' .. name, id, 'started ' .. name, real)
     redis.call('HDEL', schedules, 'ended ' .. name)
     redis.call('HSET', runs, name, id)
   end

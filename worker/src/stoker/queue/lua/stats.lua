@@ -30,7 +30,7 @@ for _, stream in ipairs({inbox, outbox}) do
   local length = redis.call('XLEN', stream)
   if length > 0 then
     local since = tonumber(string.match(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
-    if since > EPOCH_MS then oldest = math.min(oldest, since) end  -- a sender may have chosen the id of its entry
+    if since > EPOCH_MS then oldest = math.min(oldest, since + now - real) end  -- a sender may have chosen the id of its entry
     arriving = arriving + length
   end
 end
@@ -47,14 +47,14 @@ if aside > 0 then
   end
 end
 
-local horizon, next_run = now + tonumber(ARGV[1]), redis.call('ZRANGE', upcoming, 0, 0, 'WITHSCORES')[2]
+local horizon, next_run = real + tonumber(ARGV[1]), redis.call('ZRANGE', upcoming, 0, 0, 'WITHSCORES')[2]
 local due = redis.call('ZCOUNT', scheduled, '-inf', horizon) + (next_run and redis.call('ZCOUNT', upcoming, '-inf', horizon) or 0)
 local reply = {
   arriving + redis.call('ZCARD', ready) + redis.call('ZCARD', suspects), redis.call('ZCARD', leases), redis.call('ZCARD', scheduled),
   redis.call('ZCARD', dead), redis.call('ZCARD', done), redis.call('ZCARD', cancelled), due,
   now - oldest, redis.call('ZCOUNT', beats, now, '+inf'),
   redis.call('HEXISTS', meta, 'paused'), throttled, redis.call('ZCARD', parked),
-  next_run and redis.call('ZCARD', upcoming) or 0, aside, next_run and tonumber(next_run) - now or '', unseen, math.floor(decayed_rate(now) * 1000), now,
+  next_run and redis.call('ZCARD', upcoming) or 0, aside, next_run and tonumber(next_run) - real or '', unseen, math.floor(decayed_rate(now) * 1000), real,
 }
 -- Not HGETALL: another program may have written fields of any number and size.
 for at, value in ipairs(redis.call('HMGET', stats, unpack(COUNTERS))) do

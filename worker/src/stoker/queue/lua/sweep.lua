@@ -14,8 +14,8 @@ local function past(key, before, count)
 end
 
 local now = now_ms()
-local old, stopped = past(done, now, done_count), past(cancelled, now - done_age, done_count)
-local hopeless = past(dead, now - dead_age, dead_count)
+local old, stopped = past(done, real, done_count), past(cancelled, real - done_age, done_count)
+local hopeless = past(dead, real - dead_age, dead_count)
 for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) do
   call_with('ZREM', key, ids)
   for _, column in ipairs({tasks, attempts, lost, levels, errors, results, limits}) do call_with('HDEL', column, ids) end
@@ -23,6 +23,6 @@ for key, ids in pairs({[done] = old, [cancelled] = stopped, [dead] = hopeless}) 
   record_all('forgotten', ids)
 end
 report_gone_members(hopeless, 'forgotten')
-call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', now, 'LIMIT', 0, limit))
+call_with('ZREM', relayed, redis.call('ZRANGEBYSCORE', relayed, '-inf', sure, 'LIMIT', 0, limit))
 bury_unclaimed(now, limit, tonumber(ARGV[6]))
 return {#old + #stopped, #hopeless}

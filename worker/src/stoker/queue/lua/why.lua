@@ -37,8 +37,8 @@ if limit then
   end
 end
 return {
-  now, held[1] and 1 or 0, held[2] and tonumber(held[2]) > now and tonumber(held[2]) or 0, before,
-  redis.call('HEXISTS', lost, id), redis.call('ZCOUNT', scheduled, '-inf', now),
+  real, held[1] and 1 or 0, held[2] and tonumber(held[2]) > now and held[2] - now + real or 0, before,
+  redis.call('HEXISTS', lost, id), redis.call('ZCOUNT', scheduled, '-inf', real),
   tonumber(redis.call('HGET', cancels, id) or 0), math.floor(decayed_rate(now) * 1000),
   infos, redis.call('ZCOUNT', beats, now, '+inf'), limit and limit.key or '', limit and limit.most or 0, holders,
   named, their_names,

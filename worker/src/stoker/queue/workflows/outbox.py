@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.health import check_layout
-from stoker.queue.keys import Keys, catalogue
+from stoker.queue.announcements import Announcements
+from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.queue.scripts import chunks
 from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, relay_call
@@ -50,7 +50,7 @@ class Outbox:
         self._redis = redis
         self._keys = keys
         self._partitions = Partitions(redis, keys.namespace)
-        self._registered: set[str] = set()
+        self._announcements = Announcements(redis, keys.namespace)
 
     async def read(self) -> list[StoredEntry]:
         """The oldest entries, at most RELAYED_AT_ONCE."""
@@ -80,10 +80,7 @@ class Outbox:
 
     async def register(self, partition: str) -> None:
         """Make a partition known to those that list queues."""
-        if partition not in self._registered:
-            await check_layout(self._redis, Keys(self._keys.namespace, partition))
-            await ask(self._redis, "SADD", catalogue(self._keys.namespace), partition)
-            self._registered.add(partition)
+        await self._announcements.announce(partition)
 
     async def _effects(self, stored: StoredEntry) -> list[Keyed]:
         entry = stored.read()

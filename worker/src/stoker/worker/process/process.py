@@ -42,6 +42,8 @@ from stoker.worker.system.health_server import HealthServer
 from stoker.worker.system.memory import resident
 
 BEATS_PER_LEASE = 3
+LONGEST_BEAT = 10.0
+"""Longest interval in seconds between two heartbeats: shorter than a leap of Redis' clock is doubted (`queue/lua/_prelude.lua`)."""
 FORGET_TIMEOUT = 2.0
 CONNECT_INTERVAL = 1.0
 LOGIN_PATIENCE = 30.0
@@ -71,7 +73,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat(
         ThreadClient(settings.redis_url),
-        settings.lease.duration / BEATS_PER_LEASE,
+        min(settings.lease.duration / BEATS_PER_LEASE, LONGEST_BEAT),
         watchdog,
         group.workers,
         loop.call_soon_threadsafe,
