@@ -25,6 +25,7 @@ MEMORY = 600_000
 SWEPT_AT_ONCE = 200
 REMEMBERED, LOGGED = 5, 50
 LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
+CLEAR = 2000
 
 
 Names = dict[str, int] | None
@@ -126,6 +127,8 @@ class Model:
     claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> until when, who
     fences: int = 0
     holder: Holder | None = None  # the TaskQueue that claims the queue
+    clearer: str = ""
+    clear_until: int = 0  # until when the others leave a task on its last life to it
     minder: str = ""
     mind_until: int = 0  # when the minder counts as gone
     counters: Counter[str] = field(default_factory=Counter)
@@ -213,6 +216,8 @@ class Model:
         """This worker is known to be gone."""
         if self.minder == worker:
             self.minder, self.mind_until = "", 0
+        if self.clearer == worker:
+            self.clearer, self.clear_until = "", 0
 
     def claim_queue(self, holder: Holder, instead_of: Holder | None) -> Holder:
         """Returns who claims the queue from now on."""
@@ -231,21 +236,58 @@ class Model:
     def first_due(self) -> float | None:
         return min((item.score for item in self.at("scheduled")), default=None)
 
-    def fetch(self, room: int, now: int, *, holds_suspect: bool) -> list[Taken]:
+    def fetch(self, room: int, now: int, worker: str, holds: int) -> tuple[list[Taken], bool]:
+        """What is taken, and whether the worker is to clear. `holds`: 0 nothing, 2 tasks, 3 a suspect."""
         if self.paused:
-            return []
+            return [], False
         self.promote(now)
-        ready, suspects = self.at("ready"), [] if holds_suspect else self.at("suspects")[:1]
-        if suspects and sum(item.score < suspects[0].score for item in ready) >= room:
-            suspects = []
-        line = sorted([*ready[: room - len(suspects)], *suspects], key=lambda item: item.score)
+        line, clear = self._next_in_line(room, now, worker, holds)
         taken = [Taken(item.id, item.failures, item.losses, max(0, now - arrived(item.score))) for item in line]
         for item in line:
             item.origin, item.place, item.score = item.score, "leases", now + self.rules.lease
             if item.claim and item.claim[0] == "s":
                 self._free(item)
         self.fences += len(line)
-        return taken
+        return taken, clear
+
+    def _next_in_line(self, room: int, now: int, worker: str, holds: int) -> tuple[list[Item], bool]:
+        line: list[Item] = []
+        while len(line) < room:
+            suspect = None if holds == 3 or any(item.losses >= 2 for item in line) else next(iter(self.at("suspects")), None)
+            ready = [item for item in self.at("ready") if item not in line]
+            ahead = [item for item in ready if suspect and item.score < suspect.score]
+            most = room - len(line)
+            if suspect and len(ahead) >= most:
+                suspect = None
+            if suspect and self.on_last_life(suspect):
+                if not line and not ahead and holds == 0:
+                    self._may_clear(worker, now, now + self.rules.lease)
+                    return [suspect], False
+                if self._may_clear(worker, now, now + CLEAR):
+                    return [*line, *self._harmless(ahead)], True
+                suspect = None
+            found = sorted([*ready[: most - (suspect is not None)], *([suspect] if suspect else [])], key=lambda item: item.score)
+            taken = self._harmless(found)
+            line += taken
+            if len(taken) == len(found):
+                break
+        return line, False
+
+    def on_last_life(self, item: Item) -> bool:
+        return 0 < item.losses >= self.rules.max_lost - 1
+
+    def _harmless(self, found: list[Item]) -> list[Item]:
+        """Those that may run beside others; the rest is set apart."""
+        for item in found:
+            if self.on_last_life(item):
+                item.place = "suspects"
+        return [item for item in found if not self.on_last_life(item)]
+
+    def _may_clear(self, worker: str, now: int, until: int) -> bool:
+        if self.clearer not in ("", worker) and self.clear_until > now:
+            return False
+        self.clearer, self.clear_until = worker, until
+        return True
 
     def own(self, task_id: str, fence: str) -> None:
         """The fence that a fetch has handed out."""
@@ -479,7 +521,7 @@ class Model:
         self.counters["buried"] += 1
 
     def _line_up(self, item: Item, place: float) -> None:
-        item.place, item.score = "suspects" if item.losses else "ready", place
+        item.place, item.score = "suspects" if item.losses >= 2 else "ready", place
 
     def expected(self, keys: Keys) -> dict[str, dict[str, object]]:
         """The content of every key that the model knows."""

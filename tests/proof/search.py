@@ -119,7 +119,9 @@ def canonical(world: World, used: Used) -> Hashable:
     held = tuple(tuple(_delivery(world, delivery) for delivery in worker.held) for worker in world.workers)
     former = tuple(sorted(_delivery(world, delivery) for delivery in world.former))
     waking = world.picture.length(world.keys.wake), world.polling
-    return repr((tasks, held, former, waking, used.cancelled, used.clock, world.clock.now - world.now if world.now else 0))
+    clearing = world.model.clear_until > world.clock.now and world.model.clearer
+    behind = world.clock.now - world.now if world.now else 0
+    return repr((tasks, held, former, waking, clearing, used.cancelled, used.clock, behind))
 
 
 def _place_in_line(item: Item) -> float:

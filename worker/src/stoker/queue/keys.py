@@ -25,7 +25,7 @@ class Keys:
         return f"{self._base}:ready"
 
     @property
-    def suspects(self) -> str:  # ZSET id -> rank, of ready tasks that were lost with a worker before
+    def suspects(self) -> str:  # ZSET id -> rank, of ready tasks that were lost more than once
         return f"{self._base}:suspects"
 
     @property
@@ -179,7 +179,9 @@ class Keys:
         return f"{self._base}:runs"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, end of watching, rate limit, claim
+    def meta(
+        self,
+    ) -> str:  # HASH paused, fence counter, logical clock, last arrival, layout, watching, rate limit, clearer, claim
         return f"{self._base}:meta"
 
     @property

@@ -19,6 +19,7 @@ local given_back, buried = reclaim(ids, owner, now, max_lost, failure, 'its work
 for at = FIRST_WORKER, FIRST - 1 do
   gone[#gone + 1] = ARGV[at]
   stop_minding(ARGV[at])
+  stop_clearing(ARGV[at])
 end
 call_with('ZREM', beats, gone)
 return {given_back, buried, call_with('HDEL', workers, gone)}

@@ -11,6 +11,7 @@ from stoker.redis.client import RedisClient
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
+from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
 from stoker.worker.run.observer import RunObserver
 
@@ -28,11 +29,12 @@ class Partition:
         metrics: WorkerMetrics,
         clock: Clock = system,
         observer: RunObserver | None = None,
+        solitude: Solitude | None = None,
     ) -> None:
         self.broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
         self.inbox = Inbox(redis, keys, clock)
         self.outbox = Outbox(redis, keys)
-        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer)
+        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude)
         self.promote = chores.promote(self.broker)
         self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering)
         self.sweep = chores.sweep(self.broker)
