@@ -16,7 +16,7 @@ from stoker.queue.workflows.outbox import StoredEntry
 from stoker.rules.admission import Admission
 from stoker.rules.announcement import Announcement
 from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin, begin_or_defer
-from stoker.rules.losses import is_suspect
+from stoker.rules.losses import LossCause, is_suspect
 from stoker.rules.message import decode, digest, encode
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
@@ -329,11 +329,11 @@ def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
     answers(accepted, expected)
 
 
-def reap_worker(world: World, worker: str, host: str) -> None:
+def reap_worker(world: World, worker: str, host: str, cause: LossCause | None = None) -> None:
     """Somebody saw a machine end, and says so."""
     known = worker.encode() in world.picture.hash(world.keys.workers)
-    reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost))
-    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker))
+    reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost, cause))
+    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker, cause))
     if known:
         world.model.stop_minding(worker)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from stoker.queue.keys import Keys
 from stoker.rules.identity import Holder
+from stoker.rules.losses import LossCause
 from stoker.rules.message import Message, encode
 from tests.proof import model_joins, model_schedules
 from tests.proof.model_joins import Waiting
@@ -103,7 +104,7 @@ class Item:
     progress: tuple[str, int] | None = None  # fence, what was said
     log: tuple[int, ...] = ()
     logged_by: str = ""
-    history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
+    history: tuple[tuple[int, str, str, str], ...] = ()  # attempt, worker, type of failure, cause of a loss
     member: tuple[str, int] | None = None  # of which join, its number
     unknown: Unknown | None = None  # where it is unclaimed
 
@@ -113,7 +114,14 @@ class Item:
 
     def remember(self, worker: str, failure: str) -> None:
         """After it was counted."""
-        self.history = (*self.history, (self.failures + self.losses, worker, failure))[-REMEMBERED:]
+        self._remember((self.failures + self.losses, worker, failure, ""))
+
+    def remember_loss(self, worker: str, cause: LossCause | None) -> None:
+        """Before it is counted."""
+        self._remember((self.failures + self.losses + 1, worker, "WorkerLost", str(cause or "")))
+
+    def _remember(self, entry: tuple[int, str, str, str]) -> None:
+        self.history = (*self.history, entry)[-REMEMBERED:]
 
 
 @dataclass(slots=True)
@@ -405,7 +413,7 @@ class Model:
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy
 
-    def reap(self, now: int, failure: str, worker: str = "") -> tuple[int, int]:
+    def reap(self, now: int, failure: str, worker: str = "", cause: LossCause | None = None) -> tuple[int, int]:
         """Those whose lease has ended, or those of one worker. Returns how many were given back, and how many buried."""
         given_back = buried = 0
         self.alive.pop(worker, None)
@@ -420,9 +428,9 @@ class Model:
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 continue
-            item.losses += 1
-            item.remember(holder, "WorkerLost")
-            if item.losses >= self.rules.max_lost:
+            item.remember_loss(holder, cause)
+            item.losses += not (cause and cause.innocent)
+            if item.losses >= self.rules.max_lost and not (cause and cause.innocent):
                 self._free(item)
                 item.place, item.score, item.failure = "dead", now, failure
                 self.counters["buried"] += 1

@@ -67,8 +67,20 @@ BUGS = (
     Bug(
         "the reaper does not count losses",
         "lua/_reclaim.lua",
-        "local losses = redis.call('HINCRBY', lost, id, 1)",
-        "local losses = tonumber(redis.call('HGET', lost, id) or 0) + 1",
+        "local losses = innocent and before or redis.call('HINCRBY', lost, id, 1)",
+        "local losses = innocent and before or before + 1",
+    ),
+    Bug(
+        "an innocent loss is counted",
+        "lua/_reclaim.lua",
+        "local losses = innocent and before or redis.call(",
+        "local losses = redis.call(",
+    ),
+    Bug(
+        "the cause of a loss is forgotten",
+        "lua/_reclaim.lua",
+        ", message = how, cause = cause}",
+        ", message = how}",
     ),
     Bug(
         "the reaper comes before the lease has ended",

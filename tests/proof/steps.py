@@ -16,6 +16,7 @@ from stoker.queue.reads.inspector import Inspector
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
 from stoker.rules.effects import EnqueueTask, PutInOutbox
+from stoker.rules.losses import LossCause
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
 from stoker.rules.workflow import Origin, OutboxEntry, TaskStep
@@ -30,6 +31,7 @@ DELAYS = (0, 0, 0, 10_000, 40_000)
 VERBS = ("succeed", "succeed", "retry", "retry later", "snooze", "release", "bury", "cancel")
 SECOND, HOUR = 1000, 3600_000
 UNTIL: tuple[Until, ...] = ("started", "done")
+CAUSES = (None, LossCause.OUT_OF_MEMORY, LossCause.PREEMPTED)
 LATER = (1, SECOND, 7 * SECOND, 11 * SECOND, 29_500, 31 * SECOND)
 PLACES = {
     TaskState.READY: ("ready", "suspects", "unclaimed"),
@@ -315,7 +317,7 @@ def a_pod_is_seen_to_end(world: World, pick: Pick) -> None:
         world.polling = world.polling or worker.woken
         world.retire(*worker.held)
         worker.held, worker.woken = [], False
-    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"))
+    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"), pick(CAUSES))
 
 
 @step(3)

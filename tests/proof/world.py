@@ -428,9 +428,9 @@ def _log(value: bytes) -> tuple[str, tuple[int, ...]]:
     return head.partition(" ")[0], tuple(map(int, lines))
 
 
-def _history(value: bytes) -> tuple[tuple[int, str, str], ...]:
+def _history(value: bytes) -> tuple[tuple[int, str, str, str], ...]:
     past = [json.loads(line) for line in value.split(b"\n")]
-    return tuple((each["attempt"], each["worker"], each["type"]) for each in past)
+    return tuple((each["attempt"], each["worker"], each["type"], each.get("cause", "")) for each in past)
 
 
 def _owner(value: bytes) -> tuple[str, float]:

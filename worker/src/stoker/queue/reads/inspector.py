@@ -17,6 +17,7 @@ from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import ask
 from stoker.rules.history import Event
 from stoker.rules.identity import Holder, decode_holder
+from stoker.rules.losses import LossCause
 from stoker.rules.states import TaskState
 
 PURGED_AT_ONCE = 200
@@ -79,14 +80,14 @@ class Inspector(Reader):
             answers = [before if word is Cancellation.UNKNOWN else word for before, word in zip(answers, words, strict=True)]
         return answers
 
-    async def reap_worker(self, queue: str, host: str, max_lost: int) -> Reaped:
+    async def reap_worker(self, queue: str, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped:
         """Give back at once what the worker processes of a pod or machine hold. Only for a host that is known to have ended.
 
-        Each delivery counts as lost; a task lost `max_lost` times is buried.
+        Each delivery counts as lost, unless the cause (None: unknown) is innocent; a task lost `max_lost` times is buried.
         """
         total = Reaped(0, 0, 0)
         for partition in await self.partitions.names(queue):
-            total = added(total, await reap_host(self._redis, self._keys(partition), host, max_lost))
+            total = added(total, await reap_host(self._redis, self._keys(partition), host, max_lost, cause))
         return total
 
     async def pause(self, queue: str) -> bool:
