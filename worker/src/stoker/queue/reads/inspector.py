@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
+from stoker.queue.reads.dead_groups import DeadGroup, groups_of, read_dead
 from stoker.queue.reads.doctor import examine
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.events import follow_all, latest
@@ -69,6 +70,11 @@ class Inspector(Reader):
     async def delete(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Delete dead tasks. Returns the ids of those that were dead."""
         return await self._dead_call("discard", queue, ids)
+
+    async def dead_groups(self, queue: str) -> list[DeadGroup]:
+        """The newest 10,000 dead tasks, grouped by the fingerprint of their failure. At most 100 groups, the largest first."""
+        partitions = await self.partitions.names(queue)
+        return groups_of([task for partition in partitions for task in await read_dead(self._redis, self._keys(partition))])
 
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: ready and scheduled ones at once, running ones by their worker's next heartbeat."""
