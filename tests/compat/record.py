@@ -120,7 +120,7 @@ async def record(source: Path) -> dict[str, Any]:
             fill("two")
             second = worker(source, server.url, "--name", "second", "--concurrency", "3")
             await until(lambda: holds("leases", "running", "keyed", "other") and holds("parked", "parked"))
-            await until(lambda: holds("suspects", "suspect"))
+            await until(lambda: holds("ready", "suspect"))
             kill(second)
             fill("three")
             client.xadd(INBOX, {"task": "write", "payload": '{"line": "from outside"}', "id": "inbox", "priority": "1"})

@@ -13,7 +13,7 @@ from stoker.queue.broker import Broker, pulse
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.inspector import Inspector
-from stoker.queue.records import Delivery, Pulse, QueueStats, Receipt, TaskStatus, Turn, receipts
+from stoker.queue.records import Delivery, Holds, Pulse, QueueStats, Receipt, TaskStatus, Turn, receipts
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
 from stoker.redis.client import RedisClient, Routed
@@ -22,6 +22,7 @@ from stoker.redis.replies import ErrorReply
 from stoker.rules.admission import Admission
 from stoker.rules.announcement import Announcement
 from stoker.rules.concurrency import Limit
+from stoker.rules.losses import is_suspect
 from stoker.rules.message import Message
 from stoker.rules.settle import Failure, Succeed, Transition, Unclaim
 from stoker.rules.units import Duration
@@ -75,11 +76,11 @@ class Line:
         admissions = [Admission(message(task_id, priority), delay, run_at, limit=limit) for task_id in ids]
         return receipts(await self.broker.enqueue(admissions))
 
-    async def fetch(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> list[Delivery]:
-        return (await self.look(room, worker, holds_suspect=holds_suspect)).deliveries
+    async def fetch(self, room: int = 100, worker: str = "w", holds: Holds = Holds.NOTHING) -> list[Delivery]:
+        return (await self.look(room, worker, holds)).deliveries
 
-    async def look(self, room: int = 100, worker: str = "w", *, holds_suspect: bool = False) -> Turn:
-        return await self.broker.turn([], room, worker, holds_suspect=holds_suspect)
+    async def look(self, room: int = 100, worker: str = "w", holds: Holds = Holds.NOTHING) -> Turn:
+        return await self.broker.turn([], room, worker, holds)
 
     async def order(self, room: int = 100) -> list[str]:
         """The ids in the order in which they are handed out."""
@@ -139,8 +140,9 @@ class Line:
         ended = places["done"] | places["cancelled"]
         assert await self._fields(k.attempts) | await self._fields(k.errors) <= set(everywhere) - ended
         assert await self._fields(k.lost) <= set(everywhere) - ended
-        assert places["suspects"] <= await self._fields(k.lost)
-        assert not places["ready"] & await self._fields(k.lost), "a task that was lost stands among the suspects"
+        losses = {task_id: int(count) for task_id, count in (await now(self.redis.hgetall(k.lost))).items()}
+        assert places["suspects"] <= set(losses)
+        assert not places["ready"] & {task_id for task_id in losses if is_suspect(losses[task_id])}, "a suspect is among the others"
         assert await self._fields(k.cancels) <= places["leases"]
         assert await self._fields(k.members) <= set(everywhere) - ended, "who has ended is a member of nothing"
         for column in (k.history, k.progress, k.logs):

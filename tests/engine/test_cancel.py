@@ -6,7 +6,7 @@ import pytest
 
 from stoker.queue.reads.inspector import Cancellation
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
-from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line
+from tests.engine.line import DONE, FAILURE, LEASE, QUEUE, Line, now
 
 RACES = 1000
 
@@ -25,9 +25,11 @@ async def test_waiting_tasks_are_cancelled_at_once(line: Line) -> None:
 
 async def test_a_suspect_can_be_cancelled(line: Line) -> None:
     await line.enqueue("a")
-    await line.fetch()
-    await line.pass_time(LEASE + 1)
-    await line.broker.reap()
+    for _ in range(2):
+        await line.fetch()
+        await line.pass_time(LEASE + 1)
+        await line.broker.reap()
+    assert await now(line.redis.zcard(line.keys.suspects)) == 1
     assert await cancel(line, "a") == ["cancelled"]
 
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
+from stoker import Stoker
+from stoker.errors import RedisUnavailable
 from stoker.manifest import Keep
 from stoker.queue.inbox import Inbox
 from stoker.queue.settlements import Settlement
@@ -15,8 +17,10 @@ from stoker.rules.identity import QueueId
 from stoker.rules.settle import Bury
 from stoker.rules.units import Duration
 from stoker.rules.workflow import Origin, OutboxEntry, TaskStep, dump_entry
+from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
+from stoker.worker.loop.partition import Partition
 from stoker.worker.system.aio import cancel_all
 from tests.engine.line import FAILURE, LEASE, Line, message, now, open_line
 from tests.waiting import until
@@ -107,3 +111,30 @@ async def test_what_cannot_be_relayed_is_logged_once_and_delays_no_other(line: L
     assert len(said) == 1
     assert "stoker doctor" in said[0].message
     assert await line.examine(mend=True)
+
+
+async def test_a_minder_that_saw_an_outage_leaves_others_time_to_renew(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose slots are all busy, which sees it by its looks for chores alone: leases of living workers have ended too."""
+    monkeypatch.setattr("stoker.worker.loop.outage.RECOVERY", 0.3)
+    app, settings = Stoker("test"), WorkerSettings(queue="emails", redis_url="redis://unused")
+    partition = Partition(line.keys, "w", app, settings, line.redis, WorkerMetrics(CollectorRegistry(), "emails", 1))
+    with monkeypatch.context() as outage:
+        outage.setattr(partition.broker, "mind", _unavailable)
+        with pytest.raises(RedisUnavailable):
+            await partition.mind.once()
+    await line.enqueue("a")
+    await line.fetch(worker="living")
+    await line.pass_time(LEASE + 1)
+    assert (await partition.reap.once()).moved == 0
+    await partition.mind.once()
+    assert (await partition.reap.once()).moved == 0, "Redis is back since a moment ago"
+    await until(lambda: _reaps(partition))
+    await partition.worker.close()
+
+
+async def _unavailable(_: str) -> None:
+    raise RedisUnavailable("gone")
+
+
+async def _reaps(partition: Partition) -> bool:
+    return (await partition.reap.once()).moved == 1

@@ -57,7 +57,7 @@ async def set_hash(line: Line, key: str, field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("trouble", "plant"),
     [
-        pytest.param("in the wrong ready set", lambda line: set_hash(line, line.keys.lost, "ready", 1), id="lost and no suspect"),
+        pytest.param("in the wrong ready set", lambda line: set_hash(line, line.keys.lost, "ready", 2), id="lost and no suspect"),
         pytest.param("lease without owner", lambda line: now(line.redis.hdel(line.keys.owners, "running")), id="no owner"),
         pytest.param("stray column", lambda line: set_hash(line, line.keys.cancels, "ready", 1), id="a wish to cancel"),
         pytest.param("stray column", lambda line: set_hash(line, line.keys.results, "dead", "{}"), id="a result"),

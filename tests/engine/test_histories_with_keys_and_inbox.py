@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from stoker.queue.inbox import Inbox
-from stoker.queue.records import Delivery
+from stoker.queue.records import Delivery, Holds
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
+from stoker.rules.losses import is_suspect
 from stoker.rules.settle import Bury, Cancel, Release, Retry, Snooze, Transition
 from stoker.rules.unique import Claim, Until
 from tests.engine.line import DONE, FAILURE, LEASE, PLACES, Line, message, now, open_line
@@ -26,7 +27,7 @@ from tests.redis_servers import Valkey
 T = TypeVar("T")
 ENDS: list[Transition] = [DONE, Retry(0, FAILURE), Retry(7, FAILURE), Snooze(5), Release(), Bury(FAILURE), Cancel()]
 PRIORITIES = (-100, 0, 3)
-MAX_LOST = 2
+MAX_LOST = 4  # so that suspects run beside others, until their last life
 ALIVE = {"ready", "suspects", "scheduled", "leases"}
 FOR_EVER = 1e9
 
@@ -127,12 +128,18 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(room=st.integers(1, 4), worker=st.sampled_from(["one", "two"]))
     def fetch(self, room: int, worker: str) -> None:
-        holds = any(delivery.losses and f":{worker}:" in delivery.fence for delivery in self.held)
-        taken = self.run(self.line.fetch(room, worker, holds_suspect=holds))
+        mine = [delivery for delivery in self.held if f":{worker}:" in delivery.fence]
+        if any(delivery.last_life for delivery in mine):
+            return
+        holds = any(is_suspect(delivery.losses) for delivery in mine)
+        turn = self.run(self.line.look(room, worker, Holds.SUSPECT if holds else Holds.TASKS if mine else Holds.NOTHING))
+        taken = turn.deliveries
         assert len(taken) <= room
         self.observe_promotions({delivery.id for delivery in taken})
-        suspects = [delivery.id for delivery in taken if delivery.losses]
+        suspects = [delivery.id for delivery in taken if is_suspect(delivery.losses)]
         assert len(suspects) <= (0 if holds else 1), "a worker never holds two suspects"
+        alone = any(delivery.last_life for delivery in taken)
+        assert not alone or (len(taken) == 1 and not mine), "a task on its last life has its worker to itself"
         eligible = "suspects" in self.places.values() and not holds
         priorities = [self.priority[delivery.id] for delivery in taken]
         assert priorities == sorted(priorities, reverse=True)
@@ -147,10 +154,11 @@ class AnyHistory(RuleBasedStateMachine):
             task_id for task_id, place in self.places.items() if place == "ready" and (room_for_keyed or task_id not in self.keyed)
         ]
         ready = [self.priority[task_id] for task_id in may_run]
-        if not self.keyed:
+        on_last_life = any(self.losses.get(task_id, 0) >= MAX_LOST - 1 for task_id in self.places)
+        if not self.keyed and not on_last_life:
             assert len(taken) == min(room, len(left) + eligible)
-        assert len(taken) == room or not may_run
-        if taken and ready:
+        assert len(taken) == room or not may_run or alone or turn.clear
+        if taken and ready and not alone:
             assert max(ready) <= priorities[-1], "nobody more urgent was left behind"
         for priority, keyed in product(PRIORITIES, (True, False)):
             line = [
@@ -217,7 +225,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert (reaped.given_back, reaped.buried) == (len(crashed) - len(buried) - len(cancelled), len(buried))
         for delivery in crashed:
             self.losses[delivery.id] = delivery.losses + 1
-            self.places[delivery.id] = "dead" if delivery.id in buried else "suspects"
+            self.places[delivery.id] = "dead" if delivery.id in buried else self.line_of(delivery.id)
         self.places |= dict.fromkeys(cancelled, "cancelled")
         self.cancel_asked -= cancelled
         self.held = survivors
@@ -300,7 +308,7 @@ class AnyHistory(RuleBasedStateMachine):
                 self.places[task_id] = self.line_of(task_id)
 
     def line_of(self, task_id: str) -> str:
-        return "suspects" if self.losses.get(task_id) else "ready"
+        return "suspects" if is_suspect(self.losses.get(task_id, 0)) else "ready"
 
 
 @pytest.mark.timeout(110)

@@ -2,11 +2,14 @@
 
 import json
 
+import msgspec
+
 from stoker.queue.reaping import Reaped, lost_too_often
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import ScriptCall, run
+from stoker.rules.losses import LossCause
 from stoker.rules.states import TaskState
-from tests.engine.line import DONE, LEASE, QUEUE, Line
+from tests.engine.line import DONE, LEASE, QUEUE, Line, now
 
 
 def process(pod: str, pid: int = 7) -> str:
@@ -49,6 +52,46 @@ async def test_lost_too_often_it_is_buried(line: Line) -> None:
     assert (await line.status("killer")).state is TaskState.DEAD
 
 
+async def test_an_innocent_loss_does_not_count(line: Line) -> None:
+    """However often: and its cause is in the history, and why says it."""
+    await line.enqueue("a")
+    for _ in range(4):
+        [delivery] = await line.fetch(worker=process("pod"))
+        assert (delivery.losses, delivery.last_life) == (0, False)
+        reaped = await line.inspector.reap_worker(QUEUE, "pod", 3, LossCause.EVICTED_BY_API)
+        assert (reaped.given_back, reaped.buried) == (1, 0)
+    status = await line.status("a")
+    assert (status.state, status.losses) == (TaskState.READY, 0)
+    assert {(past.cause, past.message) for past in status.history} == {
+        ("evicted_by_api", "its worker was seen to end: evicted through the API")
+    }
+    assert (await line.inspector.explain(QUEUE, "a")).history == status.history
+
+
+async def test_on_its_last_life_an_innocent_loss_takes_nothing(line: Line) -> None:
+    await line.enqueue("a")
+    for cause in (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.DELETED):
+        await line.fetch(worker=process("pod"))
+        assert (await line.inspector.reap_worker(QUEUE, "pod", 3, cause)).given_back == 1
+    [delivery] = await line.fetch(worker=process("pod"))
+    assert delivery.last_life
+    assert (await line.inspector.reap_worker(QUEUE, "pod", 3, LossCause.OUT_OF_MEMORY)).buried == 1
+    failure = (await line.status("a")).failure
+    assert failure
+    assert "3 times with the worker that ran it (the last time: killed, out of memory)" in failure.message
+
+
+async def test_a_cause_that_this_version_does_not_know_is_none(line: Line) -> None:
+    await line.enqueue("a")
+    await takes_one(line, process("pod"))
+    await line.inspector.reap_worker(QUEUE, "pod", 3, LossCause.NODE_GONE)
+    [past] = (await line.status("a")).history
+    text = msgspec.json.encode(msgspec.structs.replace(past, cause="x" * 10_000))
+    await now(line.redis.hset(line.keys.history, "a", text))
+    [past] = (await line.status("a")).history
+    assert past.cause is None
+
+
 async def test_a_cancelled_one_is_cancelled(line: Line) -> None:
     await line.enqueue("a")
     await takes_one(line, process("pod"))
@@ -72,7 +115,7 @@ async def test_what_has_moved_on_meanwhile_is_left_alone(line: Line) -> None:
     await line.settle(ended, DONE)
     await line.inspector.reap_worker(QUEUE, "pod", 3)
     await line.fetch(1, process("other"))
-    arguments = [3, lost_too_often(3), 1, process("pod"), ended.id, ended.fence, moved.id, moved.fence]
+    arguments = [3, lost_too_often(3), "seen to end", "", 0, 1, process("pod"), ended.id, ended.fence, moved.id, moved.fence]
     [reply] = await run(line.redis, ScriptCall("reap_worker", line.keys, arguments))
     assert reply == [0, 0, 0]
     assert (await line.status("b")).worker == process("other")

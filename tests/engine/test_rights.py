@@ -222,6 +222,9 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.mind("w")
     await line.broker.promote()
     await line.broker.reap()
+    await line.fetch(100, worker="dies too")  # what is lost twice is a suspect
+    await master.pass_time(100)
+    await line.broker.reap()
     await line.enqueue("k1", "k2", priority=9, limit=Limit("a customer", 1))
     first, *_ = await line.fetch(100, worker="other")
     await line.settle(first, DONE)

@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from stoker.queue.broker import Broker
-from stoker.queue.records import Delivery, Turn
+from stoker.queue.records import Delivery, Holds, Turn
 from stoker.queue.settlements import Settlement
 from stoker.rules.identity import QueueId
+from stoker.rules.losses import is_suspect
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop import solitude
 from stoker.worker.loop.capacity import FETCHES_AT_ONCE
 from stoker.worker.loop.prefetch import MAX_WAIT, SLOTS_PER_PREFETCH
 from stoker.worker.loop.turns import Turns
-from tests.engine.line import DONE, Line
+from tests.engine.line import DONE, Line, open_line
 from tests.waiting import until
 
 SLOTS, FIRST = 80, 60
@@ -44,7 +47,7 @@ class Worker:
     """Runs every task at once, but for the one that it is `long` at, and knows what it holds."""
 
     def __init__(self, line: Line, name: str, long: str) -> None:
-        self.broker = WatchedBroker(line.redis, line.keys)  # type: ignore[arg-type]
+        self.broker = WatchedBroker(line.redis, line.keys, line.broker._lease)  # type: ignore[arg-type]
         metrics = WorkerMetrics(CollectorRegistry(), QueueId("stoker", "emails"), SLOTS)
         self.turns = Turns(name, SLOTS, self.broker, metrics, self.start, lambda: self.busy)
         self.deliveries: list[Delivery] = []
@@ -54,6 +57,7 @@ class Worker:
         self.sticks_after = 10_000
         self.busy = self.most_busy = self.most_suspects = 0
         self._suspects: set[str] = set()
+        self.neighbours: dict[str, set[str]] = {}  # of each task, what was held beside it when it began
 
     def start(self, delivery: Delivery) -> None:
         self.order.append(delivery.id)
@@ -61,7 +65,8 @@ class Worker:
         self.busy += 1
         self.most_busy = max(self.most_busy, self.busy)
         self._suspects = {fence for fence in self._suspects if fence in self.turns.held}
-        if delivery.losses:
+        self.neighbours[delivery.id] = set(self.turns.held.values()) - {delivery.id}
+        if is_suspect(delivery.losses):
             self._suspects.add(delivery.fence)
             self.most_suspects = max(self.most_suspects, len(self._suspects))
         if delivery.id == self._long or len(self.order) > self.sticks_after:
@@ -212,9 +217,10 @@ async def test_a_quiet_worker_takes_nothing_though_it_waits(line: Line):
 
 async def become_suspects(line: Line, *ids: str, priority: int = 0) -> None:
     await line.enqueue(*ids, priority=priority)
-    assert len(await line.fetch(len(ids), "dead")) == len(ids)
-    await line.pass_time(31)
-    await line.broker.reap()
+    for _ in range(2):
+        assert len(await line.fetch(len(ids), "dead")) == len(ids)
+        await line.pass_time(31)
+        await line.broker.reap()
 
 
 async def test_two_turns_under_way_bring_one_suspect_at_most(line: Line):
@@ -228,21 +234,81 @@ async def test_two_turns_under_way_bring_one_suspect_at_most(line: Line):
     assert worker.most_suspects == 1
 
 
-async def test_who_holds_a_suspect_lets_another_have_the_next(line: Line):
+async def test_who_holds_a_suspect_lets_another_have_the_next(redis_url: str):
     """It is woken first, since it has waited longest, and may not take what it was woken for."""
-    await become_suspects(line, "s1")
-    await line.enqueue("s2")
-    assert [delivery.id for delivery in await line.fetch(1, "dead", holds_suspect=True)] == ["s2"]
-    async with working(line, "holder", long="s1") as holder:
-        await until(lambda: holder.order == ["s1"])
-        await until(lambda: blocked(line, 1))
-        async with working(line, "other") as other:
-            await until(lambda: blocked(line, 2))
+    async with open_line(redis_url, max_lost=5) as line:
+        await become_suspects(line, "s1")
+        await line.enqueue("s2")
+        for _ in range(2):
             await line.pass_time(31)
-            await line.beat(*holder.deliveries, worker="holder")
             await line.broker.reap()
-            await until(lambda: other.order == ["s2"], within=2)
-    assert (await line.stats()).totals.succeeded == 2
+            assert [delivery.id for delivery in await line.fetch(1, "dead", Holds.SUSPECT)] == ["s2"]
+        async with working(line, "holder", long="s1") as holder:
+            await until(lambda: holder.order == ["s1"])
+            await until(lambda: blocked(line, 1))
+            async with working(line, "other") as other:
+                await until(lambda: blocked(line, 2))
+                await line.pass_time(31)
+                await line.beat(*holder.deliveries, worker="holder")
+                await line.broker.reap()
+                await until(lambda: other.order == ["s2"], within=2)
+        assert (await line.stats()).totals.succeeded == 2
+
+
+async def test_a_busy_worker_clears_for_a_task_on_its_last_life(line: Line):
+    """It takes no more, runs that task alone as soon as nothing else runs, and then goes on."""
+    await become_suspects(line, "suspect", priority=-1)
+    await line.enqueue("long")
+    await line.enqueue("a", "b", priority=-2)
+    async with working(line, long="long") as worker:
+        await until(lambda: worker.order == ["long"])
+        await until(lambda: worker.turns._capacity.clearing)
+        await asyncio.sleep(0.2)
+        assert worker.order == ["long"]
+        worker.end(worker.open.pop())
+        await until(lambda: len(worker.order) == 4)
+    assert worker.order == ["long", "suspect", "a", "b"]
+    assert worker.neighbours["suspect"] == set()
+
+
+async def test_an_idle_worker_runs_it_meanwhile(line: Line):
+    await become_suspects(line, "suspect", priority=-1)
+    await line.enqueue("long")
+    async with working(line, "busy", long="long") as busy:
+        await until(lambda: busy.turns._capacity.clearing)
+        async with working(line, "idle") as idle:
+            await until(lambda: idle.order == ["suspect"], within=5)
+            await line.enqueue("a", "b", "c")
+            await until(lambda: len(busy.order) + len(idle.order) == 5, within=5)
+        busy.end(busy.open.pop())
+
+
+async def test_a_run_that_waits_for_another_task_is_not_waited_for_without_end(line: Line, monkeypatch: pytest.MonkeyPatch):
+    """While it clears the other task is not taken either: so it clears for a while, and takes tasks for a while."""
+    for name, seconds in {"PATIENCE": 0.3, "REST": 0.3, "ASK_AGAIN": 0.1}.items():
+        monkeypatch.setattr(solitude, name, seconds)
+    await become_suspects(line, "suspect", priority=-1)
+    await line.enqueue("parent")
+    async with working(line, long="parent") as worker:
+        await until(lambda: worker.turns._capacity.clearing)
+        await line.enqueue("child", priority=-2)
+        await until(lambda: worker.order == ["parent", "child"])
+        worker.end(worker.open.pop())
+        await until(lambda: worker.order == ["parent", "child", "suspect"])
+    assert worker.neighbours["suspect"] == set()
+
+
+async def test_tasks_on_their_last_life_follow_each_other_and_let_others_pass_by_no_one(line: Line):
+    """Also where turns overlap, and a wait is in flight: none of them ever has a neighbour."""
+    suspects, others = [f"s{number:02}" for number in range(10)], [f"t{number:04}" for number in range(500)]
+    await become_suspects(line, *suspects, priority=-1)
+    await line.enqueue(*others[:250])
+    async with working(line, "one") as one, working(line, "two") as two:
+        await until(lambda: len(one.order) + len(two.order) > 100)
+        await line.enqueue(*others[250:], priority=-1)
+        await until(lambda: len(one.order) + len(two.order) == len(suspects) + len(others))
+    for worker in (one, two):
+        assert all(worker.neighbours[name] == set() for name in suspects if name in worker.order)
 
 
 async def blocked(line: Line, count: int) -> bool:

@@ -28,11 +28,12 @@ async def lives(line: Line, worker: str = "w", info: bytes = KNOWS) -> None:
 async def test_the_position_counts_suspects_too(line: Line) -> None:
     """Suspects stand in a line of their own, and are before it all the same."""
     await line.enqueue("lost")
-    await line.fetch(1)
+    for _ in range(2):
+        await line.fetch(1)
+        await line.pass_time(LEASE + 1)
+        await line.broker.reap()
     await line.enqueue("a", "b")
     await line.enqueue("urgent", priority=9)
-    await line.pass_time(LEASE + 1)
-    await line.broker.reap()
     await lives(line)
     assert [(await why(line, task_id)).ahead for task_id in ("urgent", "lost", "a", "b")] == [0, 1, 2, 3]
     assert await causes(line, "lost") == [Cause.SUSPECT, Cause.TASKS_AHEAD]

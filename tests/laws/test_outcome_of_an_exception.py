@@ -98,4 +98,4 @@ def test_a_value_that_raises_while_it_is_encoded_is_no_result(monkeypatch: pytes
 def test_a_plain_failure_is_as_before() -> None:
     failure = failure_of(ValueError("no"))
     assert (failure.type, failure.message) == ("ValueError", "no")
-    assert failure == Failure("ValueError", "no", "ValueError: no\n")
+    assert failure == Failure("ValueError", "no", "ValueError: no\n", "ValueError: no")

@@ -9,7 +9,7 @@ from msgspec import Raw
 from stoker.errors import Conflict
 from stoker.queue.broker import pulse
 from stoker.queue.progress import Note
-from stoker.queue.records import Delivery, Pulse, Receipt, Turn
+from stoker.queue.records import Delivery, Holds, Pulse, Receipt, Turn
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.effects import Keyed, launch_call
@@ -17,6 +17,7 @@ from stoker.queue.workflows.outbox import StoredEntry
 from stoker.rules.admission import Admission
 from stoker.rules.announcement import Announcement
 from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin, begin_or_defer
+from stoker.rules.losses import LossCause, is_suspect
 from stoker.rules.message import decode, digest, encode
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition, Unclaim
 from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
@@ -97,18 +98,20 @@ def take_turn(world: World, worker: Worker, settlements: list[Settlement], room:
     """A worker settles these and takes up to `room` tasks. Where the reply is lost, it goes on believing what it did."""
     ending = {settlement.fence for settlement in settlements}
     left = [delivery for delivery in worker.held if delivery.fence not in ending]
-    holds = any(delivery.losses for delivery in left)
-    turn = world.call(world.line.broker.turn(settlements, room, worker.name, holds_suspect=holds))
+    if any(delivery.last_life for delivery in left):
+        room = 0
+    holds = Holds.SUSPECT if any(is_suspect(delivery.losses) for delivery in left) else Holds.TASKS if left else Holds.NOTHING
+    turn = world.call(world.line.broker.turn(settlements, room, worker.name, holds))
 
     # Where the server had forgotten how to settle, that came second, by its text.
     fetched_first = bool(settlements) and room > 0 and world.client.unknown == [True, False]
     if fetched_first:
-        _fetched(world, turn, room, worker.name, holds_suspect=holds)
+        _fetched(world, turn, room, worker.name, holds)
         world.ledger.touched(*(delivery.id for delivery in turn.deliveries))
     if settlements:
         _settled(world, settlements, turn, alone=not room)
     if room and not fetched_first:
-        _fetched(world, turn, room, worker.name, holds_suspect=holds)
+        _fetched(world, turn, room, worker.name, holds)
         line = [task_id.decode() for task_id in world.picture.zset(world.keys.ready)]
         world.ledger.in_order(turn.deliveries, line)
     if room:
@@ -234,19 +237,22 @@ def _key(stored: StoredEntry, item: Effect) -> str:
     return ""
 
 
-def _fetched(world: World, turn: Turn, room: int, worker: str, *, holds_suspect: bool) -> None:
-    expected = world.model.fetch(room, world.now, holds_suspect=holds_suspect)
+def _fetched(world: World, turn: Turn, room: int, worker: str, holds: Holds) -> None:
+    expected, clear = world.model.fetch(room, world.now, worker, holds)
     _minded(world, worker, turn.mind_in, world.model.first_due(world.now))
     found = [(d.id, d.failures, d.losses, round(d.waited * 1000)) for d in turn.deliveries]
-    answers(found, [tuple(task) for task in expected])
+    answers((found, turn.clear), ([tuple(task) for task in expected], clear))
     world.ledger.handed_out(turn.deliveries)
     for delivery in turn.deliveries:
         world.model.own(delivery.id, delivery.fence)
         hold("a run begins by the real clock", delivery.taken == world.now.wall, delivery)
         world.ledger.renewed[delivery.id] = world.lived
         hold("an envelope never changes", delivery.envelope == world.model.items[delivery.id].envelope, delivery)
-    suspects = holds_suspect + sum(delivery.losses > 0 for delivery in turn.deliveries)
+    suspects = (holds is Holds.SUSPECT) + sum(is_suspect(delivery.losses) for delivery in turn.deliveries)
     hold("a worker never holds two suspects", suspects <= 1, turn)
+    alone = len(turn.deliveries) == 1 and holds is Holds.NOTHING
+    last = [each.id for each in turn.deliveries if world.model.on_last_life(world.model.items[each.id])]
+    hold("a task on its last life has its worker to itself", not last or alone, turn)
 
 
 def as_end(settlement: Settlement) -> End:
@@ -337,11 +343,11 @@ def tell_of(world: World, deliveries: Sequence[Delivery]) -> None:
     answers(accepted, expected)
 
 
-def reap_worker(world: World, worker: str, host: str) -> None:
+def reap_worker(world: World, worker: str, host: str, cause: LossCause | None = None) -> None:
     """Somebody saw a machine end, and says so."""
     known = worker.encode() in world.picture.hash(world.keys.workers)
-    reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost))
-    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker))
+    reaped = world.call(world.line.inspector.reap_worker(QUEUE, host, world.rules.max_lost, cause))
+    answers((reaped.given_back, reaped.buried), world.model.reap(world.now, "WorkerLost", worker, cause))
     if known:
         world.model.stop_minding(worker)
 

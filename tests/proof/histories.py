@@ -33,7 +33,7 @@ SETUPS = (
     Rules(),
     Rules(max_lost=3),
     Rules(keep=20_000, keep_dead=60_000, max_lost=3, keep_unclaimed=15_000),
-    Rules(keep_count=2, keep_dead_count=2),
+    Rules(keep_count=2, keep_dead_count=2, max_lost=4),
     Rules(keep=0),
 )
 Open = Callable[[], World]

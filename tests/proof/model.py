@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from stoker.queue.keys import Keys
 from stoker.rules.identity import Holder
+from stoker.rules.losses import LossCause
 from stoker.rules.message import Message, encode
 from tests.proof import model_joins, model_schedules
 from tests.proof.model_joins import Waiting
@@ -28,6 +29,7 @@ SWEPT_AT_ONCE = 200
 REMEMBERED, LOGGED = 5, 50
 US = "\x1f"
 LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
+CLEAR = 2000
 
 
 Names = dict[str, int] | None
@@ -105,7 +107,7 @@ class Item:
     progress: tuple[str, int] | None = None  # fence, what was said
     log: tuple[int, ...] = ()
     logged_by: str = ""
-    history: tuple[tuple[int, str, str], ...] = ()  # attempt, worker, type of failure
+    history: tuple[tuple[int, str, str, str], ...] = ()  # attempt, worker, type of failure, cause of a loss
     member: tuple[str, int] | None = None  # of which join, its number
     unknown: Unknown | None = None  # where it is unclaimed
 
@@ -119,7 +121,14 @@ class Item:
 
     def remember(self, worker: str, failure: str) -> None:
         """After it was counted."""
-        self.history = (*self.history, (self.failures + self.losses, worker, failure))[-REMEMBERED:]
+        self._remember((self.failures + self.losses, worker, failure, ""))
+
+    def remember_loss(self, worker: str, cause: LossCause | None) -> None:
+        """Before it is counted."""
+        self._remember((self.failures + self.losses + 1, worker, "WorkerLost", str(cause or "")))
+
+    def _remember(self, entry: tuple[int, str, str, str]) -> None:
+        self.history = (*self.history, entry)[-REMEMBERED:]
 
 
 @dataclass(slots=True)
@@ -134,6 +143,8 @@ class Model:
     delays: dict[str, int] = field(default_factory=dict)  # id, US, due -> when it ends at last, on the clock without leaps
     fences: int = 0
     holder: Holder | None = None  # the TaskQueue that claims the queue
+    clearer: str = ""
+    clear_until: int = 0  # until when the others leave a task on its last life to it
     minder: str = ""
     mind_until: int = 0  # when the minder counts as gone
     counters: Counter[str] = field(default_factory=Counter)
@@ -239,6 +250,8 @@ class Model:
         """This worker is known to be gone."""
         if self.minder == worker:
             self.minder, self.mind_until = "", 0
+        if self.clearer == worker:
+            self.clearer, self.clear_until = "", 0
 
     def claim_queue(self, holder: Holder, instead_of: Holder | None) -> Holder:
         """Returns who claims the queue from now on."""
@@ -258,22 +271,59 @@ class Model:
         coming = [item.score for item in self.at("scheduled")]
         return min([*coming, *(end - now.attended + now.wall for end in self.delays.values())]) if coming else None
 
-    def fetch(self, room: int, now: Now, *, holds_suspect: bool) -> list[Taken]:
+    def fetch(self, room: int, now: Now, worker: str, holds: int) -> tuple[list[Taken], bool]:
+        """What is taken, and whether the worker is to clear. `holds`: 0 nothing, 2 tasks, 3 a suspect."""
         if self.paused:
-            return []
+            return [], False
         if (due := self.first_due(now)) is not None and due <= now.wall:
             self.promote(now)
-        ready, suspects = self.at("ready"), [] if holds_suspect else self.at("suspects")[:1]
-        if suspects and sum(item.score < suspects[0].score for item in ready) >= room:
-            suspects = []
-        line = sorted([*ready[: room - len(suspects)], *suspects], key=lambda item: item.score)
+        line, clear = self._next_in_line(room, now, worker, holds)
         taken = [Taken(item.id, item.failures, item.losses, max(0, now - arrived(item.score))) for item in line]
         for item in line:
             item.origin, item.place, item.score = item.score, "leases", now + self.rules.lease
             if item.claim and item.claim[0] == "s":
                 self._free(item)
         self.fences += len(line)
-        return taken
+        return taken, clear
+
+    def _next_in_line(self, room: int, now: int, worker: str, holds: int) -> tuple[list[Item], bool]:
+        line: list[Item] = []
+        while len(line) < room:
+            suspect = None if holds == 3 or any(item.losses >= 2 for item in line) else next(iter(self.at("suspects")), None)
+            ready = [item for item in self.at("ready") if item not in line]
+            ahead = [item for item in ready if suspect and item.score < suspect.score]
+            most = room - len(line)
+            if suspect and len(ahead) >= most:
+                suspect = None
+            if suspect and self.on_last_life(suspect):
+                if not line and not ahead and holds == 0:
+                    self._may_clear(worker, now, now + self.rules.lease)
+                    return [suspect], False
+                if self._may_clear(worker, now, now + CLEAR):
+                    return [*line, *self._harmless(ahead)], True
+                suspect = None
+            found = sorted([*ready[: most - (suspect is not None)], *([suspect] if suspect else [])], key=lambda item: item.score)
+            taken = self._harmless(found)
+            line += taken
+            if len(taken) == len(found):
+                break
+        return line, False
+
+    def on_last_life(self, item: Item) -> bool:
+        return 0 < item.losses >= self.rules.max_lost - 1
+
+    def _harmless(self, found: list[Item]) -> list[Item]:
+        """Those that may run beside others; the rest is set apart."""
+        for item in found:
+            if self.on_last_life(item):
+                item.place = "suspects"
+        return [item for item in found if not self.on_last_life(item)]
+
+    def _may_clear(self, worker: str, now: int, until: int) -> bool:
+        if self.clearer not in ("", worker) and self.clear_until > now:
+            return False
+        self.clearer, self.clear_until = worker, until
+        return True
 
     def own(self, task_id: str, fence: str) -> None:
         """The fence that a fetch has handed out."""
@@ -391,7 +441,7 @@ class Model:
         self.counters["failed"] += verb in ("retry", "bury")
         self.counters["busy_ms"] += busy
 
-    def reap(self, now: Now, failure: str, worker: str = "") -> tuple[int, int]:
+    def reap(self, now: Now, failure: str, worker: str = "", cause: LossCause | None = None) -> tuple[int, int]:
         """Those whose lease has ended, or those of one worker. Returns how many were given back, and how many buried."""
         given_back = buried = 0
         self.alive.pop(worker, None)
@@ -406,9 +456,9 @@ class Model:
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 continue
-            item.losses += 1
-            item.remember(holder, "WorkerLost")
-            if item.losses >= self.rules.max_lost:
+            item.remember_loss(holder, cause)
+            item.losses += not (cause and cause.innocent)
+            if item.losses >= self.rules.max_lost and not (cause and cause.innocent):
                 self._free(item)
                 item.place, item.score, item.failure = "dead", now.wall, failure
                 self.counters["buried"] += 1
@@ -507,7 +557,7 @@ class Model:
         self.counters["buried"] += 1
 
     def _line_up(self, item: Item, place: float) -> None:
-        item.place, item.score = "suspects" if item.losses else "ready", place
+        item.place, item.score = "suspects" if item.losses >= 2 else "ready", place
 
     def expected(self, keys: Keys) -> dict[str, dict[str, object]]:
         """The content of every key that the model knows."""

@@ -145,8 +145,20 @@ BUGS = (
     Bug(
         "the reaper does not count losses",
         "lua/_reclaim.lua",
-        "local losses = redis.call('HINCRBY', lost, id, 1)",
-        "local losses = tonumber(redis.call('HGET', lost, id) or 0) + 1",
+        "local losses = innocent and before or redis.call('HINCRBY', lost, id, 1)",
+        "local losses = innocent and before or before + 1",
+    ),
+    Bug(
+        "an innocent loss is counted",
+        "lua/_reclaim.lua",
+        "local losses = innocent and before or redis.call(",
+        "local losses = redis.call(",
+    ),
+    Bug(
+        "the cause of a loss is forgotten",
+        "lua/_reclaim.lua",
+        ", message = how, cause = cause}",
+        ", message = how}",
     ),
     Bug(
         "the reaper comes before the lease has ended",
@@ -241,8 +253,56 @@ BUGS = (
     Bug(
         "a worker gets a second suspect",
         "lua/fetch.lua",
-        "not holds_suspect and not suspected)",
-        "not suspected)",
+        "local takes_suspect = holds < 3",
+        "local takes_suspect = true",
+    ),
+    Bug(
+        "who was lost once is a suspect already",
+        "lua/_prelude.lua",
+        "local SUSPECT_FROM = 2",
+        "local SUSPECT_FROM = 1",
+    ),
+    Bug(
+        "a task on its last life is brought to one that holds others",
+        "lua/fetch.lua",
+        "if first and holds == 0 then",
+        "if first and holds < 3 then",
+    ),
+    Bug(
+        "a task on its last life does not come alone",
+        "lua/fetch.lua",
+        "elseif not alone and lost_before[index] and on_last_life(lost_before[index], max_lost) then",
+        "elseif false then",
+    ),
+    Bug(
+        "a task on its last life has one life too many",
+        "lua/_solitude.lua",
+        ">= math.max(1, max_lost - 1)",
+        ">= max_lost",
+    ),
+    Bug(
+        "nobody is asked to clear for a task on its last life",
+        "lua/fetch.lua",
+        "      clear = true\n",
+        "      clear = false\n",
+    ),
+    Bug(
+        "every worker clears for the same task",
+        "lua/_solitude.lua",
+        "  if clearer[1] and clearer[1] ~= worker and (tonumber(clearer[2]) or 0) > now then return false end\n",
+        "",
+    ),
+    Bug(
+        "a worker that is gone is waited for to clear",
+        "lua/_solitude.lua",
+        " and (tonumber(clearer[2]) or 0) > now then",
+        " then",
+    ),
+    Bug(
+        "a worker that was seen to end still clears",
+        "lua/reap_worker.lua",
+        "  stop_clearing(ARGV[at])\n",
+        "",
     ),
     Bug(
         "a claim outlives the task that held it",

@@ -132,7 +132,8 @@ def canonical(world: World, used: Used) -> Hashable:
     former = tuple(sorted(_delivery(world, delivery) for delivery in world.former))
     waking = world.picture.length(world.keys.wake), world.polling
     time = coming - coming.wall, coming > coming.sure, any(end <= coming.attended for end in world.model.delays.values())
-    return repr((tasks, held, former, waking, used.cancelled, used.clock, used.stepped, time if world.now else 0))
+    clearing = world.model.clear_until > coming and world.model.clearer
+    return repr((tasks, held, former, waking, clearing, used.cancelled, used.clock, used.stepped, time if world.now else 0))
 
 
 def _is_over(item: Item, now: Now) -> bool:

@@ -16,6 +16,7 @@ from stoker.queue.reads.inspector import Inspector
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
 from stoker.rules.effects import EnqueueTask, PutInOutbox
+from stoker.rules.losses import LossCause
 from stoker.rules.states import TaskState
 from stoker.rules.unique import Claim, Until
 from stoker.rules.workflow import Origin, OutboxEntry, TaskStep
@@ -30,6 +31,7 @@ DELAYS = (0, 0, 0, 10_000, 40_000)
 VERBS = ("succeed", "succeed", "retry", "retry later", "snooze", "release", "bury", "cancel")
 SECOND, HOUR = 1000, 3600_000
 UNTIL: tuple[Until, ...] = ("started", "done")
+CAUSES = (None, LossCause.OUT_OF_MEMORY, LossCause.PREEMPTED)
 LATER = (1, SECOND, 7 * SECOND, 11 * SECOND, 29_500, 31 * SECOND)
 PLACES = {
     TaskState.READY: ("ready", "suspects", "unclaimed"),
@@ -251,6 +253,28 @@ def some_workers_die(world: World, pick: Pick) -> None:
 
 
 @step(4)
+def lost_again(world: World, pick: Pick) -> None:
+    """Workers take tasks and die, more than once: what is left is suspected. Perhaps two are busy when they meet it."""
+    for _ in range(pick((2, 2, 3))):
+        for worker in world.workers:
+            take_turn(world, worker, [], pick((1, 2)))
+        for worker in world.workers:
+            world.polling = world.polling or worker.woken
+            world.retire(*worker.held)
+            worker.held, worker.woken = [], False
+        world.clock.now += world.rules.lease + SECOND
+        reap_all(world)
+    if pick((True, False)):
+        offer(world, [Admission(message(f"{next(world.numbers) * 37 % 1000:03}", 50)) for _ in range(2)])
+        one, two = world.workers[:2]
+        for worker in (one, two):
+            take_turn(world, worker, [], 1)
+        take_turn(world, one, [], 2)
+        world.clock.now += pick((3 * SECOND, 1))
+        take_turn(world, two, [], 2)
+
+
+@step(4)
 def cancelled_and_lost(world: World, pick: Pick) -> None:
     """A person cancels what runs, perhaps for another time, and its worker dies before it hears of it."""
     if holders := [worker for worker in world.workers if worker.held]:
@@ -295,7 +319,7 @@ def a_pod_is_seen_to_end(world: World, pick: Pick) -> None:
         world.polling = world.polling or worker.woken
         world.retire(*worker.held)
         worker.held, worker.woken = [], False
-    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"))
+    reap_worker(world, worker.name, worker.name.removesuffix("-7-abcdef"), pick(CAUSES))
 
 
 @step(3)

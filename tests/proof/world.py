@@ -83,10 +83,6 @@ class Worker:
     woken: bool = False
     template: str = ""
 
-    @property
-    def holds_suspect(self) -> bool:
-        return any(delivery.losses for delivery in self.held)
-
 
 class Saved(NamedTuple):
     """A moment that can be gone back to."""
@@ -303,6 +299,8 @@ class World:
         hold("the model agrees on meta", int(picture.hash(keys.meta).get(b"fence", 0)) == model.fences, "fence counter")
         claim = model.holder.encode() if model.holder else None
         hold("the model agrees on meta", picture.hash(keys.meta).get(b"claim") == claim, "claim")
+        clearer = picture.hash(keys.meta).get(b"clearer", b"").decode(), int(picture.hash(keys.meta).get(b"clear_until", 0))
+        hold("the model agrees on meta", clearer == (model.clearer, model.clear_until), (clearer, model.clearer, model.clear_until))
         minder = picture.hash(keys.meta).get(b"minder", b"").decode(), self.mind_until
         hold("the model agrees on meta", minder == (model.minder, model.mind_until), (minder, model.minder, model.mind_until))
 
@@ -462,9 +460,9 @@ def _log(value: bytes) -> tuple[str, tuple[int, ...]]:
     return head.partition(" ")[0], tuple(map(int, lines))
 
 
-def _history(value: bytes) -> tuple[tuple[int, str, str], ...]:
+def _history(value: bytes) -> tuple[tuple[int, str, str, str], ...]:
     past = [json.loads(line) for line in value.split(b"\n")]
-    return tuple((each["attempt"], each["worker"], each["type"]) for each in past)
+    return tuple((each["attempt"], each["worker"], each["type"], each.get("cause", "")) for each in past)
 
 
 def _owner(value: bytes) -> tuple[str, float]:

@@ -16,6 +16,7 @@ from stoker.queue.records import Turn
 from stoker.rules.states import TaskState
 from stoker.worker.loop.watchdog import STUCK_AFTER, Watchdog
 from tests.stories.working import worker_process, working
+from tests.waiting import until
 
 
 async def test_a_bug_in_a_turn_loses_no_outcome(
@@ -119,6 +120,51 @@ async def test_a_task_that_kills_its_worker_is_buried_and_its_neighbours_are_not
             await handle.result(timeout=10)
         group.signal(signal.SIGTERM)
         assert await group.exit_code() == 0
+    await app.close()
+
+
+async def test_all_that_a_dead_worker_held_runs_again_at_once(redis_url: str, tmp_path: Path) -> None:
+    """One loss is no evidence: of sixteen long tasks that a worker held, the next one runs all, not one after the other."""
+    from tests.stories.apps.bakery import app, bake
+
+    app.redis_url = redis_url
+    handles = [await bake.enqueue(300.0) for _ in range(16)]
+
+    async def run_by(name: str) -> bool:
+        statuses = [await handle.status() for handle in handles]
+        return all(status.state is TaskState.RUNNING and f"{name}-" in str(status.worker) for status in statuses)
+
+    async def both_live() -> bool:
+        return (await app.client.inspector.stats(["default"]))[0].workers == 2
+
+    with worker_process(redis_url, tmp_path, "--concurrency", "16", "--name", "first", name="first") as first:
+        await until(lambda: run_by("first"))
+        with worker_process(redis_url, tmp_path, "--concurrency", "16", "--name", "second", name="second"):
+            await until(both_live)
+            first.signal(signal.SIGKILL)
+            await until(lambda: run_by("second"), within=15)  # a lease of a second, and two, on an idle machine
+    await app.close()
+
+
+async def test_of_two_poisons_and_fourteen_innocents_exactly_the_poisons_are_dead(redis_url: str, tmp_path: Path) -> None:
+    """They die together, with sixteen slots, as often as a task may; but on its last life each has its worker to itself."""
+    from tests.stories.apps.bakery import app, collapse, rise
+
+    app.redis_url = redis_url
+    innocents = [await rise.enqueue(0.3) for _ in range(7)]
+    poisons = [await collapse.enqueue()]
+    innocents += [await rise.enqueue(0.3) for _ in range(7)]
+    poisons.append(await collapse.enqueue())
+    with worker_process(redis_url, tmp_path, "--concurrency", "16", "--processes", "2") as group:
+        for handle in poisons:
+            with pytest.raises(TaskFailed, match="lost 3 times"):
+                await handle.result(timeout=60)
+        for handle in innocents:
+            await handle.result(timeout=30)
+        group.signal(signal.SIGTERM)
+        assert await group.exit_code() == 0
+    [stats] = await app.client.inspector.stats(["default"])
+    assert (stats.dead, stats.succeeded) == (2, 14)
     await app.close()
 
 

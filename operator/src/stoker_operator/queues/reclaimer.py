@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict
 from typing import NamedTuple
 
+from stoker.rules.losses import LossCause
 from stoker_operator import metrics
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.queue_store import QueueStore
@@ -23,11 +24,12 @@ REMEMBERED = 2000
 
 
 class EndedPod(NamedTuple):
-    """A pod of a TaskQueue that has ended for good."""
+    """A pod of a TaskQueue that has ended for good. `cause`: None if unknown."""
 
     ref: Ref
     pod: str
     uid: str
+    cause: LossCause | None = None
 
 
 class Reclaimer:
@@ -71,11 +73,11 @@ class Reclaimer:
             if source is None:
                 continue  # the pod's event may come before the first reconcile of its TaskQueue
             manifest = source.manifest
-            reaped = await self._pool.reap(source.url, source.id, ended.pod, manifest.spec.lease.max_lost)
+            reaped = await self._pool.reap(source.url, source.id, ended.pod, manifest.spec.lease.max_lost, ended.cause)
             if reaped is None:
                 continue
             if taken := reaped.given_back + reaped.buried:
                 metrics.RECLAIMED.labels(ended.ref.namespace, manifest.queue).inc(taken)
-                details = {"taskqueue": str(ended.ref), "pod": ended.pod, **reaped._asdict()}
+                details = {"taskqueue": str(ended.ref), "pod": ended.pod, "cause": ended.cause, **reaped._asdict()}
                 log.info("reclaimed the tasks of an ended pod", extra=details)
             return

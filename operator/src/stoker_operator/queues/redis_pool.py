@@ -21,6 +21,7 @@ from stoker.redis.failures import REFUSED
 from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyTooLarge
 from stoker.redis.users import UsersRefused, set_user, user_names
 from stoker.rules.identity import Holder, QueueId
+from stoker.rules.losses import LossCause
 from stoker_operator.credentials.tenant import User
 from stoker_operator.queues.names import lookups_of
 from stoker_operator.state.findings import Reading
@@ -89,11 +90,11 @@ class RedisPool:
             return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
         return [Reading(problem=problem)] * len(queues)
 
-    async def reap(self, url: str, queue: QueueId, host: str, max_lost: int) -> Reaped | None:
+    async def reap(self, url: str, queue: QueueId, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped | None:
         """Take back the tasks that the workers of a pod held. Returns None if Redis did not do it."""
         try:
             async with self._connection(url) as redis:
-                return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost)
+                return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost, cause)
         except StokerError:
             return None  # the next read of the queue reports the cause
 

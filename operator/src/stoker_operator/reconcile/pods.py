@@ -1,8 +1,9 @@
-"""What the status of pods says: why workers cannot start, and whether a pod has ended. Pure."""
+"""What the status of pods says: why workers cannot start, whether a pod has ended, and why. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stoker.rules.losses import LossCause
 from stoker_operator.state.problem import Problem, no_pods, pod_failing, rollout_stalled
 from stoker_operator.state.ref import Object
 
@@ -13,6 +14,16 @@ _FATAL_WAITING = frozenset(
     }
 )
 """Reasons of a waiting container that do not pass by waiting."""
+_ASKED_TO_END = frozenset({0, 128 + 15, 128 + 9})
+"""Exit codes of a container that ended by itself, by SIGTERM, or by SIGKILL after its grace period."""
+_DISRUPTIONS = {
+    "EvictionByEvictionAPI": LossCause.EVICTED_BY_API,
+    "PreemptionByScheduler": LossCause.PREEMPTED,
+    "DeletionByTaintManager": LossCause.NODE_TAINTED,
+    "DeletionByPodGC": LossCause.NODE_GONE,
+    "TerminationByKubelet": LossCause.EVICTED_BY_NODE,
+}
+"""By the reason of the condition DisruptionTarget. Of another reason nothing is known: the loss counts."""
 
 
 def failing(deployment: Object, pods: Sequence[Object]) -> Problem | None:
@@ -76,6 +87,35 @@ def ended(pod: Object, *, deleted: bool) -> bool:
         return True
     containers = status.get("containerStatuses") or ()
     return deleted and bool(containers) and all("terminated" in (each.get("state") or {}) for each in containers)
+
+
+def cause_of(pod: Object) -> LossCause | None:
+    """Why this pod has ended; None if nothing says so.
+
+    What may be a task's doing goes before what happened to the pod: one that is killed out of memory while it is evicted is no
+    innocent. A pod that is scaled in has no condition, only its deletion, after which SIGTERM or SIGKILL ended its containers.
+    """
+    status = pod.get("status") or {}
+    ends = list(_ends(status))
+    if any(end.get("reason") == "OOMKilled" for end in ends):
+        return LossCause.OUT_OF_MEMORY
+    codes = {end.get("exitCode", 0) for end in ends}
+    if codes - _ASKED_TO_END:
+        return LossCause.CRASHED
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return _DISRUPTIONS.get(str(condition.get("reason")))
+    if status.get("reason") == "Evicted":  # by a kubelet older than the condition
+        return LossCause.EVICTED_BY_NODE
+    if pod["metadata"].get("deletionTimestamp"):
+        return LossCause.DELETED
+    return LossCause.CRASHED if codes - {0} else None
+
+
+def _ends(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for container in status.get("containerStatuses") or ():
+        if terminated := (container.get("state") or {}).get("terminated"):
+            yield terminated
 
 
 def _failures(pod: Object) -> Iterator[tuple[str, str]]:

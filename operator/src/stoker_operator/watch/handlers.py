@@ -13,7 +13,7 @@ import kopf
 from stoker.manifest import GROUP, PLURAL, VERSION
 from stoker_operator.kube import in_cluster, in_cluster_address
 from stoker_operator.queues.reclaimer import EndedPod, Reclaimer
-from stoker_operator.reconcile.pods import ended
+from stoker_operator.reconcile.pods import cause_of, ended
 from stoker_operator.state.ref import QUEUE_LABEL, Ref, labelled, ours
 from stoker_operator.state.witness import Witness
 from stoker_operator.watch.predicates import Changes, deployment_content, task_queue_content
@@ -56,7 +56,7 @@ def registry(work: WorkQueue, reclaimer: Reclaimer, witness: Witness, known: Cal
         found = dict(event["object"])
         ref = labelled(found)
         if ref is not None and ended(found, deleted=event["type"] == "DELETED"):
-            reclaimer.add(EndedPod(ref, name, uid))
+            reclaimer.add(EndedPod(ref, name, uid, cause_of(found)))
 
     return handlers
 

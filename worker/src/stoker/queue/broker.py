@@ -14,7 +14,7 @@ from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions
 from stoker.queue.progress import Note, write_notes
 from stoker.queue.reaping import REAPED_AT_ONCE, Reaped, lost_too_often
-from stoker.queue.records import Answer, Delivery, DueChores, Pulse, Receipt, Turn
+from stoker.queue.records import Answer, Delivery, DueChores, Holds, Pulse, Receipt, Turn
 from stoker.queue.scripts import Argument, ScriptCall, chunks
 from stoker.queue.settlements import SETTLED_AT_ONCE, Settlement, fills_outbox, portions, settle_call
 from stoker.redis.client import RedisClient, ask, ask_alone
@@ -23,6 +23,7 @@ from stoker.redis.failures import mapped
 from stoker.rules.admission import Admission, marks
 from stoker.rules.announcement import Announcement
 from stoker.rules.durability import Durability
+from stoker.rules.losses import on_last_life
 from stoker.rules.message import Message, decode, encode, same_task
 from stoker.rules.states import TaskState
 from stoker.rules.units import to_ms
@@ -75,17 +76,14 @@ class Broker:
             [replies] = await scripts.run(self._redis, self._enqueue_call(admissions))
         return [_answer(admission.message, reply) for admission, reply in zip(admissions, replies, strict=True)]
 
-    async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, *, holds_suspect: bool = False) -> Turn:
-        """Settle ended deliveries and fetch up to `room` tasks, in one round trip.
-
-        `holds_suspect`: the worker still holds a task that was lost before, and gets no second one.
-        """
+    async def turn(self, settlements: Sequence[Settlement], room: int, worker: str, holds: Holds = Holds.NOTHING) -> Turn:
+        """Settle ended deliveries and fetch up to `room` tasks, in one round trip. `holds`: what is held beyond these."""
         nonce = _nonce()
         parts = list(portions(settlements))
         calls = [settle_call(self.keys, part, self._retention.succeeded.age) for part in parts]
         relay = fills_outbox(settlements)
         if room > 0:
-            calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE), holds_suspect=holds_suspect))
+            calls.append(self._fetch_call(worker, nonce, min(room, FETCHED_AT_ONCE), holds))
         if not calls:
             return Turn([], [], False, None)
         replies = await scripts.run(self._redis, *calls)
@@ -93,9 +91,9 @@ class Broker:
         refused = [settlement for settlement, flag in zip(settlements, accepted, strict=True) if not flag]
         if room <= 0:
             return Turn(refused, [], False, None, relay)
-        return _fetched(replies[-1], worker, nonce, refused, relay=relay)
+        return self._fetched(replies[-1], worker, nonce, refused, relay=relay)
 
-    async def wait_and_take(self, room: int, worker: str, timeout: float, *, holds_suspect: bool = False) -> Turn | None:
+    async def wait_and_take(self, room: int, worker: str, timeout: float, holds: Holds = Holds.PERHAPS) -> Turn | None:
         """Wait for work and fetch up to `room` tasks in the same round trip.
 
         None when `turn` has to fetch them: in a cluster, whose client cannot send both in one round trip; when Redis has not cached
@@ -105,9 +103,9 @@ class Broker:
             await self.wait_for_work(timeout)
             return None
         nonce = _nonce()
-        fetch = self._fetch_call(worker, nonce, room, holds_suspect=holds_suspect, waited=True)
+        fetch = self._fetch_call(worker, nonce, room, holds, waited=True)
         reply = await scripts.run_behind(self._redis, ("BLPOP", self.keys.wake, timeout), fetch, timeout)
-        return None if reply is None else _fetched(reply, worker, nonce, [])
+        return None if reply is None else self._fetched(reply, worker, nonce, [])
 
     async def quiet(self, worker: str) -> None:
         """Make fetches that this worker sent behind a wait for work return nothing."""
@@ -190,9 +188,15 @@ class Broker:
             raise mapped(answer) from answer
         return list(chain.from_iterable(parts))
 
-    def _fetch_call(self, worker: str, nonce: str, room: int, *, holds_suspect: bool, waited: bool = False) -> ScriptCall:
-        arguments: list[Argument] = [worker, nonce, room, to_ms(self._lease.duration), int(holds_suspect), *self._pace, int(waited)]
-        return ScriptCall("fetch", self.keys, arguments, before=self._nothing_ended)
+    def _fetch_call(self, worker: str, nonce: str, room: int, holds: Holds, *, waited: bool = False) -> ScriptCall:
+        lease = self._lease
+        arguments: list[Argument] = [worker, nonce, room, to_ms(lease.duration), int(holds), *self._pace, int(waited)]
+        return ScriptCall("fetch", self.keys, [*arguments, lease.max_lost], before=self._nothing_ended)
+
+    def _fetched(self, reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
+        now, back, paused, mind, first, clear, *fields = reply
+        deliveries = list(_deliveries(fields, now, first, worker, nonce, self._lease.max_lost))
+        return Turn(refused, deliveries, bool(paused), _seconds(back), relay, _seconds(mind), bool(clear))
 
 
 def pulse(reply: Sequence[Any]) -> Pulse:
@@ -234,18 +238,14 @@ def same_as(message: Message, envelope: bytes) -> bool:
         return False
 
 
-def _fetched(reply: Sequence[Any], worker: str, nonce: str, refused: list[Settlement], *, relay: bool = False) -> Turn:
-    now, back, paused, mind, first, *fields = reply
-    deliveries = list(_deliveries(fields, now, first, worker, nonce))
-    return Turn(refused, deliveries, bool(paused), _seconds(back), relay, _seconds(mind))
-
-
-def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str) -> Iterator[Delivery]:
+def _deliveries(fields: Sequence[Any], now: int, first: int, worker: str, nonce: str, max_lost: int) -> Iterator[Delivery]:
     for number, at in enumerate(range(0, len(fields), 5), first):
         task_id, envelope, failures, losses, waited = fields[at : at + 5]
         if envelope:  # an id without one was counted by the script and cannot run
             fence = f"{number:016d}:{worker}:{nonce}"
-            yield Delivery(task_id.decode(), fence, envelope, int(failures), int(losses), waited / 1000, now)
+            lost = int(losses)
+            alone = lost > 0 and on_last_life(lost, max_lost)
+            yield Delivery(task_id.decode(), fence, envelope, int(failures), lost, waited / 1000, now, alone)
 
 
 def _seconds(ms: int) -> float | None:

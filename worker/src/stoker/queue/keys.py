@@ -25,7 +25,7 @@ class Keys:
         return f"{self._base}:ready"
 
     @property
-    def suspects(self) -> str:  # ZSET id -> rank, of ready tasks that were lost with a worker before
+    def suspects(self) -> str:  # ZSET id -> rank, of ready tasks that were lost more than once
         return f"{self._base}:suspects"
 
     @property
@@ -205,7 +205,9 @@ class Keys:
         return f"{{{self.namespace}}}:operations"
 
     @property
-    def meta(self) -> str:  # HASH paused, fence counter, clock, last arrival, layout, end of watching, rate limit, claim, max_wait
+    def meta(
+        self,
+    ) -> str:  # HASH paused, fence counter, clock, last arrival, layout, watching, rate limit, clearer, claim, max_wait
         return f"{self._base}:meta"
 
     @property

@@ -8,6 +8,7 @@ from stoker.queue import scripts
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, ask, scan
+from stoker.rules.losses import LossCause
 from stoker.rules.names import runs_on
 from stoker.rules.settle import Failure
 
@@ -23,8 +24,11 @@ class Reaped(NamedTuple):
     forgotten: int
 
 
-async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) -> Reaped:
-    """Give back what the worker processes of a pod or machine held, each delivery counted as lost, and forget these workers."""
+async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped:
+    """Give back what the worker processes of a pod or machine held, each delivery counted as lost unless the cause is innocent.
+
+    Forgets these workers.
+    """
     names = [name.decode() for name in await ask(redis, "HKEYS", keys.workers)]
     gone = [name for name in names if runs_on(name, host)]
     held: list[tuple[bytes, str]] = []
@@ -35,7 +39,8 @@ async def reap_host(redis: RedisClient, keys: Keys, host: str, max_lost: int) ->
     total = Reaped(0, 0, 0)
     for at in range(0, max(len(held), min(1, len(gone))), REAPED_AT_ONCE):
         pairs = [field for pair in held[at : at + REAPED_AT_ONCE] for field in pair]
-        arguments = [max_lost, lost_too_often(max_lost), len(gone), *gone, *pairs]
+        loss = [f"its worker was seen to end{': ' + cause.text if cause else ''}", cause or "", int(bool(cause and cause.innocent))]
+        arguments = [max_lost, lost_too_often(max_lost, cause), *loss, len(gone), *gone, *pairs]
         [reply] = await scripts.run(redis, ScriptCall("reap_worker", keys, arguments))
         total = added(total, Reaped(*reply))
     return total
@@ -46,10 +51,11 @@ def added(a: Reaped, b: Reaped) -> Reaped:
     return Reaped(a.given_back + b.given_back, a.buried + b.buried, max(a.forgotten, b.forgotten))
 
 
-def lost_too_often(max_lost: int) -> bytes:
-    """The failure of a task buried after `max_lost` losses."""
+def lost_too_often(max_lost: int, cause: LossCause | None = None) -> bytes:
+    """The failure of a task buried after `max_lost` losses. `cause`: of the last one."""
+    last = f" (the last time: {cause.text})" if cause else ""
     return msgspec.json.encode(
-        Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it; it may be what kills them")
+        Failure("WorkerLost", f"lost {max_lost} times with the worker that ran it{last}; it may be what kills them")
     )
 
 

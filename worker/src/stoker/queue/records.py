@@ -1,6 +1,7 @@
 """The values that the queue returns: receipts, deliveries, turns, heartbeat replies, statistics, tasks."""
 
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
@@ -36,9 +37,18 @@ def receipts(answers: Iterable[Answer]) -> list[Receipt]:
     return found
 
 
+class Holds(IntEnum):
+    """What a worker holds when it fetches, as `fetch.lua` reads it."""
+
+    NOTHING = 0  # and no other fetch is in flight: it may get a task on its last life
+    PERHAPS = 1  # nothing, but another fetch may bring some
+    TASKS = 2
+    SUSPECT = 3  # it gets no second one
+
+
 class Delivery(Struct, frozen=True, gc=False):
     """A leased task. Every write about it carries `fence`. `waited`: seconds since it became ready. `taken`: when it was leased, by
-    Redis' clock, epoch ms.
+    Redis' clock, epoch ms. `last_life`: its next loss would bury it, so it runs with nothing beside it.
     """
 
     id: str
@@ -48,6 +58,7 @@ class Delivery(Struct, frozen=True, gc=False):
     losses: int
     waited: float
     taken: int = 0
+    last_life: bool = False
 
     @property
     def attempt(self) -> int:
@@ -60,7 +71,7 @@ class Turn(NamedTuple):
     another worker watches it).
 
     `relay`: an entry may have been added to the outbox. `mind_in`: seconds until this worker is to look for chores; None: another
-    one does.
+    one does. `clear`: a task on its last life is next, so take no more until nothing is held.
     """
 
     refused: list[Settlement]
@@ -69,6 +80,7 @@ class Turn(NamedTuple):
     back_in: float | None
     relay: bool = False
     mind_in: float | None = None
+    clear: bool = False
 
 
 class Pulse(NamedTuple):

@@ -42,7 +42,8 @@ _VARIANT_LINE = re.compile(r"^.*--\+(\w+)\n", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
 PRELUDE = (
-    *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_unclaimed", "_reclaim", "_admit"),
+    *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_unclaimed"),
+    *("_solitude", "_reclaim", "_admit"),
     "_effects",
 )
 """The files of shared functions, in the order of their dependencies."""

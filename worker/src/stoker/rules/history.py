@@ -6,13 +6,17 @@ import msgspec
 
 
 class PastFailure(msgspec.Struct, frozen=True):
-    """One of a task's last failures, without traceback. `at` in epoch ms of Redis' clock; a redrive restarts `attempt` at 1."""
+    """One of a task's last failures, without traceback. `at` in epoch ms of Redis' clock; a redrive restarts `attempt` at 1.
+
+    `cause`: why its worker was lost, where that is known (rules/losses.py).
+    """
 
     at: int
     attempt: int
     worker: str
     type: str
     message: str
+    cause: str | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,11 +13,15 @@ UNKNOWN_TASK_DELAY = 1.0
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A failure as it is stored: the name of the exception's type, its message, the traceback as text."""
+    """A failure as it is stored: the name of the exception's type, its message, the traceback as text.
+
+    `fingerprint`: what it has in common with others of the same cause (rules/fingerprint.py); '' where no exception was raised.
+    """
 
     type: str
     message: str
     traceback: str = ""
+    fingerprint: str = ""
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):

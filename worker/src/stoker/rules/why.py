@@ -206,8 +206,8 @@ def _ready(facts: Facts) -> Iterator[tuple[Cause, str]]:
         wait = _seconds((facts.back_at - facts.now) / 1000)
         yield Cause.RATE_LIMIT, f"the rate limit of the queue admits the next task in {wait}"
     if facts.suspect:
-        losses = _times(facts.losses)
-        yield Cause.SUSPECT, f"it was lost with its worker {losses}, so it waits for a worker that runs no other suspect"
+        lost = f"it was lost with its worker {_times(facts.losses)}"
+        yield Cause.SUSPECT, f"{lost}, so it waits for a worker that holds no other suspect, on its last life for an empty one"
     if facts.ahead:
         yield Cause.TASKS_AHEAD, f"{_tasks(facts.ahead)} ahead of it"
     free = sum(max(0, info.slots - info.busy) for info in facts.infos if not info.draining)

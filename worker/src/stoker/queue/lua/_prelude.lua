@@ -108,13 +108,17 @@ local function decayed_rate(now)
   return rate * math.exp(-(now - at) / RATE_WINDOW_MS)
 end
 
--- Makes tasks {rank, id, ...} ready. Those that were lost with a worker go to :suspects, so that no worker holds two of them.
+-- One loss is no evidence against a task: its worker may have ended for any reason. From the second on it is a suspect.
+local SUSPECT_FROM = 2
+local function is_suspect(losses) return (tonumber(losses or 0) or 0) >= SUSPECT_FROM end
+
+-- Makes tasks {rank, id, ...} ready. Suspects go to :suspects, so that no worker holds two of them.
 local function make_ready(rows)
   local ids = {}
   for at = 2, #rows, 2 do ids[#ids + 1] = rows[at] end
   local losses, innocent, suspected = columns(lost, ids), {}, {}
   for index, id in ipairs(ids) do
-    local line = losses[index] and suspected or innocent
+    local line = is_suspect(losses[index]) and suspected or innocent
     line[#line + 1], line[#line + 2] = rows[index * 2 - 1], id
   end
   call_with('ZADD', ready, innocent)

@@ -1,8 +1,9 @@
 -- Taking tasks back from dead workers.
 
--- `owner` are the values of :owners for these ids, `how` describes the loss. A task lost `max_lost` times is buried with `failure`: it
--- may be what kills its workers. Returns how many were given back, and how many buried.
-local function reclaim(ids, owner, now, max_lost, failure, how)
+-- `owner` are the values of :owners for these ids, `how` describes the loss; `cause` is the word for why the worker ended, nil if it is
+-- not known. A task lost `max_lost` times is buried with `failure`: it may be what kills its workers. A loss that is `innocent` does not
+-- count. Returns how many were given back, and how many buried.
+local function reclaim(ids, owner, now, max_lost, failure, how, cause, innocent)
   local cancel_asked, back, over, stopped, buried = columns(cancels, ids), {}, {}, {}, 0
   for index, id in ipairs(ids) do
     local rank = tonumber(string.match(owner[index] or '', ' (%S+)$') or rank_at(0, now))
@@ -14,10 +15,11 @@ local function reclaim(ids, owner, now, max_lost, failure, how)
       over[#over + 1], stopped[#stopped + 1] = id, id
       record('cancelled', id, 'worker', worker)
     else
-      local losses = redis.call('HINCRBY', lost, id, 1)
-      local attempt = losses + (redis.call('HGET', attempts, id) or 0)
-      add_failure(id, {at = real, attempt = attempt, worker = worker, type = 'WorkerLost', message = how})
-      if losses >= max_lost then
+      local before = tonumber(redis.call('HGET', lost, id) or 0) or 0
+      local losses = innocent and before or redis.call('HINCRBY', lost, id, 1)
+      local attempt = before + 1 + (redis.call('HGET', attempts, id) or 0)
+      add_failure(id, {at = real, attempt = attempt, worker = worker, type = 'WorkerLost', message = how, cause = cause})
+      if losses >= max_lost and not innocent then
         redis.call('ZADD', dead, real, id)
         redis.call('HSET', errors, id, failure)
         if level_of(rank) ~= 0 then redis.call('HSET', levels, id, level_of(rank)) end
@@ -32,7 +34,7 @@ local function reclaim(ids, owner, now, max_lost, failure, how)
   call_with('ZREM', leases, ids)
   call_with('HDEL', owners, ids)
   call_with('HDEL', cancels, ids)
-  call_with('ZADD', suspects, back)
+  make_ready(back)
   local unparked = unpark_next(limits_of(ids), ids)
   call_with('HDEL', limits, stopped)
   free_claims(over)

@@ -4,7 +4,7 @@
 --       history progress logs members outbox limits running_by parked parked_by unclaimed unclaimed_by unclaimed_as
 -- ARGV: mend (0|1), then ids
 -- Returns for each id: '' (sound) | the first trouble: 'in no state' | 'without envelope' | 'in two states' | 'owner without lease'
---       | 'lease without owner' | 'in the wrong ready set' (:suspects is for tasks that were lost with a worker) | 'stray claim'
+--       | 'lease without owner' | 'in the wrong ready set' (:suspects is for tasks that were lost more than once) | 'stray claim'
 --       | 'stray column' (of another state)
 --       | 'concurrency out of step' (its key counts it wrongly as running or parked)
 --       | 'unclaimed out of step' (its name does not lead to it, or does though it is elsewhere)
@@ -114,7 +114,7 @@ local function examined(id)
       redis.call('ZREM', leases, id)
       make_ready_again(id)
     end
-  elseif set == ready and redis.call('HEXISTS', lost, id) == 1 or set == suspects and redis.call('HEXISTS', lost, id) == 0 then
+  elseif set == ready and is_suspect(redis.call('HGET', lost, id)) or set == suspects and redis.call('HEXISTS', lost, id) == 0 then
     return 'in the wrong ready set', function()
       local at = redis.call('ZSCORE', set, id)
       redis.call('ZREM', set, id)

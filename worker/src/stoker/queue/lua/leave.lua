@@ -7,4 +7,5 @@
 redis.call('HDEL', meta, resting_field(ARGV[1]))
 redis.call('ZREM', beats, ARGV[1])
 stop_minding(ARGV[1])
+stop_clearing(ARGV[1])
 return redis.call('HDEL', workers, ARGV[1])

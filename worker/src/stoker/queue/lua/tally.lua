@@ -39,7 +39,7 @@ local function add_to_period(period)
   end
 end
 
-local now = now_ms()
+now_ms()  -- minutes are moments: `real`
 local max_wait = tonumber(redis.call('HGET', meta, 'max_wait') or '')
 if not max_wait or max_wait < 0 or max_wait > MOST_COUNT then max_wait = -1 end
 local again, slots, removed = redis.call('HGET', minutes, place) == flush, {place, flush}, {}
@@ -48,7 +48,7 @@ local seen = map_of(redis.call('HGET', versions, version))
 if again then return max_wait end
 
 for at = FIRST_RING, #ARGV, 3 do
-  local number = math.floor(now / tonumber(ARGV[at + 1]))
+  local number = math.floor(real / tonumber(ARGV[at + 1]))
   local field = ARGV[at] .. number % tonumber(ARGV[at + 2])
   local period = map_of(redis.call('HGET', minutes, field))
   if not period or period.at ~= number or count_of(period.v) < FORMAT or count_of(period.v) == FORMAT and type(period.names) ~= 'table' then
@@ -67,14 +67,14 @@ if not seen and redis.call('HLEN', versions) >= MOST_VERSIONS then
   for at = 1, math.min(#order - MOST_VERSIONS + 1, 1000) do removed[at] = order[at].name end
 end
 if not seen or count_of(seen.v) < FORMAT or count_of(seen.v) == FORMAT and type(seen.counts) ~= 'table' then
-  seen = {v = FORMAT, first = now, counts = {}}
+  seen = {v = FORMAT, first = real, counts = {}}
 end
 
 call_with('HSET', minutes, slots)
 redis.call('PEXPIRE', minutes, ARGV[13])
 if count_of(seen.v) == FORMAT then
   add(seen.counts, all_add)
-  seen.last = now
+  seen.last = real
   call_with('HDEL', versions, removed)
   redis.call('HSET', versions, version, cmsgpack.pack(seen))
 end

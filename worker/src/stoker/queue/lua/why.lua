@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The facts that decide when a task runs: tasks before it, what holds it back, and live workers.
--- KEYS: meta ready suspects scheduled cancels lost stats workers beats limits running_by parked parked_by announced
+-- KEYS: meta ready suspects scheduled cancels stats workers beats limits running_by parked parked_by announced
 -- ARGV: id most_workers most_holders (how many of them are named)
 -- Returns {now_ms, paused 0|1, come_back_ms (when the rate limit allows the next task; 0: not limiting), tasks before it (-1: not ready),
 --          suspect 0|1, overdue tasks, when its cancellation was requested (ms, 0: never), rate * 1000, {reports of live workers}, live workers,
@@ -38,7 +38,7 @@ if limit then
 end
 return {
   real, held[1] and 1 or 0, held[2] and tonumber(held[2]) > now and held[2] - now + real or 0, before,
-  redis.call('HEXISTS', lost, id), redis.call('ZCOUNT', scheduled, '-inf', real),
+  redis.call('ZSCORE', suspects, id) and 1 or 0, redis.call('ZCOUNT', scheduled, '-inf', real),
   tonumber(redis.call('HGET', cancels, id) or 0), math.floor(decayed_rate(now) * 1000),
   infos, redis.call('ZCOUNT', beats, now, '+inf'), limit and limit.key or '', limit and limit.most or 0, holders,
   named, their_names,

@@ -12,6 +12,7 @@ from stoker.queue import scripts
 from stoker.queue.keys import Keys
 from stoker.queue.logbooks import read_acts, read_decisions, record_act, record_decision
 from stoker.queue.operations import RunningOperation, begun, read_operations
+from stoker.queue.reads.dead_groups import DeadGroup, groups_of, read_dead
 from stoker.queue.reads.doctor import examine
 from stoker.queue.reads.doctor.finding import Finding
 from stoker.queue.reads.events import follow_all, latest
@@ -24,6 +25,7 @@ from stoker.redis.client import RedisClient, ask
 from stoker.rules.audit import Act
 from stoker.rules.history import Event
 from stoker.rules.identity import Holder, decode_holder
+from stoker.rules.losses import LossCause
 from stoker.rules.operation import Operation, OperationState
 from stoker.rules.states import TaskState
 from stoker.rules.tally import MINUTES, TEN_MINUTES, Period, Ring, Slo, VersionRecord
@@ -81,6 +83,11 @@ class Inspector(Reader):
         await self._acted(queue, "delete", len(deleted), _only(deleted))
         return deleted
 
+    async def dead_groups(self, queue: str) -> list[DeadGroup]:
+        """The newest 10,000 dead tasks, grouped by the fingerprint of their failure. At most 100 groups, the largest first."""
+        partitions = await self.partitions.names(queue)
+        return groups_of([task for partition in partitions for task in await read_dead(self._redis, self._keys(partition))])
+
     async def cancel(self, queue: str, ids: Sequence[str]) -> list[Cancellation]:
         """Cancel tasks: ready and scheduled ones at once, running ones by their worker's next heartbeat."""
         pages = [list(ids[at : at + PAGE]) for at in range(0, len(ids), PAGE)]
@@ -93,14 +100,14 @@ class Inspector(Reader):
         await self._acted(queue, "cancel", len(changed), _only(changed))
         return answers
 
-    async def reap_worker(self, queue: str, host: str, max_lost: int) -> Reaped:
+    async def reap_worker(self, queue: str, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped:
         """Give back at once what the worker processes of a pod or machine hold. Only for a host that is known to have ended.
 
-        Each delivery counts as lost; a task lost `max_lost` times is buried.
+        Each delivery counts as lost, unless the cause (None: unknown) is innocent; a task lost `max_lost` times is buried.
         """
         total = Reaped(0, 0, 0)
         for partition in await self.partitions.names(queue):
-            total = added(total, await reap_host(self._redis, self._keys(partition), host, max_lost))
+            total = added(total, await reap_host(self._redis, self._keys(partition), host, max_lost, cause))
         return total
 
     async def pause(self, queue: str) -> bool:

@@ -18,6 +18,7 @@ from stoker.redis.connect import connect
 from stoker.redis.failures import errors_mapped, mapped
 from stoker.rules.history import LogLine, PastFailure, Progress
 from stoker.rules.identity import QueueId
+from stoker.rules.losses import known_cause
 from stoker.rules.message import Message, Success, decode
 from stoker.rules.partitions import is_partition
 from stoker.rules.settle import Failure
@@ -202,7 +203,7 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
         unclaimed=unclaimed or None,
         headers=message.headers,
         expires=message.expires,
-        history=[_past.decode(line) for line in history.split(b"\n") if line],
+        history=[_past_failure(line) for line in history.split(b"\n") if line],
         progress=_progress.decode(progress) if progress else None,
         log=[_line.decode(line) for line in logs.split(b"\n") if line],
     )
@@ -211,6 +212,11 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
 def _alone(payload: msgspec.Raw, envelope: bytes) -> msgspec.Raw:
     """The payload without the envelope that it is a view of, if that is much larger: it may carry a workflow of 8 MiB."""
     return payload.copy() if len(envelope) > 2 * len(bytes(payload)) + 1024 else payload
+
+
+def _past_failure(line: bytes) -> PastFailure:
+    past = _past.decode(line)
+    return past if past.cause is None else msgspec.structs.replace(past, cause=known_cause(past.cause))
 
 
 def _not_found(queue: str, task_id: str) -> NotFound:

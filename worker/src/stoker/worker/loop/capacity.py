@@ -1,18 +1,20 @@
 """Capacity of a worker: which deliveries it holds, and how many more it may ask for.
 
-Four things count against the slots: tasks that run, deliveries prefetched for the next free slot, what fetches in flight may still
-bring, and suspects (tasks that were lost with a worker before), of which a worker holds one at a time.
+Three things count against the slots: tasks that run, deliveries prefetched for the next free slot, and what fetches in flight may
+still bring. Of suspects (tasks that were lost more than once) a worker holds one at a time, and one on its last life alone.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from stoker.queue.broker import FETCHED_AT_ONCE
-from stoker.queue.records import Delivery
+from stoker.queue.records import Delivery, Holds
 from stoker.queue.settlements import Settlement
+from stoker.rules.losses import is_suspect
 from stoker.rules.settle import Release, Transition
 from stoker.worker.loop.prefetch import Prefetch
 from stoker.worker.loop.shutdown import Shutdown
+from stoker.worker.loop.solitude import Solitude
 
 FETCHES_AT_ONCE = 2
 """Each fetch asks for its share of the room: while one brings tasks, those of the other run."""
@@ -34,6 +36,7 @@ class Capacity:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
         give_back: Callable[[list[Settlement]], None],
+        solitude: Solitude,
     ) -> None:
         self.slots = slots
         # Fence -> task id. Written by `receive` and `settled`; the heartbeat's thread copies it.
@@ -51,11 +54,22 @@ class Capacity:
         self._start = start
         self._busy = busy
         self._give_back = give_back
+        self._solitude = solitude
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held, and no fetch is in flight."""
+        return not self.held and not self._in_flight.asked
+
+    @property
+    def clearing(self) -> bool:
+        """Whether a task on its last life has the process to itself, or is about to."""
+        return self._solitude.wanted
 
     @property
     def free(self) -> int:
         """Slots with nothing running, prefetched or on its way to them. Below 0 while more is held than there are slots."""
-        if not self._shutdown.taking:
+        if not self._shutdown.taking or not self._solitude.admits(self):
             return 0
         return self.slots - self._busy() - len(self._prefetch) - self._in_flight.asked
 
@@ -70,23 +84,31 @@ class Capacity:
 
     @property
     def _prefetch_limit(self) -> int:
-        return self._prefetch.limit if self.plenty and self._shutdown.taking else 0
+        return self._prefetch.limit if self.plenty and self._shutdown.taking and not self._solitude.wanted else 0
 
-    def holds_suspect(self, settling: Iterable[Settlement] = ()) -> bool:
-        """Whether a suspect is held beyond these settlements."""
-        return bool(self.suspects) and not self.suspects <= {each.fence for each in settling}
+    def holds(self, settling: Sequence[Settlement] = ()) -> Holds:
+        """What is held beyond these settlements."""
+        if self.suspects and not self.suspects <= {each.fence for each in settling}:
+            return Holds.SUSPECT
+        return Holds.TASKS if len(self.held) > len(settling) else Holds.NOTHING
 
-    def reserve(self, tasks: int, settling: Iterable[Settlement] = ()) -> "Reservation":
+    def reserve(self, tasks: int, settling: Sequence[Settlement] = ()) -> "Reservation":
         """Room for a fetch of `tasks`, which carries these settlements. It may bring a suspect if no other fetch does."""
-        suspect = tasks > 0 and not self._in_flight.suspect_asked_for and not self.holds_suspect(settling)
-        return self._in_flight.reserve(tasks, suspect=suspect)
+        if self._solitude.exclusive(self):
+            return self._in_flight.reserve(tasks, Holds.NOTHING)
+        holds = max(Holds.PERHAPS, self.holds(settling))
+        if not tasks or self._in_flight.suspect_asked_for or self._solitude.rests:
+            holds = Holds.SUSPECT
+        return self._in_flight.reserve(tasks, holds)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
         """Start what a fetch has brought, as far as there are slots, and prefetch the rest."""
         for delivery in deliveries:
             self.held[delivery.fence] = delivery.id
-            if delivery.losses:
+            if is_suspect(delivery.losses):
                 self.suspects.add(delivery.fence)
+            if delivery.last_life:
+                self._solitude.run(self, delivery.fence)
             if self._prefetch or self._busy() >= self.slots:
                 self._prefetch.add(delivery, _now())
             else:
@@ -109,6 +131,15 @@ class Capacity:
         for each in settlements:
             self.held.pop(each.fence, None)
             self.suspects.discard(each.fence)
+            if self._solitude.wanted:
+                self._solitude.ended(each.fence)
+
+    def answered(self, *, clear: bool) -> None:
+        """After `receive`: whether the fetch asks to clear for a task on its last life."""
+        if clear:
+            self._solitude.clear(self)
+        else:
+            self._solitude.over(self)
 
     def give_up(self, fence: str, transition: Transition) -> None:
         """End a prefetched delivery without a run. Other fences are left alone."""
@@ -135,20 +166,26 @@ class InFlight:
         self.asked = 0
         self.suspect_asked_for = False
 
-    def reserve(self, tasks: int, *, suspect: bool) -> "Reservation":
+    def reserve(self, tasks: int, holds: Holds) -> "Reservation":
         """Count this fetch in until its reservation is over."""
         self.asked += tasks
-        self.suspect_asked_for = self.suspect_asked_for or suspect
-        return Reservation(self, tasks, suspect=suspect)
+        reservation = Reservation(self, tasks, holds)
+        self.suspect_asked_for = self.suspect_asked_for or reservation.suspect
+        return reservation
 
 
 class Reservation:
     """What one fetch asks for."""
 
-    def __init__(self, in_flight: InFlight, tasks: int, *, suspect: bool) -> None:
+    def __init__(self, in_flight: InFlight, tasks: int, holds: Holds) -> None:
         self.tasks = tasks
-        self.suspect = suspect
+        self.holds = holds
         self._in_flight: InFlight | None = in_flight
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may bring a suspect."""
+        return self.tasks > 0 and self.holds < Holds.SUSPECT
 
     def over(self) -> None:
         """The answer is here, or will not come. Idempotent."""

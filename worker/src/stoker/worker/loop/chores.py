@@ -24,6 +24,7 @@ from stoker.queue.workflows.outbox import RELAYED_AT_ONCE, Outbox
 from stoker.rules.schedule import Definition
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.minding import Minding
+from stoker.worker.loop.outage import Recovery
 from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.system.memory import resident
 
@@ -75,12 +76,20 @@ async def repeat(chore: Chore) -> NoReturn:
             pause = _sooner(pause, done.next_in)
 
 
-def mind(broker: Broker, worker: str, minding: Minding, chores: Iterable[Chore]) -> Chore:
-    """While this worker minds the partition: look which of these chores are due, and ask for their passes."""
+def mind(broker: Broker, worker: str, minding: Minding, chores: Iterable[Chore], recovery: Recovery) -> Chore:
+    """While this worker minds the partition: look which of these chores are due, and ask for their passes.
+
+    `recovery` is told of looks that fail: a worker whose slots are all busy has no other call that could.
+    """
     due = {chore.name: chore.due for chore in chores}
 
     async def once() -> Pass:
-        found = await broker.mind(worker)
+        try:
+            found = await broker.mind(worker)
+        except StokerError:
+            recovery.failed()
+            raise
+        recovery.over()
         minding.mine = found is not None
         if found is None:
             return Pass()

@@ -17,8 +17,8 @@ RECOVERY = 2.0
 _log = logging.getLogger("stoker.worker")
 
 
-class Outage:
-    """Counts the calls that failed since the last success; true while there are any."""
+class Recovery:
+    """Counts the calls that failed since the last success."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -29,12 +29,26 @@ class Outage:
         """Whether calls fail, or did until a moment ago: other workers may not have renewed their leases since."""
         return self._count > 0 or time.monotonic() - self._over_at < RECOVERY
 
+    def failed(self) -> None:
+        """A call has failed."""
+        self._count += 1
+
+    def over(self) -> None:
+        """A call has succeeded."""
+        if self._count:
+            self._count = 0
+            self._over_at = time.monotonic()
+
+
+class Outage(Recovery):
+    """An outage as the turns of a worker see it; true while calls fail."""
+
     def __bool__(self) -> bool:
         return self._count > 0
 
     async def wait_out(self, error: Exception, *, aborting: bool) -> None:
         """Log a failed call, and pause before the next."""
-        self._count += 1
+        self.failed()
         if not isinstance(error, StokerError):
             _log.critical("a bug in the worker: trying again", exc_info=error)
         elif self._count == 1:
@@ -46,5 +60,4 @@ class Outage:
         """A call has succeeded."""
         if self._count:
             _log.info("Redis answers again", extra={"failed_calls": self._count})
-            self._count = 0
-            self._over_at = time.monotonic()
+        super().over()

@@ -11,6 +11,8 @@ from stoker.redis.client import RedisClient
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
+from stoker.worker.loop.outage import Recovery
+from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
 from stoker.worker.run.observer import RunObserver
 
@@ -28,19 +30,21 @@ class Partition:
         metrics: WorkerMetrics,
         clock: Clock = system,
         observer: RunObserver | None = None,
+        solitude: Solitude | None = None,
     ) -> None:
         self.broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
         self.inbox = Inbox(redis, keys, clock)
         self.outbox = Outbox(redis, keys)
-        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer)
+        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude)
         self.promote = chores.promote(self.broker)
-        self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering)
+        looks = Recovery()
+        self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering or looks.recent)
         self.sweep = chores.sweep(self.broker)
         self.take_in = chores.take_in(self.inbox)
         self.relay = chores.relay(self.outbox, self.worker.to_relay)
         # The schedules of a queue are in its first partition: those of the others start none.
         self.start_runs = chores.start_runs(Schedules(redis, keys, clock))
-        self.mind = chores.mind(self.broker, worker_name, self.worker.minding, self._minded)
+        self.mind = chores.mind(self.broker, worker_name, self.worker.minding, self._minded, looks)
 
     @property
     def _minded(self) -> tuple[chores.Chore, ...]:

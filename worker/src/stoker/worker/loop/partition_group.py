@@ -18,6 +18,7 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.chores import Chore
 from stoker.worker.loop.partition import Partition
 from stoker.worker.loop.shutdown import ShutdownStage
+from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
 from stoker.worker.system.aio import hidden
 
@@ -78,7 +79,7 @@ class PartitionGroup:
 
     def open(self, names: Sequence[str]) -> None:
         """A worker for each partition, with its share of the slots, the child processes and the rate limit."""
-        children = self._settings.children
+        children, solitude = self._settings.children, Solitude()
         for number, name in enumerate(names):
             settings = replace(
                 self._settings,
@@ -87,7 +88,7 @@ class PartitionGroup:
                 rate_limit=_share_of_limit(self._settings.rate_limit, len(names)),
             )
             keys = Keys(settings.namespace, name)
-            self.partitions.append(Partition(keys, self.name, self._app, settings, self._redis, self._metrics))
+            self.partitions.append(Partition(keys, self.name, self._app, settings, self._redis, self._metrics, solitude=solitude))
         self.workers += [partition.worker for partition in self.partitions]
         self._stop()  # as far as it was asked for before there was anything to stop
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from stoker.queue.broker import Broker
-from stoker.queue.records import Delivery, Turn
+from stoker.queue.records import Delivery, Holds, Turn
 from stoker.queue.settlements import Settlement
 from stoker.rules.settle import Transition
 from stoker.telemetry.metrics import WorkerMetrics
@@ -17,6 +17,7 @@ from stoker.worker.loop.capacity import FETCH_AT_LEAST, FETCHES_AT_ONCE, Capacit
 from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.outage import Outage
 from stoker.worker.loop.shutdown import Shutdown, ShutdownStage
+from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.waiting import WorkWaiter
 from stoker.worker.system.aio import cancel_all, hidden
 
@@ -34,6 +35,7 @@ class Turns:
         metrics: WorkerMetrics,
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
+        solitude: Solitude | None = None,
     ) -> None:
         # Read by the testing kit: seconds after which `once` will find more.
         self.back_in: float | None = None
@@ -57,7 +59,10 @@ class Turns:
         self._in_flight: set[asyncio.Task[None]] = set()
         # These two count failures and slots for the turns and for the wait.
         self._outage = Outage()
-        self._capacity = Capacity(slots, self.shutdown, start, busy, self._end_unstarted)
+        # Of the process: its partitions share it.
+        solitude = solitude or Solitude()
+        self._capacity = Capacity(slots, self.shutdown, start, busy, self._end_unstarted, solitude)
+        solitude.join(self._capacity, self._admitted)
         self._waiter = WorkWaiter(worker, broker, self._capacity, self._outage, self.shutdown, self._woken, self._look_now)
 
     @property
@@ -123,9 +128,11 @@ class Turns:
 
         Raises what the broker raises; what has ended is kept then.
         """
-        settlements, room = self._ended.copy(), self._capacity.slots - self._busy()
-        suspected = self._capacity.holds_suspect(settlements)
-        turn = await self._broker.turn(settlements, room, self._worker, holds_suspect=suspected)
+        settlements = self._ended.copy()
+        holds = self._capacity.holds(settlements)
+        alone = self._capacity.clearing and holds is not Holds.NOTHING
+        room = 0 if alone else self._capacity.slots - self._busy()
+        turn = await self._broker.turn(settlements, room, self._worker, holds)
         del self._ended[: len(settlements)]
         self._take(turn, settlements, room)
         self.back_in = turn.back_in
@@ -171,8 +178,7 @@ class Turns:
 
     async def _turn(self, settlements: list[Settlement], reservation: Reservation) -> None:
         try:
-            suspect = reservation.suspect
-            turn = await self._broker.turn(settlements, reservation.tasks, self._worker, holds_suspect=not suspect)
+            turn = await self._broker.turn(settlements, reservation.tasks, self._worker, reservation.holds)
         except BaseException as error:
             # Of any kind: outcomes dropped here would keep their leases for as long as this worker lives.
             self._ended = settlements + self._ended
@@ -195,6 +201,8 @@ class Turns:
             self._metrics.stale.inc(len(turn.refused))
             _log.warning("settlements refused: the leases were lost", extra={"task_ids": [each.id for each in turn.refused]})
         self._capacity.receive(turn.deliveries)
+        if room > 0:
+            self._capacity.answered(clear=turn.clear)
         self._metrics.slots(self._busy(), self._broker.keys.queue)
         if turn.back_in is not None:
             self._waiter.set_alarm(turn.back_in)
@@ -208,6 +216,8 @@ class Turns:
             self._look = True
         elif room > 0 and self.shutdown.taking:
             self._waiter.there_is_room()
+        # For the task on its last life, as soon as nothing is held.
+        self._look = self._look or self._capacity.clearing
 
     def _woken(self, turn: Turn | None, reservation: Reservation) -> None:
         if turn:
@@ -218,6 +228,10 @@ class Turns:
 
     def _end_unstarted(self, settlements: list[Settlement]) -> None:
         self._ended += settlements
+        self._stir.set()
+
+    def _admitted(self) -> None:
+        self._look = True
         self._stir.set()
 
     def _look_now(self) -> None:

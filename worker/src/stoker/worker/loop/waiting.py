@@ -92,6 +92,8 @@ class WorkWaiter:
         while True:
             await self._has_room.wait()
             self._has_room.clear()
+            if self._capacity.clearing:
+                continue  # a turn follows, and says again that there is room
             if self._capacity.suspects:
                 # What woke us may be another suspect, which we may not hold beside ours: let those who wait have it first.
                 await self._pass_on()
@@ -124,8 +126,7 @@ class WorkWaiter:
             fetch.result()
 
     async def _take_when_woken(self, reservation: Reservation) -> None:
-        suspect = reservation.suspect
-        turn = await self._broker.wait_and_take(reservation.tasks, self._worker, LONGEST_WAIT, holds_suspect=not suspect)
+        turn = await self._broker.wait_and_take(reservation.tasks, self._worker, LONGEST_WAIT, reservation.holds)
         reservation.over()
         self._outage.over()
         self._woken(turn, reservation)

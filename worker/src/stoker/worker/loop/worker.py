@@ -44,6 +44,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.executors import Executor
 from stoker.worker.loop.minding import Minding
+from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.turns import Turns
 from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.outcome import failure_of
@@ -52,7 +53,7 @@ from stoker.worker.system.aio import Begin, eager_start, lazy_start
 from stoker.worker.system.garbage import SHORT_RUN, collector
 
 CANCEL_AGAIN = 5.0
-"""Seconds after which a run that has not ended is cancelled again."""
+"""Seconds after which a run that has not ended is cancelled again: one cancellation may be lost, or caught by the task."""
 ABANDON_AFTER = 6.0
 """Seconds after an abort until the worker leaves without runs that have not ended: they were cancelled twice."""
 _FAILURES = (Raised, Fatal, RetryAsked)
@@ -71,6 +72,7 @@ class Worker:
         metrics: WorkerMetrics,
         clock: Clock = system,
         observer: RunObserver | None = None,
+        solitude: Solitude | None = None,
     ) -> None:
         self.name = name
         self.runs = 0
@@ -83,7 +85,7 @@ class Worker:
         self._clock = clock
         self._observer = observer or RunObserver(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
-        self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy)
+        self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy, solitude)
         self._progress = ProgressFlusher(broker, metrics, clock)
         self._waits = Waits(settings.queue, settings.concurrency)
         # Both by fence: after a lost lease the same task may run here twice.
@@ -187,7 +189,6 @@ class Worker:
             asyncio.get_running_loop().call_later(ABANDON_AFTER, self._abandon)
 
     def _cancel_all(self) -> None:
-        # Repeated while anything runs: one cancellation may be lost, or caught by the task.
         for fence, run in self._running.items():
             self._cancel(fence, run, Release())
         if self._running:
@@ -346,5 +347,4 @@ class Worker:
         task = self._tasks.get(message.task)
         policy = narrowed(self._settings.retry, task.policy.retry if task else None)
         policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
-        template = self._announcement.template
-        return settle(outcome, policy, failures=delivery.failures, random=random.random, template=template)
+        return settle(outcome, policy, failures=delivery.failures, random=random.random, template=self._announcement.template)

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from stoker.errors import Dead, Snooze, TryAgain
+from stoker.rules.fingerprint import fingerprint
 from stoker.rules.message import MAX_PAYLOAD_BYTES
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Failure, Fatal, Outcome, Raised, RetryAsked, Returned, Snoozed
 from stoker.task.values import write
+from stoker.worker.run.frames import own_frame
 from stoker.worker.system.aio import generation
 from stoker.worker.system.garbage import collector
 
@@ -69,9 +71,11 @@ def failed(failure: Failure, kind: type[BaseException], retry: Retry | int | Non
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Type, message and traceback of an exception, shortened. Never raises, whatever the exception's class does."""
+    """Type, message, traceback and fingerprint of an exception, shortened. Never raises, whatever the exception's class does."""
     try:
-        return Failure(type(error).__name__, _text(error), _unicode(_traceback(error)[-TRACEBACK_CHARACTERS:]))
+        kind, text = type(error).__name__, _text(error)
+        mark = _unicode(fingerprint(kind, own_frame(error), text))
+        return Failure(kind, text, _unicode(_traceback(error)[-TRACEBACK_CHARACTERS:]), mark)
     except BaseException as trouble:
         return _undescribed(error, trouble)
 
