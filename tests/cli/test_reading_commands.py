@@ -15,7 +15,7 @@ import typer.main
 
 from stoker.cli import build
 from stoker.client.client import Client
-from stoker.queue.keys import Keys
+from stoker.queue.keys import Keys, catalogue
 from stoker.rules.identity import Holder
 from stoker.version import VERSION
 from tests.redis_servers import running_valkey
@@ -226,3 +226,25 @@ def test_a_terminal_without_utf8_is_no_reason_to_fail(redis_url: str, flags: lis
     stoker("enqueue", "größe", "--id", "one")
     shown = stoker("task", "one", *flags)
     assert (json.loads(shown)["task"] if flags else shown).count("größe" if flags else r"gr\xf6\xdfe") == 1
+
+
+def test_a_queue_is_forgotten_once_it_is_not_used(stoker: Any) -> None:
+    for queue in ("used", "unused"):
+        stoker("enqueue", "t", "-q", queue)
+    stoker("purge", "-q", "unused", "--yes")
+    assert stoker("queues", "forget", "unused").out == "unused: forgotten\n"
+    refused = stoker("queues", "forget", "used")
+    assert (refused.code, "'used' has tasks" in refused.line, "--everything" in refused.line) == (1, True, True)
+    assert stoker("queues", "list").out == "used\n"
+    assert stoker("queues", "forget", "used", "--everything", "--yes").code == 0
+    assert json.loads(stoker("queues", "list", "--json").out) == []
+    missing = stoker("queues", "forget", "used")
+    assert (missing.code, "unknown queue 'used'" in missing.line) == (3, True)
+
+
+def test_statistics_of_more_queues_than_one_page_of_redis_has(stoker: Any, redis_url: str) -> None:
+    names = sorted(f"q{number}" for number in range(120))
+    with redis.Redis.from_url(redis_url) as server:
+        server.sadd(catalogue("test"), *names)
+    assert [each["queue"] for each in json.loads(stoker("stats", "--json").out)] == names
+    assert stoker("stats", "nope").line.endswith("...")

@@ -14,6 +14,7 @@ from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
 from stoker.queue.broker import Broker
+from stoker.queue.catalogue import Catalogue
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
@@ -60,7 +61,16 @@ class Role(NamedTuple):
 
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
-DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
+DOCTOR = {
+    "examine",
+    "examine_marks",
+    "examine_joins",
+    "examine_schedules",
+    "examine_wake",
+    "missing",
+    "relay",
+    "intake",
+}
 TASKS = {
     "enqueue",
     "settle",
@@ -79,10 +89,10 @@ TASKS = {
 }
 ROLES = {
     "worker": Role(
-        TASKS | WORKFLOWS | CLOCK | {"rest"},
-        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
+        TASKS | WORKFLOWS | CLOCK | {"rest", "forget"},
+        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel", "hdel", "smismember", "srandmember", "srem"},
     ),
-    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "sscan", "xrange", "xdel"}),
     "gateway": Role(
         {
             "enqueue",
@@ -97,10 +107,26 @@ ROLES = {
             "set_schedule",
             "attend",
             "release_claim",
+            "forget",
         }
         | CLOCK
         | DOCTOR,
-        {"sadd", "hget", "hgetall", "hkeys", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread"}
+        {
+            "sadd",
+            "hget",
+            "hgetall",
+            "hkeys",
+            "smismember",
+            "srem",
+            "sscan",
+            "zrange",
+            "zrevrange",
+            "zcard",
+            "info",
+            "hscan",
+            "zscan",
+            "xread",
+        }
         | {"hmget", "hincrby", "xrange", "xdel"},
     ),
     "operator": Role({"stats", "reap_worker", "claim", "release_claim"} | CLOCK, {"hkeys", "hscan"}),
@@ -117,7 +143,8 @@ def commands_of(scripts: set[str]) -> set[str]:
     while more := {name for name in functions if name not in used and _calls(text, name)}:
         used |= more
         text += "".join(functions[name] for name in more)
-    return {command.lower() for command in re.findall(r"(?:redis\.call|call_with)\('(\w+)'", text)}
+    calls = re.findall(r"(?:redis\.call|call_with)\('(\w+)'(?:, '([A-Z]+)')?", text)
+    return {f"{command}|{subcommand}".rstrip("|").lower() for command, subcommand in calls}
 
 
 def _calls(text: str, function: str) -> bool:
@@ -233,6 +260,7 @@ async def as_worker(line: Visitor) -> None:
     await line.broker.sweep()
     await line.broker.forget_worker("w")
     await line.broker.pass_on()
+    await forgets(line)
 
 
 async def as_application(line: Visitor) -> None:
@@ -293,6 +321,7 @@ async def as_gateway(line: Visitor) -> None:
     await schedules.resume("hourly")
     await schedules.remove("hourly")
     assert await schedules.all() == []
+    assert await inspector.catalogue.forget("unused") == ""
 
 
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
@@ -306,6 +335,12 @@ async def is_mended(line: Visitor, inspector: Inspector) -> None:
     found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
     assert [finding.mended for finding in found] == [True, True]
     assert len(await inspector.delete(QUEUE, [finding.id for finding in found])) == 2
+
+
+async def forgets(line: Visitor) -> None:
+    catalogue = Catalogue(line.redis, NAMESPACE)
+    assert await catalogue.forget("unused") == ""
+    await catalogue.forget_idle()
 
 
 async def as_operator(line: Visitor) -> None:

@@ -75,7 +75,7 @@ async def test_stats_and_queues(api: httpx.AsyncClient) -> None:
     tasks = [{"task": "t", "queue": "b"}, {"task": "t", "queue": "a"}, {"task": "t", "queue": "a", "delay": 9}]
     await api.post("/v1/tasks/batch", json=tasks)
 
-    assert (await api.get("/v1/queues")).json() == {"queues": ["a", "b"]}
+    assert (await api.get("/v1/queues")).json() == {"queues": ["a", "b"], "next": None}
     overview = (await api.get("/v1/stats")).json()
     together = overview["all"]
     assert (together["ready"], together["scheduled"], together["succeeded"], together["totals"]["enqueued"]) == (2, 1, 0, 3)

@@ -13,17 +13,18 @@ def _set(words: str) -> frozenset[str]:
 
 COMMANDS: Mapping[str, frozenset[str]] = {
     "worker": _set(
-        "blpop eval evalsha exists hdel hexists hget hgetall hincrby hmget hset hsetnx info llen lpush ping sadd time "
-        "xadd xdel xlen xrange zadd zcard zcount zlexcount zpopmin zrange zrangebylex zrangebyscore zrem zscore"
+        "blpop eval evalsha exists hdel hexists hget hgetall hincrby hmget hset hsetnx info llen lpush ping sadd "
+        "smismember srandmember srem time unlink xadd xdel xlen xrange zadd zcard zcount zlexcount zpopmin zrange "
+        "zrangebylex zrangebyscore zrem zscore"
     ),
     "application": _set(
-        "eval evalsha exists hdel hexists hget hincrby hmget hset hsetnx llen lpush ping sadd smembers time xadd xdel "
+        "eval evalsha exists hdel hexists hget hincrby hmget hset hsetnx llen lpush ping sadd sscan time xadd xdel "
         "xrange zadd zcount zlexcount zrangebylex zrangebyscore zrem zscore"
     ),
     "gateway": _set(
         "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hmget hscan hset hsetnx info llen lpush pexpire "
-        "ping sadd smembers time xadd xdel xlen xrange xread xrevrange zadd zcard zcount zlexcount zrange zrangebylex "
-        "zrangebyscore zrem zrevrange zscan zscore"
+        "ping sadd smismember srem sscan time unlink xadd xdel xlen xrange xread xrevrange zadd zcard zcount zlexcount "
+        "zrange zrangebylex zrangebyscore zrem zrevrange zscan zscore"
     ),
     "operator": _set(
         "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hmget hscan hset hsetnx llen lpush ping time xadd "

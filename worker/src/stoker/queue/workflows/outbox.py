@@ -4,6 +4,8 @@ An entry is added by the settlement that sets it off, in the same script. It is 
 by every worker's maintenance in case that one died. Its effects are performed first, each of them once, then it is removed.
 """
 
+import math
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -23,6 +25,8 @@ from stoker.rules.workflow import OutboxEntry, load_entry
 
 RELAYED_AT_ONCE = 50
 CALLS_AT_ONCE = 10
+REGISTERED_FOR = 60.0
+"""Seconds after which a partition is added to the catalogue again, which may have forgotten it."""
 _FATES = {
     "cancelled": "was cancelled",
     "discarded": "died and was deleted",
@@ -50,7 +54,7 @@ class Outbox:
         self._redis = redis
         self._keys = keys
         self._partitions = Partitions(redis, keys.namespace)
-        self._registered: set[str] = set()
+        self._registered: dict[str, float] = {}
 
     async def read(self) -> list[StoredEntry]:
         """The oldest entries, at most RELAYED_AT_ONCE."""
@@ -80,10 +84,10 @@ class Outbox:
 
     async def register(self, partition: str) -> None:
         """Make a partition known to those that list queues."""
-        if partition not in self._registered:
+        if time.monotonic() - self._registered.get(partition, -math.inf) > REGISTERED_FOR:
             await check_layout(self._redis, Keys(self._keys.namespace, partition))
             await ask(self._redis, "SADD", catalogue(self._keys.namespace), partition)
-            self._registered.add(partition)
+            self._registered[partition] = time.monotonic()
 
     async def _effects(self, stored: StoredEntry) -> list[Keyed]:
         entry = stored.read()

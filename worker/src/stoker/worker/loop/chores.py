@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn, Protocol
 
-from stoker.errors import Invalid, StokerError
+from stoker.errors import Invalid, RedisRefused, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, Broker
+from stoker.queue.catalogue import Catalogue
 from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
 from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
@@ -28,6 +29,7 @@ from stoker.worker.system.memory import resident
 
 INTERVAL = 1.0
 DECLARE_INTERVAL = HOLD / 4
+FORGET_INTERVAL = 600.0
 RETRY_INTERVAL = 1.0
 """Seconds until the next pass after one that failed, unless its interval is shorter."""
 JITTER = 0.2
@@ -206,6 +208,18 @@ def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]
         return Pass()
 
     return Chore("declare schedules", once, asyncio.Event(), DECLARE_INTERVAL, at_start=True)
+
+
+def forget_idle(catalogue: Catalogue) -> Chore:
+    """Delete the names of unused queues: every name that a producer ever wrote would be listed."""
+
+    async def once() -> Pass:
+        forgotten = 0
+        with suppress(RedisRefused):  # a user of this queue alone has no right on the others
+            forgotten = await catalogue.forget_idle()
+        return Pass(forgotten)
+
+    return Chore("forget idle queues", once, asyncio.Event(), FORGET_INTERVAL)
 
 
 class Recyclable(Protocol):
