@@ -63,6 +63,8 @@ WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {
     "examine",
+    "examine_inbox",
+    "read_inbox",
     "examine_marks",
     "examine_joins",
     "examine_schedules",
@@ -84,6 +86,7 @@ TASKS = {
     "sweep",
     "task",
     "intake",
+    "read_inbox",
     "progress",
     "announce",
 }
@@ -158,7 +161,7 @@ def needed(role: str) -> set[str]:
 
 def line_for(role: str) -> str:
     """The line that the page must have."""
-    rights = " ".join(f"+{command}" for command in sorted(needed(role)))
+    rights = " ".join(f"'+{command}'" if "|" in command else f"+{command}" for command in sorted(needed(role)))
     return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
@@ -237,6 +240,7 @@ async def as_worker(line: Visitor) -> None:
     for entry in ({"task": "add", "delay": "5", "priority": "3"}, {"task": ""}):
         await master.redis.xadd(line.keys.inbox, cast(Any, entry))
     await Inbox(line.redis, line.keys).take_in()
+    await close_inbox(master)
     await master.pass_time(100)
     await line.broker.mind("w")
     await line.broker.promote()
@@ -325,15 +329,16 @@ async def as_gateway(line: Visitor) -> None:
 
 
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
-    """An entry that nobody can read, and a join whose members are nowhere."""
+    """An entry that nobody can read, a join whose members are nowhere, and an inbox that takes nothing."""
     assert [finding async for finding in inspector.examine(QUEUE)] == []
     link = TaskStep(message("member"))
     steps = number((GroupStep(((link,),)), link), "gone")
     join = next(begin(OutboxEntry("key", Origin(0), steps), lambda queue, _: queue))
     await line.master.redis.xadd(line.keys.outbox, {"body": "{"})
     await run(line.master.redis, relay_call(line.keys, [Keyed("", join)]))
+    await close_inbox(line.master)
     found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
-    assert [finding.mended for finding in found] == [True, True]
+    assert [finding.mended for finding in found] == [True, True, True]
     assert len(await inspector.delete(QUEUE, [finding.id for finding in found])) == 2
 
 
@@ -341,6 +346,10 @@ async def forgets(line: Visitor) -> None:
     catalogue = Catalogue(line.redis, NAMESPACE)
     assert await catalogue.forget("unused") == ""
     await catalogue.forget_idle()
+
+
+async def close_inbox(line: Line) -> None:
+    await cast(Any, line.redis).xadd(line.keys.inbox, {"task": "add"}, id="99999999999999-1", maxlen=0)
 
 
 async def as_operator(line: Visitor) -> None:

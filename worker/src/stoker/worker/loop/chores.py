@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from stoker.errors import Invalid, RedisRefused, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, Broker
 from stoker.queue.catalogue import Catalogue
-from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.inbox import Inbox
 from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.settlements import SETTLED_AT_ONCE
@@ -140,12 +140,11 @@ def take_in(inbox: Inbox) -> Chore:
     """Turn inbox entries of other programs into tasks. What cannot be one becomes a dead letter."""
 
     async def once() -> Pass:
-        total, read = 0, TAKEN_IN_AT_ONCE
-        while read == TAKEN_IN_AT_ONCE:
-            read, _, buried = await inbox.take_in()
-            total += read
-            if buried:
-                _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
+        total = 0
+        while (taken := await inbox.take_in()).read:
+            total += taken.read
+            if taken.buried:
+                _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": taken.buried})
         return Pass(total)
 
     return Chore("take in", once, asyncio.Event())
