@@ -248,3 +248,14 @@ def test_statistics_of_more_queues_than_one_page_of_redis_has(stoker: Any, redis
         server.sadd(catalogue("test"), *names)
     assert [each["queue"] for each in json.loads(stoker("stats", "--json").out)] == names
     assert stoker("stats", "nope").line.endswith("...")
+
+
+@pytest.mark.parametrize("command", ["task", "why", "cancel", "dead show", "dead redrive", "dead delete"])
+def test_an_id_that_several_queues_have_needs_the_queue(stoker: Any, command: str) -> None:
+    for queue in ("orders", "aaa"):
+        stoker("enqueue", "t", "-q", queue, "--id", "order-7")
+    stoker("enqueue", "t", "-q", "orders", "--id", "other")
+    ids = ("other", "order-7") if command == "cancel" else ("order-7",)
+    refused = stoker(*command.split(), *ids)
+    assert (refused.code, "several queues have a task 'order-7': aaa, orders" in refused.line) == (1, True)
+    assert json.loads(stoker("task", "other", "--json").out)["state"] == "ready", "nothing was done by halves"

@@ -190,7 +190,7 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     return TaskStatus(
         id=message.id,
         task=message.task,
-        queue=message.queue,
+        queue=queue.partition(":")[0],  # where it was found: acts on it go there, whatever its envelope says
         state=_STATES[state.decode()],
         priority=message.priority,
         created=message.created,
