@@ -265,6 +265,13 @@ def test_the_gateway_has_a_namespace_and_the_operator_has_all(values: Object, na
     assert "STOKER_NAMESPACE" not in environment(found["Deployment stoker-operator"])
 
 
+def test_the_gateway_takes_tasks_for_known_queues_alone_if_asked():
+    setting = "STOKER_KNOWN_QUEUES_ONLY"
+    assert setting not in environment(pods(render())["Deployment stoker-gateway"])
+    found = pods(render({"gateway": {"knownQueuesOnly": True}}))
+    assert environment(found["Deployment stoker-gateway"])[setting] == "true"
+
+
 def test_the_operator_understands_its_environment():
     variables = environment(pods(render(SETS["some namespaces"]))["Deployment stoker-operator"])
     texts = {name: value for name, value in variables.items() if isinstance(value, str)}

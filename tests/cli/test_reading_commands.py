@@ -15,7 +15,7 @@ import typer.main
 
 from stoker.cli import build
 from stoker.client.client import Client
-from stoker.queue.keys import Keys
+from stoker.queue.keys import Keys, catalogue
 from stoker.rules.identity import Holder
 from stoker.version import VERSION
 from tests.redis_servers import running_valkey
@@ -242,3 +242,36 @@ def test_an_argument_that_is_no_text_is_an_error_in_one_line(redis_url: str, com
     assert ended.returncode in (1, 2)
     assert b"rror: " in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+def test_a_queue_is_forgotten_once_it_is_not_used(stoker: Any) -> None:
+    for queue in ("used", "unused"):
+        stoker("enqueue", "t", "-q", queue)
+    stoker("purge", "-q", "unused", "--yes")
+    assert stoker("queues", "forget", "unused").out == "unused: forgotten\n"
+    refused = stoker("queues", "forget", "used")
+    assert (refused.code, "'used' has tasks" in refused.line, "--everything" in refused.line) == (1, True, True)
+    assert stoker("queues", "list").out == "used\n"
+    assert stoker("queues", "forget", "used", "--everything", "--yes").code == 0
+    assert json.loads(stoker("queues", "list", "--json").out) == []
+    missing = stoker("queues", "forget", "used")
+    assert (missing.code, "unknown queue 'used'" in missing.line) == (3, True)
+
+
+def test_statistics_of_more_queues_than_one_page_of_redis_has(stoker: Any, redis_url: str) -> None:
+    names = sorted(f"q{number}" for number in range(120))
+    with redis.Redis.from_url(redis_url) as server:
+        server.sadd(catalogue("test"), *names)
+    assert [each["queue"] for each in json.loads(stoker("stats", "--json").out)] == names
+    assert stoker("stats", "nope").line.endswith("...")
+
+
+@pytest.mark.parametrize("command", ["task", "why", "cancel", "dead show", "dead redrive", "dead delete"])
+def test_an_id_that_several_queues_have_needs_the_queue(stoker: Any, command: str) -> None:
+    for queue in ("orders", "aaa"):
+        stoker("enqueue", "t", "-q", queue, "--id", "order-7")
+    stoker("enqueue", "t", "-q", "orders", "--id", "other")
+    ids = ("other", "order-7") if command == "cancel" else ("order-7",)
+    refused = stoker(*command.split(), *ids)
+    assert (refused.code, "several queues have a task 'order-7': aaa, orders" in refused.line) == (1, True)
+    assert json.loads(stoker("task", "other", "--json").out)["state"] == "ready", "nothing was done by halves"

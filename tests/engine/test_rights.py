@@ -15,6 +15,7 @@ from stoker.client.client import Client
 from stoker.errors import RedisRefused
 from stoker.manifest import Lease, Retention
 from stoker.queue.broker import Broker
+from stoker.queue.catalogue import Catalogue
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.inbox import Inbox
 from stoker.queue.keys import Keys
@@ -63,7 +64,18 @@ class Role(NamedTuple):
 
 WORKFLOWS = {"launch", "relay", "missing"}
 CLOCK = {"schedules", "timetable", "start_runs"}
-DOCTOR = {"examine", "examine_marks", "examine_joins", "examine_schedules", "examine_wake", "missing", "relay", "intake"}
+DOCTOR = {
+    "examine",
+    "examine_inbox",
+    "read_inbox",
+    "examine_marks",
+    "examine_joins",
+    "examine_schedules",
+    "examine_wake",
+    "missing",
+    "relay",
+    "intake",
+}
 TASKS = {
     "enqueue",
     "settle",
@@ -77,16 +89,17 @@ TASKS = {
     "sweep",
     "task",
     "intake",
+    "read_inbox",
     "progress",
     "announce",
     "tally",
 }
 ROLES = {
     "worker": Role(
-        TASKS | WORKFLOWS | CLOCK | {"rest"},
-        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel"},
+        TASKS | WORKFLOWS | CLOCK | {"rest", "forget"},
+        {"sadd", "hget", "hset", "blpop", "info", "xrange", "xdel", "hdel", "smismember", "srandmember", "srem"},
     ),
-    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "smembers", "xrange", "xdel"}),
+    "application": Role(WORKFLOWS | {"enqueue", "cancel", "task", "why"}, {"sadd", "hget", "sscan", "xrange", "xdel"}),
     "gateway": Role(
         {
             "enqueue",
@@ -105,10 +118,26 @@ ROLES = {
             "logbook",
             "operation",
             "operations",
+            "forget",
         }
         | CLOCK
         | DOCTOR,
-        {"sadd", "hget", "hgetall", "hkeys", "smembers", "zrange", "zrevrange", "zcard", "info", "hscan", "zscan", "xread"}
+        {
+            "sadd",
+            "hget",
+            "hgetall",
+            "hkeys",
+            "smismember",
+            "srem",
+            "sscan",
+            "zrange",
+            "zrevrange",
+            "zcard",
+            "info",
+            "hscan",
+            "zscan",
+            "xread",
+        }
         | {"hmget", "hincrby", "xrange", "xdel"},
     ),
     "operator": Role({"stats", "reap_worker", "claim", "release_claim"} | CLOCK, {"hkeys", "hscan"}),
@@ -125,7 +154,8 @@ def commands_of(scripts: set[str]) -> set[str]:
     while more := {name for name in functions if name not in used and _calls(text, name)}:
         used |= more
         text += "".join(functions[name] for name in more)
-    return {command.lower() for command in re.findall(r"(?:redis\.call|call_with)\('(\w+)'", text)}
+    calls = re.findall(r"(?:redis\.call|call_with)\('(\w+)'(?:, '([A-Z]+)')?", text)
+    return {f"{command}|{subcommand}".rstrip("|").lower() for command, subcommand in calls}
 
 
 def _calls(text: str, function: str) -> bool:
@@ -139,7 +169,7 @@ def needed(role: str) -> set[str]:
 
 def line_for(role: str) -> str:
     """The line that the page must have."""
-    rights = " ".join(f"+{command}" for command in sorted(needed(role)))
+    rights = " ".join(f"'+{command}'" if "|" in command else f"+{command}" for command in sorted(needed(role)))
     return f"ACL SETUSER stoker-{role} on '>change-me' resetchannels '~{{stoker:*' '~{{stoker}}:*' {rights}"
 
 
@@ -218,6 +248,7 @@ async def as_worker(line: Visitor) -> None:
     for entry in ({"task": "add", "delay": "5", "priority": "3"}, {"task": ""}):
         await master.redis.xadd(line.keys.inbox, cast(Any, entry))
     await Inbox(line.redis, line.keys).take_in()
+    await close_inbox(master)
     await master.pass_time(100)
     await line.broker.mind("w")
     await line.broker.promote()
@@ -246,6 +277,7 @@ async def as_worker(line: Visitor) -> None:
         await add_tallies(line.redis, line.keys, Flush("w", at, f"v{at}", {"add": {"started": 1}}, {"started": 1}))
     await line.broker.forget_worker("w")
     await line.broker.pass_on()
+    await forgets(line)
 
 
 async def as_application(line: Visitor) -> None:
@@ -315,19 +347,31 @@ async def as_gateway(line: Visitor) -> None:
     await schedules.resume("hourly")
     await schedules.remove("hourly")
     assert await schedules.all() == []
+    assert await inspector.catalogue.forget("unused") == ""
 
 
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
-    """An entry that nobody can read, and a join whose members are nowhere."""
+    """An entry that nobody can read, a join whose members are nowhere, and an inbox that takes nothing."""
     assert [finding async for finding in inspector.examine(QUEUE)] == []
     link = TaskStep(message("member"))
     steps = number((GroupStep(((link,),)), link), "gone")
     join = next(begin(OutboxEntry("key", Origin(0), steps), lambda queue, _: queue))
     await line.master.redis.xadd(line.keys.outbox, {"body": "{"})
     await run(line.master.redis, relay_call(line.keys, [Keyed("", join)]))
+    await close_inbox(line.master)
     found = [finding async for finding in inspector.examine(QUEUE, mend=True)]
-    assert [finding.mended for finding in found] == [True, True]
+    assert [finding.mended for finding in found] == [True, True, True]
     assert len(await inspector.delete(QUEUE, [finding.id for finding in found])) == 2
+
+
+async def forgets(line: Visitor) -> None:
+    catalogue = Catalogue(line.redis, NAMESPACE)
+    assert await catalogue.forget("unused") == ""
+    await catalogue.forget_idle()
+
+
+async def close_inbox(line: Line) -> None:
+    await cast(Any, line.redis).xadd(line.keys.inbox, {"task": "add"}, id="99999999999999-1", maxlen=0)
 
 
 async def as_operator(line: Visitor) -> None:

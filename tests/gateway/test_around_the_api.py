@@ -24,10 +24,10 @@ async def test_unknown_addresses_are_problems_too(api: httpx.AsyncClient, method
 async def test_an_unforeseen_error_is_a_problem_without_details(
     api: httpx.AsyncClient, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken() -> list[str]:
+    async def broken(*_: object) -> list[str]:
         raise LookupError("a secret")
 
-    monkeypatch.setattr(client.inspector, "queues", broken)
+    monkeypatch.setattr(client.inspector.catalogue, "page", broken)
     answer = await api.get("/v1/queues")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -91,6 +91,7 @@ async def test_the_description_is_whole(api: httpx.AsyncClient) -> None:
         ("POST", "/v1/dead/redrive"),
         ("POST", "/v1/dead/{task_id}/redrive"),
         ("DELETE", "/v1/dead/{task_id}"),
+        ("DELETE", "/v1/queues/{queue}"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
     }

@@ -15,8 +15,8 @@ async def test_a_task_is_where_the_request_says_and_nowhere_else(api: httpx.Asyn
     assert (await api.get(answer.headers["location"])).json()["state"] == "ready"
     assert (await api.get("/v1/tasks/one?queue=mail")).status_code == 404
     assert (await api.get("/v1/tasks?queue=mail")).json()["tasks"] == []
-    assert (await api.get("/v1/queues")).json() == {"queues": []}
-    assert (await api.get("/v1/queues?namespace=shop")).json() == {"queues": ["mail"]}
+    assert (await api.get("/v1/queues")).json() == {"queues": [], "next": None}
+    assert (await api.get("/v1/queues?namespace=shop")).json() == {"queues": ["mail"], "next": None}
     [queue] = (await api.get("/v1/stats?namespace=shop")).json()["queues"]
     assert queue["ready"] == 1
     assert (await client.within("shop").status("mail", "one")).task == "greet"
@@ -25,7 +25,7 @@ async def test_a_task_is_where_the_request_says_and_nowhere_else(api: httpx.Asyn
 async def test_the_default_is_the_gateways_own(api: httpx.AsyncClient) -> None:
     answer = await api.post("/v1/tasks", json=TASK)
     assert answer.headers["location"] == "/v1/tasks/one?queue=mail"
-    assert (await api.get("/v1/queues?namespace=test")).json() == {"queues": ["mail"]}
+    assert (await api.get("/v1/queues?namespace=test")).json() == {"queues": ["mail"], "next": None}
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a}b", "a b", "x" * 64])

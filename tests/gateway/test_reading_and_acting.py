@@ -28,6 +28,28 @@ async def test_an_id_that_several_queues_have_needs_the_queue(api: httpx.AsyncCl
     assert (await api.get("/v1/tasks/order-7?queue=orders")).json()["task"] == "orders"
 
 
+async def test_acts_on_an_id_that_several_queues_have_need_the_queue_too(api: httpx.AsyncClient, redis_url: str) -> None:
+    for queue in ("orders", "aaa"):
+        await api.post("/v1/tasks", json={"task": queue, "id": "order-7", "queue": queue})
+        await bury_next(redis_url, queue)
+    for act in (api.post("/v1/dead/order-7/redrive"), api.delete("/v1/dead/order-7")):
+        answer = await act
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:stoker:problem:several-queues")
+    assert (await api.delete("/v1/dead/order-7?queue=aaa")).status_code == 204
+    assert (await api.post("/v1/dead/order-7/redrive")).status_code == 200, "now it is the only one"
+
+
+async def test_a_task_is_in_the_queue_where_it_was_found(api: httpx.AsyncClient, redis_url: str) -> None:
+    """Acts on it go there, even if its envelope, which another program wrote, names another queue."""
+    await api.post("/v1/tasks", json={"task": "t", "id": "mine", "queue": "here"})
+    key = Keys("test", "here").tasks
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(key, "mine", server.hget(key, "mine").replace(b'"here"', b'"there"'))
+    await bury_next(redis_url, "here")
+    assert (await api.get("/v1/tasks/mine")).json()["queue"] == "here"
+    assert (await api.post("/v1/dead/mine/redrive")).status_code == 200
+
+
 async def test_an_id_may_hold_any_printable_sign(api: httpx.AsyncClient) -> None:
     answer = await api.post("/v1/tasks", json={"task": "t", "id": "a/b?c%d"})
     assert (await api.get(answer.headers["location"])).json()["id"] == "a/b?c%d"
@@ -75,7 +97,7 @@ async def test_stats_and_queues(api: httpx.AsyncClient) -> None:
     tasks = [{"task": "t", "queue": "b"}, {"task": "t", "queue": "a"}, {"task": "t", "queue": "a", "delay": 9}]
     await api.post("/v1/tasks/batch", json=tasks)
 
-    assert (await api.get("/v1/queues")).json() == {"queues": ["a", "b"]}
+    assert (await api.get("/v1/queues")).json() == {"queues": ["a", "b"], "next": None}
     overview = (await api.get("/v1/stats")).json()
     together = overview["all"]
     assert (together["ready"], together["scheduled"], together["succeeded"], together["totals"]["enqueued"]) == (2, 1, 0, 3)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from stoker.cli import control, dead, schedules
+from stoker.cli import control, dead, queues, schedules
 from stoker.cli.enqueue import enqueue
 from stoker.cli.gateway import gateway
 from stoker.cli.options import AsJson
@@ -50,6 +50,7 @@ def build() -> typer.Typer:
     app.command()(events)
     app.add_typer(dead.build())
     app.add_typer(schedules.build())
+    app.add_typer(queues.build())
     for command in (control.cancel, control.pause, control.resume, control.purge, control.doctor, control.release_claim):
         app.command()(command)
     app.command()(version)

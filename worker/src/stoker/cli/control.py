@@ -25,10 +25,12 @@ def cancel(
     """Cancel tasks: waiting ones at once, running ones at their worker's next heartbeat."""
 
     async def work(client: Client) -> dict[str, Cancellation]:
-        answers = {}
-        for task_id in ids:
-            where = queue or (await find(client, task_id, None)).queue
-            [answers[task_id]] = await client.inspector.cancel(where, [task_id])
+        # All are found before one is cancelled: an id that several queues have ends the command, and the others' answers.
+        places = {task_id: queue or await _queue_of(client, task_id) for task_id in ids}
+        answers = dict.fromkeys(ids, Cancellation.UNKNOWN)
+        for task_id, place in places.items():
+            if place:
+                [answers[task_id]] = await client.inspector.cancel(place, [task_id])
         return answers
 
     answers = session.run(work)
@@ -110,6 +112,14 @@ def doctor(
     session.show(findings, lambda: print_table(("QUEUE", "ID", "TROUBLE", "MENDED"), rows) if rows else print(healthy))
     if not all(finding["mended"] for finding in findings):
         raise typer.Exit(DAMAGED)
+
+
+async def _queue_of(client: Client, task_id: str) -> str:
+    """Where the only task of this id is, or ""."""
+    try:
+        return (await find(client, task_id, None)).queue
+    except NotFound:
+        return ""
 
 
 async def _set_paused(client: Client, queue: str, *, paused: bool) -> bool:

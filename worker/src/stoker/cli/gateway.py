@@ -30,6 +30,14 @@ def gateway(
             help="Further names in the Host header, such as an Ingress's. Loopback or Service names and pod addresses need none.",
         ),
     ] = "",
+    known_queues_only: Annotated[
+        bool,
+        typer.Option(
+            "--known-queues-only",
+            envvar=variable("KNOWN_QUEUES_ONLY"),
+            help="Refuse tasks for queues that no worker has served and no TaskQueue claims.",
+        ),
+    ] = False,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
     namespace: Namespace = DEFAULT_NAMESPACE,
     log_format: LogFormatOption = "auto",
@@ -52,7 +60,7 @@ def gateway(
     tracing = Tracing.from_environment("stoker-gateway")
     try:
         names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
-        redis = connect(redis_url, limit=ReplyLimit.narrow())
-        serve(create_app(Client(redis, namespace, tracing, actor="gateway"), hosts=Hosts.of(host, names)), host, port)
+        client = Client(connect(redis_url, limit=ReplyLimit.narrow()), namespace, tracing, actor="gateway")
+        serve(create_app(client, hosts=Hosts.of(host, names), known_queues_only=known_queues_only), host, port)
     finally:
         tracing.close()

@@ -23,6 +23,7 @@ from stoker.queue.records import TaskStatus
 from stoker.redis.url import shown_address
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL
 
+SHOWN_NAMES = 20
 T = TypeVar("T")
 
 
@@ -99,8 +100,9 @@ async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
 
 async def known_queues(client: Client, wanted: list[str]) -> list[str]:
     """These queues, or all. Raises NotFound for a queue that was never used: its name is probably mistyped."""
-    names = await client.inspector.queues()
-    for name in wanted:
-        if name not in names:
-            raise NotFound(f"unknown queue {name!r}; known: {', '.join(names) or 'none'}")
-    return wanted or names
+    if not wanted:
+        return await client.inspector.queues()
+    for name in await client.inspector.catalogue.unknown(wanted):
+        known, more = await client.inspector.catalogue.page(SHOWN_NAMES)
+        raise NotFound(f"unknown queue {name!r}; known: {', '.join(known) or 'none'}{' ...' if more else ''}")
+    return wanted

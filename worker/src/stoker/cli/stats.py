@@ -8,7 +8,9 @@ from stoker.cli.output import print_table, seconds
 from stoker.cli.session import Session, known_queues, with_session
 from stoker.client.client import Client
 from stoker.errors import RedisRefused, StokerError
+from stoker.queue.reads.reader import PAGE
 from stoker.queue.records import QueueStats
+from stoker.queue.scripts import chunks
 from stoker.rules.states import TaskState
 
 STATES = tuple(TaskState)
@@ -23,7 +25,8 @@ def stats(
 
     async def work(client: Client) -> list[tuple[str, QueueStats | StokerError]]:
         names = await known_queues(client, queues or [])
-        return list(zip(names, await client.inspector.stats_each(names), strict=True))
+        found = [each for some in chunks(names, PAGE) for each in await client.inspector.stats_each(some)]
+        return list(zip(names, found, strict=True))
 
     answers = session.run(work)
     found = [each for _, each in answers if isinstance(each, QueueStats)]

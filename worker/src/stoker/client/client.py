@@ -41,6 +41,9 @@ TRY_AGAIN_AFTER = (0.1, 0.4)
 TRY_AGAIN_WITHIN = 5.0
 """Seconds since the first try after which no other begins, so that callers hear of a Redis that hangs."""
 
+ANNOUNCED_FOR = 60.0
+"""Seconds after which an enqueue adds its queue to the catalogue again, which may have forgotten it."""
+
 
 class Client:
     """Enqueues tasks into the queues of one namespace and waits for their results. Belongs to one event loop.
@@ -61,6 +64,7 @@ class Client:
         self._clock = clock
         self._actor = actor
         self._new_id = IdFactory()
+        self._announced: dict[str, float] = {}
         self._batchings: dict[tuple[str, Durability], Batching] = {}
 
     @classmethod
@@ -206,6 +210,11 @@ class Client:
     async def _enqueue_into_unknown(self, queue: str, admissions: Sequence[Admission], durability: Durability) -> list[Answer]:
         """The same where its partitions must be asked for, are several, or have no batching yet."""
         partitions = await self._partitions.names(queue)
+        now = time.monotonic()
+        if now - self._announced.setdefault(queue, now) > ANNOUNCED_FOR:
+            for partition in partitions:
+                await Broker(self._redis, Keys(self._namespace, partition)).register()
+            self._announced[queue] = now
         if len(partitions) > 1:
             return await self._enqueue_across(partitions, admissions, durability)
         return await (await self._batching(queue, durability)).enqueue(admissions)

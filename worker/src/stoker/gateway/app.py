@@ -11,6 +11,7 @@ from stoker.client.client import Client
 from stoker.gateway import documentation, routes_dead, routes_health, routes_queues, routes_tasks
 from stoker.gateway.backend import PATIENCE, Backend
 from stoker.gateway.guard import Guarded, Hosts
+from stoker.gateway.limits import Bodies
 from stoker.gateway.metrics import GatewayMetrics, Measured
 from stoker.gateway.problems import answer_with_problems
 from stoker.version import VERSION
@@ -22,8 +23,13 @@ Retries are safe with an `id` or `idempotency_key`: the same task is enqueued on
 """
 
 
-def create_app(client: Client, patience: float = PATIENCE, hosts: Hosts | None = None) -> FastAPI:
-    """The gateway. Closes `client` at shutdown; a request waits up to `patience` seconds for Redis. It answers to `hosts`."""
+def create_app(
+    client: Client, patience: float = PATIENCE, hosts: Hosts | None = None, *, known_queues_only: bool = False
+) -> FastAPI:
+    """The gateway. Closes `client` at shutdown; a request waits up to `patience` seconds for Redis. It answers to `hosts`.
+
+    `known_queues_only`: it enqueues into queues alone that are in the catalogue or claimed by a TaskQueue.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -40,6 +46,8 @@ def create_app(client: Client, patience: float = PATIENCE, hosts: Hosts | None =
         redirect_slashes=False,  # a redirect would name the Host header's host
     )
     app.state.backend = Backend(client, patience)
+    app.state.bodies = Bodies()
+    app.state.known_queues_only = known_queues_only
     app.state.metrics = GatewayMetrics()
     for part in (routes_health, routes_tasks, routes_queues, routes_dead, documentation):
         app.include_router(part.router)

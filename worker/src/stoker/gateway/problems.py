@@ -36,12 +36,13 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Refusal(Exception):
-    """A request that the gateway itself refuses."""
+    """A request that the gateway itself refuses. `passing`: a retry may succeed."""
 
-    def __init__(self, status: HTTPStatus, detail: str, name: str = "") -> None:
+    def __init__(self, status: HTTPStatus, detail: str, name: str = "", *, passing: bool = False) -> None:
         super().__init__(detail)
         self.status = status
         self.name = name or _slug(status.phrase)
+        self.passing = passing
 
 
 class InvalidFields(Exception):
@@ -75,7 +76,7 @@ def response_of(error: Exception) -> Response:
     """The response, with Retry-After if a retry may succeed."""
     problem = problem_of(error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if isinstance(error, RedisUnavailable | RedisFull):
+    if isinstance(error, RedisUnavailable | RedisFull) or (isinstance(error, Refusal) and error.passing):
         headers["Retry-After"] = str(RETRY_AFTER)
     return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
 
@@ -95,8 +96,9 @@ async def _handle(request: Request, error: Exception) -> Response:
 
 def _of_stoker(error: StokerError) -> Problem:
     match error:
-        case Invalid():
-            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error))
+        case Invalid(field=field):
+            errors = [FieldError(field, str(error))] if field else None
+            return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error), errors)
         case NotFound():
             return _problem(HTTPStatus.NOT_FOUND, "task-not-found", str(error))
         case Ambiguous():

@@ -11,6 +11,8 @@ from stoker.queue.reads.statistics import added
 from stoker.queue.records import QueueStats, Receipt, TaskStatus, Totals
 from stoker.rules.states import TaskState
 
+SHOWN_REASON = 500
+
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
     """An enqueued task, or the one that was there already (`duplicate`)."""
@@ -39,16 +41,17 @@ class BatchReply(Struct, frozen=True):
 
 
 class TaskPage(Struct, frozen=True):
-    """A page of tasks, and the cursor of the next (null at the end)."""
+    """A page of tasks, of at most PAGE_BYTES unless its one task is larger, and the cursor of the next (null at the end)."""
 
     tasks: list[TaskStatus]
     cursor: int | None
 
 
 class QueueNames(Struct, frozen=True):
-    """All queues ever used in this namespace."""
+    """A page of the names of all queues in this namespace, and the `after` of the next (null at the end)."""
 
     queues: list[str]
+    next: str | None
 
 
 class AllQueues(Struct, frozen=True):
@@ -76,10 +79,14 @@ class UnreadableQueue(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """The sums over all queues, and every queue. `unreadable` names those that are in neither."""
+    """A page of queues, and the `after` of the next (null at the end). `unreadable` names those that cannot be read.
 
-    all: AllQueues
+    `all` has the sums over all queues; it is null where this is one page of several.
+    """
+
+    all: AllQueues | None
     queues: list[QueueStats]
+    next: str | None
     unreadable: list[UnreadableQueue] = []
 
 
@@ -100,20 +107,20 @@ def reply(value: Struct, status: int = 200, headers: Mapping[str, str] | None = 
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
-def overview(names: Sequence[str], found: Sequence[QueueStats | StokerError]) -> Overview:
-    """Add up. `found` has the statistics of each queue, or why it cannot be read."""
+def overview(names: Sequence[str], found: Sequence[QueueStats | StokerError], following: str | None, *, whole: bool) -> Overview:
+    """A page, added up if it is `whole`. `found` has the statistics of each queue, or why it cannot be read."""
     queues = [each for each in found if isinstance(each, QueueStats)]
     failed = [(name, each) for name, each in zip(names, found, strict=True) if isinstance(each, StokerError)]
-    sums = {name: sum(getattr(queue, name) for queue in queues) for name in _SUMMED}
-    return Overview(
-        AllQueues(
-            **sums,
-            completion_rate=round(sum(queue.completion_rate for queue in queues), 3),
-            oldest_wait=max((queue.oldest_wait for queue in queues), default=0.0),
-            totals=added([queue.totals for queue in queues]),
-        ),
-        queues,
-        [UnreadableQueue(name, str(error)) for name, error in failed],
+    unreadable = [UnreadableQueue(name, str(error)[:SHOWN_REASON]) for name, error in failed]
+    return Overview(_sums(queues) if whole else None, queues, following, unreadable)
+
+
+def _sums(queues: Sequence[QueueStats]) -> AllQueues:
+    return AllQueues(
+        **{name: sum(getattr(queue, name) for queue in queues) for name in _SUMMED},
+        completion_rate=round(sum(queue.completion_rate for queue in queues), 3),
+        oldest_wait=max((queue.oldest_wait for queue in queues), default=0.0),
+        totals=added([queue.totals for queue in queues]),
     )
 
 

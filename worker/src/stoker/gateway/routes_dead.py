@@ -12,6 +12,7 @@ from stoker.gateway.documentation import answers
 from stoker.gateway.replies import Accepted, Redriven, TaskPage, reply
 from stoker.gateway.routes_tasks import V1, Cursor, Limit, MaybeQueue, QueueQuery, find
 from stoker.gateway.submission import checked
+from stoker.gateway.task_pages import page_of
 from stoker.queue.reads.reader import PAGE
 from stoker.rules.message import check_queue
 from stoker.rules.states import TaskState
@@ -30,8 +31,7 @@ Most = Annotated[int, Query(ge=1, le=MOST_REDRIVEN, description="At most this ma
 async def dead(redis: Redis, queue: QueueQuery, cursor: Cursor = 0, limit: Limit = PAGE) -> Response:
     """The dead tasks of a queue, newest first, each with its last failure."""
     checked("queue", check_queue, queue)
-    page = await redis.ask(lambda client: client.inspector.tasks(queue, TaskState.DEAD, cursor, limit))
-    return reply(TaskPage(page.tasks, page.cursor))
+    return reply(await redis.ask(lambda client: page_of(client, queue, TaskState.DEAD, cursor, limit)))
 
 
 @router.post("/redrive", responses=answers(Redriven, 200, 422, 503))

@@ -1,17 +1,20 @@
 """Tasks: enqueue, list, look up."""
 
+from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
 from stoker.client.client import Client
-from stoker.gateway.backend import Redis
+from stoker.gateway.backend import Namespace, Redis
 from stoker.gateway.documentation import answers, takes
-from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, json_body
+from stoker.gateway.limits import MAX_BATCH_BYTES, MAX_TASK_BYTES, Bodies
+from stoker.gateway.problems import FieldError, InvalidFields
 from stoker.gateway.replies import Accepted, BatchReply, TaskPage, batch_reply, reply
 from stoker.gateway.requests import TaskRequest
-from stoker.gateway.submission import checked, read_batch, read_task
+from stoker.gateway.submission import SHOWN_ERRORS, checked, read_batch, read_task
+from stoker.gateway.task_pages import page_of
 from stoker.queue.reads.reader import PAGE
 from stoker.queue.records import Answer, TaskStatus, receipts
 from stoker.redis.durability import PATIENCE as CONFIRMED_WITHIN
@@ -23,6 +26,8 @@ from stoker.rules.states import TaskState
 V1 = "/v1"
 """Prefix of every path but those for probes and documentation."""
 router = APIRouter(prefix=V1, tags=["tasks"])
+
+ENCODED_AT_ONCE = 1024 * 1024
 
 Cursor = Annotated[int, Query(ge=0, le=2**53, description="Where the page before ended.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Tasks a page.")]
@@ -44,8 +49,12 @@ async def enqueue(request: Request, redis: Redis) -> Response:
     With `unique`, 200 and the id of the task that blocks it, if any. With a `durability` that Redis does not confirm, 503: the task
     is enqueued nevertheless, and the problem names its id.
     """
-    call = read_task(await json_body(request, MAX_TASK_BYTES))
-    accepted = await redis.ask(lambda client: _send(client, call), _longer([call]))
+    bodies = _bodies(request)
+    async with bodies.json(request, MAX_TASK_BYTES) as body:
+        async with bodies.turn(body):
+            call = await read_task(body)
+        await _check_known(request, redis, [call.queue])
+        accepted = await redis.ask(lambda client: _send(client, call), _longer([call]))
     place = f"queue={call.queue}" + (f"&namespace={redis.name}" if redis.name else "")
     headers = {"Location": f"{V1}/tasks/{quote(accepted.task_id, safe='')}?{place}"}
     return reply(accepted, 200 if accepted.duplicate else 202, headers)
@@ -59,8 +68,12 @@ async def enqueue(request: Request, redis: Redis) -> Response:
 )
 async def enqueue_many(request: Request, redis: Redis) -> Response:
     """Enqueue up to 1000 tasks. One invalid task refuses the whole batch; a taken id refuses only its own task."""
-    calls = read_batch(await json_body(request, MAX_BATCH_BYTES))
-    outcomes = await redis.ask(lambda client: _enqueue_by_queue(client, calls), _longer(calls))
+    bodies = _bodies(request)
+    async with bodies.json(request, MAX_BATCH_BYTES) as body:
+        async with bodies.turn(body):
+            calls = await read_batch(body)
+        await _check_known(request, redis, [call.queue for call in calls])
+        outcomes = await redis.ask(lambda client: _enqueue_by_queue(client, calls), _longer(calls))
     return reply(batch_reply([call.own_id or "" for call in calls], outcomes), 202)
 
 
@@ -70,8 +83,7 @@ async def tasks(
 ) -> Response:
     """Tasks of one state: ready in the order they will run, scheduled by due time, ended ones newest first."""
     checked("queue", check_queue, queue)
-    page = await redis.ask(lambda client: client.inspector.tasks(queue, state, cursor, limit))
-    return reply(TaskPage(page.tasks, page.cursor))
+    return reply(await redis.ask(lambda client: page_of(client, queue, state, cursor, limit)))
 
 
 @router.get("/tasks/{task_id:path}", responses=answers(TaskStatus, 200, 404, 409, 422, 503))
@@ -85,6 +97,24 @@ async def find(client: Client, task_id: str, queue: str | None) -> TaskStatus:
     if queue is None:
         return await client.inspector.find(task_id)
     return await client.status(checked("queue", check_queue, queue), task_id)
+
+
+async def _check_known(request: Request, redis: Namespace, queues: list[str]) -> None:
+    """Raises InvalidFields for a queue that is not known, where only known ones are taken."""
+    if not request.app.state.known_queues_only:
+        return
+    unknown = set(await redis.ask(lambda client: client.inspector.catalogue.unknown(sorted(set(queues)))))
+    if not unknown:
+        return
+    words = "unknown queue {!r}: this gateway takes only those that a worker has served or a TaskQueue claims"
+    prefix = "" if len(queues) == 1 else "[{}]."
+    errors = [FieldError(f"{prefix.format(at)}queue", words.format(queue)) for at, queue in enumerate(queues) if queue in unknown]
+    raise InvalidFields(errors[:SHOWN_ERRORS])
+
+
+def _bodies(request: Request) -> Bodies:
+    bodies: Bodies = request.app.state.bodies
+    return bodies
 
 
 def _longer(calls: list[TaskCall]) -> float:
@@ -101,6 +131,20 @@ async def _send(client: Client, call: TaskCall) -> Accepted:
 async def _enqueue_by_queue(client: Client, calls: list[TaskCall]) -> list[Answer]:
     """Grouped by queue, so that a mixed batch costs one round trip per queue, not per task."""
     order = sorted(range(len(calls)), key=lambda at: calls[at].queue)
-    answers = await client.enqueue([calls[at] for at in order])
+    answers = [answer for part in _parts([calls[at] for at in order]) for answer in await client.enqueue(part)]
     by_index = dict(zip(order, answers, strict=True))
     return [by_index[at] for at in range(len(calls))]
+
+
+def _parts(calls: list[TaskCall]) -> Iterator[list[TaskCall]]:
+    """In parts of about ENCODED_AT_ONCE bytes, so that the event loop is free between them."""
+    part: list[TaskCall] = []
+    size = 0
+    for call in calls:
+        part.append(call)
+        size += len(bytes(call.payload))
+        if size > ENCODED_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

@@ -1,5 +1,6 @@
 """Run the gateway: listen, log the address, shut down gracefully."""
 
+import gc
 import logging
 import signal
 import socket
@@ -10,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from stoker.errors import StokerError
+from stoker.gateway.connections import WAITS, BoundedConnection, Wait
 
 LEAVES_WITHIN = 10
 _log = logging.getLogger(__name__)
@@ -20,18 +22,30 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     listener = listen(host, port)
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=LEAVES_WITHIN, timeout_keep_alive=30, server_header=False
-    )
     # uvicorn re-raises the signal after shutdown; the default handler would make the exit look like a kill.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    gc.freeze()  # what is there now stays: a full collection that looked at it would stop all requests for some 50 ms
     _log.info("gateway listening", extra={"url": f"http://{shown}:{address[1]}", "docs": "/docs"})
     with listener:
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(settings(app)).run(sockets=[listener])
         finally:
             _log.info("gateway stopped")
+
+
+def settings(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves it."""
+    return uvicorn.Config(
+        app,
+        http=BoundedConnection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=LEAVES_WITHIN,
+        timeout_keep_alive=round(2 * WAITS[Wait.REQUEST]),  # BoundedConnection is stricter
+        server_header=False,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

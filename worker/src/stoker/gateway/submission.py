@@ -1,6 +1,9 @@
-"""Decode and validate posted tasks. Pure: bytes in, `TaskCall` or a refusal out."""
+"""Decode and validate posted tasks: bytes in, `TaskCall` or a refusal out. Large ones in steps, between which others are served."""
 
+import asyncio
+import math
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -10,7 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from stoker.errors import Invalid
-from stoker.gateway.limits import MAX_BATCH_TASKS, MAX_DEPTH, too_deep
+from stoker.gateway.json_shape import TooDeep, TooMany, check_shape
+from stoker.gateway.limits import MAX_TASK_BYTES
 from stoker.gateway.problems import FieldError, InvalidFields, Refusal
 from stoker.gateway.requests import TaskRequest
 from stoker.rules.call import TaskCall
@@ -19,7 +23,12 @@ from stoker.rules.request import ConcurrencyRequest, RetryRequest, check_either_
 
 A = TypeVar("A")
 B = TypeVar("B")
+MAX_DEPTH = 32
+"""Levels of a payload."""
+MAX_BATCH_TASKS = 1000
 SHOWN_ERRORS = 20
+STEP = 0.005
+"""Seconds after which others are served, before the next task of a batch."""
 _AT = re.compile(r"(?P<what>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 _NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(?P<field>.*)`")
 
@@ -36,21 +45,37 @@ def checked(field: str, check: Callable[[A], B], value: A) -> B:
         raise InvalidFields([FieldError(field or error.field, str(error))]) from error
 
 
-def read_task(body: bytes) -> TaskCall:
+async def read_task(body: bytes | bytearray) -> TaskCall:
     """One task. Raises Refusal for invalid JSON or a body too large, InvalidFields for invalid fields."""
-    return _call(_decode(_task, body))
+    try:
+        await _check_shape(body, MAX_DEPTH + 1)
+    except TooDeep:
+        raise InvalidFields([_depth_error()]) from None
+    return _read(body)
 
 
-def read_batch(body: bytes) -> list[TaskCall]:
+async def read_batch(body: bytes | bytearray) -> list[TaskCall]:
     """Many tasks, all checked. Raises as `read_task`, naming up to SHOWN_ERRORS invalid tasks."""
+    try:
+        await _check_shape(body, MAX_DEPTH + 2, MAX_BATCH_TASKS)
+    except TooDeep as error:
+        raise InvalidFields([_within(error.item, _depth_error())]) from None
+    except TooMany:
+        raise InvalidFields(
+            [FieldError("", f"send a list of 1 to {MAX_BATCH_TASKS} tasks, not {MAX_BATCH_TASKS + 1} or more")]
+        ) from None
     items = _decode(_batch, body)
-    if not 1 <= len(items) <= MAX_BATCH_TASKS:
-        raise InvalidFields([FieldError("", f"send a list of 1 to {MAX_BATCH_TASKS} tasks, not {len(items)}")])
+    if not items:
+        raise _count_error("0")
     calls: list[TaskCall] = []
     errors: list[FieldError] = []
+    began = time.perf_counter()
     for at, item in enumerate(items):
+        if time.perf_counter() - began > STEP:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
         try:
-            calls.append(read_task(bytes(item)))
+            calls.append(_read(bytes(item)))
         except InvalidFields as error:
             errors += [_within(at, part) for part in error.errors]
         except Refusal as error:
@@ -60,15 +85,26 @@ def read_batch(body: bytes) -> list[TaskCall]:
     return calls
 
 
-def _decode(decoder: "msgspec.json.Decoder[A]", body: bytes) -> A:
+async def _check_shape(body: bytes | bytearray, depth: int, items: float = math.inf) -> None:
+    try:
+        await check_shape(body, depth, items)
+    except UnicodeDecodeError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the body is not UTF-8: {error}", "not-json") from error
+
+
+def _read(body: bytes | bytearray) -> TaskCall:
+    if len(body) > MAX_TASK_BYTES:
+        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the task has more than {MAX_TASK_BYTES} bytes", "too-large")
+    return _call(_decode(_task, body))
+
+
+def _decode(decoder: "msgspec.json.Decoder[A]", body: bytes | bytearray) -> A:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidFields([_field_error(str(error))]) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}", "not-json") from error
-    except RecursionError:
-        raise InvalidFields([_depth_error()]) from None
 
 
 def _call(request: TaskRequest) -> TaskCall:
@@ -113,8 +149,6 @@ def _seconds(moment: datetime | None) -> float:
 
 def _payload(raw: Raw) -> Raw:
     """Compact JSON, so that formatting does not make the same task another one."""
-    if too_deep(bytes(raw)):
-        raise InvalidFields([_depth_error()])
     compact = msgspec.json.format(bytes(raw), indent=-1)
     if len(compact) > MAX_PAYLOAD_BYTES:
         detail = f"the payload has {len(compact)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed: pass a reference instead"
@@ -133,6 +167,10 @@ def _field_error(message: str) -> FieldError:
 
 def _within(at: int, error: FieldError) -> FieldError:
     return FieldError(f"[{at}].{error.field}" if error.field else f"[{at}]", error.detail)
+
+
+def _count_error(found: str) -> InvalidFields:
+    return InvalidFields([FieldError("", f"send a list of 1 to {MAX_BATCH_TASKS} tasks, not {found}")])
 
 
 def _depth_error() -> FieldError:

@@ -1,6 +1,7 @@
 """The inbox of a queue: a stream to which any program may XADD a task, without a library.
 
-Every worker takes entries in: they are read and checked here, and moved by a script, which moves each of them once.
+The minder takes entries in: they are read and checked here, and moved by a script, which moves each of them once. What is larger
+than any task is not read: its dead task shows the beginning.
 """
 
 import os
@@ -14,15 +15,19 @@ from stoker.queue import scripts
 from stoker.queue.broker import same_as
 from stoker.queue.keys import Keys
 from stoker.queue.scripts import Argument, ScriptCall
-from stoker.redis.client import RedisClient, ask
-from stoker.redis.replies import entries
+from stoker.redis.client import RedisClient
+from stoker.redis.replies import pairs
 from stoker.rules.admission import Admission, marks
-from stoker.rules.inbox_entry import Arrival, id_of_entry, read_entry
+from stoker.rules.inbox_entry import MAX_ENTRY_BYTES, MAX_FIELDS, Arrival, id_of_entry, oversized, read_entry
 from stoker.rules.message import encode
 from stoker.rules.settle import Failure
 from stoker.rules.units import to_ms
 
 TAKEN_IN_AT_ONCE = 50
+BYTES_AT_ONCE = 1024 * 1024
+MOST = (MAX_ENTRY_BYTES, MAX_FIELDS)
+SHOWN = (10, 200)
+"""Fields of an oversized entry that its dead task shows, and the bytes of each."""
 _WORDS = frozenset({b"ready", b"scheduled", b"dead", b"dropped", b"gone"})
 
 
@@ -43,13 +48,16 @@ class Inbox:
         self._clock = clock
 
     async def take_in(self) -> TakenIn:
-        """Move the oldest entries into the queue, at most TAKEN_IN_AT_ONCE."""
-        found = entries(await ask(self._redis, "XRANGE", self._keys.inbox, "-", "+", "COUNT", TAKEN_IN_AT_ONCE))
+        """Move the oldest entries into the queue: at most TAKEN_IN_AT_ONCE, of about BYTES_AT_ONCE. At maxmemory too."""
+        call = ScriptCall("read_inbox", self._keys, [TAKEN_IN_AT_ONCE, BYTES_AT_ONCE, *MOST, *SHOWN])
+        [found] = await scripts.run(self._redis, call)
         if not found:
             return TakenIn(0, 0, [])
         created = milliseconds(self._clock)
         queue = self._keys.queue.partition(":")[0]  # without the number of a partition
-        arrivals = {entry.decode(): read_entry(entry.decode(), fields, queue, created) for entry, fields in found}
+        arrivals = {
+            entry.decode(): _arrival(entry.decode(), size, count, pairs(flat), queue, created) for entry, size, count, flat in found
+        }
         answers = await self._move({entry: (_verb(arrival), arrival) for entry, arrival in arrivals.items()})
         existing = {entry: envelope for entry, envelope in answers.items() if envelope not in _WORDS}
         if existing:
@@ -68,6 +76,12 @@ def intake_call(keys: Keys, arrivals: Mapping[str, tuple[str, Arrival]], stream:
     """Take entries out of a stream ("inbox", "outbox"); each becomes a task or dead, as its verb (see `intake.lua`) says."""
     fields = (field for entry, (verb, arrival) in arrivals.items() for field in _fields(entry, verb, arrival))
     return ScriptCall("intake", keys, [stream, *fields])
+
+
+def _arrival(entry: str, size: int, count: int, fields: Mapping[bytes, bytes], queue: str, created: int) -> Arrival:
+    if size > MAX_ENTRY_BYTES or count > MAX_FIELDS:
+        return oversized(entry, fields, size, count, queue, created)
+    return read_entry(entry, fields, queue, created)
 
 
 def _verb(arrival: Arrival) -> str:

@@ -13,21 +13,22 @@ def _set(words: str) -> frozenset[str]:
 
 COMMANDS: Mapping[str, frozenset[str]] = {
     "worker": _set(
-        "blpop eval evalsha exists hdel hexists hget hgetall hincrby hlen hmget hset hsetnx info llen lpush pexpire ping sadd time "
-        "xadd xdel xlen xrange zadd zcard zcount zlexcount zpopmin zrange zrangebylex zrangebyscore zrem zscore"
+        "blpop del eval evalsha exists hdel hexists hget hgetall hincrby hlen hmget hset hsetnx info llen lpush pexpire "
+        "ping sadd smismember srandmember srem time unlink xadd xdel xinfo|stream xlen xrange zadd zcard zcount zlexcount "
+        "zpopmin zrange zrangebylex zrangebyscore zrem zscore"
     ),
     "application": _set(
-        "eval evalsha exists hdel hexists hget hincrby hmget hset hsetnx llen lpush ping sadd smembers time xadd xdel "
+        "eval evalsha exists hdel hexists hget hincrby hmget hset hsetnx llen lpush ping sadd sscan time xadd xdel "
         "xrange zadd zcount zlexcount zrangebylex zrangebyscore zrem zscore"
     ),
     "gateway": _set(
-        "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hlen hmget hscan hset hsetnx info llen lpush pexpire "
-        "ping sadd smembers time type xadd xdel xlen xrange xread xrevrange zadd zcard zcount zlexcount zrange zrangebylex "
-        "zrangebyscore zrem zrevrange zscan zscore"
+        "del eval evalsha exists hdel hexists hget hgetall hincrby hkeys hlen hmget hscan hset hsetnx info llen lpush "
+        "memory|usage pexpire ping sadd smismember srem sscan time type unlink xadd xdel xinfo|stream xlen xrange xread "
+        "xrevrange zadd zcard zcount zlexcount zrange zrangebylex zrangebyscore zrem zrevrange zscan zscore"
     ),
     "operator": _set(
-        "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hmget hscan hset hsetnx llen lpush ping time xadd "
-        "xlen xrange zadd zcard zcount zrange zrangebylex zrangebyscore zrem zscore"
+        "eval evalsha exists hdel hexists hget hgetall hincrby hkeys hmget hscan hset hsetnx llen lpush memory|usage "
+        "ping time xadd xlen xrange zadd zcard zcount zrange zrangebylex zrangebyscore zrem zscore"
     ),
 }
 """The commands of each component on one server. A Redis Cluster needs CLUSTER SLOTS, COMMAND and ASKING too."""

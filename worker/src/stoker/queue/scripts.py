@@ -44,7 +44,7 @@ _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 PRELUDE = (
     *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_unclaimed"),
     *("_solitude", "_reclaim", "_admit"),
-    "_effects",
+    *("_effects", "_inbox"),
 )
 """The files of shared functions, in the order of their dependencies."""
 

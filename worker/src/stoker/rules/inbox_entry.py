@@ -26,8 +26,11 @@ FIELDS = (
     *("expires", "expires_at", "headers", "unique", "concurrency", "version"),
 )
 MALFORMED = "(malformed inbox entry)"
+MAX_ENTRY_BYTES = MAX_PAYLOAD_BYTES + 64 * 1024
+"""Bytes of all names and values of an entry: the payload, and room for the fields beside it."""
+MAX_FIELDS = 64
 KEPT_BYTES = 1024 * 1024
-"""Bytes of each field of a malformed entry that its dead task keeps."""
+"""Bytes of each field of an entry that its dead task keeps."""
 
 FIRST_MOMENT = 1_704_067_200_000
 """Epoch ms: 2024, the epoch of the ready line. No entry came before it."""
@@ -59,6 +62,12 @@ def read_entry(entry: str, fields: Mapping[bytes, bytes], queue: str, created: i
         return Arrival(_task(entry, {_text(name, "a field's name"): value for name, value in fields.items()}, queue, created))
     except Invalid as error:
         return dead_letter(id_of_entry(entry), MALFORMED, fields, queue, created, str(error))
+
+
+def oversized(entry: str, shown: Mapping[bytes, bytes], size: int, count: int, queue: str, created: int) -> Arrival:
+    """The dead task of an entry that is not read at all: `shown` has the beginnings of its first fields."""
+    why = f"the entry has {size} bytes in {count} fields, at most {MAX_ENTRY_BYTES} in {MAX_FIELDS} are allowed: pass a reference"
+    return dead_letter(id_of_entry(entry), MALFORMED, shown, queue, created, f"{why}. Its first fields begin as shown")
 
 
 def dead_letter(task_id: str, name: str, fields: Mapping[bytes, bytes], queue: str, created: int, why: str) -> Arrival:

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Turn entries of a stream into tasks, each exactly once: the entry is deleted and its task added in one step.
 -- KEYS: inbox outbox tasks ready scheduled delayed owners dead levels errors meta stats wake events uniques claims limits
 -- ARGV: stream (inbox|outbox), then for each entry: entry_id verb id envelope priority delay_ms due_ms failure claim_mode digest ttl_ms limit

@@ -22,7 +22,7 @@ if kept then
   falls_due('promotion', math.min(first(scheduled), first(delayed) + real - attended))
   -- Also how runs have ended is recorded, before their tasks are deleted.
   if redis.call('EXISTS', runs) == 1 then is_due('start runs') else falls_due('start runs', first(upcoming)) end
-  if redis.call('XLEN', inbox) > 0 then is_due('take in') end
+  if redis.call('XLEN', inbox) > 0 then is_due('take in') elseif is_closed_inbox(now) then redis.call('DEL', inbox) end
 
   -- The worker that adds an entry relays it at once: what is older was left over by one that died.
   local entry = redis.call('XRANGE', outbox, '-', '+', 'COUNT', 1)[1]

@@ -28,11 +28,11 @@ end
 local arriving = 0
 for _, stream in ipairs({inbox, outbox}) do
   local length = redis.call('XLEN', stream)
-  if length > 0 then
+  if length > 0 and (stream == outbox or not is_bulky(inbox)) then
     local since = tonumber(string.match(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
     if since > EPOCH_MS then oldest = math.min(oldest, since + now - real) end  -- a sender may have chosen the id of its entry
-    arriving = arriving + length
   end
+  arriving = arriving + length
 end
 
 -- A worker with room is watching the rate limit, or was a moment ago.

@@ -7,7 +7,8 @@ import msgspec
 
 from stoker.errors import Ambiguous, Invalid, NotFound, RedisUnreadable, StokerError
 from stoker.queue import scripts
-from stoker.queue.keys import Keys, catalogue
+from stoker.queue.catalogue import Catalogue
+from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
 from stoker.queue.reads.statistics import read_stats, read_stats_each, read_totals, read_totals_each
 from stoker.queue.reads.why import facts_of, why_call, with_circumstances
@@ -20,7 +21,6 @@ from stoker.rules.history import LogLine, PastFailure, Progress
 from stoker.rules.identity import QueueId
 from stoker.rules.losses import known_cause
 from stoker.rules.message import Message, Success, decode
-from stoker.rules.partitions import is_partition
 from stoker.rules.settle import Failure
 from stoker.rules.states import TaskState
 from stoker.rules.why import Explanation, explain
@@ -28,6 +28,8 @@ from stoker.rules.why import Explanation, explain
 PAGE = 50
 PART = 4 * 1024 * 1024
 """Bytes of tasks that are read at a time, of a single larger task more: well below NARROW of `redis/reply_limit.py`."""
+MOST_SEARCHED = 1000
+"""Partitions that are searched for a task whose queue is not named."""
 UNREADABLE = "(unreadable envelope)"
 
 SETS: Mapping[TaskState, tuple[str, ...]] = {
@@ -60,6 +62,7 @@ class Reader:
 
     def __init__(self, redis: RedisClient, namespace: str) -> None:
         self.partitions = Partitions(redis, namespace)
+        self.catalogue = Catalogue(redis, namespace)
         self._redis = redis
         self._namespace = namespace
 
@@ -77,11 +80,8 @@ class Reader:
         await ask_everywhere(self._redis, "PING")
 
     async def queues(self) -> list[str]:
-        """The names of all partitions ever used in this namespace, sorted."""
-        names = await ask(self._redis, "SMEMBERS", catalogue(self._namespace))
-        if not isinstance(names, list):
-            raise RedisUnreadable("the catalogue of queues is none that Stoker wrote: is this Redis, and Stoker's?")
-        return sorted(name.decode() for name in names if isinstance(name, bytes) and is_partition(name))
+        """The names of all partitions in this namespace, sorted."""
+        return await self.catalogue.names()
 
     async def stats(self, queues: Sequence[str], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of these partitions, in one round trip. `due` counts what falls due within `horizon` seconds."""
@@ -109,8 +109,11 @@ class Reader:
         return found
 
     async def find(self, task_id: str) -> TaskStatus:
-        """One task, searched for in all queues. Raises NotFound, and Ambiguous if several queues have one of this id."""
-        partitions = await self._having(await self.queues(), task_id)
+        """One task, searched for in all queues. Raises NotFound, Ambiguous if several have one, Invalid for too many queues."""
+        names = await self.queues()
+        if len(names) > MOST_SEARCHED:
+            raise Invalid(f"there are more than {MOST_SEARCHED} queues to search for task {task_id!r}: name its queue", "queue")
+        partitions = await self._having(names, task_id)
         queues = {name.partition(":")[0] for name in partitions}  # without the numbers of partitions
         if len(queues) > 1:
             raise Ambiguous(f"several queues have a task {task_id!r}: {', '.join(sorted(queues))}. Name its queue")
@@ -188,7 +191,7 @@ def _status(queue: str, task_id: str, reply: Sequence[Any]) -> TaskStatus:
     return TaskStatus(
         id=message.id,
         task=message.task,
-        queue=message.queue,
+        queue=queue.partition(":")[0],  # where it was found: acts on it go there, whatever its envelope says
         state=_STATES[state.decode()],
         priority=message.priority,
         created=message.created,

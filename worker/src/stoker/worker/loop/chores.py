@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn, Protocol
 
-from stoker.errors import Invalid, StokerError
+from stoker.errors import Invalid, RedisRefused, StokerError
 from stoker.queue.broker import PROMOTED_AT_ONCE, Broker
-from stoker.queue.inbox import TAKEN_IN_AT_ONCE, Inbox
+from stoker.queue.catalogue import Catalogue
+from stoker.queue.inbox import Inbox
 from stoker.queue.reaping import REAPED_AT_ONCE
 from stoker.queue.schedules import HOLD, Schedules
 from stoker.queue.settlements import SETTLED_AT_ONCE
@@ -32,6 +33,7 @@ INTERVAL = 1.0
 DECLARE_INTERVAL = HOLD / 4
 TALLY_INTERVAL = 50.0
 """Jittered, so at most a minute: what a killed worker loses. Two hundred workers spread their flushes over twenty seconds."""
+FORGET_INTERVAL = 600.0
 RETRY_INTERVAL = 1.0
 """Seconds until the next pass after one that failed, unless its interval is shorter."""
 JITTER = 0.2
@@ -151,12 +153,11 @@ def take_in(inbox: Inbox) -> Chore:
     """Turn inbox entries of other programs into tasks. What cannot be one becomes a dead letter."""
 
     async def once() -> Pass:
-        total, read = 0, TAKEN_IN_AT_ONCE
-        while read == TAKEN_IN_AT_ONCE:
-            read, _, buried = await inbox.take_in()
-            total += read
-            if buried:
-                _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": buried})
+        total = 0
+        while (taken := await inbox.take_in()).read:
+            total += taken.read
+            if taken.buried:
+                _log.warning("entries of the inbox went to the dead letters, which say why", extra={"task_ids": taken.buried})
         return Pass(total)
 
     return Chore("take in", once, asyncio.Event())
@@ -228,6 +229,18 @@ def flush_tallies(tallies: TallyFlusher) -> Chore:
         return Pass(int(await tallies.flush()))
 
     return Chore("flush tallies", once, asyncio.Event(), TALLY_INTERVAL, at_start=True)
+
+
+def forget_idle(catalogue: Catalogue) -> Chore:
+    """Delete the names of unused queues: every name that a producer ever wrote would be listed."""
+
+    async def once() -> Pass:
+        forgotten = 0
+        with suppress(RedisRefused):  # a user of this queue alone has no right on the others
+            forgotten = await catalogue.forget_idle()
+        return Pass(forgotten)
+
+    return Chore("forget idle queues", once, asyncio.Event(), FORGET_INTERVAL)
 
 
 class Recyclable(Protocol):

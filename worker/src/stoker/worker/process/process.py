@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from stoker.app.app import Stoker, application_of
 from stoker.errors import Invalid, RedisRefused, RedisUnavailable, StokerError
+from stoker.queue.catalogue import Catalogue
 from stoker.queue.health import check_layout, check_server
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions
@@ -130,7 +131,7 @@ def _chores(
     """Those of the partitions, of the queue, and of this process."""
     schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
     declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
-    of_queue = [chores.declare(schedules, f"code:{app.name}", declared)]
+    of_queue = [chores.declare(schedules, f"code:{app.name}", declared), chores.forget_idle(Catalogue(redis, settings.namespace))]
     of_process = [chores.flush_tallies(tallies)]
     if settings.max_memory:
         of_process.append(chores.limit_memory(group, settings.max_memory))

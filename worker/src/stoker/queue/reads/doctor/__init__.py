@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.claim import claim
 from stoker.queue.reads.doctor.finding import Finding
+from stoker.queue.reads.doctor.inbox import inbox
 from stoker.queue.reads.doctor.joins import joins
 from stoker.queue.reads.doctor.marks import marks
 from stoker.queue.reads.doctor.outbox import outbox
@@ -18,7 +19,7 @@ from stoker.queue.reads.doctor.wake import wake
 from stoker.redis.client import RedisClient
 
 # Tasks first: repairs there write to the outbox, which `joins` reads.
-ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (tasks, marks, outbox, joins, schedules, claim, wake)
+ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (inbox, tasks, marks, outbox, joins, schedules, claim, wake)
 
 
 async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:

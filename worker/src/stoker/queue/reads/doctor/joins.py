@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from stoker.errors import Invalid
 from stoker.queue import scripts
-from stoker.queue.keys import Keys, catalogue
+from stoker.queue.catalogue import Catalogue
+from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding, count
 from stoker.queue.reads.doctor.steps import STEP
 from stoker.queue.scripts import ScriptCall
 from stoker.queue.workflows.effects import US, Keyed, relay_call
 from stoker.queue.workflows.outbox import StoredEntry, entries_of
-from stoker.redis.client import RedisClient, ask, scan
+from stoker.redis.client import RedisClient, scan
 from stoker.rules.effects import BreakJoin
 from stoker.rules.settle import Failure
 from stoker.rules.workflow import MAX_MEMBERS, GroupStep, Steps
@@ -104,8 +105,8 @@ async def _missing(redis: RedisClient, k: Keys, names: list[str]) -> dict[str, s
 async def _on_their_way(redis: RedisClient, home: Keys) -> Seen:
     """Scan all queues: a member may be in another queue than its join."""
     seen = Seen({}, set(), legible=True)
-    places = {name.decode() for name in await ask(redis, "SMEMBERS", catalogue(home.namespace))}
-    for k in (Keys(home.namespace, place) for place in sorted(places | {home.queue})):
+    places = {*await Catalogue(redis, home.namespace).names(), home.queue}
+    for k in (Keys(home.namespace, place) for place in sorted(places)):
         async for _, member in scan(redis, "HSCAN", k.members, STEP):
             _enter(seen, member.decode())
         async for _, row in scan(redis, "HSCAN", k.joins, STEP):
