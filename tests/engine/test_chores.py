@@ -117,7 +117,9 @@ async def test_a_minder_that_saw_an_outage_leaves_others_time_to_renew(line: Lin
     """Also one whose slots are all busy, which sees it by its looks for chores alone: leases of living workers have ended too."""
     monkeypatch.setattr("stoker.worker.loop.outage.RECOVERY", 0.3)
     app, settings = Stoker("test"), WorkerSettings(queue="emails", redis_url="redis://unused")
-    partition = Partition(line.keys, "w", app, settings, line.redis, WorkerMetrics(CollectorRegistry(), "emails", 1))
+    partition = Partition(
+        line.keys, "w", app, settings, line.redis, WorkerMetrics(CollectorRegistry(), QueueId("stoker", "emails"), 1)
+    )
     with monkeypatch.context() as outage:
         outage.setattr(partition.broker, "mind", _unavailable)
         with pytest.raises(RedisUnavailable):

@@ -199,6 +199,7 @@ class Visitor(Line):
     def __init__(self, redis: Redis, master: Line) -> None:
         super().__init__(redis, Lease(), Retention())
         self.master = master
+        self.of_one_queue = False
 
 
 @asynccontextmanager
@@ -347,7 +348,7 @@ async def as_gateway(line: Visitor) -> None:
     await schedules.resume("hourly")
     await schedules.remove("hourly")
     assert await schedules.all() == []
-    assert await inspector.catalogue.forget("unused") == ""
+    await forgets(line)
 
 
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
@@ -365,6 +366,8 @@ async def is_mended(line: Visitor, inspector: Inspector) -> None:
 
 
 async def forgets(line: Visitor) -> None:
+    if line.of_one_queue:  # whose user cannot look at the others
+        return
     catalogue = Catalogue(line.redis, NAMESPACE)
     assert await catalogue.forget("unused") == ""
     await catalogue.forget_idle()
@@ -457,6 +460,7 @@ async def test_a_user_may_be_bound_to_one_queue(redis_server: Server, role: str)
     patterns = [f"~{{{NAMESPACE}:{QUEUE}}}:*", f"~{{{NAMESPACE}:{QUEUE}:*", f"~{{{NAMESPACE}}}:*"]
     assert "`~{shop:emails}:*` and, for its further partitions, `~{shop:emails:*`" in PAGE
     async with let_in(redis_server, role, keys=patterns) as line:
+        line.of_one_queue = True
         await SCENES[role](line)
         with pytest.raises(RedisRefused, match="lacks a permission"):
             await Inspector(line.redis, NAMESPACE).schedules("another").look()

@@ -114,7 +114,8 @@ async def test_a_dead_task_shows_why_and_is_redriven(api: httpx.AsyncClient, cli
 
     [letter] = (await api.get("/v1/dead", params={"queue": "q"})).json()["tasks"]
     assert (letter["id"], letter["state"]) == ("first", "dead")
-    assert letter["failure"] == {"type": "ValueError", "message": "no such address", "traceback": "Traceback: here"}
+    failure = {"type": "ValueError", "message": "no such address", "traceback": "Traceback: here", "fingerprint": ""}
+    assert letter["failure"] == failure
     answer = await api.post("/v1/dead/first/redrive", params={"queue": "q"})
     assert (answer.status_code, answer.json()) == (200, {"task_id": "first", "status": "ready"})
     assert (await api.get("/v1/dead", params={"queue": "q"})).json()["tasks"] == []

@@ -91,8 +91,8 @@ BUGS = (
     Bug(
         "a lease is counted from the real clock",
         "lua/fetch.lua",
-        "local expiry, leased, owned, took_suspect = now + lease,",
-        "local expiry, leased, owned, took_suspect = real + lease,",
+        "local expiry, leased, owned = now + lease,",
+        "local expiry, leased, owned = real + lease,",
     ),
     Bug(
         "a lease is renewed from what is sure",

@@ -1,7 +1,7 @@
 """Application of test_a_small_worker.py: tasks that measure the memory and the modules of their worker."""
 
-import resource
 import sys
+from pathlib import Path
 
 from stoker import Stoker
 from stoker.worker.system.memory import resident
@@ -58,4 +58,6 @@ async def highest() -> int:
 
 
 def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss: a process inherits that of the one that forked it.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
