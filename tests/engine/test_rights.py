@@ -348,7 +348,8 @@ async def as_gateway(line: Visitor) -> None:
     await schedules.resume("hourly")
     await schedules.remove("hourly")
     assert await schedules.all() == []
-    await forgets(line)
+    if not line.of_one_queue:
+        assert await inspector.catalogue.forget("unused") == ""
 
 
 async def is_mended(line: Visitor, inspector: Inspector) -> None:
