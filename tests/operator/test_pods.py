@@ -108,9 +108,15 @@ OOM = {"exitCode": 137, "reason": "OOMKilled"}
         ),
         pytest.param(
             [restarted("a", 1, {"exitCode": 137, "reason": "Error"}, started=False)],
-            "pod a restarted once, last with exit code 137 (Error), before its startup probe succeeded; "
-            "see `kubectl logs --previous`",
+            "pod a restarted once, last with exit code 137 (Error), before its startup probe (/startz) succeeded: "
+            "if the application takes longer to load, raise spec.worker.startupTimeout; see `kubectl logs --previous`",
             id="killed by the startup probe",
+        ),
+        pytest.param(
+            [restarted("a", 1, {"exitCode": 1, "reason": "Error"}, started=False)],
+            "pod a restarted once, last with exit code 1 (Error), before its startup probe (/startz) succeeded; "
+            "see `kubectl logs --previous`",
+            id="ended while it started",
         ),
     ],
 )

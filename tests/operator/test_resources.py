@@ -122,6 +122,13 @@ def test_the_grace_period_covers_the_drain() -> None:
     assert grace == 101 + 15
 
 
+@pytest.mark.parametrize(("timeout", "failures"), [("75s", 75), ("1.5s", 2), (None, 300)])
+def test_an_application_may_take_its_time_to_load(timeout: str | None, failures: int) -> None:
+    probe = container(worker={"image": "shop:1", **({"startupTimeout": timeout} if timeout else {})})["startupProbe"]
+    assert probe["httpGet"]["path"] == "/startz"
+    assert probe["periodSeconds"] * probe["failureThreshold"] == failures
+
+
 def test_probes_ask_the_workers_own_pages() -> None:
     worker = container()
     assert worker["ports"] == [{"name": "http", "containerPort": 9090, "protocol": "TCP"}]

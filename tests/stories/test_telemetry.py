@@ -70,9 +70,10 @@ async def test_the_page_says_where_things_are(app: Stoker) -> None:
     port = free_port()
     async with working(app, port=port):
         await until(lambda: says(port, (200, "ok\n")))
+        assert await probe(port, "/startz") == (200, "ok\n")
         assert await probe(port, "/livez") == (200, "ok\n")
         assert await probe(port, "/readyz?verbose") == (200, "ok\n")
-        assert await probe(port, "/else") == (404, "try /livez, /readyz, /metrics or /drain\n")
+        assert await probe(port, "/else") == (404, "try /startz, /livez, /readyz, /metrics or /drain\n")
 
 
 async def test_a_draining_worker_is_not_ready(app: Stoker) -> None:

@@ -16,7 +16,8 @@ from stoker.manifest import Lease
 from stoker.rules.retry import Jitter
 from stoker.rules.units import Duration
 from stoker.settings import WorkerSettings
-from stoker.worker.process.process import work
+from stoker.worker.process.process import process_name, work
+from stoker.worker.process.status_page import LoadingPage
 from tests.waiting import until
 
 APPS = Path(__file__).parent / "apps"
@@ -30,7 +31,7 @@ async def working(app: Stoker, /, **settings: Any) -> AsyncIterator[asyncio.Task
     """A worker on the app's `default` queue, drained at the end. Raises what the block raises, else what the worker does."""
     defaults: dict[str, Any] = {"queue": "default", "retry": AT_ONCE, "lease": Lease(Duration(1)), "drain_timeout": 5.0, "port": 0}
     chosen = WorkerSettings(**{"redis_url": app.redis_url, "namespace": app.namespace, "host": "127.0.0.1", **defaults, **settings})
-    running = asyncio.create_task(work(app, chosen))
+    running = asyncio.create_task(_work(app, chosen))
     await until(lambda: running.done() or signal.getsignal(signal.SIGTERM) not in {signal.SIG_DFL, None})
     try:
         yield running
@@ -39,6 +40,11 @@ async def working(app: Stoker, /, **settings: Any) -> AsyncIterator[asyncio.Task
             await _drained(running)
         raise
     await _drained(running)
+
+
+async def _work(app: Stoker, settings: WorkerSettings) -> None:
+    with LoadingPage(process_name(settings), settings) as status:
+        await work(app, settings, status)
 
 
 async def _drained(running: asyncio.Task[None]) -> None:

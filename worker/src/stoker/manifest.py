@@ -88,6 +88,7 @@ class Worker(Spec, frozen=True):
     concurrency: Slots = 16
     task_timeout: Duration = Duration(600)
     drain_timeout: Duration = Duration(660)
+    startup_timeout: Duration = Duration(300)
     env: list[dict[str, Any]] = []
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
@@ -97,6 +98,8 @@ class Worker(Spec, frozen=True):
             raise ValueError("taskTimeout must be more than 0s, or every task would time out")
         if self.drain_timeout < self.task_timeout:
             raise ValueError("drainTimeout must be at least taskTimeout, or a scale-down would kill a running task")
+        if self.startup_timeout < 1:
+            raise ValueError("startupTimeout must be at least 1s, or no worker would start")
         if not all(isinstance(variable.get("name"), str) for variable in self.env):
             raise ValueError("every entry of env needs a name")
         for field, reference in self.secret_refs():

@@ -14,7 +14,8 @@ _FATAL_WAITING = frozenset(
     }
 )
 """Reasons of a waiting container that do not pass by waiting."""
-_ASKED_TO_END = frozenset({0, 128 + 15, 128 + 9})
+_KILLED = frozenset({128 + 15, 128 + 9})
+_ASKED_TO_END = frozenset({0, *_KILLED})
 """Exit codes of a container that ended by itself, by SIGTERM, or by SIGKILL after its grace period."""
 _DISRUPTIONS = {
     "EvictionByEvictionAPI": LossCause.EVICTED_BY_API,
@@ -68,7 +69,11 @@ def restarts(pods: Sequence[Object]) -> str:
         return ""
     last = (container.get("lastState") or {}).get("terminated") or {}
     how = f", last with exit code {last.get('exitCode')} ({last.get('reason', 'unknown')})" if last else ""
-    unstarted = ", before its startup probe succeeded" if container.get("started") is False else ""
+    unstarted = ""
+    if container.get("started") is False:
+        unstarted = ", before its startup probe (/startz) succeeded"
+        if last.get("exitCode") in _KILLED and last.get("reason") != "OOMKilled":
+            unstarted += ": if the application takes longer to load, raise spec.worker.startupTimeout"
     return f"pod {pod} restarted {'once' if count == 1 else f'{count} times'}{how}{unstarted}; see `kubectl logs --previous`"
 
 

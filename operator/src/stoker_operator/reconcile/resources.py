@@ -22,7 +22,7 @@ TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
 HUNG_GRACE = 10
-"""Seconds of grace for a worker that fails its liveness probe."""
+"""Seconds of grace for a worker that fails its startup or liveness probe."""
 TMP_SIZE = "2Gi"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_MARGIN = 15
@@ -167,8 +167,11 @@ def _container(queue: TaskQueue) -> Object:
         "image": worker.image,
         "env": _environment(queue),
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
-        # Importing an application may take a minute: no liveness probe until then.
-        "startupProbe": _probe("/livez", period=1, failures=60),
+        # Importing an application may take minutes: no liveness probe until then.
+        "startupProbe": {
+            **_probe("/startz", period=1, failures=ceil(worker.startup_timeout)),
+            "terminationGracePeriodSeconds": HUNG_GRACE,
+        },
         # A process that hangs has given up its leases: waiting for its tasks helps no one.
         "livenessProbe": {**_probe("/livez", period=10, failures=3), "terminationGracePeriodSeconds": HUNG_GRACE},
         "readinessProbe": _probe("/readyz", period=2, failures=3),

@@ -23,7 +23,7 @@ from stoker.errors import Invalid
 from stoker.rules.units import format_duration
 from stoker.worker.group.group_metrics import SummedMetrics
 from stoker.worker.group.reload import changes
-from stoker.worker.system.health_server import WORKER_HEADER, HealthServer
+from stoker.worker.system.health_server import LOADING, WORKER_HEADER, HealthServer
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 PROBE_INTERVAL = 1.0
@@ -103,6 +103,10 @@ class WorkerGroup:
         """Have all requeue their tasks and exit at once."""
         for member in self._members:
             member.abort()
+
+    def started(self) -> str | None:
+        """Its own page is there at once: it watches the starts of its members itself."""
+        return None
 
     def live(self) -> str | None:
         """None while no member hangs."""
@@ -246,8 +250,8 @@ class GroupMember:
         up, failed = False, 0
         while True:
             wrong = await self._asked("/livez")
-            # Starting until its first answer, for as long as its application takes to import.
-            up = up or wrong is None
+            # Starting until its application is loaded, for as long as that takes.
+            up = up or await self._asked("/startz") is None
             failed = failed + 1 if up and wrong else 0
             self.stuck = f"process {self.seat}: {wrong}" if failed else None
             if failed >= STUCK_PROBES:
@@ -255,6 +259,8 @@ class GroupMember:
                 process.kill()
                 return
             trouble = await self._asked("/readyz") if up else "starting"
+            if trouble == LOADING:  # up before, so that it has started again in place
+                trouble = "recycling"
             self.trouble = trouble and (trouble if trouble == "recycling" else f"process {self.seat}: {trouble}")
             self._group.has_worked = self._group.has_worked or up
             if trouble == "recycling":

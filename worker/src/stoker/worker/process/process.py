@@ -36,10 +36,9 @@ from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
-from stoker.worker.process.status_page import WorkerPage
+from stoker.worker.process.status_page import LoadingPage, WorkerPage
 from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
 from stoker.worker.system.garbage import collector
-from stoker.worker.system.health_server import HealthServer
 from stoker.worker.system.memory import resident
 
 BEATS_PER_LEASE = 3
@@ -58,17 +57,17 @@ LAST_SCRAPE = 3.0
 _log = logging.getLogger("stoker.worker")
 
 
-async def work(app: Stoker, settings: WorkerSettings) -> bool:
-    """Run a worker until SIGTERM or SIGINT: the first drains it, a second aborts it.
+async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bool:
+    """Run a worker until SIGTERM or SIGINT: the first drains it, a second aborts it. Closes `status` at its end.
 
     Returns True when it has outgrown its memory limit and is to be replaced. Waits for a Redis that is away; raises RedisRefused
-    for one that would lose tasks, Invalid for a port that is taken or a limit that is too small.
+    for one that would lose tasks, Invalid for a memory limit that is too small.
     """
     _check_memory(settings.max_memory)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, QueueId(settings.namespace, settings.queue), settings.concurrency)
     redis = connect(settings.redis_url)
-    group = PartitionGroup(process_name(settings), app, settings, redis, metrics)
+    group = PartitionGroup(status.name, app, settings, redis, metrics)
     tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
     watchdog = Watchdog()
     loop = asyncio.get_running_loop()
@@ -83,10 +82,8 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
     starting = hidden(loop.create_task(_start(redis, settings, lifespan)))
 
     page = WorkerPage(group, settings.drain_timeout, registry, watchdog, lifespan, starting)
-    with (
-        HealthServer(settings.host, settings.port, page, inherited=settings.listen_fd) as health,
-        _signals(group, starting, watchdog),
-    ):
+    with contextlib.closing(status), _signals(group, starting, watchdog):
+        status.replace(page)
         _log.info(
             "worker started",
             extra={
@@ -97,7 +94,7 @@ async def work(app: Stoker, settings: WorkerSettings) -> bool:
                 "concurrency": settings.concurrency,
                 "tasks": sorted(app.tasks),
                 "redis": shown_address(settings.redis_url),
-                "port": health.port,
+                "port": status.port,
             },
         )
         loops = [hidden(loop.create_task(watchdog.run(metrics)))]

@@ -63,21 +63,23 @@ def serve(command: Command, *, replaced: bool = False) -> None:
     from stoker.app.app import application_of
     from stoker.telemetry.tracing import Tracing
     from stoker.worker.process.exit import exit_now, exit_within
-    from stoker.worker.process.process import work
+    from stoker.worker.process.process import process_name, work
+    from stoker.worker.process.status_page import LoadingPage
     from stoker.worker.system.loading import load_app
 
-    application = load_app(settings.app)
     if command.check:
-        print("\n".join(sorted(application.tasks)))
+        print("\n".join(sorted(load_app(settings.app).tasks)))
         return
-    application.redis_url = settings.redis_url or application.redis_url
-    application.namespace = settings.namespace or application.namespace
-    application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
-    settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
-    collector.start()
     faulthandler.enable()  # a crash of the interpreter shows the line of Python
-    home, environment = os.getcwd(), dict(os.environ)
-    again = _run(work(application, settings), partial(exit_within, EXIT_TIMEOUT))
+    with LoadingPage(process_name(settings), settings) as status:
+        application = load_app(settings.app)
+        application.redis_url = settings.redis_url or application.redis_url
+        application.namespace = settings.namespace or application.namespace
+        application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
+        settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
+        collector.start()
+        home, environment = os.getcwd(), dict(os.environ)
+        again = _run(work(application, settings, status), partial(exit_within, EXIT_TIMEOUT))
     if again and not replaced:  # an exec would show the environment, and the URL in it, until it is hidden again
         # In place, under the same process id, so that Kubernetes sees no container end. With the directory and environment
         # that it was started with, whatever tasks have changed.

@@ -1,4 +1,7 @@
-"""Health server: /livez, /readyz, /metrics and /drain over HTTP. In threads, so that it answers while the event loop is blocked."""
+"""Health server: /startz, /livez, /readyz, /metrics and /drain over HTTP.
+
+In threads, so that it answers while the application is imported and while the event loop is blocked.
+"""
 
 import logging
 import socket
@@ -16,6 +19,8 @@ from stoker.rules.units import parse_duration
 _log = logging.getLogger("stoker.worker")
 _HERE = ("127.0.0.1", "::1")
 """Not all of 127.0.0.0/8: the sidecar of a service mesh passes on what comes from outside, from 127.0.0.6."""
+LOADING = "loading the application"
+"""Why a worker takes no tasks until its application is imported."""
 WORKER_HEADER = "Stoker-Worker"
 """Names the process that a page comes from: its counters started at 0 with it."""
 
@@ -25,6 +30,10 @@ class Served(Protocol):
 
     name: str
     drain_timeout: float
+
+    def started(self) -> str | None:
+        """None once the application is loaded, else what is waited for."""
+        ...
 
     def live(self) -> str | None:
         """None while healthy, else why it must be restarted."""
@@ -50,12 +59,12 @@ class HealthServer:
     """
 
     def __init__(self, host: str, port: int, served: Served, *, inherited: int | None = None) -> None:
-        handler = type("Handler", (_Handler,), {"served": served})
+        self._handler: type[_Handler] = type("Handler", (_Handler,), {"served": served})
         try:
             listening = listen(host, port) if inherited is None else socket.socket(fileno=socket.dup(inherited))
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port (0 = any free one)") from error
-        self._server = _Server(("", 0), handler, bind_and_activate=False)
+        self._server = _Server(("", 0), self._handler, bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = listening
         self._server.server_address = listening.getsockname()
@@ -66,13 +75,21 @@ class HealthServer:
         """The port it listens on."""
         return int(self._server.server_address[1])
 
+    def show(self, served: Served) -> None:
+        """Serve this one from now on."""
+        self._handler.served = served
+
+    def close(self) -> None:
+        """End it. May be called twice, but not before it was entered."""
+        self._server.shutdown()
+        self._server.server_close()
+
     def __enter__(self) -> "HealthServer":
         threading.Thread(target=self._server.serve_forever, name="stoker-health", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -88,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
+            case "/startz":
+                self._check(self.served.started())
             case "/livez":
                 self._check(self.served.live())
             case "/readyz":
@@ -97,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "/drain":
                 self._answer(405, b"POST to it, or run: stoker worker drain\n")
             case _:
-                self._answer(404, b"try /livez, /readyz, /metrics or /drain\n")
+                self._answer(404, b"try /startz, /livez, /readyz, /metrics or /drain\n")
 
     def do_POST(self) -> None:
         path, _, query = self.path.partition("?")
