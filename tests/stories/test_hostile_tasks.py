@@ -206,6 +206,19 @@ async def test_what_a_stuck_worker_held_runs_elsewhere_and_its_late_word_does_no
     assert await handle.result(timeout=1) == 2
 
 
+@pytest.mark.parametrize("task", ["do", "do_in_a_thread"])
+async def test_a_task_that_holds_the_interpreter_lock_is_named(app: Stoker, redis_url: str, tmp_path: Path, task: str) -> None:
+    """No thread can say so meanwhile, and nothing else shows whose fault the lost leases of its neighbours are."""
+    with worker_process(redis_url, tmp_path, "--lease", "6s", app="vandal:app") as worker:
+        await until(lambda: worker.said("worker started"))
+        await (await app.tasks[task].enqueue("hold the interpreter lock")).result(timeout=FOUND_AGAIN)
+        held = "the interpreter lock was held: no heartbeat, probe or other task of this process ran"
+        [line] = await until(lambda: worker.said(held))
+    assert line["tasks"] == [task]
+    assert re.search(r"vandal\.py:\d+ <lambda>", line["at"][0])
+    assert 3 < line["seconds"] < 30
+
+
 async def test_signalled_twice_a_blocked_worker_ends_at_once(app: Stoker, redis_url: str, tmp_path: Path) -> None:
     """The loop hears of no signal then; a person at a terminal is told what is going on."""
     handle = await vandal.do.enqueue("block")

@@ -273,6 +273,7 @@ _DEEDS = {
     "raise what exits": _raise_what_exits,
     "block for a while": lambda: time.sleep(10),
     "block": lambda: time.sleep(3600),
+    "hold the interpreter lock": lambda: ctypes.PyDLL(None).sleep(4),
 }
 
 

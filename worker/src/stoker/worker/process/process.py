@@ -31,6 +31,7 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.version import VERSION
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
+from stoker.worker.loop.lock_watch import LockWatch
 from stoker.worker.loop.partition_group import PartitionGroup
 from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
@@ -78,6 +79,7 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bo
         group.workers,
         loop.call_soon_threadsafe,
     )
+    lock_watch = LockWatch(application_of(app).declarations.values(), settings.lease.duration)
     lifespan = Lifespan(app, lost=group.abort)
     starting = hidden(loop.create_task(_start(redis, settings, lifespan)))
 
@@ -106,12 +108,14 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bo
                 loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings))))
                 loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
                 heartbeat.start()
+                lock_watch.start()
             await lifespan.beside(group.run())
             if group.recycling and settings.listen_fd is not None:
                 await page.read_once_more(LAST_SCRAPE)
         finally:
             await cancel_all(*loops, starting, within=CANCEL_TIMEOUT)
             await asyncio.to_thread(heartbeat.stop)
+            lock_watch.stop()
             await _forget(group, tallies)
             await lifespan.stop()
             await app.close()
