@@ -81,6 +81,17 @@ def test_every_pod_is_restricted(values: Object):
             assert container["resources"]["limits"].keys() == {"memory"}, name  # a CPU limit would only slow it down
 
 
+def test_user_ids_can_be_left_to_the_cluster():
+    """OpenShift refuses ids outside the range of the namespace."""
+    for name, pod in pods(render({"podSecurity": {"userIds": "Cluster"}})).items():
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, name
+
+
+def test_the_gateway_listens_on_both_families_of_addresses():
+    gateway = pods(render({}))["Deployment stoker-gateway"]
+    assert environment(gateway)["STOKER_HOST"] == "::"
+
+
 @pytest.mark.parametrize("values", EVERY)
 def test_only_the_operator_speaks_to_kubernetes(values: Object):
     with_token = {name for name, pod in pods(render(values)).items() if pod["automountServiceAccountToken"]}

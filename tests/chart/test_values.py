@@ -49,6 +49,7 @@ def test_values_and_schema_name_the_same():
         pytest.param({"watchNamespaces": ["Shop"]}, "/watchNamespaces/0", id="a namespace that cannot exist"),
         pytest.param({"redis": {"enabled": False, "url": "localhost:6379"}}, "/redis/url", id="a URL without a scheme"),
         pytest.param({"tenants": {"credentials": "generated"}}, "/tenants/credentials", id="an unknown kind of credentials"),
+        pytest.param({"podSecurity": {"userIds": "fixed"}}, "/podSecurity/userIds", id="unknown user ids"),
         pytest.param({"log": {"level": "loud"}}, "/log/level", id="an unknown level"),
     ],
 )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from tests.gateway.gateway_process import ENDS_WITHIN, STARTS_WITHIN, gateway
 from tests.redis_servers import Valkey
@@ -49,6 +50,13 @@ def test_a_chunked_body_that_is_too_large_is_refused_before_it_ended(redis_url: 
         assert answer.status == 413
         assert json.loads(answer.read())["type"] == "urn:stoker:problem:too-large"
         connection.close()
+
+
+def test_it_listens_on_both_families_of_addresses(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_HOST", "::")
+    with gateway(own_valkey.url) as (_, port):
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{port}/readyz", timeout=10).status_code == 200
 
 
 def test_a_port_that_is_taken_is_one_clear_line() -> None:

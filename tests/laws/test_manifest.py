@@ -136,7 +136,10 @@ json_values = st.recursive(
     max_leaves=8,
 )
 FIELDS = {
-    "worker": ["image", "app", "concurrency", "taskTimeout", "drainTimeout", "startupTimeout", "env", "envFrom", "resources"],
+    "worker": [
+        *("image", "app", "concurrency", "taskTimeout", "drainTimeout", "startupTimeout"),
+        *("env", "envFrom", "resources", "userIds"),
+    ],
     "queue": ["name"],
     "redis": ["urlSecretRef"],
     "retry": ["maxRetries", "initialDelay", "multiplier", "maxDelay", "jitter"],

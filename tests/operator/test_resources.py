@@ -129,6 +129,15 @@ def test_an_application_may_take_its_time_to_load(timeout: str | None, failures:
     assert probe["periodSeconds"] * probe["failureThreshold"] == failures
 
 
+def test_user_ids_can_be_left_to_the_cluster() -> None:
+    """OpenShift refuses ids outside the range of the namespace."""
+    ids = {"runAsUser", "runAsGroup", "fsGroup"}
+    assert {pod()["securityContext"][name] for name in ids} == {65532}
+    security = pod(worker={"image": "shop:1", "userIds": "Cluster"})["securityContext"]
+    assert not ids & security.keys()
+    assert security["runAsNonRoot"] is True
+
+
 def test_probes_ask_the_workers_own_pages() -> None:
     worker = container()
     assert worker["ports"] == [{"name": "http", "containerPort": 9090, "protocol": "TCP"}]

@@ -29,12 +29,14 @@ labels:
   {{- include "stoker.labels" $root | nindent 2 }}
 {{- end }}
 
-{{/* A pod that the "restricted" Pod Security Standard admits: (list uid). */}}
+{{/* A pod that the "restricted" Pod Security Standard admits: (list . uid). */}}
 {{- define "stoker.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ first . }}
-runAsGroup: {{ first . }}
-fsGroup: {{ first . }}
+{{- if eq (first .).Values.podSecurity.userIds "Fixed" }}
+runAsUser: {{ last . }}
+runAsGroup: {{ last . }}
+fsGroup: {{ last . }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 

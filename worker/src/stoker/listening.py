@@ -7,11 +7,11 @@ EVERYWHERE = "::"
 BACKLOG = 128
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
     """A TCP socket that listens. Port 0 takes any free one. Raises OSError, as for a port that is taken."""
     if host == EVERYWHERE:
         if socket.has_dualstack_ipv6():
-            return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+            return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
         host = "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=backlog)

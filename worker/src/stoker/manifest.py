@@ -92,6 +92,7 @@ class Worker(Spec, frozen=True):
     env: list[dict[str, Any]] = []
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
+    user_ids: Literal["Fixed", "Cluster"] = "Fixed"
 
     def __post_init__(self) -> None:
         if self.task_timeout <= 0:

@@ -21,6 +21,7 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
+_FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
 HUNG_GRACE = 10
 """Seconds of grace for a worker that fails its startup or liveness probe."""
 TMP_SIZE = "2Gi"
@@ -149,9 +150,7 @@ def _pod(queue: TaskQueue) -> Object:
         "enableServiceLinks": False,  # a Service named "stoker" would set STOKER_PORT, which is a worker setting
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": WORKER_USER,
-            "runAsGroup": WORKER_USER,
-            "fsGroup": WORKER_USER,
+            **(_FIXED_IDS if queue.spec.worker.user_ids == "Fixed" else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,

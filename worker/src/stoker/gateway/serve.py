@@ -10,10 +10,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from stoker import listening
 from stoker.errors import StokerError
 from stoker.gateway.connections import WAITS, BoundedConnection, Wait
 
 LEAVES_WITHIN = 10
+BACKLOG = 2048
 _log = logging.getLogger(__name__)
 
 
@@ -49,9 +51,9 @@ def settings(app: FastAPI) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one."""
+    """A listening socket; port 0 picks a free one, `::` takes IPv6 and IPv4. Raises StokerError."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+        return listening.listen(host, port, BACKLOG)
     except (OSError, OverflowError) as error:
         raise StokerError(f"cannot listen on {host}:{port}: {error}; choose another with --host and --port") from error
 
