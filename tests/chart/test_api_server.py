@@ -75,6 +75,11 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
             "drainTimeout 11m is less than taskTimeout 20m: a scale-down would kill a running task",
             id="a drain shorter than a task",
         ),
+        pytest.param(
+            {"worker": {"image": "a", "startupTimeout": "0s"}},
+            "startupTimeout must be at least 1s, or no worker would start",
+            id="no time to start",
+        ),
         pytest.param({"worker": {"image": "a", "taskTimeout": "1d"}}, "spec.worker.taskTimeout", id="days where CEL compares"),
         pytest.param(
             {"worker": {"image": "a"}, "scaling": {"minReplicas": 3, "maxReplicas": 2}},

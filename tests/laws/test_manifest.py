@@ -87,6 +87,7 @@ def test_in_a_redis_of_its_own_the_keys_may_have_another_namespace() -> None:
         pytest.param(
             manifest({"worker": {"drainTimeout": "1m"}}), ["drainTimeout", "taskTimeout"], id="a drain shorter than a task"
         ),
+        pytest.param(manifest({"worker": {"startupTimeout": "0s"}}), ["startupTimeout"], id="no time to start"),
         pytest.param(manifest({"worker": {"env": [{"value": "x"}]}}), ["name", "spec.worker"], id="a variable without a name"),
         pytest.param(with_worker(replicas=-1), ["spec.replicas", ">= 0"], id="less than nobody"),
         pytest.param(with_worker(retry={"multiplier": 2}), ["spec.retry.multiplier", "string like '2'"], id="a factor as a number"),
