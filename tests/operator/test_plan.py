@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, drifted, plan
+from stoker_operator.reconcile.drift import drifted
+from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, plan
 from stoker_operator.reconcile.plan import live as live_of
 from stoker_operator.reconcile.resources import Connection
 from stoker_operator.state.problem import Problem, Reason

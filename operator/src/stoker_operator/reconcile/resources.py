@@ -19,6 +19,8 @@ from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
+INSTALLATION = f"{GROUP}/installation"
+"""The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
 HUNG_GRACE = 10
@@ -63,7 +65,7 @@ def redis_secret(queue: TaskQueue) -> SecretKey:
     return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "") -> Object:
+def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "", installation: str = "") -> Object:
     """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
     labels = {
         **owner.ref.selector,
@@ -85,7 +87,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
             "labels": labels,
-            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied},
+            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied, INSTALLATION: installation},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {
