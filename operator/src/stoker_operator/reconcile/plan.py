@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from stoker.manifest import TaskQueue
 from stoker_operator.reconcile.drift import REPLICAS, drifted, setters
-from stoker_operator.reconcile.resources import INSTALLATION, TEMPLATE_HASH, Connection, deployment, seed
+from stoker_operator.reconcile.ownership import handed_over
+from stoker_operator.reconcile.resources import INSTALLATION, TEMPLATE_HASH, Connection, created, deployment
 from stoker_operator.state.problem import Problem, name_taken
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
@@ -80,14 +81,18 @@ class Create(Struct, frozen=True):
     manifest: Object
 
 
+class HandOver(Struct, frozen=True):
+    """Hand the fields that the creation owns to the apply."""
+
+
 class Apply(Struct, frozen=True):
-    """Server-side apply. An empty `uid` means the Deployment just created."""
+    """Server-side apply on the Deployment with this UID."""
 
     manifest: Object
-    uid: str = ""
+    uid: str
 
 
-Action = Create | Apply
+Action = Create | HandOver | Apply
 
 
 class Observed(Struct, frozen=True):
@@ -126,7 +131,9 @@ def plan(observed: Observed) -> Plan:
         return Plan(problem=observed.unclaimed)
     manifest = deployment(observed.queue, owner, observed.connection, observed.applied, observed.installation)
     if live is None:
-        return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
+        return Plan((Create(created(manifest, initial_replicas(observed.queue))), HandOver()))
+    if handed_over(live.manifest) is not None:  # and an apply, which removes what the creation alone kept
+        return Plan((HandOver(), Apply(manifest, live.uid)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())
 
 

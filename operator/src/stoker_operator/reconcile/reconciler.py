@@ -16,7 +16,8 @@ from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, Kuber
 from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
 from stoker_operator.reconcile.connections import Connections
-from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
+from stoker_operator.reconcile.ownership import handed_over
+from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
 from stoker_operator.reconcile.quarrels import Quarrels
 from stoker_operator.reconcile.resources import check
@@ -42,6 +43,7 @@ from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 CONCURRENCY = 4
+HAND_OVER_ATTEMPTS = 3
 POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
 
@@ -215,7 +217,7 @@ class Reconciler:
             planned = self._quarrels.judge(ref, present, planned, time.monotonic())
         findings = replace(findings, problem=planned.problem, contested=self._quarrels.contested(ref, time.monotonic()))
         try:
-            changed = await self._perform(ref, planned.actions)
+            changed = await self._perform(ref, present, planned.actions)
         except KubernetesRefused as error:
             return await self._last_good(replace(findings, problem=workers_refused(error)), owner, present)
         if changed is None:
@@ -235,7 +237,7 @@ class Reconciler:
             url = known.findings.redis_url if known and known.findings.uid == owner.uid else ""
         return replace(findings, manifest=applied.manifest, redis_url=url, last_good=applied.generation)
 
-    async def _perform(self, ref: Ref, actions: tuple[Action, ...]) -> Live | None:
+    async def _perform(self, ref: Ref, present: Live | None, actions: tuple[Action, ...]) -> Live | None:
         """Returns the Deployment after the last action, None without any."""
         after: Live | None = None
         for action in actions:
@@ -243,10 +245,23 @@ class Reconciler:
             match action:
                 case Create(manifest):
                     after = live(await self._kube.create_deployment(ref, manifest))
+                case HandOver():
+                    after = await self._hand_over(ref, after or present)
                 case Apply(manifest, uid):
-                    after = live(await self._kube.apply_deployment(ref, uid or (after.uid if after else ""), manifest))
+                    after = live(await self._kube.apply_deployment(ref, uid, manifest))
                     self._quarrels.applied(ref, manifest, after)
         return after
+
+    async def _hand_over(self, ref: Ref, found: Live | None) -> Live | None:
+        """The cluster's own controllers may write at the same time: what is left after some attempts is done by the next pass."""
+        for _ in range(HAND_OVER_ATTEMPTS):
+            if found is None or (fields := handed_over(found.manifest)) is None:
+                break
+            try:
+                return live(await self._kube.set_managed_fields(ref, found.manifest["metadata"]["resourceVersion"], fields))
+            except KubernetesConflict:
+                found = await self._live(ref)
+        return found
 
     async def _live(self, ref: Ref) -> Live | None:
         try:
