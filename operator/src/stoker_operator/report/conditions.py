@@ -8,6 +8,7 @@ Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from stoker.manifest import TaskQueue
 from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
 from stoker_operator.report.condition import Condition, because, count
@@ -107,8 +108,7 @@ def _scaling(known: Snapshot) -> Condition:
         return Condition("ScalingActive", "Unknown", Reason.INITIALIZING, "the autoscaler has not decided yet")
     spec = findings.manifest.spec
     if spec.replicas is not None:
-        message = f"the autoscaler is off: spec.replicas is {spec.replicas}"
-        return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, message)
+        return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, _fixed(findings.manifest, spec.replicas))
     if reading.problem is not None:
         message = f"Redis cannot be read: holding {count(scaling.desired)}"
         return Condition("ScalingActive", "False", Reason.DEMAND_UNKNOWN, message)
@@ -118,6 +118,16 @@ def _scaling(known: Snapshot) -> Condition:
         return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
     by = f", by the last good spec, generation {findings.last_good}" if findings.problem else ""
     return Condition("ScalingActive", "True", Reason.SCALING, f"{count(scaling.desired)} desired: {scaling.reason}{by}")
+
+
+def _fixed(queue: TaskQueue, replicas: int) -> str:
+    """Says how to get the autoscaler back: `kubectl scale` sets the field, and nothing takes it away."""
+    most = queue.spec.scaling.max_replicas
+    beyond = f", more than spec.scaling.maxReplicas, {most}, which limits the autoscaler alone" if replicas > most else ""
+    command = (
+        f"""kubectl patch taskqueue {queue.name} --namespace {queue.namespace} --type merge -p '{{"spec":{{"replicas":null}}}}'"""
+    )
+    return f"the autoscaler is off: spec.replicas is {replicas}{beyond}; to turn it on: {command}"
 
 
 def _unclaimed(stats: QueueStats) -> Condition:
