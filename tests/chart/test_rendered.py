@@ -293,6 +293,7 @@ def test_the_operator_understands_its_environment():
         gateway_secret="stoker-gateway-redis",
         tenant_credentials="Generated",
         namespace=NAMESPACE,
+        installation=f"{NAMESPACE}/stoker-operator",
         watch_namespaces=("shop", "mail"),
         interval=1.0,
         port=9090,

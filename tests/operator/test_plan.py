@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, drifted, plan
+from stoker_operator.reconcile.drift import drifted
+from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, plan
 from stoker_operator.reconcile.plan import live as live_of
 from stoker_operator.reconcile.resources import Connection
 from stoker_operator.state.problem import Problem, Reason
@@ -41,7 +42,7 @@ LEAVING = live_of({**OURS.manifest, "metadata": {**OURS.manifest["metadata"], "d
 @pytest.mark.parametrize(
     ("observed", "actions", "problem"),
     [
-        pytest.param({"live": None}, ["Create", "Apply"], "", id="nothing there: make it"),
+        pytest.param({"live": None}, ["Create", "HandOver"], "", id="nothing there: make it"),
         pytest.param({"live": OURS}, [], "", id="all as it should be: nothing"),
         pytest.param({"live": OURS, "worker": {"image": "shop:2"}}, ["Apply"], "", id="another image: apply"),
         pytest.param({"live": LEAVING, "worker": {"image": "shop:2"}}, [], "", id="it is being deleted: wait until it is gone"),
@@ -72,18 +73,20 @@ def test_the_plan(observed: dict[str, Any], actions: list[str], problem: str) ->
     ],
 )
 def test_a_new_queue_starts_with(spec: dict[str, Any], replicas: int) -> None:
-    create, apply = after(None, **spec).actions
+    create, _ = after(None, **spec).actions
     assert isinstance(create, Create)
     assert create.manifest["spec"]["replicas"] == replicas
-    assert isinstance(apply, Apply)
-    assert "replicas" not in apply.manifest["spec"]
 
 
 def test_a_pass_that_was_cut_short_after_creating_is_finished_by_the_next() -> None:
     create = after(None).actions[0]
     assert isinstance(create, Create)
-    half_made = found({**create.manifest, "spec": {**create.manifest["spec"], "paused": True}})
-    assert shape(after(half_made)) == (["Apply"], "")
+    entry = {"manager": "stoker-operator", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}, "f:replicas": {}}}}
+    half_made = found({**create.manifest, "metadata": {**create.manifest["metadata"], "managedFields": [entry]}})
+    planned = after(half_made)
+    assert shape(planned) == (["HandOver", "Apply"], "")
+    assert isinstance(apply := planned.actions[1], Apply)
+    assert "replicas" not in apply.manifest["spec"]
 
 
 def rolling(replicas: int, pods: int, updated: int, observed: int) -> Live:

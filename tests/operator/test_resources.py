@@ -6,7 +6,7 @@ import pytest
 
 from stoker.errors import Invalid
 from stoker.settings import worker_environment
-from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, secret_names, seed
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, created, secret_names
 from tests.operator.observed import OWNER, REF, manifest, task_queue
 
 
@@ -150,16 +150,11 @@ def test_a_changed_secret_changes_the_template() -> None:
     assert len(hashes) == 3
 
 
-def test_the_seed_holds_nothing_that_an_apply_would_want_to_take_away() -> None:
-    """Whoever creates a field owns it beside the apply; one that the apply drops later would stay."""
-    whole = manifest(
-        worker={"image": "shop:1", "app": "shop:app", "env": [{"name": "A", "value": "1"}], "resources": {"limits": {}}}
-    )
-    planted = seed(whole, 4)
-    assert planted["spec"]["replicas"] == 4
-    assert planted["spec"]["paused"] is True  # or its bare pods would start
-    assert planted["spec"]["template"]["spec"] == {"containers": [{"name": "worker", "image": "shop:1"}]}
-    assert "annotations" not in planted["metadata"]
+def test_what_is_created_is_the_whole_manifest_and_replicas() -> None:
+    """A policy on Deployments may refuse one without probes, limits or a user."""
+    whole = manifest()
+    assert created(whole, 4) == {**whole, "spec": {**whole["spec"], "replicas": 4}}
+    assert "replicas" not in whole["spec"]
 
 
 @pytest.mark.parametrize(

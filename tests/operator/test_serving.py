@@ -1,5 +1,6 @@
 """A TaskQueue is applied, and its queue is served: workers made, scaled up and down, and kept as the spec says."""
 
+import json
 from typing import Any
 
 import httpx
@@ -131,14 +132,20 @@ async def test_what_somebody_changed_by_hand_is_put_right(cluster: Cluster) -> N
 async def test_a_fixed_number_of_replicas_switches_the_autoscaler_off(cluster: Cluster, queues: Queues) -> None:
     """`kubectl scale taskqueue` sets it, through the resource's own scale subresource."""
     name = unique("emails")
-    await cluster.apply(name, scaling=FAST)
+    await cluster.apply(name, scaling={**FAST, "maxReplicas": 5})
     await cluster.workers(name)
     await cluster.patch("taskqueues", name, {"spec": {"replicas": 6}}, "/scale")
     await cluster.replicas(name, 6)
-    await cluster.condition(name, "ScalingActive", "False", "FixedReplicas")
+    fixed = await cluster.condition(name, "ScalingActive", "False", "FixedReplicas")
+    assert "more than spec.scaling.maxReplicas, 5" in fixed["message"]
     scale = await cluster.call("GET", cluster.path("taskqueues", name) + "/scale")
     assert scale["spec"]["replicas"] == 6
     assert f"stoker.dev/taskqueue={name}" in scale["status"]["selector"]
+    command = f"kubectl patch taskqueue {name} --namespace {cluster.namespace} --type merge -p '"
+    body = json.loads(fixed["message"].partition(command)[2].removesuffix("'"))
+    await cluster.patch("taskqueues", name, body)
+    await cluster.condition(name, "ScalingActive", "True", "Scaling")
+    await cluster.replicas(name, 0)
 
 
 async def test_a_suspended_queue_is_left_alone_and_still_shown(cluster: Cluster, queues: Queues) -> None:

@@ -147,6 +147,12 @@ class Kube:
         body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
         return await self._call("PATCH", _deployment(ref), body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
 
+    async def set_managed_fields(self, ref: Ref, version: str, fields: list[Object]) -> Object:
+        """Replace who owns the fields of the Deployment. Conflict if it is no longer at this resourceVersion."""
+        values = {"managedFields": fields, "resourceVersion": version}
+        steps = [{"op": "replace", "path": f"/metadata/{name}", "value": value} for name, value in values.items()]
+        return await self._call("PATCH", _deployment(ref), steps, {"fieldManager": FIELD_MANAGER}, STEPS)
+
     async def scale_deployment(self, ref: Ref, uid: str, replicas: int) -> None:
         """Set the replicas of the Deployment with this UID. Conflict if it was replaced."""
         body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}

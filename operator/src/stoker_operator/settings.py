@@ -25,6 +25,7 @@ class OperatorSettings(Struct, frozen=True):
     gateway_secret: str = ""  # Secret to make for the gateway; empty: none
     tenant_credentials: TenantCredentials = "Provided"
     namespace: str = "default"  # the operator's own, with these two Secrets
+    installation: str = ""  # empty: `namespace`/stoker-operator
     cluster_id: str = ""  # empty: the UID of the namespace kube-system
     watch_namespaces: tuple[str, ...] = ()
     interval: float = 1.0
@@ -35,6 +36,11 @@ class OperatorSettings(Struct, frozen=True):
     log_format: LogFormat = "auto"
     log_level: str = "info"
     identity: str = "stoker-operator"  # the pod's name; the reportingInstance of Events
+
+    @property
+    def installation_name(self) -> str:
+        """The name of this installation, as the Deployments that it makes carry it."""
+        return self.installation or f"{self.namespace}/stoker-operator"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -80,6 +86,7 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-secret", str, "Secret in the operator's namespace with the `password` of that URL, made if absent; default: none"),
     ("gateway-secret", str, "Secret in the operator's namespace to make for the gateway; default: none"),
     ("tenant-credentials", _credentials, "who makes the Secret stoker-redis of a namespace: Generated (the operator) or Provided"),
+    ("installation", str, "name of this installation among those of the cluster; default: NAMESPACE/stoker-operator"),
     ("cluster-id", str, "id of this cluster in the claims of queues; default: the UID of namespace kube-system"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),

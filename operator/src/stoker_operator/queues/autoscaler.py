@@ -96,7 +96,7 @@ class Autoscaler:
     async def _follow(self, queue: ManagedQueue, source: RedisQueue, reading: Reading) -> None:
         try:
             queue.read(reading)
-            if (workers := queue.findings.scalable) is not None:
+            if (workers := queue.findings.scalable) is not None and queue.rescaled(self._monotonic()) is None:
                 await self._scale(queue, source, workers)
             await self._reporter.report(queue)
             await self._schedules.keep(queue, source)

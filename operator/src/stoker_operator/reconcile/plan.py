@@ -3,14 +3,12 @@
 Level-triggered: each plan starts from what exists, so a pass that was interrupted at any point is completed by the next.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from msgspec import Struct
 
 from stoker.manifest import TaskQueue
-from stoker_operator.reconcile.quantity import QUANTITIES, same_quantity
-from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, deployment, seed
+from stoker_operator.reconcile.drift import REPLICAS, drifted, setters
+from stoker_operator.reconcile.ownership import handed_over
+from stoker_operator.reconcile.resources import INSTALLATION, TEMPLATE_HASH, Connection, created, deployment
 from stoker_operator.state.problem import Problem, name_taken
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
@@ -43,6 +41,16 @@ class Live(Struct, frozen=True):
         """The hash of its pod template."""
         return str((self.manifest["metadata"].get("annotations") or {}).get(TEMPLATE_HASH, ""))
 
+    @property
+    def installation(self) -> str:
+        """The installation of the operator that serves it; empty if an older version made it."""
+        return str((self.manifest["metadata"].get("annotations") or {}).get(INSTALLATION, ""))
+
+    @property
+    def scaled_by(self) -> str:
+        """Who set its replicas; empty for the operator itself."""
+        return ", ".join(setters(self.manifest, REPLICAS))
+
     def rollout(self, since: int) -> str:
         """What is missing while not all pods are of the newest version, which the Deployment has had since that generation."""
         if (self.manifest.get("status") or {}).get("observedGeneration", since) < since:
@@ -54,6 +62,10 @@ class Live(Struct, frozen=True):
     def belongs_to(self, owner: Owner) -> bool:
         """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers."""
         return self.owner == owner.uid
+
+    def served_by_other(self, owner: Owner, installation: str) -> str:
+        """The other installation of the operator that serves these workers. Empty if none does, or nothing was served yet."""
+        return self.installation if self.belongs_to(owner) and self.installation != installation else ""
 
     def orphan_of(self, owner: Owner) -> bool:
         """Whether no object controls it, and it has our labels and our selector: after a restore from a backup, or a deletion with
@@ -69,20 +81,24 @@ class Create(Struct, frozen=True):
     manifest: Object
 
 
+class HandOver(Struct, frozen=True):
+    """Hand the fields that the creation owns to the apply."""
+
+
 class Apply(Struct, frozen=True):
-    """Server-side apply. An empty `uid` means the Deployment just created."""
+    """Server-side apply on the Deployment with this UID."""
 
     manifest: Object
-    uid: str = ""
+    uid: str
 
 
-Action = Create | Apply
+Action = Create | HandOver | Apply
 
 
 class Observed(Struct, frozen=True):
     """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
 
-    `applied`: the annotation for the spec (applied.py).
+    `applied`: the annotation for the spec (applied.py). `installation`: this operator's.
     """
 
     queue: TaskQueue
@@ -92,6 +108,7 @@ class Observed(Struct, frozen=True):
     live: Live | None = None
     taken: Problem | None = None
     unclaimed: Problem | None = None
+    installation: str = ""
 
 
 class Plan(Struct, frozen=True):
@@ -112,9 +129,11 @@ def plan(observed: Observed) -> Plan:
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
-    manifest = deployment(observed.queue, owner, observed.connection, observed.applied)
+    manifest = deployment(observed.queue, owner, observed.connection, observed.applied, observed.installation)
     if live is None:
-        return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
+        return Plan((Create(created(manifest, initial_replicas(observed.queue))), HandOver()))
+    if handed_over(live.manifest) is not None:  # and an apply, which removes what the creation alone kept
+        return Plan((HandOver(), Apply(manifest, live.uid)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())
 
 
@@ -137,32 +156,3 @@ def live(found: Object) -> Live:
         updated=status.get("updatedReplicas", 0),
         manifest=found,
     )
-
-
-def drifted(found: Object, wanted: Object) -> bool:
-    """Whether a field that we set differs. Fields that others added are theirs.
-
-    The template's digest detects fields that we no longer set. Quantities, which the API server normalizes
-    (`1000m` to `1`), are compared as numbers.
-    """
-    stamp = (found["metadata"].get("annotations") or {}).get(TEMPLATE_HASH)
-    return stamp != wanted["metadata"]["annotations"][TEMPLATE_HASH] or not _holds(found, wanted)
-
-
-def _holds(found: Any, wanted: Any, quantity: bool = False) -> bool:
-    if isinstance(wanted, Mapping):
-        of = found if isinstance(found, Mapping) else {}
-        return all(_holds(of.get(key), value, quantity or key in QUANTITIES) for key, value in wanted.items())
-    if isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
-        return all(_holds(_counterpart(found, item, at), item) for at, item in enumerate(wanted))
-    if quantity:
-        return same_quantity(found, wanted)
-    return bool(found == wanted) or (not found and not wanted)  # the API server leaves out what is false or empty
-
-
-def _counterpart(found: Any, item: Mapping[str, Any], at: int) -> Any:
-    if not isinstance(found, list):
-        return None
-    if "name" in item:
-        return next((other for other in found if other.get("name") == item["name"]), None)
-    return found[at] if at < len(found) else None

@@ -8,17 +8,19 @@ from collections.abc import Collection, Mapping
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
-from stoker.manifest import SecretKey, TaskQueue, parse
+from stoker.manifest import parse
 from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
-from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
-from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
+from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.ownership import handed_over
+from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
-from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
+from stoker_operator.reconcile.quarrels import Quarrels
+from stoker_operator.reconcile.resources import check
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
@@ -31,8 +33,7 @@ from stoker_operator.state.problem import (
     queue_taken,
     request_refused,
     right_missing,
-    secret_key_missing,
-    secret_missing,
+    served_elsewhere,
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
@@ -42,6 +43,7 @@ from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 CONCURRENCY = 4
+HAND_OVER_ATTEMPTS = 3
 POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
 
@@ -72,6 +74,9 @@ class Reconciler:
         self._claims = claims
         self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
         self._credentials = credentials
+        self._connections = Connections(kube, credentials)
+        self._installation = settings.installation_name
+        self._quarrels = Quarrels()
         self._witness = witness
         self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
@@ -144,6 +149,7 @@ class Reconciler:
             await self._release(ref)
             self._store.forget(ref)
             self._rolled.pop(ref, None)
+            self._quarrels.forget(ref)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
@@ -154,8 +160,11 @@ class Reconciler:
             self._work.failed(ref)
             return
         self._work.succeeded(ref)
-        if _changes_unwatched(findings):
-            self._work.add_after(ref, POLL_SECONDS)
+        pauses = [POLL_SECONDS] if _changes_unwatched(findings) else []
+        if (pause := self._quarrels.look_again(ref, time.monotonic())) is not None:
+            pauses.append(pause)
+        if pauses:
+            self._work.add_after(ref, min(pauses))
 
     async def _findings(self, ref: Ref, found: Object) -> Findings:
         """What a pass finds. A request that the API server refuses is a problem of this TaskQueue, for its status to show."""
@@ -182,6 +191,8 @@ class Reconciler:
     async def _pass(self, ref: Ref, found: Object, findings: Findings) -> Findings:
         owner = Owner(ref, findings.uid)
         present = await self._live(ref)
+        if present is not None and (other := present.served_by_other(owner, self._installation)):
+            return replace(findings, problem=served_elsewhere(ref, other, self._installation))
         findings = replace(findings, workers=await self._workers(ref, owner, present))
         if "deletionTimestamp" in found["metadata"]:
             return replace(self._known(ref, findings, deleting()), workers=findings.workers)
@@ -194,17 +205,19 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=invalid_spec(error)), owner, present)
         own = "" if queue.spec.redis.url_secret_ref else self._credentials.url
         findings = replace(findings, manifest=queue, redis_url=own)
-        connection = await self._connection(queue)
+        connection = await self._connections.of(queue)
         if isinstance(connection, Problem):
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, annotation(found), present)
+        observed = Observed(queue, owner, connection, annotation(found), present, installation=self._installation)
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
         planned = plan(observed)
-        findings = replace(findings, problem=planned.problem)
+        if present is not None:
+            planned = self._quarrels.judge(ref, present, planned, time.monotonic())
+        findings = replace(findings, problem=planned.problem, contested=self._quarrels.contested(ref, time.monotonic()))
         try:
-            changed = await self._perform(ref, planned.actions)
+            changed = await self._perform(ref, present, planned.actions)
         except KubernetesRefused as error:
             return await self._last_good(replace(findings, problem=workers_refused(error)), owner, present)
         if changed is None:
@@ -218,13 +231,13 @@ class Reconciler:
         applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
         if applied is None:
             return findings
-        url = await self._url(applied.manifest)
+        url = await self._connections.url(applied.manifest)
         if isinstance(url, Problem):
             known = self._store.get(owner.ref)
             url = known.findings.redis_url if known and known.findings.uid == owner.uid else ""
         return replace(findings, manifest=applied.manifest, redis_url=url, last_good=applied.generation)
 
-    async def _perform(self, ref: Ref, actions: tuple[Action, ...]) -> Live | None:
+    async def _perform(self, ref: Ref, present: Live | None, actions: tuple[Action, ...]) -> Live | None:
         """Returns the Deployment after the last action, None without any."""
         after: Live | None = None
         for action in actions:
@@ -232,9 +245,23 @@ class Reconciler:
             match action:
                 case Create(manifest):
                     after = live(await self._kube.create_deployment(ref, manifest))
+                case HandOver():
+                    after = await self._hand_over(ref, after or present)
                 case Apply(manifest, uid):
-                    after = live(await self._kube.apply_deployment(ref, uid or (after.uid if after else ""), manifest))
+                    after = live(await self._kube.apply_deployment(ref, uid, manifest))
+                    self._quarrels.applied(ref, manifest, after)
         return after
+
+    async def _hand_over(self, ref: Ref, found: Live | None) -> Live | None:
+        """The cluster's own controllers may write at the same time: what is left after some attempts is done by the next pass."""
+        for _ in range(HAND_OVER_ATTEMPTS):
+            if found is None or (fields := handed_over(found.manifest)) is None:
+                break
+            try:
+                return live(await self._kube.set_managed_fields(ref, found.manifest["metadata"]["resourceVersion"], fields))
+            except KubernetesConflict:
+                found = await self._live(ref)
+        return found
 
     async def _live(self, ref: Ref) -> Live | None:
         try:
@@ -262,39 +289,8 @@ class Reconciler:
             rollout,
             restarts(pods),
             present.deleting,
+            present.scaled_by,
         )
-
-    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets. Creates the credentials of the namespace if they are absent."""
-        reference = queue.spec.redis.url_secret_ref
-        contents: dict[str, dict[str, bytes]] = {}
-        if reference is None:
-            found = await self._credentials.of_namespace(queue.namespace, make=True)
-            if isinstance(found, Problem):
-                return found
-            contents[SECRET] = found.data
-        for name in secret_names(queue):
-            try:
-                contents[name] = contents.get(name) or (await self._kube.secret(queue.namespace, name)).data
-            except NotFound:
-                return secret_missing(queue.namespace, name)
-            except KubernetesForbidden:
-                if reference is not None and name == reference.name:
-                    raise
-                # Workers start without: the kubelet reads these Secrets, and only a change of one does not roll them.
-        summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
-        url = self._credentials.url if reference is None else _url_in(contents[reference.name], reference)
-        return url if isinstance(url, Problem) else Connection(url, digest(summary))
-
-    async def _url(self, queue: TaskQueue) -> str | Problem:
-        """Where the operator itself reads the queue."""
-        reference = queue.spec.redis.url_secret_ref
-        if reference is None:
-            return self._credentials.url
-        try:
-            return _url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
-        except NotFound:
-            return secret_missing(queue.namespace, reference.name)
 
     async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
         """Claim the queue, from a TaskQueue of this namespace that is gone too."""
@@ -333,12 +329,6 @@ class Reconciler:
 
     def _holder(self, owner: Owner) -> Holder:
         return Holder(self.cluster, owner.ref.namespace, owner.ref.name, owner.uid)
-
-
-def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:
-    if reference.key not in content:
-        return secret_key_missing(reference.name, reference.key)
-    return content[reference.key].decode(errors="replace").strip()
 
 
 def _changes_unwatched(findings: Findings) -> bool:

@@ -19,6 +19,8 @@ from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
+INSTALLATION = f"{GROUP}/installation"
+"""The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
 SECRET_HASH = f"{GROUP}/secret-hash"
 WORKER_USER = 65532
 _FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
@@ -64,7 +66,7 @@ def redis_secret(queue: TaskQueue) -> SecretKey:
     return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "") -> Object:
+def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "", installation: str = "") -> Object:
     """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
     labels = {
         **owner.ref.selector,
@@ -86,7 +88,7 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
             "labels": labels,
-            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied},
+            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied, INSTALLATION: installation},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {
@@ -99,30 +101,13 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
     }
 
 
-def seed(manifest: Object, replicas: int) -> Object:
-    """The Deployment to create before the first apply: the bare minimum, and paused, so that it makes no pod.
+def created(manifest: Object, replicas: int) -> Object:
+    """The Deployment to create: the whole manifest, since policies may refuse one without probes or limits, and replicas.
 
     Creation is the one call that sets replicas without owning the field in later applies (left out, the API server writes 1),
-    and the one that cannot take over an existing object of the same name. Its field manager entry co-owns every field it
-    sends, and a co-owned field is not removed when the apply drops it: so it sends only fields that every later apply
-    sends too.
+    and the one that cannot take over an existing object of the same name. Its other fields are handed over (ownership.py).
     """
-    template = manifest["spec"]["template"]
-    container = template["spec"]["containers"][0]
-    metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
-    return {
-        **{key: manifest[key] for key in ("apiVersion", "kind")},
-        "metadata": metadata,
-        "spec": {
-            "paused": True,
-            "replicas": replicas,
-            "selector": manifest["spec"]["selector"],
-            "template": {
-                "metadata": {"labels": template["metadata"]["labels"]},
-                "spec": {"containers": [{"name": container["name"], "image": container["image"]}]},
-            },
-        },
-    }
+    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
 
 
 def digest(value: object) -> str:

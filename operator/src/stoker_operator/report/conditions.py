@@ -1,13 +1,14 @@
 """The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
 
 Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
-Suspended, Stalled (nothing happens until a user changes an object) and Unclaimed (no live worker knows some tasks) are listed only
-while they hold.
+Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks) and Contested
+(somebody else changes what the operator sets) are listed only while they hold.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from stoker.manifest import TaskQueue
 from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
 from stoker_operator.report.condition import Condition, because, count
@@ -21,10 +22,11 @@ ROUTINE = REDIS_AWAY | {
     Reason.WORKERS_TERMINATING,
     Reason.NO_WORKERS,
     Reason.DELETING,
+    Reason.SPEC_CONTESTED,
     Reason.WORKERS_READY,
     Reason.SCALED_TO_ZERO,
 }
-"""Reasons of Ready without an Event: workers come and go with the backlog, and RedisReachable announces Redis' problems."""
+"""Reasons of Ready without an Event: workers come and go with the backlog, and RedisReachable and Contested announce theirs."""
 
 
 class Notice(NamedTuple):
@@ -46,6 +48,8 @@ def conditions(known: Snapshot) -> list[Condition]:
         found.append(because("Stalled", "True", findings.problem))
     if known.reading.stats and known.reading.stats.unclaimed:
         found.append(_unclaimed(known.reading.stats))
+    if contested := findings.contested or known.rescaled:
+        found.append(because("Contested", "True", contested))
     return found
 
 
@@ -75,6 +79,8 @@ def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) ->
             found += _ready_notices(condition, old)
         elif condition.type == "RedisReachable":
             found += _redis_notices(condition, old)
+        elif condition.type == "Contested" and condition.reason != old.get("reason"):
+            found.append(Notice("Warning", condition.reason, condition.message))
     return found
 
 
@@ -96,12 +102,13 @@ def _scaling(known: Snapshot) -> Condition:
         return Condition("ScalingActive", "False", findings.problem.reason, "the workers are not scaled: see condition Ready")
     if findings.suspended:
         return Condition("ScalingActive", "False", Reason.SUSPENDED, "spec.suspend is true")
+    if known.rescaled is not None:
+        return because("ScalingActive", "False", known.rescaled)
     if scaling is None or findings.manifest is None:
         return Condition("ScalingActive", "Unknown", Reason.INITIALIZING, "the autoscaler has not decided yet")
     spec = findings.manifest.spec
     if spec.replicas is not None:
-        message = f"the autoscaler is off: spec.replicas is {spec.replicas}"
-        return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, message)
+        return Condition("ScalingActive", "False", Reason.FIXED_REPLICAS, _fixed(findings.manifest, spec.replicas))
     if reading.problem is not None:
         message = f"Redis cannot be read: holding {count(scaling.desired)}"
         return Condition("ScalingActive", "False", Reason.DEMAND_UNKNOWN, message)
@@ -111,6 +118,16 @@ def _scaling(known: Snapshot) -> Condition:
         return Condition("ScalingActive", "False", Reason.PAUSED, "spec.scaling.paused is All")
     by = f", by the last good spec, generation {findings.last_good}" if findings.problem else ""
     return Condition("ScalingActive", "True", Reason.SCALING, f"{count(scaling.desired)} desired: {scaling.reason}{by}")
+
+
+def _fixed(queue: TaskQueue, replicas: int) -> str:
+    """Says how to get the autoscaler back: `kubectl scale` sets the field, and nothing takes it away."""
+    most = queue.spec.scaling.max_replicas
+    beyond = f", more than spec.scaling.maxReplicas, {most}, which limits the autoscaler alone" if replicas > most else ""
+    command = (
+        f"""kubectl patch taskqueue {queue.name} --namespace {queue.namespace} --type merge -p '{{"spec":{{"replicas":null}}}}'"""
+    )
+    return f"the autoscaler is off: spec.replicas is {replicas}{beyond}; to turn it on: {command}"
 
 
 def _unclaimed(stats: QueueStats) -> Condition:

@@ -19,6 +19,8 @@ def readiness(known: Snapshot) -> list[Condition]:
     workers = findings.workers
     if findings.problem is not None:
         return [because("Ready", "False", findings.problem)]
+    if findings.contested is not None:
+        return [because("Ready", "False", findings.contested)]
     if workers is None:
         return [Condition("Ready", "False", Reason.WORKERS_MISSING, "the workers' Deployment does not exist yet")]
     if workers.terminating:

@@ -10,8 +10,9 @@ from stoker.manifest import GROUP, KIND, VERSION
 from stoker.rules.printable import printable
 from stoker_operator.kube import Kube, KubernetesConflict
 from stoker_operator.report.conditions import Notice, conditions, notices
-from stoker_operator.report.status import status, worth_writing
+from stoker_operator.report.status import refusal, status, worth_writing
 from stoker_operator.state.managed_queue import ManagedQueue
+from stoker_operator.state.problem import Problem, Reason
 from stoker_operator.state.ref import FIELD_MANAGER, Object
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ class Reporter:
 
     async def report(self, queue: ManagedQueue) -> None:
         """Write the status if it is worth a write now, then announce what changed."""
+        problem = queue.findings.problem
+        if problem is not None and problem.reason is Reason.SERVED_ELSEWHERE:
+            await self._refuse(queue, problem)
+            return
+        queue.refusal = None
         async with queue.writing:
             now = self._monotonic()
             known = queue.snapshot_at(now)
@@ -43,6 +49,20 @@ class Reporter:
             queue.status_written(new, now)
         for notice in transitions:
             await self.announce(queue, notice)
+
+    async def _refuse(self, queue: ManagedQueue, problem: Problem) -> None:
+        """Add one condition to the status of the installation that serves the TaskQueue. Its next write removes it."""
+        async with queue.writing:
+            new = refusal(problem, queue.status, queue.findings.generation, timestamp())
+            if new != queue.status:
+                try:
+                    await self._kube.write_status(queue.ref, queue.findings.uid, new)
+                except (NotFound, KubernetesConflict):
+                    return
+                queue.status_written(new, self._monotonic())
+        if queue.refusal != problem:
+            queue.refusal = problem
+            await self.announce(queue, Notice("Warning", problem.reason, problem.message))
 
     async def announce(self, queue: ManagedQueue, notice: Notice) -> None:
         """Create an Event about the TaskQueue. If the API server refuses it, log that and go on."""

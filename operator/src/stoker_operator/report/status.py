@@ -4,9 +4,10 @@ from typing import Any
 
 from stoker.queue.records import QueueStats
 from stoker.rules.units import format_duration
-from stoker_operator.report.condition import Condition
+from stoker_operator.report.condition import Condition, because
 from stoker_operator.report.conditions import as_status
 from stoker_operator.state.findings import ScaleChange, Snapshot
+from stoker_operator.state.problem import Problem, Reason
 from stoker_operator.state.ref import Ref, selector_text
 
 QUIET_SECONDS = 5.0
@@ -37,8 +38,18 @@ def status(ref: Ref, known: Snapshot, current: list[Condition], previous: dict[s
     return {**kept, **new}
 
 
+def refusal(problem: Problem, previous: dict[str, Any], generation: int, now: str) -> dict[str, Any]:
+    """The status that another installation wrote, with the condition that this one does nothing."""
+    before = previous.get("conditions") or ()
+    [own] = as_status([because("Contested", "True", problem)], before, generation, now)
+    return {**previous, "conditions": [*(each for each in before if each["type"] != own["type"]), own]}
+
+
 def worth_writing(new: dict[str, Any], old: dict[str, Any], quiet_for: float) -> bool:
     """Whether to write now: at once what users wait for, the rest `QUIET_SECONDS` after the last write, nothing twice."""
+    # What another installation says beside ours (Reporter) is no reason to write: two that do so never stop.
+    ours = [each for each in old.get("conditions") or () if each["reason"] != Reason.SERVED_ELSEWHERE]
+    old = {**old, "conditions": ours}
     if new == old:
         return False
     urgent = any(new.get(key) != old.get(key) for key in _URGENT) or _outline(new) != _outline(old)

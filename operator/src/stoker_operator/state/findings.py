@@ -14,7 +14,7 @@ from stoker_operator.state.problem import NOT_SERVED, Problem
 class Workers(Struct, frozen=True):
     """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, why pods cannot start, and the hash
     of its pod template. `rollout`: what is missing while not all pods are of the newest version. `restarts`: of pods that are not
-    ready. `terminating`: the Deployment is being deleted.
+    ready. `terminating`: the Deployment is being deleted. `scaled_by`: who set `replicas`, empty for the operator.
     """
 
     uid: str
@@ -26,6 +26,7 @@ class Workers(Struct, frozen=True):
     rollout: str = ""
     restarts: str = ""
     terminating: bool = False
+    scaled_by: str = ""
 
 
 class RedisQueue(NamedTuple):
@@ -49,7 +50,7 @@ class Findings(Struct, frozen=True):
     """What the last reconcile found. `problem`: why the spec is not in force.
 
     `manifest` is what the workers run by. While the spec has a problem it is that of generation `last_good`, the last one that was
-    applied, if it is known. `redis_url` is empty if unknown.
+    applied, if it is known. `redis_url` is empty if unknown. `contested`: who changes the Deployment back.
     """
 
     uid: str
@@ -60,6 +61,7 @@ class Findings(Struct, frozen=True):
     problem: Problem | None = None
     suspended: bool = False
     last_good: int | None = None
+    contested: Problem | None = None
 
     @property
     def source(self) -> RedisQueue | None:
@@ -103,17 +105,18 @@ class Scaling(Struct, frozen=True):
 
 class Snapshot(NamedTuple):
     """Everything known about one TaskQueue at one moment. `starting_for`: seconds since workers were asked for, while none is
-    ready.
+    ready. `rescaled`: who else scales the workers, which the operator therefore does not.
     """
 
     findings: Findings
     reading: Reading
     scaling: Scaling | None
     starting_for: float = 0.0
+    rescaled: Problem | None = None
 
     @property
     def desired_replicas(self) -> int:
         """What the autoscaler wants where it may act, else what the Deployment asks for."""
-        if self.scaling is not None and self.findings.scalable is not None:
+        if self.scaling is not None and self.findings.scalable is not None and self.rescaled is None:
             return self.scaling.desired
         return self.findings.workers.replicas if self.findings.workers else 0

@@ -11,13 +11,19 @@ from msgspec.structs import replace
 
 from stoker.autoscale.decide import Decision
 from stoker.autoscale.scaling_record import ScalingRecord
+from stoker_operator.state.contest import Contest
 from stoker_operator.state.findings import Findings, Reading, ScaleChange, Scaling, Snapshot
-from stoker_operator.state.problem import Problem
+from stoker_operator.state.problem import Problem, replicas_contested
 from stoker_operator.state.ref import Ref
+
+TOLERATED = 2
+"""Changes of the replicas by others within a minute, such as `kubectl scale deployment`, which the autoscaler corrects."""
 
 
 class ManagedQueue:
-    """Belongs to one event loop. Moments are monotonic seconds. `writing` serializes writes of the status."""
+    """Belongs to one event loop. Moments are monotonic seconds. `writing` serializes writes of the status.
+    `refusal`: why another installation serves it, once that was announced.
+    """
 
     def __init__(self, ref: Ref, findings: Findings, status: dict[str, Any]) -> None:
         self.ref = ref
@@ -29,7 +35,10 @@ class ManagedQueue:
         self.status = status
         self.status_written_at = float("-inf")
         self.writing = asyncio.Lock()
+        self.refusal: Problem | None = None
         self._scaled_at = float("-inf")
+        self._scaling_contest = Contest()
+        self._scaled_by = ""
         self._starting_since: float | None = None
 
     def observed(self, findings: Findings, status: dict[str, Any], began: float) -> None:
@@ -37,9 +46,22 @@ class ManagedQueue:
         if self._scaled_at > began and findings.workers and self.findings.workers:
             workers = replace(findings.workers, replicas=self.findings.workers.replicas)
             findings = replace(findings, workers=workers)
+        self._notice_scalers(findings, began)
         if self.status_written_at < began:
             self.status = status
         self.findings = findings
+
+    def _notice_scalers(self, findings: Findings, now: float) -> None:
+        before, after = self.findings.workers, findings.workers
+        if findings.generation != self.findings.generation:
+            self._scaling_contest = Contest()
+        if before and after and before.uid == after.uid and before.replicas != after.replicas and after.scaled_by:
+            self._scaling_contest = self._scaling_contest.changed(now, TOLERATED)
+            self._scaled_by = after.scaled_by
+
+    def rescaled(self, now: float) -> Problem | None:
+        """Who else scales the workers. The operator does not, until they have left the number alone for some minutes."""
+        return replicas_contested(self.ref, self._scaled_by) if self._scaling_contest.left(now) else None
 
     def read(self, reading: Reading) -> None:
         """The autoscaler read the queue in Redis, or could not."""
@@ -78,11 +100,12 @@ class ManagedQueue:
     def snapshot_at(self, now: float) -> Snapshot:
         """All of it at this moment."""
         workers = self.findings.workers
+        snapshot = self.snapshot._replace(rescaled=self.rescaled(now))
         if workers is None or workers.replicas == 0 or workers.ready > 0:
             self._starting_since = None
-            return self.snapshot
+            return snapshot
         self._starting_since = now if self._starting_since is None else self._starting_since
-        return self.snapshot._replace(starting_for=now - self._starting_since)
+        return snapshot._replace(starting_for=now - self._starting_since)
 
     def _thought(self, decision: Decision) -> Scaling:
         last = self.scaling.change if self.scaling else None

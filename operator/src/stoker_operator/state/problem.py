@@ -3,11 +3,12 @@
 Reasons are an API: scripts and alerts match them. Add members; do not rename them.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from msgspec import Struct
 
-from stoker.manifest import KIND
+from stoker.manifest import GROUP, KIND
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.ref import Object, Ref
 
@@ -46,6 +47,11 @@ class Reason(StrEnum):
     REDIS_REFUSED = "RedisRefused"
     REDIS_UNREADABLE = "RedisUnreadable"
 
+    # Others that change what the operator sets (Contested)
+    SERVED_ELSEWHERE = "ServedElsewhere"
+    SPEC_CONTESTED = "SpecContested"
+    REPLICAS_CONTESTED = "ReplicasContested"
+
     # The autoscaler (ScalingActive); the first three are those of stoker.autoscale
     DEMAND_UNKNOWN = "DemandUnknown"
     FIXED_REPLICAS = "FixedReplicas"
@@ -74,7 +80,7 @@ CREDENTIALS = frozenset({Reason.SECRET_MISSING, Reason.CREDENTIALS_REFUSED, Reas
 """Problems without which no worker could log in."""
 UNWATCHED = CREDENTIALS | {Reason.QUEUE_TAKEN} | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
-NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING})
+NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING, Reason.SERVED_ELSEWHERE})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
 REFUSED = frozenset({Reason.WORKERS_REFUSED, Reason.RIGHT_MISSING, Reason.REQUEST_REFUSED})
 """Problems that the API server ends without any event: a quota or a right is granted. Try again, ever more seldom."""
@@ -168,6 +174,40 @@ def queue_taken(queue: QueueId, holder: Holder, own: Holder) -> Problem:
             f"stoker release-claim --namespace {queue.namespace} --queue {queue.name}"
         )
     return Problem(Reason.QUEUE_TAKEN, message)
+
+
+def served_elsewhere(ref: Ref, other: str, own: str) -> Problem:
+    """Another installation of the operator serves the TaskQueue."""
+    return Problem(
+        Reason.SERVED_ELSEWHERE,
+        f"served by operator {other}: operator {own} watches it too, and does nothing. Let them watch different namespaces; if "
+        f"{other} is gone: kubectl annotate deployment {ref.deployment} --namespace {ref.namespace} {GROUP}/installation-",
+    )
+
+
+def spec_contested(ref: Ref, field: str, managers: Sequence[str]) -> Problem:
+    """Somebody changes the Deployment back each time."""
+    who = " and ".join(managers) or "another stoker-operator, or an unknown manager,"
+    return Problem(
+        Reason.SPEC_CONTESTED,
+        f"{who} keeps changing {field} of Deployment {ref.deployment}, which the operator sets from the TaskQueue: set it "
+        f"there, or keep {who} away from this Deployment. It is put right ever more seldom",
+    )
+
+
+HPA = "kube-controller-manager"
+"""The field manager of a HorizontalPodAutoscaler's changes of `/scale`."""
+
+
+def replicas_contested(ref: Ref, manager: str) -> Problem:
+    """Somebody else scales the Deployment."""
+    who = f"a HorizontalPodAutoscaler ({HPA})" if manager == HPA else manager or "an unknown manager"
+    return Problem(
+        Reason.REPLICAS_CONTESTED,
+        f"{who} keeps changing the replicas of Deployment {ref.deployment}, so the operator has stopped scaling it: keep it "
+        "away from this Deployment; to set the number from outside, set spec.replicas of the TaskQueue; to leave it to others, set "
+        "spec.suspend",
+    )
 
 
 def deleting() -> Problem:
