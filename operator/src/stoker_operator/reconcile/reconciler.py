@@ -8,17 +8,17 @@ from collections.abc import Collection, Mapping
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
-from stoker.manifest import SecretKey, TaskQueue, parse
+from stoker.manifest import parse
 from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
-from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
+from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
-from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
+from stoker_operator.reconcile.resources import check
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
 from stoker_operator.state.findings import Findings, RedisQueue, Workers
@@ -31,8 +31,6 @@ from stoker_operator.state.problem import (
     queue_taken,
     request_refused,
     right_missing,
-    secret_key_missing,
-    secret_missing,
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
@@ -72,6 +70,7 @@ class Reconciler:
         self._claims = claims
         self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
         self._credentials = credentials
+        self._connections = Connections(kube, credentials)
         self._witness = witness
         self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
@@ -194,7 +193,7 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=invalid_spec(error)), owner, present)
         own = "" if queue.spec.redis.url_secret_ref else self._credentials.url
         findings = replace(findings, manifest=queue, redis_url=own)
-        connection = await self._connection(queue)
+        connection = await self._connections.of(queue)
         if isinstance(connection, Problem):
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
@@ -218,7 +217,7 @@ class Reconciler:
         applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
         if applied is None:
             return findings
-        url = await self._url(applied.manifest)
+        url = await self._connections.url(applied.manifest)
         if isinstance(url, Problem):
             known = self._store.get(owner.ref)
             url = known.findings.redis_url if known and known.findings.uid == owner.uid else ""
@@ -264,38 +263,6 @@ class Reconciler:
             present.deleting,
         )
 
-    async def _connection(self, queue: TaskQueue) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets. Creates the credentials of the namespace if they are absent."""
-        reference = queue.spec.redis.url_secret_ref
-        contents: dict[str, dict[str, bytes]] = {}
-        if reference is None:
-            found = await self._credentials.of_namespace(queue.namespace, make=True)
-            if isinstance(found, Problem):
-                return found
-            contents[SECRET] = found.data
-        for name in secret_names(queue):
-            try:
-                contents[name] = contents.get(name) or (await self._kube.secret(queue.namespace, name)).data
-            except NotFound:
-                return secret_missing(queue.namespace, name)
-            except KubernetesForbidden:
-                if reference is not None and name == reference.name:
-                    raise
-                # Workers start without: the kubelet reads these Secrets, and only a change of one does not roll them.
-        summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
-        url = self._credentials.url if reference is None else _url_in(contents[reference.name], reference)
-        return url if isinstance(url, Problem) else Connection(url, digest(summary))
-
-    async def _url(self, queue: TaskQueue) -> str | Problem:
-        """Where the operator itself reads the queue."""
-        reference = queue.spec.redis.url_secret_ref
-        if reference is None:
-            return self._credentials.url
-        try:
-            return _url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
-        except NotFound:
-            return secret_missing(queue.namespace, reference.name)
-
     async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
         """Claim the queue, from a TaskQueue of this namespace that is gone too."""
         own, ref = self._holder(observed.owner), observed.owner.ref
@@ -333,12 +300,6 @@ class Reconciler:
 
     def _holder(self, owner: Owner) -> Holder:
         return Holder(self.cluster, owner.ref.namespace, owner.ref.name, owner.uid)
-
-
-def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:
-    if reference.key not in content:
-        return secret_key_missing(reference.name, reference.key)
-    return content[reference.key].decode(errors="replace").strip()
 
 
 def _changes_unwatched(findings: Findings) -> bool:
