@@ -14,8 +14,9 @@ from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import annotation, last_applied
-from stoker_operator.reconcile.claims import Claim, Claims, leave
+from stoker_operator.reconcile.claims import Claim, Claims
 from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.moves import Moves
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
 from stoker_operator.reconcile.resources import check
@@ -34,7 +35,7 @@ from stoker_operator.state.problem import (
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
-from stoker_operator.state.ref import Object, Owner, Ref
+from stoker_operator.state.ref import ABANDON, Object, Owner, Ref
 from stoker_operator.state.witness import Listed, Witness, listed
 from stoker_operator.work_queue import WorkQueue
 
@@ -71,6 +72,7 @@ class Reconciler:
         self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
         self._credentials = credentials
         self._connections = Connections(kube, credentials)
+        self._moves = Moves(claims, self._connections)
         self._witness = witness
         self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
@@ -143,10 +145,11 @@ class Reconciler:
             await self._release(ref)
             self._store.forget(ref)
             self._rolled.pop(ref, None)
+            self._moves.forget(ref)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
-        findings = await self._findings(ref, found)
+        findings = replace(await self._findings(ref, found), left_behind=self._moves.left_behind(ref))
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
         if findings.problem and findings.problem.reason in REFUSED:
@@ -198,8 +201,11 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, annotation(found), present)
+        observed = Observed(queue, owner, connection, live=present)
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
+        if (found["metadata"].get("annotations") or {}).get(ABANDON) == "true":
+            self._moves.abandon(ref)
+        observed = replace(observed, applied=annotation(found, self._moves.former(ref)))
         planned = plan(observed)
         findings = replace(findings, problem=planned.problem)
         try:
@@ -273,10 +279,10 @@ class Reconciler:
             return replace(observed, unclaimed=held)
         if held != own:
             return replace(observed, taken=queue_taken(source.id, held, own))
-        before, now = self._claimed.get(ref), Claim(source.url, source.id, own)
-        self._claimed[ref] = now
-        if before is not None and before != now:
-            await leave(self._claims, before, now)
+        self._claimed[ref] = Claim(source.url, source.id, own)
+        present = observed.live
+        applied = last_applied(present.manifest, ref) if present and present.belongs_to(observed.owner) else None
+        await self._moves.follow(ref, source, own, applied)
         return observed
 
     async def _gone(self, held: Holder, own: Holder) -> bool:
@@ -304,6 +310,8 @@ class Reconciler:
 
 def _changes_unwatched(findings: Findings) -> bool:
     """Whether the TaskQueue may get ready, or its problem get a cause, without a watch event."""
+    if findings.left_behind is not None:
+        return True
     if findings.problem is not None:
         return findings.problem.reason in UNWATCHED
     return findings.workers is not None and findings.workers.ready < findings.workers.replicas

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from stoker_operator.state.problem import Problem, Reason
 
-Type = Literal["Ready", "RedisReachable", "ScalingActive", "Reconciling", "Suspended", "Stalled", "Unclaimed"]
+Type = Literal["Ready", "RedisReachable", "ScalingActive", "Reconciling", "Suspended", "Stalled", "Unclaimed", "TasksLeftBehind"]
 
 
 class Condition(NamedTuple):

@@ -28,6 +28,13 @@ class Workers(Struct, frozen=True):
     terminating: bool = False
 
 
+class LeftBehind(Struct, frozen=True):
+    """Tasks in the Redis that a TaskQueue has left: how many, and why there may be more that cannot be counted."""
+
+    tasks: int
+    unread: Problem | None = None
+
+
 class RedisQueue(NamedTuple):
     """A queue in Redis: the server's URL, and the manifest that describes the queue."""
 
@@ -60,6 +67,7 @@ class Findings(Struct, frozen=True):
     problem: Problem | None = None
     suspended: bool = False
     last_good: int | None = None
+    left_behind: LeftBehind | None = None
 
     @property
     def source(self) -> RedisQueue | None:
