@@ -234,6 +234,8 @@ def test_a_restricted_namespace_admits_every_pod(installed: ApiServer):
         pytest.param("get", "namespaces", False, id="it reads no namespace but kube-system"),
         pytest.param("patch", "taskqueues.stoker.dev", False, id="it leaves the spec to people"),
         pytest.param("create", "secrets", True, id="it makes a Secret"),
+        pytest.param("get", "configmaps", True, id="it reads a ConfigMap by name"),
+        pytest.param("list", "configmaps", False, id="it cannot look for ConfigMaps"),
         pytest.param("list", "secrets", False, id="it cannot look for Secrets"),
         pytest.param("patch", "secrets", False, id="it changes no Secret"),
         pytest.param("delete", "secrets", False, id="it deletes no Secret"),

@@ -139,6 +139,7 @@ OPERATOR_RIGHTS = {
     "apps/deployments/scale": {"patch"},
     "/pods": {"list", "watch"},
     "/secrets": {"get", "create"},
+    "/configmaps": {"get"},
     "events.k8s.io/events": {"create"},
 }
 

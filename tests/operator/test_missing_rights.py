@@ -1,19 +1,16 @@
 """An operator that lacks a right says so on the TaskQueue, and does what it can. Its API server has no other operator."""
 
-import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.operator.apiserver import RULES, ApiServer, running_api_server, unverified
-from tests.operator.operating import FAST, Cluster, Queue, running_operator, unique, until
+from tests.operator.apiserver import RULES, ApiServer, running_api_server
+from tests.operator.operating import FAST, Queue, running_operator, unique, until
+from tests.operator.tenant_operator import OWN_REDIS, grant, namespace_with, served, settings, withdraw
 from tests.redis_servers import Valkey
-
-RBAC = "apis/rbac.authorization.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
@@ -22,52 +19,10 @@ def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServ
         yield server
 
 
-@asynccontextmanager
-async def namespace_with(server: ApiServer, redis_url: str, rules: list[dict[str, Any]]) -> AsyncIterator[Cluster]:
-    """A namespace where the tenant's operator has these rights."""
-    namespace = f"test-{secrets.token_hex(4)}"
-    headers = {"Authorization": f"Bearer {server.token}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=unverified(), timeout=10) as http:
-        cluster = Cluster(http, namespace)
-        await cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        await cluster.call("POST", f"/{RBAC}/namespaces/{namespace}/roles", {"metadata": {"name": "operator"}, "rules": rules})
-        await grant(cluster)
-        await cluster.secret("redis", url=redis_url)
-        yield cluster
-
-
-async def grant(cluster: Cluster) -> None:
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"}
-    binding = {"metadata": {"name": "operator"}, "roleRef": role, "subjects": [subject]}
-    await cluster.call("POST", f"/{RBAC}/namespaces/{cluster.namespace}/rolebindings", binding)
-
-
-async def withdraw(cluster: Cluster) -> None:
-    """As when the namespace is deleted: its Roles go with it."""
-    await cluster.call("DELETE", f"/{RBAC}/namespaces/{cluster.namespace}/rolebindings/operator")
-
-
-def settings(server: ApiServer, *clusters: Cluster) -> dict[str, str]:
-    names = ",".join(each.namespace for each in clusters)
-    return {"STOKER_CLUSTER_ID": "one", "KUBECONFIG": str(server.tenant), "STOKER_WATCH_NAMESPACES": names}
-
-
-@asynccontextmanager
-async def served(server: ApiServer, redis_url: str, folder: Path, rules: list[dict[str, Any]]) -> AsyncIterator[Cluster]:
-    """A namespace, and an operator with these rights in it."""
-    async with namespace_with(server, redis_url, rules) as cluster:
-        with running_operator(server, redis_url, folder, **settings(server, cluster)):
-            yield cluster
-
-
 def secrets_by_name(*names: str) -> list[dict[str, Any]]:
     """All rules, with the right to read these Secrets alone."""
     others = [rule for rule in RULES if rule["resources"] != ["secrets"]]
     return [*others, {"apiGroups": [""], "resources": ["secrets"], "resourceNames": list(names), "verbs": ["get"]}]
-
-
-OWN_REDIS = {"urlSecretRef": {"name": "redis"}}
 
 
 async def test_a_secret_that_the_operator_may_not_read_is_a_condition_with_one_event(

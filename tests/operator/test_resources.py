@@ -6,7 +6,7 @@ import pytest
 
 from stoker.errors import Invalid
 from stoker.settings import worker_environment
-from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, created, secret_names
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, created
 from tests.operator.observed import OWNER, REF, manifest, task_queue
 
 
@@ -172,16 +172,3 @@ def test_what_a_cluster_refuses(worker: dict[str, Any], message: str) -> None:
     with pytest.raises(Invalid) as refused:
         check(task_queue(worker=worker))
     assert message in str(refused.value)
-
-
-def test_every_secret_that_the_workers_need_is_known() -> None:
-    worker = {
-        "image": "shop:1",
-        "env": [
-            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "k"}}},
-            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "b", "key": "k", "optional": True}}},
-            {"name": "C", "value": "plain"},
-        ],
-        "envFrom": [{"secretRef": {"name": "d"}}, {"configMapRef": {"name": "e"}}, {"secretRef": {"name": "a"}}],
-    }
-    assert secret_names(task_queue(worker=worker, redis={"urlSecretRef": {"name": "r"}})) == ("r", "a", "d")

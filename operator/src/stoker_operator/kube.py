@@ -63,10 +63,11 @@ class KubernetesConflict(StokerError):
 
 
 class Secret(Struct, frozen=True):
-    """The decoded data of a Secret, and its labels."""
+    """The decoded data of a Secret, its labels, and its UID."""
 
     data: dict[str, bytes]
     labels: dict[str, str]
+    uid: str
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -171,6 +172,12 @@ class Kube:
         path = _in_namespace("/api/v1", namespace, "secrets")
         return _secret(await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER}))
 
+    async def config_map(self, namespace: str, name: str) -> dict[str, bytes]:
+        """The data of the ConfigMap, binary or not."""
+        found = await self._call("GET", _in_namespace("/api/v1", namespace, "configmaps", name))
+        binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+        return binary | {key: value.encode() for key, value in (found.get("data") or {}).items()}
+
     async def create_event(self, namespace: str, event: Object) -> None:
         """Create an Event, as `kubectl describe` shows it."""
         await self._call("POST", _in_namespace("/apis/events.k8s.io/v1", namespace, "events"), event)
@@ -274,7 +281,7 @@ def _in_namespace(api: str, namespace: str, plural: str, name: str | None = None
 
 def _secret(found: Object) -> Secret:
     data = {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-    return Secret(data, found["metadata"].get("labels") or {})
+    return Secret(data, found["metadata"].get("labels") or {}, found["metadata"]["uid"])
 
 
 def _error(status: int, text: bytes) -> StokerError:

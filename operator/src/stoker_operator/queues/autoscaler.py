@@ -8,7 +8,9 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from stoker.autoscale.decide import Decision, decide
+from msgspec.structs import replace
+
+from stoker.autoscale.decide import Decision, Policy, decide
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth_recording
 from stoker.errors import NotFound, StokerError
@@ -116,7 +118,7 @@ class Autoscaler:
         stats = queue.reading.stats
         demand = demand_of(stats, workers.template) if stats else None
         memory = queue.scaling.memory if queue.scaling else None
-        decision = decide(demand, policy_of(source.manifest.spec), workers.replicas, memory, self._monotonic())
+        decision = decide(demand, _policy(queue, source, workers), workers.replicas, memory, self._monotonic())
         metrics.DECISIONS.labels(decision.reason).inc()
         refused = ""
         if decision.replicas == workers.replicas:
@@ -142,6 +144,14 @@ class Autoscaler:
         if worth_recording(record, queue.recorded, now - queue.recorded_at):
             queue.record(record, now)
             await self._pool.record(source.url, source.id, record)
+
+
+def _policy(queue: ManagedQueue, source: RedisQueue, workers: Workers) -> Policy:
+    """The scaling policy of the spec. While tasks may be left in a former Redis, an empty new one takes away no last worker."""
+    policy = policy_of(source.manifest.spec)
+    if queue.findings.left_behind is None or workers.replicas == 0:
+        return policy
+    return replace(policy, min_replicas=max(policy.min_replicas, min(1, policy.max_replicas)))
 
 
 def _scaled(before: int, decision: Decision, reading: Reading) -> Notice:

@@ -1,4 +1,4 @@
-"""Where a TaskQueue's Redis is, and what the Secrets of its workers hold."""
+"""Reads, for a TaskQueue, the Redis URL and what its pods take from Secrets and ConfigMaps."""
 
 from collections.abc import Mapping
 
@@ -7,38 +7,44 @@ from stoker.manifest import SecretKey, TaskQueue
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesForbidden
-from stoker_operator.reconcile.resources import Connection, digest, secret_names
+from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
+from stoker_operator.reconcile.resources import Connection
 from stoker_operator.state.problem import Problem, secret_key_missing, secret_missing
 
 
 class Connections:
-    """Reads Secrets. Raises what Kube raises."""
+    """All methods raise what Kube raises."""
 
     def __init__(self, kube: Kube, credentials: Credentials) -> None:
         self._kube = kube
         self._credentials = credentials
 
     async def of(self, queue: TaskQueue) -> Connection | Problem:
-        """The Redis URL, and the digest of the workers' Secrets. Creates the credentials of the namespace if they are absent."""
+        """The Redis URL, and the digest of what the pods read. Creates the credentials of the namespace if they are absent."""
         reference = queue.spec.redis.url_secret_ref
-        contents: dict[str, dict[str, bytes]] = {}
+        contents: dict[tuple[Kind, str], Content] = {}
         if reference is None:
             found = await self._credentials.of_namespace(queue.namespace, make=True)
             if isinstance(found, Problem):
                 return found
-            contents[SECRET] = found.data
-        for name in secret_names(queue):
+            contents["Secret", SECRET] = Content(found.uid, found.data)
+        read = sources(queue)
+        required = {(each.kind, each.name) for each in read if not each.optional}
+        for source in read:
+            place = (source.kind, source.name)
+            if place in contents:
+                continue
             try:
-                contents[name] = contents.get(name) or (await self._kube.secret(queue.namespace, name)).data
+                contents[place] = await self._content(queue.namespace, source)
             except NotFound:
-                return secret_missing(queue.namespace, name)
+                if source.kind == "Secret" and place in required:
+                    return secret_missing(queue.namespace, source.name)
             except KubernetesForbidden:
-                if reference is not None and name == reference.name:
+                if reference is not None and place == ("Secret", reference.name):
                     raise
-                # Workers start without: the kubelet reads these Secrets, and only a change of one does not roll them.
-        summary = {name: {key: value.hex() for key, value in content.items()} for name, content in contents.items()}
-        url = self._credentials.url if reference is None else _url_in(contents[reference.name], reference)
-        return url if isinstance(url, Problem) else Connection(url, digest(summary))
+                # Workers start without: the kubelet reads these, and only a change of one does not roll them.
+        url = self._credentials.url if reference is None else _url_in(contents["Secret", reference.name].data, reference)
+        return url if isinstance(url, Problem) else Connection(url, config_digest(read, contents))
 
     async def url(self, queue: TaskQueue) -> str | Problem:
         """Where the operator itself reads the queue."""
@@ -49,6 +55,12 @@ class Connections:
             return _url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
         except NotFound:
             return secret_missing(queue.namespace, reference.name)
+
+    async def _content(self, namespace: str, source: Source) -> Content:
+        if source.kind == "ConfigMap":
+            return Content("", await self._kube.config_map(namespace, source.name))
+        secret = await self._kube.secret(namespace, source.name)
+        return Content(secret.uid, secret.data)
 
 
 def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:

@@ -13,9 +13,10 @@ from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
-from stoker_operator.reconcile.applied import annotation, last_applied
-from stoker_operator.reconcile.claims import Claim, Claims, leave
+from stoker_operator.reconcile.applied import last_applied
+from stoker_operator.reconcile.claims import Claim, Claims
 from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.moves import Moves
 from stoker_operator.reconcile.ownership import handed_over
 from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
@@ -77,6 +78,7 @@ class Reconciler:
         self._connections = Connections(kube, credentials)
         self._installation = settings.installation_name
         self._quarrels = Quarrels()
+        self._moves = Moves(claims, self._connections)
         self._witness = witness
         self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
@@ -150,10 +152,11 @@ class Reconciler:
             self._store.forget(ref)
             self._rolled.pop(ref, None)
             self._quarrels.forget(ref)
+            self._moves.forget(ref)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
-        findings = await self._findings(ref, found)
+        findings = replace(await self._findings(ref, found), left_behind=self._moves.left_behind(ref))
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
         if findings.problem and findings.problem.reason in REFUSED:
@@ -210,8 +213,9 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, annotation(found), present, installation=self._installation)
+        observed = Observed(queue, owner, connection, live=present, installation=self._installation)
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
+        observed = replace(observed, applied=self._moves.annotation(ref, found))
         planned = plan(observed)
         if present is not None:
             planned = self._quarrels.judge(ref, present, planned, time.monotonic())
@@ -302,10 +306,10 @@ class Reconciler:
             return replace(observed, unclaimed=held)
         if held != own:
             return replace(observed, taken=queue_taken(source.id, held, own))
-        before, now = self._claimed.get(ref), Claim(source.url, source.id, own)
-        self._claimed[ref] = now
-        if before is not None and before != now:
-            await leave(self._claims, before, now)
+        self._claimed[ref] = Claim(source.url, source.id, own)
+        present = observed.live
+        applied = last_applied(present.manifest, ref) if present and present.belongs_to(observed.owner) else None
+        await self._moves.follow(ref, source, own, applied)
         return observed
 
     async def _gone(self, held: Holder, own: Holder) -> bool:
@@ -333,6 +337,8 @@ class Reconciler:
 
 def _changes_unwatched(findings: Findings) -> bool:
     """Whether the TaskQueue may get ready, or its problem get a cause, without a watch event."""
+    if findings.left_behind is not None:
+        return True
     if findings.problem is not None:
         return findings.problem.reason in UNWATCHED
     return findings.workers is not None and findings.workers.ready < findings.workers.replicas

@@ -12,16 +12,16 @@ from msgspec import Struct
 
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
-from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
+from stoker.manifest import GROUP, KIND, VERSION, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
-from stoker_operator.credentials.tenant import SECRET, URL
 from stoker_operator.reconcile.applied import APPLIED
+from stoker_operator.reconcile.config_sources import redis_secret
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 INSTALLATION = f"{GROUP}/installation"
 """The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
-SECRET_HASH = f"{GROUP}/secret-hash"
+CONFIG_HASH = f"{GROUP}/config-hash"
 WORKER_USER = 65532
 _FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
 HUNG_GRACE = 10
@@ -33,10 +33,11 @@ GRACE_MARGIN = 15
 
 
 class Connection(Struct, frozen=True):
-    """The URL at which the operator reads the queue (no tenant sees it), and a digest of the Secrets that the workers read."""
+    """The URL at which the operator reads the queue (no tenant sees it), and a digest of what the workers read from Secrets and
+    ConfigMaps (config_sources.py)."""
 
     url: str
-    secrets_digest: str = ""
+    config_digest: str = ""
 
 
 def check(queue: TaskQueue) -> None:
@@ -53,19 +54,6 @@ def check(queue: TaskQueue) -> None:
             raise Invalid(f"spec.worker.env[{at}]: {name} is set by the operator from other fields: remove it")
 
 
-def secret_names(queue: TaskQueue) -> tuple[str, ...]:
-    """The Secrets that the pods require, that of the Redis URL first; optional ones are left out."""
-    spec = queue.spec
-    names = [redis_secret(queue).name]
-    names += [str(reference["name"]) for _, reference in spec.worker.secret_refs() if not reference.get("optional")]
-    return tuple(dict.fromkeys(names))
-
-
-def redis_secret(queue: TaskQueue) -> SecretKey:
-    """Where the workers' Redis URL is: in a Secret, never in the manifest, which more people may read."""
-    return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
-
-
 def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "", installation: str = "") -> Object:
     """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
     labels = {
@@ -75,8 +63,8 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
     }
     # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
     annotations = {SAFE_TO_EVICT: "tmp"}
-    if connection.secrets_digest:
-        annotations[SECRET_HASH] = connection.secrets_digest
+    if connection.config_digest:
+        annotations[CONFIG_HASH] = connection.config_digest
     template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.

@@ -4,7 +4,9 @@ from typing import Literal, NamedTuple
 
 from stoker_operator.state.problem import Problem, Reason
 
-Type = Literal["Ready", "RedisReachable", "ScalingActive", "Reconciling", "Suspended", "Stalled", "Unclaimed", "Contested"]
+Type = Literal[
+    "Ready", "RedisReachable", "ScalingActive", "Reconciling", "Suspended", "Stalled", "Unclaimed", "Contested", "TasksLeftBehind"
+]
 
 
 class Condition(NamedTuple):

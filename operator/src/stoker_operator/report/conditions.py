@@ -1,8 +1,9 @@
 """The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
 
 Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
-Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks) and Contested
-(somebody else changes what the operator sets) are listed only while they hold.
+Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks), Contested
+(somebody else changes what the operator sets) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed only
+while they hold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,9 @@ from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
 from stoker_operator.report.condition import Condition, because, count
 from stoker_operator.report.readiness import readiness
-from stoker_operator.state.findings import Findings, Reading, Snapshot
+from stoker_operator.state.findings import Findings, LeftBehind, Reading, Snapshot
 from stoker_operator.state.problem import REDIS_AWAY, STALLED, Reason
+from stoker_operator.state.ref import ABANDON
 
 MAX_MESSAGE = 1000
 ROUTINE = REDIS_AWAY | {
@@ -50,6 +52,8 @@ def conditions(known: Snapshot) -> list[Condition]:
         found.append(_unclaimed(known.reading.stats))
     if contested := findings.contested or known.rescaled:
         found.append(because("Contested", "True", contested))
+    if findings.left_behind is not None:
+        found.append(_left_behind(findings.left_behind))
     return found
 
 
@@ -79,7 +83,7 @@ def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) ->
             found += _ready_notices(condition, old)
         elif condition.type == "RedisReachable":
             found += _redis_notices(condition, old)
-        elif condition.type == "Contested" and condition.reason != old.get("reason"):
+        elif condition.type in {"Contested", "TasksLeftBehind"} and condition.reason != old.get("reason"):
             found.append(Notice("Warning", condition.reason, condition.message))
     return found
 
@@ -137,6 +141,16 @@ def _unclaimed(stats: QueueStats) -> Condition:
         f"stoker tasks --queue {stats.queue} --state ready lists them"
     )
     return Condition("Unclaimed", "True", Reason.UNKNOWN_TASKS, message)
+
+
+def _left_behind(left: LeftBehind) -> Condition:
+    what_next = f"Finish or move them, or abandon them by the annotation {ABANDON}=true"
+    if not left.tasks and left.unread:
+        message = f"the former Redis may have tasks and cannot be read: {left.unread.message}. {what_next}"
+        return Condition("TasksLeftBehind", "Unknown", Reason.FORMER_REDIS_UNREADABLE, message)
+    tasks = "1 task is" if left.tasks == 1 else f"{left.tasks} tasks are"
+    message = f"{tasks} in the former Redis, which new workers do not read. {what_next}"
+    return Condition("TasksLeftBehind", "True", Reason.TASKS_LEFT_BEHIND, message)
 
 
 def _since(before: dict[str, Any] | None, condition: Condition, now: str) -> str:

@@ -29,6 +29,13 @@ class Workers(Struct, frozen=True):
     scaled_by: str = ""
 
 
+class LeftBehind(Struct, frozen=True):
+    """Tasks in the Redis that a TaskQueue has left: how many, and why there may be more that cannot be counted."""
+
+    tasks: int
+    unread: Problem | None = None
+
+
 class RedisQueue(NamedTuple):
     """A queue in Redis: the server's URL, and the manifest that describes the queue."""
 
@@ -62,6 +69,7 @@ class Findings(Struct, frozen=True):
     suspended: bool = False
     last_good: int | None = None
     contested: Problem | None = None
+    left_behind: LeftBehind | None = None
 
     @property
     def source(self) -> RedisQueue | None:

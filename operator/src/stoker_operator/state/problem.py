@@ -62,6 +62,10 @@ class Reason(StrEnum):
     # Tasks that no worker knows (Unclaimed)
     UNKNOWN_TASKS = "UnknownTasks"
 
+    # Tasks in the Redis that the TaskQueue has left (TasksLeftBehind)
+    TASKS_LEFT_BEHIND = "TasksLeftBehind"
+    FORMER_REDIS_UNREADABLE = "FormerRedisUnreadable"
+
     # Nothing is known yet (RedisReachable, ScalingActive)
     INITIALIZING = "Initializing"
 
@@ -233,6 +237,14 @@ def rollout_stalled(message: str) -> Problem:
 def no_pods(message: str) -> Problem:
     """The ReplicaSet cannot create pods: a quota, a policy."""
     return Problem(Reason.WORKERS_FAILING, f"pods cannot be created: {message}")
+
+
+def former_redis_forgotten() -> Problem:
+    """After a restart: the Secret was changed in place or deleted, so where its URL led before is not known any more."""
+    return Problem(
+        Reason.FORMER_REDIS_UNREADABLE,
+        "since a restart of the operator its URL is not known any more: the Secret was changed or deleted",
+    )
 
 
 def invalid_redis_url(error: Exception) -> Problem:

@@ -12,6 +12,8 @@ Object = dict[str, Any]
 FIELD_MANAGER = "stoker-operator"
 QUEUE_LABEL = f"{GROUP}/taskqueue"
 MANAGED_BY = "app.kubernetes.io/managed-by"
+ABANDON = f"{GROUP}/abandon-tasks"
+"""Annotation of a TaskQueue: `true` gives up the tasks in the Redis that it has left."""
 
 
 class Ref(NamedTuple):
