@@ -68,6 +68,7 @@ CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {
     "examine",
     "examine_inbox",
+    "examine_records",
     "read_inbox",
     "examine_marks",
     "examine_joins",
