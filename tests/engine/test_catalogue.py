@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 
+from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.client.client import Client
 from stoker.queue import catalogue as module
 from stoker.queue.catalogue import IDLE, SAMPLE, Catalogue
 from stoker.queue.keys import Keys, catalogue, partition_counts
+from stoker.queue.reads.inspector import Inspector
 from stoker.queue.schedules import TASKQUEUE
-from stoker.queue.scripts import load
+from stoker.queue.scripts import load, run
+from stoker.queue.tallies import Flush, add_tallies
+from stoker.rules.announcement import describe
+from stoker.rules.audit import KEPT_FOR
 from stoker.rules.call import TaskCall
 from stoker.rules.identity import Holder
 from stoker.rules.schedule import Definition, cron
@@ -89,8 +94,24 @@ async def test_everything_is_forgotten_if_asked(line: Line) -> None:
 
 
 def test_every_key_of_a_queue_is_forgotten() -> None:
-    of_the_namespace = {"_base", "operations"}
-    assert set(load("forget").keys) == {name for name, each in vars(Keys).items() if isinstance(each, property)} - of_the_namespace
+    """But the audit, which says who emptied it. Operations are of the namespace."""
+    every = {name for name, each in vars(Keys).items() if isinstance(each, property) and name != "_base"}
+    assert set(load("forget").keys) == every - {"audit", "operations"}
+
+
+async def test_records_go_with_their_queue_and_the_audit_stays(line: Line) -> None:
+    await used_once(line)
+    await add_tallies(line.redis, line.keys, Flush("w", 1, "v1", {"add": {"started": 1}}, {"started": 1}))
+    await line.announce("v1", {"add": 0}, worker="w")
+    await run(line.redis, line.broker.describe_call("v1", describe({"add": b"{}"})))
+    await line.broker.forget_worker("w")
+    await line.inspector.record_decision(QUEUE, ScalingRecord(0, 1, 1, "ScaleUp"))
+    await Inspector(line.redis, NAMESPACE, "alice@laptop").pause(QUEUE)
+    await line.inspector.resume(QUEUE)
+    assert await names_of(line).forget(QUEUE) == ""
+    assert await keys_of(line) == {line.keys.audit}
+    assert [act.act for act in await line.inspector.audit(QUEUE)] == ["pause"]
+    assert 0 < await now(line.redis.pttl(line.keys.audit)) <= KEPT_FOR * 1000
 
 
 async def test_a_queue_with_partitions_goes_as_a_whole(line: Line) -> None:

@@ -32,6 +32,7 @@ from stoker.redis.client import ask_alone
 from stoker.redis.connect import connect
 from stoker.redis.users import set_user
 from stoker.rules.admission import Admission
+from stoker.rules.announcement import describe
 from stoker.rules.concurrency import Limit
 from stoker.rules.effects import MAX_DIRECT, begin
 from stoker.rules.identity import Holder
@@ -67,6 +68,7 @@ CLOCK = {"schedules", "timetable", "start_runs"}
 DOCTOR = {
     "examine",
     "examine_inbox",
+    "examine_records",
     "read_inbox",
     "examine_marks",
     "examine_joins",
@@ -92,6 +94,7 @@ TASKS = {
     "read_inbox",
     "progress",
     "announce",
+    "describe",
     "tally",
 }
 ROLES = {
@@ -116,6 +119,7 @@ ROLES = {
             "release_claim",
             "tallies",
             "logbook",
+            "announcements",
             "operation",
             "operations",
             "forget",
@@ -270,6 +274,7 @@ async def as_worker(line: Visitor) -> None:
     for delivery in unknown:
         await line.unclaim(delivery)
     await line.announce("new", {"add": 0})
+    await run(line.redis, line.broker.describe_call("new", describe({"add": b"{}"})))
     for delivery in await line.fetch(2, worker="other"):
         await line.unclaim(delivery)
     await master.pass_time(8 * 86400)
@@ -336,6 +341,8 @@ async def as_gateway(line: Visitor) -> None:
     assert await inspector.decisions(QUEUE)
     assert await inspector.audit(QUEUE)
     assert await inspector.operations()
+    await master.announce("new", {"add": 0})
+    assert await inspector.announcements(QUEUE)
     await inspector.set_max_wait(QUEUE, None)
     await master.inspector.claim(QUEUE, HOLDER)
     await inspector.release_claim(QUEUE)

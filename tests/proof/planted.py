@@ -724,6 +724,24 @@ BUGS = (
         "or (ARGV[1] ~= '' and held ~= ARGV[1])",
         "",
     ),
+    Bug(
+        "a queue with workers is forgotten",
+        "lua/forget.lua",
+        "if redis.call('ZCOUNT', beats, now, '+inf') > 0 then return 'workers' end",
+        "",
+    ),
+    Bug(
+        "a queue with tasks is forgotten",
+        "lua/forget.lua",
+        "tasks, joins, waiting, arrivals) > 0\n",
+        "tasks, joins, waiting, arrivals) > 99\n",
+    ),
+    Bug(
+        "a claimed queue is forgotten",
+        "lua/forget.lua",
+        "if redis.call('HEXISTS', meta, 'claim') == 1 then return 'claim' end",
+        "",
+    ),
 )
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from stoker import Dead, Stoker
 from stoker.queue.reads.inspector import Inspector
 from tests.stories.working import working
+from tests.waiting import until
 
 QUEUE = "default"
 
@@ -51,6 +53,28 @@ async def test_runs_that_start_in_time_are_counted(app: Stoker, inspector: Inspe
         await (await send.enqueue()).result(timeout=10)
     slo = await inspector.slo(QUEUE)
     assert (slo.max_wait, slo.started, slo.in_time) == (60, 2, 2)
+
+
+async def test_a_worker_announces_what_its_tasks_take(app: Stoker, inspector: Inspector) -> None:
+    @app.task()
+    async def send(to: str, times: int = 1) -> None: ...
+
+    async def schemas() -> dict[str, Any]:
+        return {task: schema for announced in await inspector.announcements(QUEUE) for task, schema in announced.schemas.items()}
+
+    async def is_known(task: str) -> bool:
+        return task in await schemas()
+
+    async with working(app, partitions=2, template="v1"):
+        await until(lambda: is_known("send"))
+        [announced] = await inspector.announcements(QUEUE)
+        assert (announced.template, announced.versions, announced.left_out) == ("v1", {"send": 0}, 0)
+        assert announced.schemas["send"]["required"] == ["to"]
+
+        @app.task()
+        async def declared_later(order: int) -> None: ...
+
+        await until(lambda: is_known("declared_later"))
 
 
 async def test_the_partitions_of_a_queue_share_their_records(app: Stoker, inspector: Inspector) -> None:

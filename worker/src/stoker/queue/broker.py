@@ -21,7 +21,7 @@ from stoker.redis.client import RedisClient, ask, ask_alone
 from stoker.redis.durability import question, shortfall
 from stoker.redis.failures import mapped
 from stoker.rules.admission import Admission, marks
-from stoker.rules.announcement import Announcement
+from stoker.rules.announcement import Announcement, Description
 from stoker.rules.durability import Durability
 from stoker.rules.losses import on_last_life
 from stoker.rules.message import Message, decode, encode, same_task
@@ -127,6 +127,12 @@ class Broker:
         versions = announcement.versions
         names = b"" if versions is None else msgspec.json.encode(versions)
         return ScriptCall("announce", self.keys, [announcement.template, names, RELEASED_AT_ONCE])
+
+    def describe_call(self, template: str, description: Description, *, ask: bool = False) -> ScriptCall:
+        """The call that describes a template's tasks, for the heartbeat's thread. Its reply: whether the description is wanted,
+        so that with `ask`, which does not send it, each is sent once for all workers of a template.
+        """
+        return ScriptCall("describe", self.keys, [template, description.digest, b"" if ask else description.body])
 
     async def write_notes(self, notes: Sequence[Note]) -> list[bool]:
         """Write progress and log lines. False where a delivery has lost its lease."""

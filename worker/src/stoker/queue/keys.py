@@ -129,6 +129,10 @@ class Keys:
         return f"{self._base}:announced"
 
     @property
+    def schemas(self) -> str:  # HASH template -> digest, a blank, JSON Schemas of its tasks' parameters and its hooks (JSON)
+        return f"{self._base}:schemas"
+
+    @property
     def members(self) -> str:  # HASH id of a group's member -> home queue of the join, a blank, id of the join, a blank, its number
         return f"{self._base}:members"
 

@@ -16,6 +16,7 @@ from stoker.queue.scripts import ScriptCall
 from stoker.redis.client import RedisClient, ask
 from stoker.rules import audit
 from stoker.rules.audit import Act, decode_act, encode_act
+from stoker.rules.units import to_ms
 
 T = TypeVar("T")
 MOST_BYTES = 4 << 20
@@ -37,6 +38,7 @@ async def record_act(redis: RedisClient, keys: Keys, act: Act) -> None:
     """Record an act of a person. Raises nothing: the act is done, so that a failure is only logged."""
     try:
         await ask(redis, "XADD", keys.audit, "MAXLEN", "~", audit.MOST_KEPT, "*", "e", encode_act(act))
+        await ask(redis, "PEXPIRE", keys.audit, to_ms(audit.KEPT_FOR))
     except StokerError as error:
         extra = {"act": act.act, "by": act.by, "count": act.count, "error": str(error)}
         _log.warning("done, but not recorded in the audit", extra=extra)

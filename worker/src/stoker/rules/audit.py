@@ -8,6 +8,8 @@ from msgspec import Meta
 FORMAT = 1
 MOST_KEPT = 10_000
 """Entries per queue, about: a stream is cut in blocks of a hundred."""
+KEPT_FOR = 400 * 86_400.0
+"""Seconds after the last act."""
 LONGEST = 200
 """Characters of a name or a detail."""
 

@@ -34,6 +34,11 @@ def is_partition(name: bytes) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_first(partition: str) -> bool:
+    """Whether this is the first partition of its queue, which holds what is stored once for the whole queue."""
+    return ":" not in partition
+
+
 def partition_of(key: PartitionKey, names: Sequence[str]) -> str:
     """The partition of a task, always the same for the same key and names.
 

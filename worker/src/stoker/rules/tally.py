@@ -112,6 +112,11 @@ class _StoredVersion(msgspec.Struct):
     counts: Any
 
 
+class _AnyFormat(msgspec.Struct):
+    v: int
+
+
+_any = msgspec.msgpack.Decoder(_AnyFormat)
 _stored = msgspec.msgpack.Decoder(_Stored)
 _stored_version = msgspec.msgpack.Decoder(_StoredVersion)
 _WAITS, _RUNS = ({f"{letter}{number}": number for number in range(len(BOUNDS) + 1)} for letter in "wr")
@@ -155,6 +160,34 @@ def versions(flat: Sequence[object]) -> list[VersionRecord]:
     """The records of versions, by first seen, of a flat list of names and values. What cannot be read is left out."""
     found = [_version(name, value) for name, value in zip(flat[::2], flat[1::2], strict=False)]
     return sorted([each for each in found if each is not None], key=lambda each: each.first_seen)[-MOST_VERSIONS:]
+
+
+def is_slot(field: bytes, value: bytes, places: int) -> bool:
+    """Whether a field of the minutes is read: a slot of a ring with a readable value, or one of `places` of last flushes."""
+    name, number = field[:1].decode(errors="replace"), field[1:]
+    if not number.isdigit() or len(number) > 3:
+        return False
+    if name == "f":
+        return int(number) < places
+    slots = next((ring.slots for ring in RINGS if ring.prefix == name), 0)
+    return int(number) < slots and (_is_newer(value) or _readable(_stored, value))
+
+
+def is_version(name: bytes, value: bytes) -> bool:
+    """Whether this is the record of a version, of this format or a newer one."""
+    return len(name) <= LONGEST_NAME and (_is_newer(value) or _readable(_stored_version, value))
+
+
+def _is_newer(value: bytes) -> bool:
+    return (_readable(_any, value) and _any.decode(value).v) > FORMAT
+
+
+def _readable(decoder: msgspec.msgpack.Decoder[Any], value: bytes) -> bool:
+    try:
+        decoder.decode(value)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _period(ring: Ring, number: int, value: object) -> Period | None:

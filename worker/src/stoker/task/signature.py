@@ -10,6 +10,7 @@ import msgspec
 from stoker.errors import Invalid
 from stoker.rules.message import payload_bytes
 from stoker.task.dependencies import injected, placeholders
+from stoker.task.schema import arguments_schema
 from stoker.task.values import Read, Unfit, check_readable, encode, is_endless, is_pydantics, read_foreign, reader, write
 
 _ABSENT: Any = msgspec.UNSET
@@ -101,6 +102,15 @@ class Signature:
             raise Invalid(f"the result of {self._name} is not what it declares: {error}") from error
         except Exception as error:
             raise Invalid(f"the result of {self._name} cannot be read: {type(error).__name__}: {error}") from error
+
+    def schema(self) -> bytes | None:
+        """JSON Schema of the arguments, as JSON. None where the type hints allow none."""
+        try:
+            parameters = self.called.parameters
+            required = [name for name, each in parameters.items() if each.default is each.empty]
+            return msgspec.json.encode(arguments_schema({name: self._hints.get(name, Any) for name in parameters}, required))
+        except Exception:  # also of the application's types
+            return None
 
     def check(self) -> None:
         """Raises Invalid where the type hints cannot be resolved or are not of a kind that JSON can carry."""

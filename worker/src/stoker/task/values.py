@@ -150,6 +150,11 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield from get_type_hints(hint, include_extras=True).values()
 
 
+def pydantic_schema(hint: Any, references: str) -> dict[str, Any]:
+    """The JSON Schema of a type of pydantic's; `references` has `{model}` in it. Raises what pydantic does."""
+    return _adapter(hint).json_schema(ref_template=references)
+
+
 def _adapter(hint: Any) -> "TypeAdapter[Any]":
     import pydantic
 

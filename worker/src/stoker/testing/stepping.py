@@ -46,9 +46,9 @@ class Stepper:
         if self.worker.held:
             [answer] = await scripts.run(self._redis, self.worker.heartbeat_call())
             self.worker.apply_heartbeat(pulse(answer))
-        if self.worker.announcement() != self._announced:
-            await scripts.run(self._redis, self.worker.announce_call())
-            self._announced = self.worker.announcement()
+        if self.worker.announcer.announcement() != self._announced:
+            await scripts.run(self._redis, self.worker.announcer.announce_call())
+            self._announced = self.worker.announcer.announcement()
         return await self._prepare() + await self.worker.turn() + await self._relay()
 
     @property

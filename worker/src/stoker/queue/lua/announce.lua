@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Store the names that a template's workers know, and make ready the unclaimed tasks among them.
--- KEYS: templates announced unclaimed unclaimed_by unclaimed_as ready suspects lost meta wake workers beats
+-- KEYS: templates announced schemas unclaimed unclaimed_by unclaimed_as ready suspects lost meta wake workers beats
 -- ARGV: template names (JSON: name -> version; '' = may know any) limit (how many become ready)
 -- Returns {how many became ready, 1 if more are to become ready: call again, else 0}
 local template, names, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -34,6 +34,7 @@ if redis.call('ZCARD', templates) > TEMPLATES_KEPT then
     if not living[old] then
       redis.call('ZREM', templates, old)
       redis.call('HDEL', announced, old)
+      redis.call('HDEL', schemas, old)
     end
   end
 end

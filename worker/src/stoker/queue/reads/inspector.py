@@ -12,6 +12,7 @@ from stoker.queue import scripts
 from stoker.queue.keys import Keys
 from stoker.queue.logbooks import read_acts, read_decisions, record_act, record_decision
 from stoker.queue.operations import RunningOperation, begun, read_operations
+from stoker.queue.reads.announced import read_announcements
 from stoker.queue.reads.dead_groups import DeadGroup, groups_of, read_dead
 from stoker.queue.reads.doctor import examine
 from stoker.queue.reads.doctor.finding import Finding
@@ -22,6 +23,7 @@ from stoker.queue.schedules import Schedules
 from stoker.queue.scripts import ScriptCall
 from stoker.queue.tallies import Records, read_records, set_max_wait
 from stoker.redis.client import RedisClient, ask
+from stoker.rules.announcement import AnnouncedTemplate
 from stoker.rules.audit import Act
 from stoker.rules.history import Event
 from stoker.rules.identity import Holder, decode_holder
@@ -189,6 +191,10 @@ class Inspector(Reader):
     async def versions(self, queue: str) -> list[VersionRecord]:
         """The last 20 versions of the workers, oldest first, each with its runs and when it was first and last seen."""
         return (await self._records(queue)).versions
+
+    async def announcements(self, queue: str) -> list[AnnouncedTemplate]:
+        """What the workers of each template know: names, versions and schemas of tasks. The latest announcement first."""
+        return await read_announcements(self._redis, self._first(queue))
 
     async def decisions(self, queue: str, limit: int = PAGE) -> list[ScalingRecord]:
         """The last decisions of the autoscaler, newest first: at most 500 are kept."""

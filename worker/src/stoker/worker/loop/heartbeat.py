@@ -11,6 +11,7 @@ from stoker.queue.records import Pulse
 from stoker.queue.scripts import ScriptCall, run_blocking
 from stoker.redis.connect import ThreadClient
 from stoker.rules.announcement import Announcement
+from stoker.worker.loop.announcer import Announcer
 from stoker.worker.loop.watchdog import Watchdog
 
 RETRIES = 10
@@ -27,8 +28,8 @@ class LeaseHolder(Protocol):
 
     def heartbeat_call(self) -> ScriptCall: ...
     def apply_heartbeat(self, answer: Pulse) -> None: ...
-    def announcement(self) -> Announcement: ...
-    def announce_call(self) -> ScriptCall: ...
+    @property
+    def announcer(self) -> Announcer: ...
 
 
 class Heartbeat(threading.Thread):
@@ -53,7 +54,7 @@ class Heartbeat(threading.Thread):
         self._on_loop = on_loop
         self._ended = threading.Event()
         self._failing = False
-        self._announced: dict[LeaseHolder, str] = {}
+        self._announced: dict[LeaseHolder, Announcement] = {}
 
     def run(self) -> None:
         """Beat until `stop`."""
@@ -81,21 +82,25 @@ class Heartbeat(threading.Thread):
 
     def _announce(self, worker: LeaseHolder, *, due: bool) -> None:
         """Announce the worker's tasks, after its heartbeat: from then on none that it knows is set aside, and this releases all
-        that were. Again when they change, and after a time in which it counted as dead.
+        that were. Then their description, where no worker of its template has written it. Again when the tasks change, and after
+        a time in which the worker counted as dead.
         """
-        template = worker.announcement().template
-        if not due and self._announced.get(worker) == template:
+        announcer = worker.announcer
+        announcement = announcer.announcement()
+        if not due and self._announced.get(worker) is announcement:
             return
         self._announced.pop(worker, None)  # until it has succeeded
         try:
             for _ in range(ANNOUNCED_AT_MOST):
-                _, more = run_blocking(self._redis, worker.announce_call())
+                _, more = run_blocking(self._redis, announcer.announce_call())
                 if not more:
                     break
+            if announcer.describes and run_blocking(self._redis, announcer.describe_call(ask=True)):
+                run_blocking(self._redis, announcer.describe_call())
         except StokerError as error:  # the next heartbeat tries again
             _log.debug("announcement failed", extra={"error": str(error)})
         else:
-            self._announced[worker] = template
+            self._announced[worker] = announcement
 
     def stop(self) -> None:
         """End the thread and wait for it."""

@@ -50,7 +50,7 @@ class PartitionGroup:
     @property
     def version(self) -> str:
         """The version of the application: the template that its workers announce."""
-        return self.workers[0].announcement().template
+        return self.workers[0].announcer.announcement().template
 
     @property
     def busy(self) -> int:

@@ -19,7 +19,6 @@ from stoker.queue.broker import Broker
 from stoker.queue.records import Delivery, Pulse
 from stoker.queue.scripts import ScriptCall
 from stoker.queue.settlements import Settlement
-from stoker.rules.announcement import Announcement, announcement_of
 from stoker.rules.effects import Effect, after_success
 from stoker.rules.message import Message, decode, digest
 from stoker.rules.retry import narrowed
@@ -42,6 +41,7 @@ from stoker.rules.settle import (
 from stoker.rules.workflow import Origin, OutboxEntry, load_chains, load_onward
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.worker.loop.announcer import Announcer
 from stoker.worker.loop.executors import Executor
 from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.solitude import Solitude
@@ -92,9 +92,7 @@ class Worker:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stopped: dict[str, Transition] = {}  # runs that the worker has cancelled, and what becomes of them
         self._begin: Begin | None = None
-        self._announced = -1
-        self._announcement = announcement_of({}, settings.template)
-        self.announcement()
+        self.announcer = Announcer(self._tasks, settings.template, broker)
 
     @property
     def to_relay(self) -> asyncio.Event:
@@ -128,20 +126,9 @@ class Worker:
             "busy": self.busy,
             "waiting": self._waits.count,
             "draining": self._turns.shutdown.draining,
-            "template": self.announcement().template,
+            "template": self.announcer.announcement().template,
         }
         return self._broker.heartbeat_call(self.name, msgspec.json.encode(info), self._turns.held.copy())
-
-    def announcement(self) -> Announcement:
-        """The names that this worker knows now: tasks may be declared while it runs. Called on the heartbeat's thread."""
-        if len(self._tasks) != self._announced:
-            versions = {name: task.policy.version for name, task in list(self._tasks.items())}
-            self._announcement, self._announced = announcement_of(versions, self._settings.template), len(versions)
-        return self._announcement
-
-    def announce_call(self) -> ScriptCall:
-        """The script call that announces them. Called on the heartbeat's thread."""
-        return self._broker.announce_call(self.announcement())
 
     def apply_heartbeat(self, answer: Pulse) -> None:
         """Cancel the runs of tasks whose lease is lost (no settlement of ours would count) or that were cancelled.
@@ -347,4 +334,6 @@ class Worker:
         task = self._tasks.get(message.task)
         policy = narrowed(self._settings.retry, task.policy.retry if task else None)
         policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
-        return settle(outcome, policy, failures=delivery.failures, random=random.random, template=self._announcement.template)
+        return settle(
+            outcome, policy, failures=delivery.failures, random=random.random, template=self.announcer.announcement().template
+        )

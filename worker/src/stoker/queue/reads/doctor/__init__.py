@@ -13,13 +13,14 @@ from stoker.queue.reads.doctor.inbox import inbox
 from stoker.queue.reads.doctor.joins import joins
 from stoker.queue.reads.doctor.marks import marks
 from stoker.queue.reads.doctor.outbox import outbox
+from stoker.queue.reads.doctor.records import records
 from stoker.queue.reads.doctor.schedules import schedules
 from stoker.queue.reads.doctor.tasks import tasks
 from stoker.queue.reads.doctor.wake import wake
 from stoker.redis.client import RedisClient
 
 # Tasks first: repairs there write to the outbox, which `joins` reads.
-ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (inbox, tasks, marks, outbox, joins, schedules, claim, wake)
+ROUNDS: tuple[Callable[..., AsyncIterator[Finding]], ...] = (inbox, tasks, marks, outbox, joins, schedules, claim, records, wake)
 
 
 async def examine(redis: RedisClient, keys: Keys, *, mend: bool = False) -> AsyncIterator[Finding]:
