@@ -82,7 +82,7 @@ Action = Create | Apply
 class Observed(Struct, frozen=True):
     """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
 
-    `applied`: the annotation for the spec (applied.py).
+    `applied`: the annotation for the spec (applied.py). `inherited`: labels of the TaskQueue for the Deployment.
     """
 
     queue: TaskQueue
@@ -92,6 +92,7 @@ class Observed(Struct, frozen=True):
     live: Live | None = None
     taken: Problem | None = None
     unclaimed: Problem | None = None
+    inherited: Mapping[str, str] = {}
 
 
 class Plan(Struct, frozen=True):
@@ -112,7 +113,7 @@ def plan(observed: Observed) -> Plan:
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
-    manifest = deployment(observed.queue, owner, observed.connection, observed.applied)
+    manifest = deployment(observed.queue, owner, observed.connection, observed.applied, observed.inherited)
     if live is None:
         return Plan((Create(seed(manifest, initial_replicas(observed.queue))), Apply(manifest)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())

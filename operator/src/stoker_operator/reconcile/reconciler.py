@@ -16,6 +16,7 @@ from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import annotation, last_applied
 from stoker_operator.reconcile.claims import Claim, Claims, leave
+from stoker_operator.reconcile.inherited import inherited
 from stoker_operator.reconcile.plan import Action, Apply, Create, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
 from stoker_operator.reconcile.resources import Connection, check, digest, secret_names
@@ -199,7 +200,7 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, annotation(found), present)
+        observed = Observed(queue, owner, connection, annotation(found), present, inherited=inherited(found))
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
         planned = plan(observed)
         findings = replace(findings, problem=planned.problem)

@@ -6,6 +6,7 @@ Replicas are written through the Deployment's `/scale` only.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from math import ceil
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
 from stoker.manifest import GROUP, KIND, VERSION, SecretKey, TaskQueue
+from stoker.rules.pod_metadata import is_own
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
 from stoker_operator.credentials.tenant import SECRET, URL
 from stoker_operator.reconcile.applied import APPLIED
@@ -20,6 +22,8 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
+INHERITED = f"{GROUP}/inherited-labels"
+"""Annotation: the keys of the labels that the Deployment inherits, so that one that is gone is noticed."""
 WORKER_USER = 65532
 HUNG_GRACE = 10
 """Seconds of grace for a worker that fails its liveness probe."""
@@ -63,18 +67,21 @@ def redis_secret(queue: TaskQueue) -> SecretKey:
     return queue.spec.redis.url_secret_ref or SecretKey(name=SECRET, key=URL)
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "") -> Object:
-    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
+def deployment(
+    queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "", inherited: Mapping[str, str] | None = None
+) -> Object:
+    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py; `inherited`: see inherited.py."""
+    inherited, worker = inherited or {}, queue.spec.worker
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
         MANAGED_BY: FIELD_MANAGER,
     }
     # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
-    annotations = {SAFE_TO_EVICT: "tmp"}
+    annotations = {**worker.annotations, SAFE_TO_EVICT: "tmp"}
     if connection.secrets_digest:
         annotations[SECRET_HASH] = connection.secrets_digest
-    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue)}
+    template: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
     template["spec"]["containers"][0]["env"].insert(0, {"name": "STOKER_TEMPLATE", "value": stamp})
@@ -84,8 +91,8 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
         "metadata": {
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
-            "labels": labels,
-            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied},
+            "labels": {**inherited, **labels},
+            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied, INHERITED: ",".join(sorted(inherited))},
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {
@@ -109,6 +116,7 @@ def seed(manifest: Object, replicas: int) -> Object:
     template = manifest["spec"]["template"]
     container = template["spec"]["containers"][0]
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
+    metadata["labels"] = _own(metadata["labels"])
     return {
         **{key: manifest[key] for key in ("apiVersion", "kind")},
         "metadata": metadata,
@@ -117,11 +125,15 @@ def seed(manifest: Object, replicas: int) -> Object:
             "replicas": replicas,
             "selector": manifest["spec"]["selector"],
             "template": {
-                "metadata": {"labels": template["metadata"]["labels"]},
+                "metadata": {"labels": _own(template["metadata"]["labels"])},
                 "spec": {"containers": [{"name": container["name"], "image": container["image"]}]},
             },
         },
     }
+
+
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if is_own(key)}
 
 
 def digest(value: object) -> str:
