@@ -17,7 +17,7 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 class Live(Struct, frozen=True):
     """An existing Deployment. `owner` is its controller's UID; `replicas` requested; `pods` that exist, `ready` and `updated`
-    (of the newest version) among them.
+    (of the newest version) among them. `draining`: pods that terminate, which are not in `pods`.
     """
 
     uid: str
@@ -27,6 +27,7 @@ class Live(Struct, frozen=True):
     ready: int
     updated: int
     manifest: Object
+    draining: int = 0
 
     @property
     def deleting(self) -> bool:
@@ -137,6 +138,7 @@ def live(found: Object) -> Live:
         ready=status.get("readyReplicas", 0),
         updated=status.get("updatedReplicas", 0),
         manifest=found,
+        draining=status.get("terminatingReplicas") or 0,
     )
 
 

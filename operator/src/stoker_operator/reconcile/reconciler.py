@@ -263,6 +263,7 @@ class Reconciler:
             rollout,
             restarts(pods),
             present.deleting,
+            present.draining,
         )
 
     async def _connection(self, queue: TaskQueue) -> Connection | Problem:
