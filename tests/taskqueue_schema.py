@@ -27,6 +27,8 @@ def strict(node: Object) -> Object:
         closed["properties"] = {name: strict(child) for name, child in node["properties"].items()}
         if not node.get("x-kubernetes-preserve-unknown-fields"):
             closed["additionalProperties"] = False
+    if node.get("nullable"):
+        closed["type"] = [node["type"], "null"]
     if "items" in node:
         closed["items"] = strict(node["items"])
     return closed

@@ -1,5 +1,6 @@
 """A real API server takes what the chart and the samples give it, and refuses what could not work, in words."""
 
+import json
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
             "spec.redis.namespace: Invalid value: needs urlSecretRef: only a Redis of your own may hold keys of another namespace",
             id="another namespace in the shared Redis",
         ),
+        pytest.param(
+            {"worker": {"image": "a", "labels": {"stoker.dev/taskqueue": "other"}}},
+            "spec.worker.labels: Invalid value: has a key that the operator sets",
+            id="a label that is ours",
+        ),
+        pytest.param(
+            {"worker": {"image": "a", "annotations": {"app.kubernetes.io/managed-by": "me"}}},
+            "spec.worker.annotations: Invalid value: has a key that the operator sets",
+            id="an annotation that is ours",
+        ),
+        pytest.param(
+            {"worker": {"image": "a", "labels": {"cost center": "7"}}},
+            "spec.worker.labels: Invalid value: has a key that is neither a name nor prefix/name",
+            id="a label's key with a blank",
+        ),
         pytest.param({"worker": {"image": "a", "colour": "red"}}, 'unknown field "spec.worker.colour"', id="an unknown field"),
     ],
 )
@@ -149,6 +165,22 @@ def test_null_means_left_out(installed: ApiServer):
     stored = applied(installed, manifest)
     assert "replicas" not in stored["spec"]
     assert stored["spec"]["scaling"]["maxReplicas"] == 20
+
+
+def test_null_means_left_out_with_server_side_apply_too(installed: ApiServer):
+    """Templates leave nulls in what they render, and GitOps applies it server-side."""
+    worker = {"image": "a"}
+    spec = {"worker": worker, "rateLimit": None, "scaling": {"backlogPerReplica": None}}
+    done = installed.kubectl("apply", "--server-side", "-f", "-", "-o", "json", given=task_queue(spec, name="nothing"))
+    assert done.returncode == 0, done.stderr
+    assert parse(json.loads(done.stdout)) == parse(task_queue({"worker": worker}, name="nothing"))
+
+
+def test_labels_and_annotations_of_the_pods_are_taken(installed: ApiServer):
+    labels, annotations = {"example.org/team": "payments", "cost": ""}, {"example.org/note": "two words"}
+    worker = {"image": "a", "labels": labels, "annotations": annotations}
+    stored = parse(applied(installed, task_queue({"worker": worker}, name="labelled"))).spec.worker
+    assert (stored.labels, stored.annotations) == (labels, annotations)
 
 
 def test_kubectl_scale_fixes_the_number_of_workers(installed: ApiServer):

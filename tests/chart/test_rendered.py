@@ -369,6 +369,15 @@ def test_the_own_redis_may_have_a_volume():
     assert redis["spec"]["template"]["spec"]["containers"][0]["command"] == ["redis-server"]
 
 
+def test_the_gateway_leaves_replicas_to_an_autoscaler_if_asked():
+    """Every upgrade would set the number of a HorizontalPodAutoscaler back."""
+    numbers = {None: None, 0: 0, 3: 3}
+    for given, expected in numbers.items():
+        gateway = of_kind(render({"gateway": {"replicas": given}}), "Deployment")["stoker-gateway"]
+        assert gateway["spec"].get("replicas") == expected
+        assert ("replicas" in gateway["spec"]) is (given is not None)
+
+
 def test_helm_finds_nothing_to_complain_about():
     done = helm("lint", "--strict", str(CHART))
     assert done.returncode == 0, done.stdout + done.stderr

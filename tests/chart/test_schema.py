@@ -58,6 +58,8 @@ def leaves(node: Object, path: str) -> Iterator[tuple[str, Object]]:
     for name, child in node.get("properties", {}).items():
         yield f"{path}.{name}", child
         yield from leaves(child, f"{path}.{name}")
+    if values := node.get("additionalProperties"):
+        yield f"{path}.*", values
     if "items" in node:
         yield f"{path}[]", node["items"]
         yield from leaves(node["items"], f"{path}[]")
@@ -113,6 +115,11 @@ def test_every_default_is_written_out(struct: type[msgspec.Struct], node: Object
         pytest.param({"worker": {"image": "a", "taskTimeout": "30 s"}}, "taskTimeout", id="a duration with a blank"),
         pytest.param({"worker": {"image": "a", "tasktimeout": "30s"}}, "tasktimeout", id="a misspelled field"),
         pytest.param({"worker": {"image": "a", "resources": []}}, "resources", id="resources as a list"),
+        pytest.param(of_secrets(labels={"team": "two words"}), "labels", id="a label's value with a blank"),
+        pytest.param(of_secrets(labels={"team": "a" * 64}), "labels", id="a label's value too long"),
+        pytest.param(of_secrets(labels={"team": 7}), "labels", id="a label's value that is a number"),
+        pytest.param(of_secrets(labels={f"team-{at}": "a" for at in range(33)}), "labels", id="too many labels"),
+        pytest.param(of_secrets(annotations={"note": "a" * 4097}), "annotations", id="an annotation too long"),
         pytest.param({**SMALLEST, "replicas": -1}, "replicas", id="fewer than no replicas"),
         pytest.param({**SMALLEST, "replicas": 1001}, "replicas", id="too many replicas"),
         pytest.param({**SMALLEST, "suspend": "yes"}, "suspend", id="yes is not true"),
@@ -204,8 +211,9 @@ def test_every_field_is_bounded_and_explained(field: Object):
         case "array":
             assert "maxItems" in field
         case "object":
-            assert "properties" in field or field["x-kubernetes-preserve-unknown-fields"]
-            assert "maxProperties" in field or not field.get("x-kubernetes-preserve-unknown-fields")
+            assert {"properties", "additionalProperties", "x-kubernetes-preserve-unknown-fields"} & field.keys()
+            open_ended = field.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in field
+            assert "maxProperties" in field or not open_ended
         case other:
             assert other == "boolean"  # and never a float
 

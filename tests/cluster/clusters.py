@@ -28,6 +28,7 @@ IMAGES = {
     "stoker.dev/operator:0.1.0": (".", "Dockerfile.operator"),
     "stoker.dev/examples/shop:0.1.0": ("examples/shop", "examples/shop/Dockerfile"),
     "stoker.dev/test/redis:1": ("tests/cluster", "tests/cluster/redis.Dockerfile"),
+    "stoker.dev/test/script:1": ("tests/cluster", "tests/cluster/script.Dockerfile"),
 }
 """Tag -> build context and Dockerfile, in the order in which they build on each other."""
 

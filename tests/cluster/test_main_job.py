@@ -60,7 +60,7 @@ def test_two_thousand_tasks_wake_workers_and_the_last_worker_leaves(
         assert numbers[0] == numbers[-1] == 0
         assert max(numbers) >= 3
 
-    assert queue(cluster) == {"ready": 0, "running": 0, "scheduled": 0, "dead": 0, "oldestWait": "0s"}
+    assert queue(cluster) == {"ready": 0, "unclaimed": 0, "running": 0, "scheduled": 0, "dead": 0, "oldestWait": "0s"}
     assert numbers_were_shown([line for _, line in table])
 
 

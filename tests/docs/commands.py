@@ -30,7 +30,7 @@ _SEPARATORS = frozenset({"&&", "||", "|", ";", "&"})
 _ASIDE = re.compile(r"\s{2,}(?![-'\"{]).*")
 _GATEWAY = re.compile(r"(https?://)?(localhost|127\.0\.0\.1):8080(?=/|$)|https?://stoker-gateway[\w.-]*(?=/|$)")
 _KUBECTL = frozenset(
-    "annotate apply create delete describe exec explain get label logs patch port-forward rollout scale top wait".split()  # noqa: SIM905
+    "annotate apply create delete describe events exec explain get label logs patch port-forward rollout scale top wait".split()  # noqa: SIM905
 )
 _RESOURCES = frozenset(
     ("crd", "deployment", "deploy", "events", "node", "nodes", "pod", "pods", "secret", "secrets", "service", "svc", "tq")

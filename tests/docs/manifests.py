@@ -27,7 +27,8 @@ def _check(document: dict[str, Any]) -> None:
     if document.keys() == {"spec"}:
         document = {**TASKQUEUE, "spec": {**SMALLEST, **document["spec"]}}
     if document.get("kind") == "TaskQueue":
-        jsonschema.validate(document, strict(schema()))
+        metadata = {field: value for field, value in document["metadata"].items() if field not in {"labels", "annotations"}}
+        jsonschema.validate({**document, "metadata": metadata}, strict(schema()))
         parse(document)
     elif "kind" not in document:
         jsonschema.validate(document, json.loads(Path(ROOT / "charts/stoker/values.schema.json").read_text()))

@@ -91,6 +91,15 @@ def test_at_zero_workers_ready_is_what_is_known(found: Findings, reading: Readin
     assert said(found, reading)["Ready"] == expected
 
 
+@pytest.mark.parametrize(("draining", "said_of_them"), [(0, "2 of 2 workers ready"), (1, "2 of 2 workers ready; 1 more drains")])
+def test_pods_that_drain_beside_the_wanted_ones_are_said(draining: int, said_of_them: str) -> None:
+    """A Deployment does not count pods that terminate: more than maxReplicas may exist."""
+    found = findings(Workers("d", 2, 2, 2, draining=draining))
+    (ready, *_) = conditions(Snapshot(found, READ, THOUGHT))
+    assert ready.message == said_of_them
+    assert stand(found)["drainingReplicas"] == draining
+
+
 def test_a_start_that_takes_too_long_is_not_ready() -> None:
     known = Snapshot(findings(Workers("d", 4, 4, 0)), READ, THOUGHT)
     for seconds, expected in ((USUAL_START, "Unknown"), (USUAL_START + 1, "False")):
@@ -238,6 +247,7 @@ def test_the_status() -> None:
         "observedGeneration": 7,
         "replicas": 3,
         "readyReplicas": 2,
+        "drainingReplicas": 0,
         "desiredReplicas": 4,
         "selector": "app.kubernetes.io/name=stoker-worker,stoker.dev/taskqueue=emails",
         "deploymentRef": {"name": "emails-worker"},

@@ -8,7 +8,7 @@ import pytest
 from stoker.manifest import TaskQueue
 from stoker.rules.identity import Holder
 from stoker_operator.queues.redis_pool import RedisPool
-from stoker_operator.reconcile.applied import Applied, annotation, last_applied
+from stoker_operator.reconcile.applied import Applied, last_applied
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.moves import Moves
 from stoker_operator.report.conditions import conditions
@@ -59,7 +59,7 @@ def applied_by(moves: Moves, queue: TaskQueue) -> Applied | None:
     """What another operator reads in the Deployment."""
     redis = {"urlSecretRef": {"name": queue.spec.redis.url_secret_ref.name}} if queue.spec.redis.url_secret_ref else {}
     spec = {"worker": {}, "queue": {"name": queue.queue}, "redis": redis}
-    text = annotation({"metadata": {"generation": 2}, "spec": spec}, moves.former(REF))
+    text = moves.annotation(REF, {"metadata": {"generation": 2}, "spec": spec})
     assert "redis://" not in text
     return last_applied({"metadata": {"annotations": {"stoker.dev/applied": text}}}, REF)
 
@@ -101,7 +101,7 @@ async def test_what_is_left_is_known_until_it_is_done_also_after_a_restart(
     assert await before.drain() == 3
     await moves.follow(REF, RedisQueue(own_valkey.url, new), OWN, None)
     assert moves.left_behind(REF) is None
-    assert not moves.former(REF)
+    assert "former" not in moves.annotation(REF, {"metadata": {"generation": 2}, "spec": {"worker": {}}})
     await before.close()
 
 

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stoker_operator.reconcile.drift import drifted
 from stoker_operator.reconcile.plan import Apply, Create, Live, Observed, Plan, plan
@@ -185,3 +186,13 @@ def test_a_quantity_in_another_spelling_is_no_drift(sent: Any, stored: str) -> N
 
 def test_a_changed_secret_is_drift() -> None:
     assert drifted(OURS.manifest, manifest(Connection(CONNECTION.url, "digest-2")))
+
+
+def test_a_label_that_the_taskqueue_has_no_longer_is_taken_from_the_deployment() -> None:
+    labelled = Observed(task_queue(), OWNER, CONNECTION, inherited={"team": "payments"})
+    first = plan(labelled).actions[-1].manifest
+    live = found(first)
+    assert first["metadata"]["labels"]["team"] == "payments"
+    assert plan(replace(labelled, live=live)).actions == ()
+    [apply] = plan(replace(labelled, live=live, inherited={})).actions
+    assert "team" not in apply.manifest["metadata"]["labels"]

@@ -93,6 +93,7 @@ POD = "spec/template/spec"
         pytest.param("metadata/deletionTimestamp", "2026-01-01T00:00:00Z", True, id="it is being deleted"),
         pytest.param("status/replicas", 3, True, id="another pod"),
         pytest.param("status/readyReplicas", 2, True, id="another ready pod"),
+        pytest.param("status/terminatingReplicas", 1, True, id="a pod that drains"),
         pytest.param("status/conditions", [QUOTA], True, id="pods cannot be created"),
         pytest.param("status/conditions", [PROGRESSING], False, id="the rollout's heartbeat"),
         pytest.param("status/unavailableReplicas", 1, False, id="a status field that nothing here reads"),

@@ -6,8 +6,9 @@ import pytest
 
 from stoker.errors import Invalid
 from stoker.settings import worker_environment
-from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, created
-from tests.operator.observed import OWNER, REF, manifest, task_queue
+from stoker_operator.reconcile.inherited import inherited
+from stoker_operator.reconcile.resources import TEMPLATE_HASH, Connection, check, created, deployment
+from tests.operator.observed import CONNECTION, OWNER, REF, manifest, task_queue
 
 
 def pod(connection: Connection = Connection("redis://redis:6379/0"), **spec: Any) -> dict[str, Any]:
@@ -115,6 +116,50 @@ def test_nodes_can_be_given_back() -> None:
     [volume] = template["spec"]["volumes"]
     assert template["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"] == volume["name"]
     assert volume["emptyDir"]["sizeLimit"]
+
+
+def test_the_pods_have_the_users_labels_and_annotations() -> None:
+    worker = {"image": "shop:1", "labels": {"example.org/team": "payments"}, "annotations": {"example.org/note": "two words"}}
+    made = manifest(worker=worker)
+    pods = made["spec"]["template"]["metadata"]
+    assert pods["labels"].items() >= {"example.org/team": "payments", **REF.selector}.items()
+    assert pods["annotations"]["example.org/note"] == "two words"
+    assert "example.org/team" not in made["spec"]["selector"]["matchLabels"]
+
+
+def test_another_label_of_the_pods_replaces_them_and_one_of_the_taskqueue_does_not() -> None:
+    def template(labels: dict[str, str], inherited: dict[str, str]) -> Any:
+        queue = task_queue(worker={"image": "shop:1", "labels": labels})
+        return deployment(queue, OWNER, CONNECTION, inherited=inherited)["spec"]["template"]
+
+    assert template({"team": "a"}, {}) != template({"team": "b"}, {})
+    assert template({}, {"team": "a"}) == template({}, {})
+
+
+@pytest.mark.parametrize(
+    ("label", "passed_on"),
+    [
+        pytest.param("cost-center", True, id="a plain one"),
+        pytest.param("example.org/team", True, id="one with a prefix"),
+        pytest.param("app.kubernetes.io/part-of", True, id="of what it is part"),
+        pytest.param("app.kubernetes.io/version", True, id="its version"),
+        pytest.param("app.kubernetes.io/instance", False, id="by which Argo CD finds what is its own"),
+        pytest.param("app.kubernetes.io/managed-by", False, id="Helm's, and ours"),
+        pytest.param("argocd.argoproj.io/instance", False, id="Argo CD's"),
+        pytest.param("kustomize.toolkit.fluxcd.io/name", False, id="Flux's"),
+        pytest.param("helm.sh/chart", False, id="Helm's chart"),
+        pytest.param("applyset.kubernetes.io/part-of", False, id="kubectl's prune"),
+        pytest.param("stoker.dev/taskqueue", False, id="ours"),
+        pytest.param("notkubernetes.io/team", True, id="a domain that only ends alike"),
+    ],
+)
+def test_the_deployment_inherits_labels_of_people_not_of_tools(label: str, passed_on: bool) -> None:
+    task_queue = {"metadata": {"labels": {label: "x"}}}
+    assert (label in inherited(task_queue)) is passed_on
+
+
+def test_a_taskqueue_without_labels_hands_none_down() -> None:
+    assert inherited({"metadata": {}}) == {}
 
 
 def test_the_grace_period_covers_the_drain() -> None:

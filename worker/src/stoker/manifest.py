@@ -15,6 +15,7 @@ from stoker.errors import Invalid
 from stoker.rules import retry
 from stoker.rules.message import MAX_PRIORITY, MIN_PRIORITY, check_namespace, check_queue, encode_payload
 from stoker.rules.partitions import MOST, partition_names
+from stoker.rules.pod_metadata import check_annotations, check_labels
 from stoker.rules.schedule import CatchUp, Definition, Overlap, cron
 from stoker.rules.units import Duration, parse_duration
 
@@ -93,6 +94,8 @@ class Worker(Spec, frozen=True):
     env_from: list[dict[str, Any]] = []
     resources: dict[str, Any] = {}
     user_ids: Literal["Fixed", "Cluster"] = "Fixed"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         if self.task_timeout <= 0:
@@ -103,6 +106,8 @@ class Worker(Spec, frozen=True):
             raise ValueError("startupTimeout must be at least 1s, or no worker would start")
         if not all(isinstance(variable.get("name"), str) for variable in self.env):
             raise ValueError("every entry of env needs a name")
+        check_labels(self.labels)
+        check_annotations(self.annotations)
         for field, reference in self.secret_refs():
             _check_secret_name(f"{field}.name", reference.get("name"))
 

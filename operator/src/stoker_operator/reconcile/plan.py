@@ -3,6 +3,8 @@
 Level-triggered: each plan starts from what exists, so a pass that was interrupted at any point is completed by the next.
 """
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from stoker.manifest import TaskQueue
@@ -15,7 +17,7 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 class Live(Struct, frozen=True):
     """An existing Deployment. `owner` is its controller's UID; `replicas` requested; `pods` that exist, `ready` and `updated`
-    (of the newest version) among them.
+    (of the newest version) among them. `draining`: pods that terminate, which are not in `pods`.
     """
 
     uid: str
@@ -25,6 +27,7 @@ class Live(Struct, frozen=True):
     ready: int
     updated: int
     manifest: Object
+    draining: int = 0
 
     @property
     def deleting(self) -> bool:
@@ -98,7 +101,8 @@ Action = Create | HandOver | Apply
 class Observed(Struct, frozen=True):
     """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
 
-    `applied`: the annotation for the spec (applied.py). `installation`: this operator's.
+    `applied`: the annotation for the spec (applied.py). `installation`: this operator's. `inherited`: labels of the TaskQueue for
+    the Deployment.
     """
 
     queue: TaskQueue
@@ -109,6 +113,7 @@ class Observed(Struct, frozen=True):
     taken: Problem | None = None
     unclaimed: Problem | None = None
     installation: str = ""
+    inherited: Mapping[str, str] = {}
 
 
 class Plan(Struct, frozen=True):
@@ -129,7 +134,14 @@ def plan(observed: Observed) -> Plan:
         return Plan()
     if live is None and observed.unclaimed is not None:
         return Plan(problem=observed.unclaimed)
-    manifest = deployment(observed.queue, owner, observed.connection, observed.applied, observed.installation)
+    manifest = deployment(
+        observed.queue,
+        owner,
+        observed.connection,
+        applied=observed.applied,
+        installation=observed.installation,
+        inherited=observed.inherited,
+    )
     if live is None:
         return Plan((Create(created(manifest, initial_replicas(observed.queue))), HandOver()))
     if handed_over(live.manifest) is not None:  # and an apply, which removes what the creation alone kept
@@ -155,4 +167,5 @@ def live(found: Object) -> Live:
         ready=status.get("readyReplicas", 0),
         updated=status.get("updatedReplicas", 0),
         manifest=found,
+        draining=status.get("terminatingReplicas") or 0,
     )

@@ -16,6 +16,7 @@ from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, Kuber
 from stoker_operator.reconcile.applied import last_applied
 from stoker_operator.reconcile.claims import Claim, Claims
 from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.inherited import inherited
 from stoker_operator.reconcile.moves import Moves
 from stoker_operator.reconcile.ownership import handed_over
 from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
@@ -213,7 +214,7 @@ class Reconciler:
             return await self._last_good(replace(findings, problem=connection), owner, present)
 
         findings = replace(findings, redis_url=connection.url)
-        observed = Observed(queue, owner, connection, live=present, installation=self._installation)
+        observed = Observed(queue, owner, connection, live=present, installation=self._installation, inherited=inherited(found))
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
         observed = replace(observed, applied=self._moves.annotation(ref, found))
         planned = plan(observed)
@@ -294,6 +295,7 @@ class Reconciler:
             restarts(pods),
             present.deleting,
             present.scaled_by,
+            present.draining,
         )
 
     async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:

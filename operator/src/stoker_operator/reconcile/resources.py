@@ -6,6 +6,7 @@ Replicas are written through the Deployment's `/scale` only.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from math import ceil
 
 from msgspec import Struct
@@ -22,6 +23,8 @@ TEMPLATE_HASH = f"{GROUP}/template-hash"
 INSTALLATION = f"{GROUP}/installation"
 """The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
 CONFIG_HASH = f"{GROUP}/config-hash"
+INHERITED = f"{GROUP}/inherited-labels"
+"""Annotation: the keys of the labels that the Deployment inherits, so that one that is gone is noticed."""
 WORKER_USER = 65532
 _FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
 HUNG_GRACE = 10
@@ -54,18 +57,27 @@ def check(queue: TaskQueue) -> None:
             raise Invalid(f"spec.worker.env[{at}]: {name} is set by the operator from other fields: remove it")
 
 
-def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: str = "", installation: str = "") -> Object:
-    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py."""
+def deployment(
+    queue: TaskQueue,
+    owner: Owner,
+    connection: Connection,
+    *,
+    applied: str = "",
+    installation: str = "",
+    inherited: Mapping[str, str] | None = None,
+) -> Object:
+    """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py; `inherited`: see inherited.py."""
+    inherited, worker = inherited or {}, queue.spec.worker
     labels = {
         **owner.ref.selector,
         "app.kubernetes.io/instance": owner.ref.name,
         MANAGED_BY: FIELD_MANAGER,
     }
     # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
-    annotations = {SAFE_TO_EVICT: "tmp"}
+    annotations = {**worker.annotations, SAFE_TO_EVICT: "tmp"}
     if connection.config_digest:
         annotations[CONFIG_HASH] = connection.config_digest
-    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(queue)}
+    template: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
     template["spec"]["containers"][0]["env"].insert(0, {"name": "STOKER_TEMPLATE", "value": stamp})
@@ -75,8 +87,13 @@ def deployment(queue: TaskQueue, owner: Owner, connection: Connection, applied: 
         "metadata": {
             "name": owner.ref.deployment,
             "namespace": owner.ref.namespace,
-            "labels": labels,
-            "annotations": {TEMPLATE_HASH: stamp, APPLIED: applied, INSTALLATION: installation},
+            "labels": {**inherited, **labels},
+            "annotations": {
+                TEMPLATE_HASH: stamp,
+                APPLIED: applied,
+                INSTALLATION: installation,
+                INHERITED: ",".join(sorted(inherited)),
+            },
             "ownerReferences": [_owner_reference(owner)],
         },
         "spec": {

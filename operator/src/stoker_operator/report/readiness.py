@@ -84,7 +84,12 @@ def _on_the_way(reason: Reason, message: str) -> list[Condition]:
 
 
 def _ready(workers: Workers) -> str:
-    return f"{min(workers.ready, workers.replicas)} of {count(workers.replicas)} ready"
+    return f"{min(workers.ready, workers.replicas)} of {count(workers.replicas)} ready{_draining(workers)}"
+
+
+def _draining(workers: Workers) -> str:
+    """That more pods exist than are wanted, or than `maxReplicas`: a Deployment does not count those that terminate."""
+    return f"; {workers.draining} more drain{'s' if workers.draining == 1 else ''}" if workers.draining else ""
 
 
 def _others(workers: Workers) -> str:

@@ -26,6 +26,7 @@ def status(ref: Ref, known: Snapshot, current: list[Condition], previous: dict[s
         "conditions": as_status(current, previous.get("conditions") or (), findings.generation, now),
         "replicas": workers.pods if workers else 0,
         "readyReplicas": workers.ready if workers else 0,
+        "drainingReplicas": workers.draining if workers else 0,
         "desiredReplicas": known.desired_replicas,
     }
     if workers:

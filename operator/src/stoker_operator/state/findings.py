@@ -14,7 +14,8 @@ from stoker_operator.state.problem import NOT_SERVED, Problem
 class Workers(Struct, frozen=True):
     """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, why pods cannot start, and the hash
     of its pod template. `rollout`: what is missing while not all pods are of the newest version. `restarts`: of pods that are not
-    ready. `terminating`: the Deployment is being deleted. `scaled_by`: who set `replicas`, empty for the operator.
+    ready. `terminating`: the Deployment is being deleted. `scaled_by`: who set `replicas`, empty for the operator. `draining`: pods
+    that terminate, beside `pods`; 0 where Kubernetes does not count them.
     """
 
     uid: str
@@ -27,6 +28,7 @@ class Workers(Struct, frozen=True):
     restarts: str = ""
     terminating: bool = False
     scaled_by: str = ""
+    draining: int = 0
 
 
 class LeftBehind(Struct, frozen=True):

@@ -28,7 +28,10 @@ def task_queue_content(found: Object) -> Object:
 def deployment_content(found: Object) -> Object:
     """A Deployment with, of its status, only what the status of a TaskQueue is made from."""
     status = found.get("status") or {}
-    seen = {field: status.get(field, 0) for field in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")}
+    seen = {
+        field: status.get(field, 0)
+        for field in ("replicas", "readyReplicas", "updatedReplicas", "terminatingReplicas", "observedGeneration")
+    }
     annotations = {name: value for name, value in (found["metadata"].get("annotations") or {}).items() if name != _REVISION}
     metadata = {**_metadata(found), "annotations": annotations}
     return {**found, "metadata": metadata, "status": {**seen, "failures": [replica_failure(found), deadline_exceeded(found)]}}
