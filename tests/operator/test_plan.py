@@ -190,9 +190,12 @@ def test_a_changed_secret_is_drift() -> None:
 
 def test_a_label_that_the_taskqueue_has_no_longer_is_taken_from_the_deployment() -> None:
     labelled = Observed(task_queue(), OWNER, CONNECTION, inherited={"team": "payments"})
-    first = plan(labelled).actions[-1].manifest
+    [create, _] = plan(labelled).actions
+    assert isinstance(create, Create)
+    first = create.manifest
     live = found(first)
     assert first["metadata"]["labels"]["team"] == "payments"
     assert plan(replace(labelled, live=live)).actions == ()
     [apply] = plan(replace(labelled, live=live, inherited={})).actions
+    assert isinstance(apply, Apply)
     assert "team" not in apply.manifest["metadata"]["labels"]
