@@ -22,6 +22,7 @@ from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.reconcile.listing import Listing
 from stoker_operator.reconcile.reconciler import Reconciler
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
@@ -67,8 +68,9 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     reclaimer = Reclaimer(store, pool)
     users = RedisUsers(pool, settings.redis_url)
     credentials = Credentials(kube, users, settings)
-    witness = Witness()
-    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials, witness)
+    witness, seen = Witness(), handlers.Seen.nothing()
+    listing = Listing(kube, partial(seen.task_queues.new, deleted=False), partial(seen.deployments.new, deleted=False))
+    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials, witness, listing)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
     endpoints = application(health, metrics.registry(store))
@@ -85,7 +87,7 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         await _until_listed(kube, credentials, reconciler, health)
         resyncing = _resync(credentials, reconciler, settings.resync, lambda: health.finished("resync"))
         loops.append(group.create_task(resyncing))
-        watched = handlers.registry(work, reclaimer, witness, lambda ref: store.get(ref) is not None)
+        watched = handlers.registry(work, reclaimer, witness, seen, lambda ref: store.get(ref) is not None)
         await Supervisor(partial(_watch, settings.identity, watched), witness, reconciler.watchable, health.set_ready).run()
         log.info("operator stopping")
         for loop in loops:

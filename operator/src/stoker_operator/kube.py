@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from stoker.errors import NotFound, StokerError
 from stoker.manifest import GROUP, PLURAL, VERSION, is_object_name
-from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref, selector_text
+from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, selector_text
 
 config: Any = _config  # untyped
 TIMEOUT = 10.0
@@ -120,10 +120,17 @@ class Kube:
         """The UID of the namespace kube-system, which lives as long as the cluster."""
         return str((await self._call("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"])
 
-    async def task_queues(self, namespace: str = "") -> list[Object]:
-        """The metadata of every TaskQueue of a namespace; of all if empty. A spec that cannot be decoded hides no other."""
-        api = f"/apis/{GROUP}/{VERSION}"
-        return await self._list(_in_namespace(api, namespace, PLURAL) if namespace else f"{api}/{PLURAL}", METADATA_LIST)
+    async def task_queues(self, namespace: str = "", *, whole: bool = False) -> list[Object]:
+        """The metadata of every TaskQueue of a namespace, or them whole; of all namespaces if empty.
+
+        A spec that cannot be decoded hides no other.
+        """
+        return await self._list(_everywhere(f"/apis/{GROUP}/{VERSION}", namespace, PLURAL), JSON if whole else METADATA_LIST)
+
+    async def deployments(self, namespace: str = "") -> list[Object]:
+        """Every Deployment with our label of a namespace; of all if empty."""
+        found = await self._list(_everywhere("/apis/apps/v1", namespace, "deployments"), labelSelector=QUEUE_LABEL)
+        return [{"apiVersion": "apps/v1", "kind": "Deployment", **each} for each in found]  # which items of a list leave out
 
     async def task_queue(self, ref: Ref) -> Object:
         """The TaskQueue. One that is nested too deeply to be decoded has no `spec`."""
@@ -268,6 +275,10 @@ def _task_queue(ref: Ref) -> str:
 
 def _deployment(ref: Ref) -> str:
     return _in_namespace("/apis/apps/v1", ref.namespace, "deployments", ref.deployment)
+
+
+def _everywhere(api: str, namespace: str, plural: str) -> str:
+    return _in_namespace(api, namespace, plural) if namespace else f"{api}/{plural}"
 
 
 def _in_namespace(api: str, namespace: str, plural: str, name: str | None = None) -> str:

@@ -17,6 +17,7 @@ from stoker_operator.reconcile.applied import last_applied
 from stoker_operator.reconcile.claims import Claim, Claims
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.inherited import inherited
+from stoker_operator.reconcile.listing import Listing
 from stoker_operator.reconcile.moves import Moves
 from stoker_operator.reconcile.ownership import handed_over
 from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
@@ -40,7 +41,7 @@ from stoker_operator.state.problem import (
 )
 from stoker_operator.state.queue_store import QueueStore
 from stoker_operator.state.ref import Object, Owner, Ref
-from stoker_operator.state.witness import Listed, Witness, listed
+from stoker_operator.state.witness import Listed, Witness
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Reconciler:
         claims: Claims,
         credentials: Credentials,
         witness: Witness,
+        listing: Listing,
     ) -> None:
         self.cluster = settings.cluster_id
         self._kube = kube
@@ -81,6 +83,7 @@ class Reconciler:
         self._quarrels = Quarrels()
         self._moves = Moves(claims, self._connections)
         self._witness = witness
+        self._listing = listing
         self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
 
@@ -100,7 +103,7 @@ class Reconciler:
         refused: dict[str, KubernetesRefused] = {}
         for namespace in self._settings.watch_namespaces or ("",):
             try:
-                found += [listed(each) for each in await self._kube.task_queues(namespace)]
+                found += await self._listing.of(namespace)
             except KubernetesRefused as error:
                 refused[namespace] = error
         self._report_refused(refused)
@@ -147,7 +150,7 @@ class Reconciler:
         """One pass over one TaskQueue."""
         began = time.monotonic()
         try:
-            found = await self._kube.task_queue(ref)
+            found = await self._listing.task_queue(ref)
         except NotFound:
             await self._release(ref)
             self._store.forget(ref)
@@ -270,7 +273,7 @@ class Reconciler:
 
     async def _live(self, ref: Ref) -> Live | None:
         try:
-            return live(await self._kube.deployment(ref))
+            return live(await self._listing.deployment(ref))
         except NotFound:
             return None
 

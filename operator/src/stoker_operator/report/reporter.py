@@ -37,6 +37,8 @@ class Reporter:
         async with queue.writing:
             now = self._monotonic()
             known = queue.snapshot_at(now)
+            if queue.status.get("conditions") and not known.settled:
+                return  # after a restart: what was written before it stands until as much is known again
             current = conditions(known)
             new = status(queue.ref, known, current, queue.status, timestamp())
             if not worth_writing(new, queue.status, now - queue.status_written_at):

@@ -125,6 +125,15 @@ class Snapshot(NamedTuple):
     rescaled: Problem | None = None
 
     @property
+    def settled(self) -> bool:
+        """Whether the queue has been read, and the autoscaler has decided, where they may."""
+        if self.findings.source is None:
+            return True
+        if self.reading.problem is not None:
+            return True
+        return self.reading.stats is not None and (self.scaling is not None or self.findings.scalable is None)
+
+    @property
     def desired_replicas(self) -> int:
         """What the autoscaler wants where it may act, else what the Deployment asks for."""
         if self.scaling is not None and self.findings.scalable is not None and self.rescaled is None:

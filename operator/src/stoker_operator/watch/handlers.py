@@ -6,7 +6,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import kopf
 
@@ -27,11 +27,23 @@ class RetryDelays(Iterable[float]):
         return chain((1.0, 2.0, 3.0, 5.0, 8.0, 13.0), repeat(15.0))
 
 
-def registry(work: WorkQueue, reclaimer: Reclaimer, witness: Witness, known: Callable[[Ref], bool]) -> kopf.OperatorRegistry:
+class Seen(NamedTuple):
+    """The content of TaskQueues and Deployments that has been seen, by watches and by the first list."""
+
+    task_queues: Changes
+    deployments: Changes
+
+    @classmethod
+    def nothing(cls) -> "Seen":
+        return cls(Changes(task_queue_content), Changes(deployment_content))
+
+
+def registry(
+    work: WorkQueue, reclaimer: Reclaimer, witness: Witness, seen: Seen, known: Callable[[Ref], bool]
+) -> kopf.OperatorRegistry:
     """The handlers, apart from kopf's global registry. `known`: whether a TaskQueue of that name has been reconciled."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login_by_address if in_cluster() else kopf.login_with_kubeconfig)
-    task_queues, deployments = Changes(task_queue_content), Changes(deployment_content)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def task_queue_event(
@@ -39,7 +51,7 @@ def registry(work: WorkQueue, reclaimer: Reclaimer, witness: Witness, known: Cal
     ) -> None:
         found = dict(event["object"])
         witness.told(str(uid), int(meta["generation"]))
-        if task_queues.new(found, deleted=event["type"] == "DELETED"):
+        if seen.task_queues.new(found, deleted=event["type"] == "DELETED"):
             work.add(Ref(str(namespace), name))  # a namespaced resource: the namespace is never None
 
     @kopf.on.event("apps", "v1", "deployments", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
@@ -48,7 +60,7 @@ def registry(work: WorkQueue, reclaimer: Reclaimer, witness: Witness, known: Cal
         ref = labelled(found)
         if ref is None or not (known(ref) or ours(found)):
             return
-        if deployments.new(found, deleted=event["type"] == "DELETED"):
+        if seen.deployments.new(found, deleted=event["type"] == "DELETED"):
             work.add(ref)
 
     @kopf.on.event("", "v1", "pods", labels={QUEUE_LABEL: kopf.PRESENT}, registry=handlers)
