@@ -27,6 +27,7 @@ from stoker.worker.system.health_server import LOADING, WORKER_HEADER, HealthSer
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 PROBE_INTERVAL = 1.0
+START_INTERVAL = 0.05
 SCRAPE_INTERVAL = 5.0
 ANSWER_TIMEOUT = 5.0
 STUCK_PROBES = 3
@@ -249,20 +250,23 @@ class GroupMember:
     async def _watch(self, process: ManagedProcess) -> None:
         up, failed = False, 0
         while True:
-            wrong = await self._asked("/livez")
             # Starting until its application is loaded, for as long as that takes.
-            up = up or await self._asked("/startz") is None
-            failed = failed + 1 if up and wrong else 0
+            while not up:
+                up = await self._asked("/startz?wait") is None
+                self._group.has_worked = self._group.has_worked or up
+                if not up:
+                    await asyncio.sleep(START_INTERVAL)
+            wrong = await self._asked("/livez")
+            failed = failed + 1 if wrong else 0
             self.stuck = f"process {self.seat}: {wrong}" if failed else None
             if failed >= STUCK_PROBES:
                 _log.critical("worker process hangs: killing it", extra={"seat": self.seat, "pid": process.pid, "error": wrong})
                 process.kill()
                 return
-            trouble = await self._asked("/readyz") if up else "starting"
+            trouble = await self._asked("/readyz")
             if trouble == LOADING:  # up before, so that it has started again in place
                 trouble = "recycling"
             self.trouble = trouble and (trouble if trouble == "recycling" else f"process {self.seat}: {trouble}")
-            self._group.has_worked = self._group.has_worked or up
             if trouble == "recycling":
                 await self._group.scrape()  # it waits for this before it exits
             await asyncio.sleep(PROBE_INTERVAL)

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
@@ -21,6 +22,8 @@ _HERE = ("127.0.0.1", "::1")
 """Not all of 127.0.0.0/8: the sidecar of a service mesh passes on what comes from outside, from 127.0.0.6."""
 LOADING = "loading the application"
 """Why a worker takes no tasks until its application is imported."""
+LONGEST_WAIT, WAIT_STEP = 2.0, 0.005
+"""Seconds that an answer may wait for the start, and between two looks."""
 WORKER_HEADER = "Stoker-Worker"
 """Names the process that a page comes from: its counters started at 0 with it."""
 
@@ -106,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
             case "/startz":
-                self._check(self.served.started())
+                self._check(self._started(wait=self.path.endswith("?wait")))
             case "/livez":
                 self._check(self.served.live())
             case "/readyz":
@@ -117,6 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(405, b"POST to it, or run: stoker worker drain\n")
             case _:
                 self._answer(404, b"try /startz, /livez, /readyz, /metrics or /drain\n")
+
+    def _started(self, *, wait: bool) -> str | None:
+        """For a group, which is to know of a start before the first task can end the process: the answer waits for it."""
+        until = time.monotonic() + LONGEST_WAIT
+        while (wrong := self.served.started()) and wait and time.monotonic() < until:
+            time.sleep(WAIT_STEP)
+        return wrong
 
     def do_POST(self) -> None:
         path, _, query = self.path.partition("?")
