@@ -164,7 +164,7 @@ BUGS = (
         "the reaper comes before the lease has ended",
         "lua/reap.lua",
         "'ZRANGEBYSCORE', leases, '-inf', sure,",
-        "'ZRANGEBYSCORE', leases, '-inf', sure + 3000,",
+        "'ZRANGEBYSCORE', leases, '-inf', sure + 15000,",
     ),
     Bug(
         "the reaper lets a cancelled task keep its failures",
