@@ -56,7 +56,7 @@ async def test_a_spec_that_cannot_be_served_says_what_to_mend(cluster: Cluster) 
 
     await cluster.apply(name)
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
-    await cluster.told(name, "InvalidSpec")
+    await cluster.told(name, "InvalidSpec", "Ready")
 
 
 BAD_EDITS: dict[str, dict[str, Any]] = {
