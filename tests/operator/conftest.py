@@ -24,6 +24,13 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 @pytest.fixture(scope="session")
+def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One without the operator that other tests share: each test starts its own."""
+    with running_api_server(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def operator(api_server: ApiServer, shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     with running_operator(api_server, shared_valkey.url, tmp_path_factory.mktemp("operator")) as running:
         yield running

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
-from tests.operator.apiserver import RULES, ApiServer, running_api_server
+from tests.operator.apiserver import RULES, ApiServer
 from tests.operator.observed import task_queue
 from tests.operator.operating import FAST, Cluster, running_operator, unique, until
 from tests.operator.tenant_operator import OWN_REDIS, namespace_with, served, settings
@@ -26,12 +25,6 @@ WORKER: dict[str, Any] = {
     "envFrom": [{"secretRef": {"name": "e"}}, {"configMapRef": {"name": "f", "optional": True}}],
 }
 READ = sources(task_queue(worker=WORKER, redis={"urlSecretRef": {"name": "r", "key": "url"}}))
-
-
-@pytest.fixture(scope="module")
-def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with running_api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 def test_all_that_the_pods_read_is_known() -> None:

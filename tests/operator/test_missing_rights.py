@@ -1,22 +1,14 @@
 """An operator that lacks a right says so on the TaskQueue, and does what it can. Its API server has no other operator."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from tests.operator.apiserver import RULES, ApiServer, running_api_server
+from tests.operator.apiserver import RULES, ApiServer
 from tests.operator.operating import FAST, Queue, running_operator, unique, until
 from tests.operator.tenant_operator import OWN_REDIS, grant, namespace_with, served, settings, withdraw
 from tests.redis_servers import Valkey
-
-
-@pytest.fixture(scope="module")
-def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with running_api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 def secrets_by_name(*names: str) -> list[dict[str, Any]]:

@@ -1,25 +1,17 @@
 """A restart that finds nothing changed: it writes nothing, and takes from lists what they bring."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from tests.operator.apiserver import RULES, ApiServer, running_api_server
+from tests.operator.apiserver import RULES, ApiServer
 from tests.operator.operating import FAST, Cluster, Operator, running_operator, until
 from tests.operator.tenant_operator import OWN_REDIS, namespace_with, settings
 from tests.redis_servers import Valkey
 
 QUEUES = 20
-
-
-@pytest.fixture(scope="module")
-def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with running_api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 async def versions(cluster: Cluster) -> dict[str, str]:

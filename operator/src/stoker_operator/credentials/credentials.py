@@ -9,7 +9,6 @@ import logging
 from stoker.errors import NotFound
 from stoker_operator.credentials.redis_users import RedisUsers
 from stoker_operator.credentials.tenant import (
-    MANAGED_BY,
     NAMESPACE,
     SECRET,
     URL,
@@ -37,7 +36,7 @@ from stoker_operator.state.problem import (
     credentials_refused,
     secret_refused,
 )
-from stoker_operator.state.ref import FIELD_MANAGER
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY
 
 log = logging.getLogger(__name__)
 PASSWORD = "password"  # noqa: S105  a key of the Secret
@@ -73,12 +72,12 @@ class Credentials:
         if settings.gateway_secret:
             await self._gateway(settings.gateway_secret)
 
-    async def of_namespace(self, namespace: str, *, make: bool = True) -> Secret | Problem:
-        """The Secret of a namespace, whose Redis user exists; or what is missing. `make`: create it if absent."""
+    async def of_namespace(self, namespace: str) -> Secret | Problem:
+        """The Secret of a namespace, made if absent, whose Redis user exists; or what is missing."""
         try:
             found = await self._kube.secret(namespace, SECRET)
         except NotFound:
-            if self._settings.tenant_credentials == "Provided" or not make:
+            if self._settings.tenant_credentials == "Provided":
                 return credentials_missing(creation_command(namespace))
             return await self._make(namespace)
         if self._settings.tenant_credentials == "Provided" or found.labels.get(MANAGED_BY) != FIELD_MANAGER:

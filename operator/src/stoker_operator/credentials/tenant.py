@@ -13,12 +13,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from msgspec import Struct
 
 from stoker.queue.rights import ALL_KEYS, COMMANDS, DURABILITY, REDIS_6_2, SINCE_REDIS_7_2, keys_of, rules
-from stoker_operator.state.ref import FIELD_MANAGER, Object
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object
 
 SECRET = "stoker-redis"  # noqa: S105  a name
 URL, NAMESPACE = "STOKER_REDIS_URL", "STOKER_NAMESPACE"
 """Keys of the Secret."""
-MANAGED_BY = "app.kubernetes.io/managed-by"
 _PASSWORD = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _SCHEMES = ("redis", "rediss")
 _SHARED_OPTIONS = frozenset(

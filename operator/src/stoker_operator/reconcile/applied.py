@@ -42,7 +42,7 @@ def annotation(task_queue: Object, former: Sequence[RedisRef] = ()) -> str:
 
 
 def last_applied(deployment: Object, ref: Ref) -> Applied | None:
-    """The spec in the annotation of a Deployment. None without one, or if somebody else wrote something there."""
+    """The spec in the annotation of a Deployment. None without one, or if its text is not ours."""
     text = (deployment["metadata"].get("annotations") or {}).get(APPLIED, "")
     try:
         found = json.loads(text)

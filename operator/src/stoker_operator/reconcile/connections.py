@@ -24,7 +24,7 @@ class Connections:
         reference = queue.spec.redis.url_secret_ref
         contents: dict[tuple[Kind, str], Content] = {}
         if reference is None:
-            found = await self._credentials.of_namespace(queue.namespace, make=True)
+            found = await self._credentials.of_namespace(queue.namespace)
             if isinstance(found, Problem):
                 return found
             contents["Secret", SECRET] = Content(found.uid, found.data)

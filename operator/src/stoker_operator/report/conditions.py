@@ -2,8 +2,8 @@
 
 Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
 Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks), Contested
-(somebody else changes what the operator sets) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed only
-while they hold.
+(another writer changes what the operator sets) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed
+only while they hold.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How often somebody else changed what the operator had set, and what follows from it. Pure: moments are monotonic seconds.
+"""How often another writer changed what the operator had set, and what follows from it. Pure: moments are monotonic seconds.
 
 Two controllers that each put right what the other did change an object for as long as both run, thousands of times an hour, and
 restart pods with each change. So after a few times within a minute the operator says so and steps back.

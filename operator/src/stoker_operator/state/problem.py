@@ -190,7 +190,7 @@ def served_elsewhere(ref: Ref, other: str, own: str) -> Problem:
 
 
 def spec_contested(ref: Ref, field: str, managers: Sequence[str]) -> Problem:
-    """Somebody changes the Deployment back each time."""
+    """Another writer changes the Deployment back each time."""
     who = " and ".join(managers) or "another stoker-operator, or an unknown manager,"
     return Problem(
         Reason.SPEC_CONTESTED,
@@ -204,7 +204,7 @@ HPA = "kube-controller-manager"
 
 
 def replicas_contested(ref: Ref, manager: str) -> Problem:
-    """Somebody else scales the Deployment."""
+    """Another writer scales the Deployment."""
     who = f"a HorizontalPodAutoscaler ({HPA})" if manager == HPA else manager or "an unknown manager"
     return Problem(
         Reason.REPLICAS_CONTESTED,

@@ -1,4 +1,4 @@
-"""Keeps the watches alive: runs kopf, notices when a watch has ended or is deaf, and begins all of them anew.
+"""Keeps the watches alive: runs kopf, notices when a watch has ended or is deaf, and restarts all of them.
 
 kopf's watcher of one resource in one namespace ends for good when its list is refused, or an object cannot be decoded, while the
 process goes on.
@@ -58,7 +58,7 @@ class Supervisor:
                 return
             metrics.WATCH_RESTARTS.inc()
             pause = FIRST_PAUSE if self._monotonic() - began > 2 * LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause)
-            log.warning("the watches begin anew in %gs: %s", pause, fault)
+            log.warning("restarting all watches in %gs: %s", pause, fault)
             await self._sleep(pause)
 
     def _begin(self) -> None:

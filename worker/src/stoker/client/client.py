@@ -76,10 +76,6 @@ class Client:
         """A client of another namespace on the same connections, which only one of them closes."""
         return Client(self._redis, namespace, self._tracing, self._clock, self._actor)
 
-    def acting_as(self, actor: str) -> "Client":
-        """A client whose acts the audit records as those of this person, on the same connections."""
-        return Client(self._redis, self._namespace, self._tracing, self._clock, actor)
-
     async def close(self) -> None:
         """Close its connections."""
         await self._redis.aclose()

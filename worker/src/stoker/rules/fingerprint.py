@@ -1,6 +1,5 @@
 """Fingerprint of a failure: what dead tasks of one cause have in common, whatever ids and numbers their messages name."""
 
-import hashlib
 import re
 
 TEXT_CHARACTERS = 300
@@ -24,8 +23,3 @@ def fingerprint(kind: str, frame: str, message: str) -> str:
     where = f" in {frame}" if frame else ""
     text = normalised(message)
     return f"{kind}{where}{': ' + text if text else ''}"[:TEXT_CHARACTERS]
-
-
-def digest_of(text: str) -> str:
-    """A fingerprint as a short key."""
-    return hashlib.sha1(text.encode(errors="replace"), usedforsecurity=False).hexdigest()[:16]

@@ -21,7 +21,7 @@ class OperationState(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
-    STOPPED = "stopped"  # by whoever started it, or by an error
+    STOPPED = "stopped"  # by its caller, or by an error
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):

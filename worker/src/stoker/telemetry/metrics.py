@@ -1,6 +1,5 @@
 """The worker's Prometheus metrics. Labels are declared names only: never ids, tenants or pods. A queue is (namespace, queue)."""
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -8,13 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from stoker.rules.buckets import BOUNDS
+from stoker.rules.buckets import BOUNDS, bucket_of
 from stoker.rules.identity import QueueId
 from stoker.rules.tally import COUNTERS
 
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 _EDGES = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
-_ENDS = [*(bisect_left(BOUNDS, bound) for bound in BUCKETS), len(BOUNDS)]
+_ENDS = [*(bucket_of(bound) for bound in BUCKETS), len(BOUNDS)]
 """The last bucket of BOUNDS within each of the page's."""
 _QUEUE = ("namespace", "queue")
 _LABELS = (*_QUEUE, "task")
@@ -36,7 +35,7 @@ class Times:
 
     def observe(self, seconds: float) -> None:
         """Add one duration."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.counts[bucket_of(seconds)] += 1
         self.total += seconds
 
     @property

@@ -16,13 +16,13 @@ local watched, paused, arrival, mind_until = false, false, 0, 0
 
 -- The readings of time, in ms. *Moments* (due, expiry, cron, retention) are compared with `real`, Redis' clock, wherever it has been
 -- before. What *elapses* is counted from the monotone clock that now_ms returns, and a lease ends by `sure`, which is behind it after
--- a leap: a gap in real time is one in which nobody called, or a step of the clock, and one reading cannot tell. `attended` leaves
+-- a leap: a gap in real time is one without calls, or a step of the clock, and one reading cannot tell. `attended` leaves
 -- all leaps out.
 local LONGEST_GAP_MS, DOUBT_MS = 1000, 15000
 local real, sure, attended = 0, 0, 0
 
 -- The monotone clock, in ms. It advances with the real one, by LONGEST_GAP_MS a call at most while that is behind; a longer gap is a
--- leap. `sure` makes up for leaps at double speed, and is there after DOUBT_MS without another one: whoever lives has renewed its
+-- leap. `sure` makes up for leaps at double speed, and is there after DOUBT_MS without another one: a living worker has renewed its
 -- leases by then, from the monotone clock. Field `gaps`: the sum of leaps; while there is doubt, the ms that `sure` is
 -- behind, and until when.
 local function now_ms()

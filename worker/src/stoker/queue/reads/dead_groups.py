@@ -1,6 +1,6 @@
 """Groups of dead tasks by the fingerprint of their failures: what is broken, and how often, instead of a thousand tracebacks.
 
-Nothing is kept beside the dead tasks: the groups are those of the tasks that are dead now, read in pages when somebody asks.
+Nothing is kept beside the dead tasks: the groups are those of the tasks that are dead now, read in pages on request.
 """
 
 from collections.abc import Iterable, Iterator

@@ -61,7 +61,7 @@ class Solitude:
         return self._for is member and not self._alone and self._idle
 
     def clear(self, member: Member) -> None:
-        """A task on its last life is next: nobody takes more until the process is idle."""
+        """A task on its last life is next: no partition takes more until the process is idle."""
         if self._for not in (None, member) or self.rests:
             return
         now = _now()
@@ -105,7 +105,7 @@ class Solitude:
             asyncio.get_running_loop().call_later(REST, self._look)
             self._release()
         else:
-            # The others stay as they are: their waits would begin anew, and the process would never be idle.
+            # The others stay as they are: their waits would start again, and the process would never be idle.
             self._asking = True
             self._look()
 
