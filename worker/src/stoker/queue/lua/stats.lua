@@ -2,16 +2,12 @@
 -- Statistics, in O(priority levels). Writes nothing but the clock. Entries of the inbox count as ready: a worker will turn them into
 -- tasks. So do entries of the outbox: a queue whose last worker died before it relayed them must not look empty and scale to zero.
 -- KEYS: ready suspects leases scheduled dead done cancelled stats beats meta inbox parked upcoming outbox unclaimed templates
--- ARGV: horizon_ms (how far ahead `due` looks)
+-- ARGV: horizon_ms (how far ahead `due` looks) counter ...
 -- Returns {ready, running, scheduled, dead, done, cancelled, due, oldest_wait_ms, workers, paused 0|1, throttled 0|1, parked,
 --          schedules, unclaimed, next_run_ms (from now; '' none), {if any is unclaimed, for each template that has announced its
 --          tasks: template, how many unclaimed ones it has not seen}, rate * 1000, now_ms,
---          then the counters: name value ...}
+--          then those counters that are there: name value ...}
 local THROTTLED_FOR_MS = 1000
-local COUNTERS = {
-  'enqueued', 'succeeded', 'failed', 'retried', 'buried', 'stopped', 'postponed', 'released', 'lost', 'redriven', 'mended',
-  'deduplicated', 'stale_settles', 'invariant_violations', 'busy_ms', 'unclaimed',
-}
 local LONGEST_COUNT = 19  -- digits of a 64-bit number
 
 local now = now_ms()
@@ -57,9 +53,9 @@ local reply = {
   next_run and redis.call('ZCARD', upcoming) or 0, aside, next_run and tonumber(next_run) - real or '', unseen, math.floor(decayed_rate(now) * 1000), real,
 }
 -- Not HGETALL: another program may have written fields of any number and size.
-for at, value in ipairs(redis.call('HMGET', stats, unpack(COUNTERS))) do
+for at, value in ipairs(redis.call('HMGET', stats, unpack(ARGV, 2))) do
   if value then
-    reply[#reply + 1] = COUNTERS[at]
+    reply[#reply + 1] = ARGV[at + 1]
     reply[#reply + 1] = string.sub(value, 1, LONGEST_COUNT + 1)
   end
 end

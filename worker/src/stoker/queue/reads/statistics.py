@@ -28,7 +28,7 @@ async def read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizon:
 
 
 def _stats_calls(partitions: Sequence[QueueId], horizon: float) -> list[ScriptCall]:
-    return [ScriptCall("stats", Keys(*partition), [round(horizon * 1000)]) for partition in partitions]
+    return [ScriptCall("stats", Keys(*partition), [round(horizon * 1000), *_COLUMNS.values()]) for partition in partitions]
 
 
 async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
