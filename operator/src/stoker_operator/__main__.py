@@ -23,7 +23,9 @@ from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.reconcile.listing import Listing
+from stoker_operator.reconcile.queue_claims import QueueClaims
 from stoker_operator.reconcile.reconciler import Reconciler
+from stoker_operator.reconcile.resync import Resync
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
 from stoker_operator.state.queue_store import QueueStore
@@ -70,7 +72,9 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     credentials = Credentials(kube, users, settings)
     witness, seen = Witness(), handlers.Seen.nothing()
     listing = Listing(kube, partial(seen.task_queues.new, deleted=False), partial(seen.deployments.new, deleted=False))
-    reconciler = Reconciler(kube, store, work, settings, reporter, pool, credentials, witness, listing)
+    claims = QueueClaims(kube, pool, settings.cluster_id)
+    reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing)
+    resync = Resync(listing, store, work, witness, settings.watch_namespaces)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
     endpoints = application(health, metrics.registry(store))
@@ -84,22 +88,22 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
         # kopf looks up the watched resource once, so the CRD must exist by then: list it first.
-        await _until_listed(kube, credentials, reconciler, health)
-        resyncing = _resync(credentials, reconciler, settings.resync, lambda: health.finished("resync"))
+        await _until_listed(kube, credentials, claims, resync, health)
+        resyncing = _resync(credentials, resync, settings.resync, lambda: health.finished("resync"))
         loops.append(group.create_task(resyncing))
         watched = handlers.registry(work, reclaimer, witness, seen, lambda ref: store.get(ref) is not None)
-        await Supervisor(partial(_watch, settings.identity, watched), witness, reconciler.watchable, health.set_ready).run()
+        await Supervisor(partial(_watch, settings.identity, watched), witness, resync.watchable, health.set_ready).run()
         log.info("operator stopping")
         for loop in loops:
             loop.cancel()
 
 
-async def _until_listed(kube: Kube, credentials: Credentials, reconciler: Reconciler, health: Health) -> None:
+async def _until_listed(kube: Kube, credentials: Credentials, claims: QueueClaims, resync: Resync, health: Health) -> None:
     while True:
         try:
-            await _know_cluster(kube, reconciler)
+            await _know_cluster(kube, claims)
             await credentials.refresh()
-            await reconciler.resync()
+            await resync.run_once()
         except StokerError as error:
             log.warning("cannot list TaskQueues yet: %s", error)
         except Exception:  # a TaskQueue that a defect is met by must not end the operator for the others
@@ -111,20 +115,20 @@ async def _until_listed(kube: Kube, credentials: Credentials, reconciler: Reconc
         await asyncio.sleep(FIRST_LIST_RETRY)
 
 
-async def _know_cluster(kube: Kube, reconciler: Reconciler) -> None:
-    if reconciler.cluster:
+async def _know_cluster(kube: Kube, claims: QueueClaims) -> None:
+    if claims.cluster:
         return
     try:
-        reconciler.cluster = await kube.cluster_id()
+        claims.cluster = await kube.cluster_id()
     except KubernetesRefused as error:
         raise KubernetesRefused(f"the UID of namespace kube-system cannot be read ({error}): set STOKER_CLUSTER_ID") from error
 
 
-async def _resync(credentials: Credentials, reconciler: Reconciler, interval: float, finished: Callable[[], None]) -> None:
+async def _resync(credentials: Credentials, resync: Resync, interval: float, finished: Callable[[], None]) -> None:
     """The safety net below the watches: finds missed events, and changed Secrets, which are not watched."""
     while True:
         await asyncio.sleep(interval)
-        for purpose, act in (("read the operator's Secrets", credentials.refresh), ("list TaskQueues", reconciler.resync)):
+        for purpose, act in (("read the operator's Secrets", credentials.refresh), ("list TaskQueues", resync.run_once)):
             try:
                 await act()
             except StokerError as error:

@@ -3,18 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
 from stoker.manifest import parse
-from stoker.rules.identity import Holder
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import last_applied
-from stoker_operator.reconcile.claims import Claim, Claims
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.inherited import inherited
 from stoker_operator.reconcile.listing import Listing
@@ -23,6 +20,7 @@ from stoker_operator.reconcile.ownership import handed_over
 from stoker_operator.reconcile.plan import Action, Apply, Create, HandOver, Live, Observed, live, plan
 from stoker_operator.reconcile.pods import failing, restarts
 from stoker_operator.reconcile.quarrels import Quarrels
+from stoker_operator.reconcile.queue_claims import QueueClaims
 from stoker_operator.reconcile.resources import check
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
@@ -33,7 +31,6 @@ from stoker_operator.state.problem import (
     Problem,
     deleting,
     invalid_spec,
-    queue_taken,
     request_refused,
     right_missing,
     served_elsewhere,
@@ -41,7 +38,6 @@ from stoker_operator.state.problem import (
 )
 from stoker_operator.state.queue_store import QueueStore
 from stoker_operator.state.ref import Object, Owner, Ref
-from stoker_operator.state.witness import Listed, Witness
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -52,10 +48,7 @@ POLL_SECONDS = 5.0
 
 
 class Reconciler:
-    """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once.
-
-    `cluster` is the cluster's id in claims of queues.
-    """
+    """Takes names from the work queue, `CONCURRENCY` at a time, never one name twice at once."""
 
     def __init__(
         self,
@@ -64,27 +57,21 @@ class Reconciler:
         work: WorkQueue,
         settings: OperatorSettings,
         reporter: Reporter,
-        claims: Claims,
+        claims: QueueClaims,
         credentials: Credentials,
-        witness: Witness,
         listing: Listing,
     ) -> None:
-        self.cluster = settings.cluster_id
         self._kube = kube
         self._store = store
         self._work = work
-        self._settings = settings
         self._reporter = reporter
         self._claims = claims
-        self._claimed: dict[Ref, Claim] = {}  # the last claim of each TaskQueue; after a restart: once it is claimed again
         self._credentials = credentials
         self._connections = Connections(kube, credentials)
         self._installation = settings.installation_name
         self._quarrels = Quarrels()
-        self._moves = Moves(claims, self._connections)
-        self._witness = witness
+        self._moves = Moves(claims.in_redis, self._connections)
         self._listing = listing
-        self._refused: Collection[str] = ()
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
 
     async def run(self) -> None:
@@ -92,38 +79,6 @@ class Reconciler:
         async with asyncio.TaskGroup() as group:
             for _ in range(CONCURRENCY):
                 group.create_task(self._process())
-
-    async def resync(self) -> None:
-        """List all TaskQueues, and reconcile these and every one known before.
-
-        A namespace that was deleted together with the operator's rights in it hides no other: it is left out until it is back.
-        Raises KubernetesUnavailable, and KubernetesRefused if no namespace can be listed.
-        """
-        found: list[Listed] = []
-        refused: dict[str, KubernetesRefused] = {}
-        for namespace in self._settings.watch_namespaces or ("",):
-            try:
-                found += await self._listing.of(namespace)
-            except KubernetesRefused as error:
-                refused[namespace] = error
-        self._report_refused(refused)
-        self._refused = refused.keys()
-        self._witness.listed(found, time.monotonic())
-        for ref in {each.ref for each in found} | {ref for ref in self._store.refs() if ref.namespace not in refused}:
-            self._work.add(ref)
-        if len(refused) == len(self._settings.watch_namespaces or ("",)):
-            raise next(iter(refused.values()))
-
-    def watchable(self) -> tuple[str, ...] | None:
-        """The namespaces to watch, empty for all: those that the last resync could list. None if there are none."""
-        wanted = self._settings.watch_namespaces
-        if not wanted:
-            return None if self._refused else ()
-        return tuple(namespace for namespace in wanted if namespace not in self._refused) or None
-
-    def _report_refused(self, refused: Mapping[str, KubernetesRefused]) -> None:
-        for namespace in refused.keys() - self._refused:
-            log.warning("cannot list TaskQueues: %s", refused[namespace], extra={"namespace": namespace})
 
     async def _process(self) -> None:
         while True:
@@ -152,7 +107,7 @@ class Reconciler:
         try:
             found = await self._listing.task_queue(ref)
         except NotFound:
-            await self._release(ref)
+            await self._claims.release(ref, self._store.get(ref))
             self._store.forget(ref)
             self._rolled.pop(ref, None)
             self._quarrels.forget(ref)
@@ -234,6 +189,15 @@ class Reconciler:
             self._rolled[ref] = changed.generation
         return replace(findings, workers=await self._workers(ref, owner, changed))
 
+    async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
+        """Claim the queue. Once it is claimed, look at the Redis that it has left."""
+        observed = await self._claims.claim(observed, source)
+        if observed.taken is None and observed.unclaimed is None:
+            owner, present = observed.owner, observed.live
+            applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
+            await self._moves.follow(owner.ref, source, self._claims.holder(owner), applied)
+        return observed
+
     async def _last_good(self, findings: Findings, owner: Owner, present: Live | None) -> Findings:
         """The findings with what the workers run by while their spec has a problem. An edit must not stop what runs."""
         applied = last_applied(present.manifest, owner.ref) if present and present.belongs_to(owner) else None
@@ -300,44 +264,6 @@ class Reconciler:
             present.scaled_by,
             present.draining,
         )
-
-    async def _claim(self, observed: Observed, source: RedisQueue) -> Observed:
-        """Claim the queue, from a TaskQueue of this namespace that is gone too."""
-        own, ref = self._holder(observed.owner), observed.owner.ref
-        held = await self._claims.claim(source.url, source.id, own)
-        if isinstance(held, Holder) and held != own and await self._gone(held, own):
-            held = await self._claims.claim(source.url, source.id, own, instead_of=held)
-        if isinstance(held, Problem):
-            return replace(observed, unclaimed=held)
-        if held != own:
-            return replace(observed, taken=queue_taken(source.id, held, own))
-        self._claimed[ref] = Claim(source.url, source.id, own)
-        present = observed.live
-        applied = last_applied(present.manifest, ref) if present and present.belongs_to(observed.owner) else None
-        await self._moves.follow(ref, source, own, applied)
-        return observed
-
-    async def _gone(self, held: Holder, own: Holder) -> bool:
-        """Whether the holder was deleted while the operator or Redis was away. Of another namespace or cluster: unknown, so no."""
-        if not held.neighbour_of(own):
-            return False
-        try:
-            found = await self._kube.task_queue(Ref(held.namespace, held.name))
-        except NotFound:
-            return True
-        return bool(found["metadata"]["uid"] != held.uid)
-
-    async def _release(self, ref: Ref) -> None:
-        """Release the claim of a deleted TaskQueue. Where Redis does not answer, the next one takes it over."""
-        queue = self._store.get(ref)
-        if (claimed := self._claimed.pop(ref, None)) is not None:
-            await self._claims.release(*claimed)
-        elif queue is not None and queue.findings.manifest is not None and queue.findings.redis_url:
-            source = RedisQueue(queue.findings.redis_url, queue.findings.manifest)
-            await self._claims.release(source.url, source.id, self._holder(Owner(ref, queue.findings.uid)))
-
-    def _holder(self, owner: Owner) -> Holder:
-        return Holder(self.cluster, owner.ref.namespace, owner.ref.name, owner.uid)
 
 
 def _changes_unwatched(findings: Findings) -> bool:
