@@ -10,7 +10,7 @@ import yaml
 from msgspec.structs import replace
 
 from stoker.local.manifest_file import load
-from stoker.manifest import parse
+from stoker.manifest.task_queue import parse
 from tests.chart.kubeapi import ApiServer
 from tests.chart.rendering import NAMESPACE, ROOT, SAMPLES, Object, render
 

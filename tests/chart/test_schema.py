@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker import manifest as taskqueue
 from stoker.errors import Invalid
-from stoker.manifest import TaskQueueSpec, parse
+from stoker.manifest import task_queue as taskqueue
+from stoker.manifest.task_queue import TaskQueueSpec, parse
 from stoker.rules.units import parse_duration
 from tests.chart.rendering import Object, defaulted
 from tests.taskqueue_schema import crd, schema, strict

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from stoker.manifest import parse
+from stoker.manifest.task_queue import parse
 from tests.docs.pages import ROOT
 from tests.taskqueue_schema import schema, strict
 

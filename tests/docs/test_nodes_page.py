@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from stoker.manifest import Worker
+from stoker.manifest.worker_pods import Worker
 from stoker_operator.reconcile.resources import GRACE_MARGIN, SAFE_TO_EVICT, TMP_SIZE
 from tests.docs.pages import ROOT
 

@@ -8,7 +8,7 @@ import msgspec
 from redis import ResponseError
 from redis.asyncio import Redis
 
-from stoker.manifest import Keep, Lease, RateLimit, Retention
+from stoker.manifest.policies import Keep, Lease, RateLimit, Retention
 from stoker.queue.broker import Broker, pulse
 from stoker.queue.keys import Keys
 from stoker.queue.reads.doctor.finding import Finding

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from stoker.manifest import Keep
+from stoker.manifest.policies import Keep
 from stoker.queue.broker import ENQUEUED_AT_ONCE
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import Delivery

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from stoker import Stoker
 from stoker.errors import RedisUnavailable
-from stoker.manifest import Keep
+from stoker.manifest.policies import Keep
 from stoker.queue.inbox import Inbox
 from stoker.queue.settlements import Settlement
 from stoker.queue.workflows.outbox import Outbox

@@ -3,7 +3,7 @@
 import pytest
 
 from stoker.errors import NotFound
-from stoker.manifest import Keep
+from stoker.manifest.policies import Keep
 from stoker.rules.settle import Bury, Retry
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration

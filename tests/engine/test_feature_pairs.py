@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from stoker import Invalid, Stoker, TaskCall, chain, every, group
-from stoker.manifest import RateLimit
+from stoker.manifest.policies import RateLimit
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.partitions import Partitions

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 
-from stoker.manifest import Lease, Retention
+from stoker.manifest.policies import Lease, Retention
 from stoker.queue.inbox import BYTES_AT_ONCE, SHOWN, TAKEN_IN_AT_ONCE, Inbox, TakenIn
 from stoker.redis.connect import connect
 from stoker.rules.admission import Admission

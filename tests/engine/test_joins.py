@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from stoker.manifest import Keep
+from stoker.manifest.policies import Keep
 from stoker.queue.records import Delivery
 from stoker.queue.scripts import run
 from stoker.queue.settlements import Settlement

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoker.manifest import RateLimit
+from stoker.manifest.policies import RateLimit
 from stoker.queue.records import Holds
 from stoker.rules.admission import Admission
 from tests.engine.line import DONE, Line, message, now, open_line

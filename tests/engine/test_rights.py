@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.client.client import Client
 from stoker.errors import RedisRefused
-from stoker.manifest import Lease, Retention
+from stoker.manifest.policies import Lease, Retention
 from stoker.queue.broker import Broker
 from stoker.queue.catalogue import Catalogue
 from stoker.queue.health import check_layout, check_server

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from stoker.errors import RedisFull, RedisRefused, RedisUnavailable
-from stoker.manifest import Lease, Retention
+from stoker.manifest.policies import Lease, Retention
 from stoker.queue.health import check_server
 from stoker.redis import connect as connection
 from tests.engine.line import DONE, Line, open_line

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from stoker.errors import NotFound
-from stoker.manifest import Keep
+from stoker.manifest.policies import Keep
 from stoker.rules.settle import Bury, Failure, Release, Retry, Snooze, Succeed
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration

@@ -6,7 +6,7 @@ import pytest
 from stoker.autoscale.decide import Memory, Policy, decide
 from stoker.autoscale.demand import demand_of
 from stoker.errors import NotFound
-from stoker.manifest import Keep, KeepFor, Retention
+from stoker.manifest.policies import Keep, KeepFor, Retention
 from stoker.queue.reads.events import attend
 from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import Holds

@@ -3,7 +3,7 @@
 import pytest
 
 from stoker.errors import NotFound
-from stoker.manifest import RateLimit
+from stoker.manifest.policies import RateLimit
 from stoker.queue.scripts import run
 from stoker.rules.concurrency import Limit
 from stoker.rules.settle import Bury, Failure, Retry

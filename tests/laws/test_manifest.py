@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
 from stoker.local.manifest_file import load
-from stoker.manifest import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, parse
+from stoker.manifest.task_queue import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, parse
 from stoker.rules.retry import Jitter, Retry
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stoker.autoscale.decide import Decision, Demand, Memory, Policy, ScalingReason, decide, recommend
 from stoker.autoscale.demand import demand_of, policy_of
-from stoker.manifest import parse
+from stoker.manifest.task_queue import parse
 from stoker.queue.records import QueueStats
 
 POLICY = Policy(slots=10, backlog_per_replica=100, min_replicas=0, max_replicas=20, idle_after=20, stabilization=20)

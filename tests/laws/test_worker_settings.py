@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker import Stoker
 from stoker.cli import build
-from stoker.manifest import TaskQueue, parse
+from stoker.manifest.task_queue import TaskQueue, parse
 from stoker.rules.units import format_duration
 from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.worker.process.worker_command import Command

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stoker.manifest import TaskQueue, parse
+from stoker.manifest.task_queue import TaskQueue, parse
 from stoker_operator.reconcile.plan import Live, live
 from stoker_operator.reconcile.resources import Connection, deployment
 from stoker_operator.state.ref import Object, Owner, Ref

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.rules.identity import Holder
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.reconcile.applied import Applied, last_applied

@@ -10,7 +10,8 @@ import pytest
 from stoker.autoscale.decide import decide
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.errors import RedisUnavailable
-from stoker.manifest import TaskQueueSpec, Worker
+from stoker.manifest.task_queue import TaskQueueSpec
+from stoker.manifest.worker_pods import Worker
 from stoker.queue import scripts
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys

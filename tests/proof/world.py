@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from stoker.manifest import Keep, KeepFor, Lease, Retention
+from stoker.manifest.policies import Keep, KeepFor, Lease, Retention
 from stoker.queue.broker import Broker
 from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from stoker import Stoker, every
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.queue.keys import Keys
 from stoker.queue.schedules import Schedules
 from stoker.queue.timekeeper import RENEW_AFTER, Timekeeper

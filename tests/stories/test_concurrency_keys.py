@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 from stoker import Concurrency, Stoker
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration
 from tests.stories.working import working

@@ -10,7 +10,7 @@ import pytest
 from stoker import Context, Dead, Invalid, Stoker, TaskFailed, chain, group
 from stoker.app.middleware import EnqueueNext, RunNext
 from stoker.app.workflow import Chain
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.queue.records import Receipt
 from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability

@@ -54,7 +54,7 @@ async def test_running_tasks_finish_and_the_worker_resumes(opened: Callable[[str
 
 
 def long_lease() -> object:
-    from stoker.manifest import Lease
+    from stoker.manifest.policies import Lease
     from stoker.rules.units import Duration
 
     return Lease(Duration(30))

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stoker import Stoker
-from stoker.manifest import RateLimit
+from stoker.manifest.policies import RateLimit
 from stoker.queue.keys import Keys
 from tests.stories.apps.bakery import knead
 from tests.stories.working import worker_process, working

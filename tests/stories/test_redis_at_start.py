@@ -13,7 +13,7 @@ from msgspec import Raw
 from stoker import Stoker
 from stoker.client.client import Client
 from stoker.errors import RedisUnavailable
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.rules.call import TaskCall
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration

@@ -19,7 +19,7 @@ from stoker.errors import Invalid
 from stoker.local.manifest_file import load
 from stoker.local.namespaces import settled
 from stoker.local.supervisor import Supervisor
-from stoker.manifest import TaskQueue, parse
+from stoker.manifest.task_queue import TaskQueue, parse
 from stoker.queue.reads.statistics import read_totals_each
 from stoker.redis.connect import connect
 from stoker.rules.states import TaskState

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from stoker import Handle, Retry, Stoker
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.rules.retry import Jitter
 from stoker.rules.states import TaskState
 from stoker.rules.units import Duration

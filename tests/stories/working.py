@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker import Retry, Stoker
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.rules.retry import Jitter
 from stoker.rules.units import Duration
 from stoker.settings import WorkerSettings

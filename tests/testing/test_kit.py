@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from stoker import Concurrency, Context, Dead, Depends, Retry, State, Stoker, chain, cron, every, group, testing
-from stoker.manifest import Lease, RateLimit
+from stoker.manifest.policies import Lease, RateLimit
 from stoker.queue import scripts
 from stoker.rules.call import TaskCall
 from stoker.rules.retry import Jitter

@@ -16,7 +16,8 @@ from kubernetes.aio import config as _config
 from msgspec import Struct
 
 from stoker.errors import NotFound, StokerError
-from stoker.manifest import GROUP, PLURAL, VERSION, is_object_name
+from stoker.manifest.fields import is_object_name
+from stoker.manifest.task_queue import GROUP, PLURAL, VERSION
 from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, selector_text
 
 config: Any = _config  # untyped

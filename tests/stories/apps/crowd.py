@@ -6,7 +6,7 @@ import sys
 from bakery import app  # type: ignore[import-not-found]
 from prometheus_client import CollectorRegistry
 
-from stoker.manifest import Lease
+from stoker.manifest.policies import Lease
 from stoker.redis.connect import ThreadClient, connect
 from stoker.rules.identity import QueueId
 from stoker.rules.units import Duration

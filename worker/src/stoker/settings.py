@@ -8,7 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stoker.manifest import Lease, RateLimit, Retention, TaskQueue
+from stoker.manifest.policies import Lease, RateLimit, Retention
+from stoker.manifest.task_queue import TaskQueue
 from stoker.rules.retry import Retry
 from stoker.rules.units import format_duration
 

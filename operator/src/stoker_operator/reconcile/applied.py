@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from stoker.errors import Invalid
-from stoker.manifest import GROUP, KIND, VERSION, RedisRef, TaskQueue, parse
+from stoker.manifest.redis_ref import RedisRef
+from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue, parse
 from stoker_operator.state.ref import Object, Ref
 
 APPLIED = f"{GROUP}/applied"

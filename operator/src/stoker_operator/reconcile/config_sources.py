@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from stoker.manifest import SecretKey, TaskQueue, is_object_name
+from stoker.manifest.fields import is_object_name
+from stoker.manifest.redis_ref import SecretKey
+from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.credentials.tenant import SECRET, URL
 
 Kind = Literal["Secret", "ConfigMap"]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from stoker.errors import NotFound
-from stoker.manifest import SecretKey, TaskQueue
+from stoker.manifest.redis_ref import SecretKey
+from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesForbidden

@@ -2,7 +2,7 @@
 
 import time
 
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.rules.identity import Holder
 from stoker_operator.kube import KubernetesRefused
 from stoker_operator.reconcile.applied import Applied, annotation

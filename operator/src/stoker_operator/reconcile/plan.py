@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.reconcile.drift import REPLICAS, drifted, setters
 from stoker_operator.reconcile.ownership import handed_over
 from stoker_operator.reconcile.resources import INSTALLATION, TEMPLATE_HASH, Connection, created, deployment

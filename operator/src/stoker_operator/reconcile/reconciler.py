@@ -7,7 +7,7 @@ import time
 from msgspec.structs import replace
 
 from stoker.errors import Invalid, NotFound, StokerError
-from stoker.manifest import parse
+from stoker.manifest.task_queue import parse
 from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
-from stoker.manifest import GROUP, KIND, VERSION, TaskQueue
+from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret

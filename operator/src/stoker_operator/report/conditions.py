@@ -9,7 +9,7 @@ only while they hold.
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.queue.records import QueueStats
 from stoker.rules.printable import printable
 from stoker_operator.report.condition import Condition, because, count

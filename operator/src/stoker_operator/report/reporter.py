@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from stoker.errors import NotFound, StokerError
-from stoker.manifest import GROUP, KIND, VERSION
+from stoker.manifest.task_queue import GROUP, KIND, VERSION
 from stoker.rules.printable import printable
 from stoker_operator.kube import Kube, KubernetesConflict
 from stoker_operator.report.conditions import Notice, conditions, notices

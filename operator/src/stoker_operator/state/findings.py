@@ -5,7 +5,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from stoker.autoscale.decide import Memory
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.queue.records import QueueStats
 from stoker.rules.identity import QueueId
 from stoker_operator.state.problem import NOT_SERVED, Problem

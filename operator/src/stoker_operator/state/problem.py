@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from stoker.manifest import GROUP, KIND
+from stoker.manifest.task_queue import GROUP, KIND
 from stoker.rules.identity import Holder, QueueId
 from stoker_operator.state.ref import Object, Ref
 

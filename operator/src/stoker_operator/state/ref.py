@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from stoker.manifest import GROUP, KIND, is_object_name
+from stoker.manifest.fields import is_object_name
+from stoker.manifest.task_queue import GROUP, KIND
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from stoker.autoscale.decide import Demand, Policy
-from stoker.manifest import TaskQueueSpec
+from stoker.manifest.task_queue import TaskQueueSpec
 
 
 class Statistics(Protocol):

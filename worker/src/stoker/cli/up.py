@@ -12,7 +12,7 @@ from stoker.cli.options import namespace as checked_namespace
 from stoker.cli.options import variable
 from stoker.local.manifest_file import load
 from stoker.local.namespaces import settled
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.redis.url import shown_address
 from stoker.settings import DEFAULT_GATEWAY_PORT, DEFAULT_NAMESPACE
 

@@ -6,7 +6,7 @@ import typer
 
 from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, variable
 from stoker.errors import Invalid
-from stoker.manifest import Keep, KeepFor, Lease, RateLimit, Retention
+from stoker.manifest.policies import Keep, KeepFor, Lease, RateLimit, Retention
 from stoker.rules.announcement import is_template
 from stoker.rules.message import check_queue
 from stoker.rules.partitions import MOST

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from stoker.errors import Invalid
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.settings import worker_environment
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from stoker.errors import Invalid
-from stoker.manifest import GROUP, KIND, VERSION, TaskQueue, parse
+from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue, parse
 
 
 def load(path: Path) -> list[TaskQueue]:

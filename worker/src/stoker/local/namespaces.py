@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from stoker.errors import Invalid
-from stoker.manifest import RedisRef, TaskQueue
+from stoker.manifest.redis_ref import RedisRef
+from stoker.manifest.task_queue import TaskQueue
 from stoker.settings import DEFAULT_NAMESPACE
 
 

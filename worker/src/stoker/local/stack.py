@@ -13,7 +13,7 @@ from msgspec import Struct
 from stoker.errors import Invalid
 from stoker.local.embedded_redis import embedded_server, is_free
 from stoker.local.supervisor import Supervisor
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.queue.reads.inspector import Inspector
 from stoker.redis.connect import connect
 from stoker.worker.system.managed_process import ManagedProcess

@@ -15,7 +15,7 @@ from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth
 from stoker.clock import milliseconds
 from stoker.errors import StokerError
 from stoker.local.fleet import Fleet
-from stoker.manifest import TaskQueue
+from stoker.manifest.task_queue import TaskQueue
 from stoker.queue.keys import Keys
 from stoker.queue.logbooks import record_decision
 from stoker.queue.reads.statistics import read_totals_each

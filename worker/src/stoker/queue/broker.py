@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from stoker.errors import Conflict, Invalid, NotDurable
-from stoker.manifest import Lease, RateLimit, Retention
+from stoker.manifest.policies import Lease, RateLimit, Retention
 from stoker.queue import scripts
 from stoker.queue.keys import Keys, catalogue
 from stoker.queue.partitions import Partitions

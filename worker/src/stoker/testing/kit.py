@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
 from stoker.app.app import Stoker, application_of
 from stoker.app.task import Handle, Task
 from stoker.errors import NotFound
-from stoker.manifest import Keep, Lease, RateLimit, Retention
+from stoker.manifest.policies import Keep, Lease, RateLimit, Retention
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.records import TaskStatus
 from stoker.redis.client import RedisClient

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from stoker.app.app import Stoker
-from stoker.manifest import RateLimit
+from stoker.manifest.policies import RateLimit
 from stoker.queue.keys import Keys
 from stoker.redis.client import RedisClient
 from stoker.rules.partitions import share
