@@ -75,6 +75,7 @@ def running_operator(server: ApiServer, redis_url: str, folder: Path, **settings
         "STOKER_TENANT_CREDENTIALS": "Generated",
         "STOKER_INTERVAL": "200ms",
         "STOKER_RESYNC": "10m",  # so that the watches are what is tested
+        "STOKER_CONFIG_INTERVAL": "300ms",
         "STOKER_REDIS_TIMEOUT": "1s",
         "STOKER_HOST": "127.0.0.1",
         "STOKER_PORT": str(port),

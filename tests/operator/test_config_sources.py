@@ -102,8 +102,7 @@ async def test_workers_roll_when_what_they_read_changes_and_only_then(
         for secret in "ae":
             await cluster.secret(secret, k="1", unread="1")
         await config_map(cluster, "d", k="1", unread="1")
-        fast = {**settings(own_api_server, cluster), "STOKER_RESYNC": "300ms"}
-        with running_operator(own_api_server, shared_valkey.url, tmp_path, **fast):
+        with running_operator(own_api_server, shared_valkey.url, tmp_path, **settings(own_api_server, cluster)):
             await cluster.apply(name, redis=OWN_REDIS, worker=worker, scaling=FAST)
             seen = [await _hash(cluster, name)]
 

@@ -49,12 +49,12 @@ async def test_it_serves_only_the_namespaces_it_is_given_with_rights_there_alone
 
 
 async def test_a_changed_secret_rolls_the_workers(cluster: Cluster, api_server: ApiServer, redis_url: str, tmp_path: Path) -> None:
-    """Nobody watches Secrets, which would take the right to list them all: the resync finds it."""
+    """No watch tells of Secrets, which would take the right to list them all: the poller finds it."""
     name = unique("emails")
     await cluster.secret("cache", url=redis_url)
     await cluster.apply(name, redis={"urlSecretRef": {"name": "cache"}})
     before = await cluster.workers(name)
-    with running_operator(api_server, redis_url, tmp_path, **await only_here(cluster, api_server), STOKER_RESYNC="500ms"):
+    with running_operator(api_server, redis_url, tmp_path, **await only_here(cluster, api_server)):
         await cluster.secret("cache", url=redis_url + "?socket_timeout=5")
 
         async def rolled() -> bool:

@@ -22,6 +22,7 @@ from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
+from stoker_operator.reconcile.config_poller import ConfigPoller
 from stoker_operator.reconcile.listing import Listing
 from stoker_operator.reconcile.queue_claims import QueueClaims
 from stoker_operator.reconcile.reconciler import Reconciler
@@ -73,16 +74,19 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     witness, seen = Witness(), handlers.Seen.nothing()
     listing = Listing(kube, partial(seen.task_queues.new, deleted=False), partial(seen.deployments.new, deleted=False))
     claims = QueueClaims(kube, pool, settings.cluster_id)
-    reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing)
+    poller = ConfigPoller(kube, work, settings.config_interval, settings.config_rate)
+    reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing, poller)
     resync = Resync(listing, store, work, witness, settings.watch_namespaces)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
-    health = Health({"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync})
+    limits = {"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync, "configuration": 120.0}
+    health = Health(limits)
     endpoints = application(health, metrics.registry(store))
     async with serving(endpoints, settings.host, settings.port), asyncio.TaskGroup() as group:
         loops = [
             group.create_task(health.watch_lag()),
             group.create_task(reconciler.run()),
             group.create_task(reclaimer.run()),
+            group.create_task(poller.run(lambda: health.finished("configuration"))),
             group.create_task(users.run(settings.interval)),
             group.create_task(autoscaler.run(settings.interval, lambda: health.finished("autoscaler"))),
         ]
@@ -125,7 +129,7 @@ async def _know_cluster(kube: Kube, claims: QueueClaims) -> None:
 
 
 async def _resync(credentials: Credentials, resync: Resync, interval: float, finished: Callable[[], None]) -> None:
-    """The safety net below the watches: finds missed events, and changed Secrets, which are not watched."""
+    """The safety net below the watches: finds missed events."""
     while True:
         await asyncio.sleep(interval)
         for purpose, act in (("read the operator's Secrets", credentials.refresh), ("list TaskQueues", resync.run_once)):

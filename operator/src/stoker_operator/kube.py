@@ -33,6 +33,7 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 # Messages of a 422 for another UID: of a server-side apply, and of a JSON patch whose `test` failed.
@@ -63,12 +64,20 @@ class KubernetesConflict(StokerError):
     """The object is another one of that name, or exists already. Reconcile again."""
 
 
+class ConfigMap(Struct, frozen=True):
+    """The data of a ConfigMap, binary or not, and its resourceVersion."""
+
+    data: dict[str, bytes]
+    version: str
+
+
 class Secret(Struct, frozen=True):
-    """The decoded data of a Secret, its labels, and its UID."""
+    """The decoded data of a Secret, its labels, its UID, and its resourceVersion."""
 
     data: dict[str, bytes]
     labels: dict[str, str]
     uid: str
+    version: str = ""
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -180,11 +189,18 @@ class Kube:
         path = _in_namespace("/api/v1", namespace, "secrets")
         return _secret(await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER}))
 
-    async def config_map(self, namespace: str, name: str) -> dict[str, bytes]:
-        """The data of the ConfigMap, binary or not."""
+    async def config_map(self, namespace: str, name: str) -> ConfigMap:
+        """The ConfigMap."""
         found = await self._call("GET", _in_namespace("/api/v1", namespace, "configmaps", name))
         binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
-        return binary | {key: value.encode() for key, value in (found.get("data") or {}).items()}
+        data = binary | {key: value.encode() for key, value in (found.get("data") or {}).items()}
+        return ConfigMap(data, found["metadata"]["resourceVersion"])
+
+    async def config_version(self, plural: str, namespace: str, name: str) -> str:
+        """The resourceVersion of a Secret or a ConfigMap, from the API server's cache: it may be some milliseconds old."""
+        path = _in_namespace("/api/v1", namespace, plural, name)
+        found = await self._call("GET", path, query={"resourceVersion": "0"}, accept=METADATA)
+        return str(found["metadata"]["resourceVersion"])
 
     async def create_event(self, namespace: str, event: Object) -> None:
         """Create an Event, as `kubectl describe` shows it."""
@@ -293,7 +309,8 @@ def _in_namespace(api: str, namespace: str, plural: str, name: str | None = None
 
 def _secret(found: Object) -> Secret:
     data = {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-    return Secret(data, found["metadata"].get("labels") or {}, found["metadata"]["uid"])
+    metadata = found["metadata"]
+    return Secret(data, metadata.get("labels") or {}, metadata["uid"], metadata["resourceVersion"])
 
 
 def _error(status: int, text: bytes) -> StokerError:

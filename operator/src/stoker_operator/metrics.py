@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,13 +14,19 @@ DECISIONS = Counter("stoker_scaling_decisions_total", "Scaling decisions by reas
 RECONCILE_DURATION = Histogram("stoker_reconcile_duration_seconds", "Duration of one reconcile of a TaskQueue.", registry=None)
 RECONCILE_ERRORS = Counter("stoker_reconcile_errors_total", "Reconciles that failed and are retried.", registry=None)
 WATCH_RESTARTS = Counter("stoker_watch_restarts_total", "Restarts of all watches: one had ended or was deaf.", registry=None)
+CONFIG_INTERVAL = Gauge(
+    "stoker_config_poll_interval_seconds",
+    "Interval between two looks at one Secret or ConfigMap that pods read. It grows where the rate allows no more.",
+    registry=None,
+)
 RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Running tasks taken back from ended pods.", _LABELS, registry=None)
 
 
 def registry(store: QueueStore) -> CollectorRegistry:
     """Everything on /metrics."""
     found = CollectorRegistry()
-    for metric in (DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, WATCH_RESTARTS, QueueCollector(store)):
+    own = (CONFIG_INTERVAL, DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, WATCH_RESTARTS)
+    for metric in (*own, QueueCollector(store)):
         found.register(metric)
     return found
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -30,6 +31,8 @@ class OperatorSettings(Struct, frozen=True):
     watch_namespaces: tuple[str, ...] = ()
     interval: float = 1.0
     resync: float = 60.0
+    config_interval: float = 25.0
+    config_rate: float = 40.0  # per second, over all namespaces
     redis_timeout: float = 3.0
     host: str = EVERYWHERE
     port: int = DEFAULT_PORT
@@ -55,6 +58,16 @@ def _seconds(text: str) -> float:
     if seconds <= 0:
         raise argparse.ArgumentTypeError("must be more than 0s")
     return seconds
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < inf:
+        raise argparse.ArgumentTypeError(f"bad rate {text!r}: write a number above 0, such as 40")
+    return rate
 
 
 def _port(text: str) -> int:
@@ -91,6 +104,8 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
     ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),
+    ("config-interval", _seconds, "interval between looks at a Secret or ConfigMap that worker pods read, such as 25s"),
+    ("config-rate", _rate, "most such looks per second; with more objects than interval x rate the interval stretches"),
     ("redis-timeout", _seconds, "timeout of a call to Redis; then its queues are not scaled, such as 3s"),
     ("host", str, "listen address of /livez, /readyz and /metrics"),
     ("port", _port, "port of /livez, /readyz and /metrics"),

@@ -24,10 +24,11 @@ class Source(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The decoded data of a Secret or a ConfigMap, and its UID."""
+    """The decoded data of a Secret or a ConfigMap, its UID, and its resourceVersion."""
 
     uid: str
     data: Mapping[str, bytes]
+    version: str = ""
 
 
 def redis_secret(queue: TaskQueue) -> SecretKey:

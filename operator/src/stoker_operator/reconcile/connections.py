@@ -1,6 +1,6 @@
 """Reads, for a TaskQueue, the Redis URL and what its pods take from Secrets and ConfigMaps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from stoker.errors import NotFound
 from stoker.manifest.redis_ref import SecretKey
@@ -8,44 +8,63 @@ from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesForbidden
+from stoker_operator.reconcile.config_poller import ConfigObject, Versions
 from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
 from stoker_operator.reconcile.resources import Connection
 from stoker_operator.state.problem import Problem, secret_key_missing, secret_missing
+from stoker_operator.state.ref import Ref
+
+Place = tuple[Kind, str]
+"""The kind and the name of an object in the TaskQueue's namespace."""
 
 
 class Connections:
-    """All methods raise what Kube raises."""
+    """All methods raise what Kube raises. `read` is called with what has been read for a TaskQueue (config_poller.py)."""
 
-    def __init__(self, kube: Kube, credentials: Credentials) -> None:
+    def __init__(self, kube: Kube, credentials: Credentials, read: Callable[[Ref, Versions], None]) -> None:
         self._kube = kube
         self._credentials = credentials
+        self._read = read
 
     async def of(self, queue: TaskQueue) -> Connection | Problem:
         """The Redis URL, and the digest of what the pods read. Creates the credentials of the namespace if they are absent."""
         reference = queue.spec.redis.url_secret_ref
-        contents: dict[tuple[Kind, str], Content] = {}
+        contents: dict[Place, Content] = {}
         if reference is None:
             found = await self._credentials.of_namespace(queue.namespace)
             if isinstance(found, Problem):
                 return found
-            contents["Secret", SECRET] = Content(found.uid, found.data)
+            contents["Secret", SECRET] = Content(found.uid, found.data, found.version)
         read = sources(queue)
-        required = {(each.kind, each.name) for each in read if not each.optional}
-        for source in read:
-            place = (source.kind, source.name)
-            if place in contents:
-                continue
-            try:
-                contents[place] = await self._content(queue.namespace, source)
-            except NotFound:
-                if source.kind == "Secret" and place in required:
-                    return secret_missing(queue.namespace, source.name)
-            except KubernetesForbidden:
-                if reference is not None and place == ("Secret", reference.name):
-                    raise
-                # Workers start without: the kubelet reads these, and only a change of one does not roll them.
+        try:
+            problem = await self._fill(queue, read, contents)
+        finally:
+            versions = {ConfigObject(each.kind, queue.namespace, each.name): "" for each in read}
+            for (kind, name), content in contents.items():
+                versions[ConfigObject(kind, queue.namespace, name)] = content.version
+            self._read(Ref(queue.namespace, queue.name), versions)
+        if problem is not None:
+            return problem
         url = self._credentials.url if reference is None else _url_in(contents["Secret", reference.name].data, reference)
         return url if isinstance(url, Problem) else Connection(url, config_digest(read, contents))
+
+    async def _fill(self, queue: TaskQueue, read: Sequence[Source], contents: dict[Place, Content]) -> Problem | None:
+        """Read all that is not in `contents` yet. Returns which Secret is missing, if the pods cannot start without it."""
+        reference = queue.spec.redis.url_secret_ref
+        required = {(each.kind, each.name) for each in read if not each.optional}
+        for kind, name in dict.fromkeys((each.kind, each.name) for each in read):
+            if (kind, name) in contents:
+                continue
+            try:
+                contents[kind, name] = await self._content(queue.namespace, kind, name)
+            except NotFound:
+                if kind == "Secret" and (kind, name) in required:
+                    return secret_missing(queue.namespace, name)
+            except KubernetesForbidden:
+                if kind == "Secret" and reference is not None and name == reference.name:
+                    raise
+                # Workers start without: the kubelet reads these, and only a change of one does not roll them.
+        return None
 
     async def url(self, queue: TaskQueue) -> str | Problem:
         """Where the operator itself reads the queue."""
@@ -57,11 +76,12 @@ class Connections:
         except NotFound:
             return secret_missing(queue.namespace, reference.name)
 
-    async def _content(self, namespace: str, source: Source) -> Content:
-        if source.kind == "ConfigMap":
-            return Content("", await self._kube.config_map(namespace, source.name))
-        secret = await self._kube.secret(namespace, source.name)
-        return Content(secret.uid, secret.data)
+    async def _content(self, namespace: str, kind: Kind, name: str) -> Content:
+        if kind == "ConfigMap":
+            config_map = await self._kube.config_map(namespace, name)
+            return Content("", config_map.data, config_map.version)
+        secret = await self._kube.secret(namespace, name)
+        return Content(secret.uid, secret.data, secret.version)
 
 
 def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:

@@ -12,6 +12,7 @@ from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import last_applied
+from stoker_operator.reconcile.config_poller import ConfigPoller
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.inherited import inherited
 from stoker_operator.reconcile.listing import Listing
@@ -60,6 +61,7 @@ class Reconciler:
         claims: QueueClaims,
         credentials: Credentials,
         listing: Listing,
+        poller: ConfigPoller,
     ) -> None:
         self._kube = kube
         self._store = store
@@ -67,7 +69,8 @@ class Reconciler:
         self._reporter = reporter
         self._claims = claims
         self._credentials = credentials
-        self._connections = Connections(kube, credentials)
+        self._poller = poller
+        self._connections = Connections(kube, credentials, poller.refer)
         self._installation = settings.installation_name
         self._quarrels = Quarrels()
         self._moves = Moves(claims.in_redis, self._connections)
@@ -112,6 +115,7 @@ class Reconciler:
             self._rolled.pop(ref, None)
             self._quarrels.forget(ref)
             self._moves.forget(ref)
+            self._poller.forget(ref)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
