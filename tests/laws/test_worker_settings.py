@@ -16,7 +16,7 @@ from stoker.rules.units import format_duration
 from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.worker.process.worker_command import Command
 
-ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL"}
+ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL", "LOG_TASKS"}
 ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD", "TEMPLATE"}
 """Settings of a process, not of a TaskQueue."""
 

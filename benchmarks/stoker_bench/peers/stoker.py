@@ -39,13 +39,13 @@ class _Stoker:
     settings = Settings(
         delivery="leases of 30 s, fenced settles (default)",
         results="kept for 1 h, the newest 100,000 (default)",
-        worker=f"stoker worker --concurrency {NOOP_CONCURRENCY}, one process, uvloop, hiredis; probes and metrics on",
+        worker=f"stoker worker --concurrency {NOOP_CONCURRENCY}, one process, uvloop, hiredis; probes, metrics and logs on",
         bulk="app.enqueue_many",
     )
 
     def work(self) -> None:
         concurrency = str(workload.CONCURRENCY or NOOP_CONCURRENCY)
-        flags = ["--queue", QUEUE, "--concurrency", concurrency, "--port", "0", "--log-level", "warning"]
+        flags = ["--queue", QUEUE, "--concurrency", concurrency, "--port", "0"]
         if workload.PARTITIONS > 1:
             flags += ["--partitions", str(workload.PARTITIONS)]
         sys.argv = ["stoker", "worker", f"{__name__}:app", *flags]

@@ -20,6 +20,8 @@ DEFAULT_WORKER_PORT = 9090
 DEFAULT_GATEWAY_PORT = 8080
 
 LogFormat = Literal["auto", "json", "text"]
+LogTasks = Literal["all", "auto", "failures", "none"]
+"""Which runs have a line in the log; auto: all while there are few, a summary a second of what succeeds where there are more."""
 
 
 class ChildLimits(Struct, frozen=True):
@@ -60,6 +62,7 @@ class WorkerSettings(Struct, frozen=True):
     max_memory: int = 0
     template: str = ""
     listen_fd: int | None = None
+    log_tasks: LogTasks = "auto"
 
 
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:

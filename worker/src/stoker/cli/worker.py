@@ -12,7 +12,7 @@ from stoker.rules.message import check_queue
 from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.units import Duration
-from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, WorkerSettings
+from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, LogTasks, WorkerSettings
 from stoker.worker.process.worker_command import Command, serve
 
 
@@ -117,6 +117,14 @@ def worker(
     check: Annotated[bool, typer.Option("--check", help="Import the application, list its tasks, exit.")] = False,
     log_format: LogFormatOption = "auto",
     log_level: LogLevelOption = "info",
+    log_tasks: Annotated[
+        LogTasks,
+        option(
+            "--log-tasks",
+            rich_help_panel="Logs",
+            help="Runs that have a line in the log. auto: failures, and up to 100 successes a second; then one summary a second.",
+        ),
+    ] = "auto",
 ) -> None:
     """Run the tasks of a queue. SIGTERM drains; a second SIGTERM requeues running tasks and exits."""
     settings = WorkerSettings(
@@ -143,6 +151,7 @@ def worker(
         max_memory=max_memory,
         template=_template(template),
         listen_fd=listen_fd,
+        log_tasks=log_tasks,
     )
     hear = context.obj or serve
     hear(Command(settings, processes, reload, check, log_format, log_level))

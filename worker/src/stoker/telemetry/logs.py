@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Any, Literal, Protocol, TextIO
 
 import msgspec
@@ -16,6 +17,8 @@ from stoker.rules.printable import printable
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 LINES = "\n\t"
 """Kept in tracebacks, which have several lines."""
+INDENT = "    "
+"""Before each of them."""
 _COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
@@ -55,8 +58,16 @@ def task_fields(message: LoggedTask, delivery: LoggedRun) -> dict[str, object]:
     return {"task_id": message.id, "task": message.task, "queue": message.queue, "attempt": delivery.attempt}
 
 
-class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, the record's extra fields, and the ids of the current trace."""
+class _Formatter(logging.Formatter):
+    def _exception(self, record: logging.LogRecord) -> str:
+        """The traceback: of an exception, or as text where it was raised in another process or is long past."""
+        if record.exc_info and record.exc_info[0]:
+            return self.formatException(record.exc_info)
+        return record.exc_text or ""
+
+
+class JsonFormatter(_Formatter):
+    """Time, level, logger, message, the record's extra fields, `exception`, and the ids of the current trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -69,16 +80,18 @@ class JsonFormatter(logging.Formatter):
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             entry |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+        if exception := self._exception(record):
+            entry["exception"] = exception
         try:
             return msgspec.json.encode(entry, enc_hook=str).decode()
         except (ValueError, TypeError, RecursionError):  # text that is no Unicode, odd keys: keep the line
             return json.dumps({key: str(value) for key, value in entry.items()})
 
 
-class TextFormatter(logging.Formatter):
-    """A short coloured line: time, level, message, extra fields."""
+class TextFormatter(_Formatter):
+    """A short coloured line: time, level, message, extra fields. The lines of a traceback are indented: none looks like another
+    record.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -86,7 +99,8 @@ class TextFormatter(logging.Formatter):
         extra = "".join(f" \x1b[2m{printable(key)}=\x1b[0m{printable(str(value))}" for key, value in extra_fields(record).items())
         level = f"\x1b[{colour}m{record.levelname.lower():7}\x1b[0m"
         line = f"\x1b[2m{time}\x1b[0m {level} {printable(record.getMessage())}{extra}"
-        return f"{line}\n{printable(self.formatException(record.exc_info), LINES)}" if record.exc_info else line
+        exception = self._exception(record).rstrip()
+        return f"{line}\n{indent(printable(exception, LINES), INDENT, lambda _: True)}" if exception else line
 
 
 class TaskLog(logging.LoggerAdapter[logging.Logger]):
@@ -118,10 +132,11 @@ def extra_fields(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
 
 
-def configure(form: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr) -> None:
-    """Send all logs to `stream`: as text when it is a terminal or `form` says so, else as JSON."""
+def configure(form: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr) -> logging.Handler:
+    """Send all logs to `stream`: as text when it is a terminal or `form` says so, else as JSON. Returns the handler that does."""
     text = form == "text" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     handler.addFilter(TaskIds())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    return handler

@@ -79,22 +79,22 @@ class TaskCollector(Collector):
 
     def __init__(self, queue: QueueId) -> None:
         self.slo = SloCounts()
-        self._queue = queue
-        self._counts: dict[str, TaskCounts] = {}
+        self.queue = queue
+        self.counts: dict[str, TaskCounts] = {}
 
     def of(self, task: str) -> TaskCounts:
         """The counts of a registered task's name, or of `other`."""
-        if task not in self._counts:
-            self._counts[task] = TaskCounts()
-        return self._counts[task]
+        if task not in self.counts:
+            self.counts[task] = TaskCounts()
+        return self.counts[task]
 
     def tallies(self) -> dict[str, dict[str, int]]:
         """Task name -> all that was counted since the process began."""
-        return {task: counts.tally for task, counts in self._counts.items()}
+        return {task: counts.tally for task, counts in self.counts.items()}
 
     def collect(self) -> Iterator[Metric]:
         """All counters and histograms."""
-        counts = [((*self._queue, task), counted) for task, counted in self._counts.copy().items()]
+        counts = [((*self.queue, task), counted) for task, counted in self.counts.copy().items()]
         for event in _EVENTS:
             counter = CounterMetricFamily(f"stoker_tasks_{event}", f"Tasks {event} in this worker.", labels=_LABELS)
             for labels, counted in counts:

@@ -23,6 +23,7 @@ from stoker.rules.message import decode
 from stoker.rules.settle import Failure, Fatal, Outcome, Returned, Unknown
 from stoker.task.context import run_of
 from stoker.telemetry.logs import TaskIds, running
+from stoker.telemetry.own_lines import OwnLines
 from stoker.telemetry.tracing import Tracing, attached
 from stoker.worker.children.child_progress import ChildProgress
 from stoker.worker.children.protocol import (
@@ -89,8 +90,10 @@ def main() -> None:
     forwarder = LogForwarder(channel.send)
     forwarder.addFilter(TaskIds())
     logging.basicConfig(level=begin.level, handlers=[forwarder], force=True)
+    lines = OwnLines(forwarder, begin.own_level)
     try:
         app = application_of(load_app(begin.app))
+        lines.hold()
         app.tracing = Tracing.from_environment("stoker-worker")
     except Invalid as error:
         channel.send(Broken(str(error)))
@@ -104,6 +107,7 @@ def main() -> None:
         progress.flush()
         _ignore_signals()
         collector.look()
+        lines.hold()
         channel.send(RunEnded(outcome, resident()))
 
 

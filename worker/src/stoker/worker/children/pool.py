@@ -20,6 +20,7 @@ from stoker.queue.records import Delivery
 from stoker.rules.settle import Failure, Outcome, Raised
 from stoker.settings import ChildLimits
 from stoker.task.context import ProgressSink
+from stoker.telemetry.own_lines import handle_forwarded
 from stoker.worker.children.protocol import (
     LENGTH,
     Begin,
@@ -101,7 +102,7 @@ class Child:
     async def begin(self, app: str) -> None:
         """Have it import the application. Raises NotStarted with its error."""
         try:
-            self._send(Begin(app, sys.path, logging.getLogger().getEffectiveLevel()))
+            self._send(Begin(app, sys.path, logging.getLogger().getEffectiveLevel(), _log.getEffectiveLevel()))
             answer = await self._answer()
         except (asyncio.IncompleteReadError, ConnectionError):
             raise NotStarted(f"the process {await self._cause_of_death()} while it imported {app}") from None
@@ -146,8 +147,7 @@ class Child:
             body: FromChild = from_child.decode(await self._reader.readexactly(length))
             match body:
                 case ForwardedRecord(record):
-                    # The child's own loggers have handled it; the root's handlers are the worker's.
-                    logging.getLogger().handle(logging.makeLogRecord(record))
+                    handle_forwarded(logging.makeLogRecord(record))
                 case ReportedLine() | ReportedProgress():
                     if sink and body.fence == fence:  # a thread may have outlived its run
                         body.apply(sink)

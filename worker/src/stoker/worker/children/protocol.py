@@ -19,11 +19,12 @@ MAX_INT = 1 << 63
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """Import the application at `app`, looked up on `path`, and log from `level` on."""
+    """Import the application at `app`, looked up on `path`, and log from `level` on; `stoker` loggers from `own_level` on."""
 
     app: str
     path: list[str]
     level: int
+    own_level: int
 
 
 class RunTask(msgspec.Struct, frozen=True, tag=True):
@@ -108,9 +109,9 @@ class LogForwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record, with its arguments formatted in: only text and plain values can be encoded."""
-        fields = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": None}
-        if record.exc_info:
-            fields["exception"] = logging.Formatter().formatException(record.exc_info)
+        fields = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
+        if record.exc_info and record.exc_info[0]:
+            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
         try:
             self._send_or_simplify(fields)
         except Exception:

@@ -20,13 +20,22 @@ from stoker.worker.loop.partition import Partition
 from stoker.worker.loop.shutdown import ShutdownStage
 from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
+from stoker.worker.run.observer import RunObserver
 from stoker.worker.system.aio import hidden
 
 
 class PartitionGroup:
     """Empty until `open` is called. Belongs to one event loop."""
 
-    def __init__(self, name: str, app: Stoker, settings: WorkerSettings, redis: RedisClient, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        app: Stoker,
+        settings: WorkerSettings,
+        redis: RedisClient,
+        metrics: WorkerMetrics,
+        observer: RunObserver | None = None,
+    ) -> None:
         self.name = name
         self.partitions: list[Partition] = []
         self.workers: list[Worker] = []  # the heartbeat's thread reads it
@@ -36,6 +45,7 @@ class PartitionGroup:
         self._settings = settings
         self._redis = redis
         self._metrics = metrics
+        self._observer = observer
 
     @property
     def draining(self) -> bool:
@@ -88,7 +98,10 @@ class PartitionGroup:
                 rate_limit=_share_of_limit(self._settings.rate_limit, len(names)),
             )
             keys = Keys(settings.namespace, name)
-            self.partitions.append(Partition(keys, self.name, self._app, settings, self._redis, self._metrics, solitude=solitude))
+            partition = Partition(
+                keys, self.name, self._app, settings, self._redis, self._metrics, observer=self._observer, solitude=solitude
+            )
+            self.partitions.append(partition)
         self.workers += [partition.worker for partition in self.partitions]
         self._stop()  # as far as it was asked for before there was anything to stop
 

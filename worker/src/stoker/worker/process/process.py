@@ -28,6 +28,7 @@ from stoker.rules import names
 from stoker.rules.identity import QueueId
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
+from stoker.telemetry.own_lines import OwnLines
 from stoker.version import VERSION
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
@@ -38,6 +39,8 @@ from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
 from stoker.worker.process.status_page import LoadingPage, WorkerPage
+from stoker.worker.run.observer import RunObserver
+from stoker.worker.run.run_lines import RunLines
 from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
 from stoker.worker.system.garbage import collector
 from stoker.worker.system.memory import resident
@@ -58,8 +61,9 @@ LAST_SCRAPE = 3.0
 _log = logging.getLogger("stoker.worker")
 
 
-async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bool:
-    """Run a worker until SIGTERM or SIGINT: the first drains it, a second aborts it. Closes `status` at its end.
+async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_lines: OwnLines | None = None) -> bool:
+    """Run a worker until SIGTERM or SIGINT: the first drains it, a second aborts it. Closes `status` at its end. `own_lines` keeps
+    the log against the application.
 
     Returns True when it has outgrown its memory limit and is to be replaced. Waits for a Redis that is away; raises RedisRefused
     for one that would lose tasks, Invalid for a memory limit that is too small.
@@ -68,7 +72,8 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bo
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, QueueId(settings.namespace, settings.queue), settings.concurrency)
     redis = connect(settings.redis_url)
-    group = PartitionGroup(status.name, app, settings, redis, metrics)
+    lines = RunLines(settings.log_tasks)
+    group = PartitionGroup(status.name, app, settings, redis, metrics, RunObserver(metrics.tasks, app.tasks, lines))
     tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
     watchdog = Watchdog()
     loop = asyncio.get_running_loop()
@@ -102,6 +107,8 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bo
         loops = [hidden(loop.create_task(watchdog.run(metrics)))]
         try:
             await asyncio.wait([starting])
+            if own_lines:
+                loops.append(hidden(loop.create_task(own_lines.keep())))
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis, tallies)]
@@ -116,6 +123,7 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage) -> bo
             await cancel_all(*loops, starting, within=CANCEL_TIMEOUT)
             await asyncio.to_thread(heartbeat.stop)
             lock_watch.stop()
+            lines.close()
             await _forget(group, tallies)
             await lifespan.stop()
             await app.close()

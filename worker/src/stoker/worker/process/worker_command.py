@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import logging
 import os
 import sys
 import threading
@@ -48,9 +49,10 @@ def serve(command: Command, *, replaced: bool = False) -> None:
     `replaced`: another process is started in its place by its parent, which has handed it the Redis URL.
     """
     from stoker.telemetry.logs import configure
+    from stoker.telemetry.own_lines import OwnLines
 
     settings = command.settings
-    configure(command.log_format, command.log_level)
+    handler = configure(command.log_format, command.log_level)
     if (command.processes > 1 or command.reload) and not command.check:
         from stoker.worker.group.group import run_group  # loads no application
 
@@ -71,15 +73,17 @@ def serve(command: Command, *, replaced: bool = False) -> None:
         print("\n".join(sorted(load_app(settings.app).tasks)))
         return
     faulthandler.enable()  # a crash of the interpreter shows the line of Python
+    own_lines = OwnLines(handler, logging.getLogger().level)
     with LoadingPage(process_name(settings), settings) as status:
         application = load_app(settings.app)
+        own_lines.hold()
         application.redis_url = settings.redis_url or application.redis_url
         application.namespace = settings.namespace or application.namespace
         application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
         settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
         collector.start()
         home, environment = os.getcwd(), dict(os.environ)
-        again = _run(work(application, settings, status), partial(exit_within, EXIT_TIMEOUT))
+        again = _run(work(application, settings, status, own_lines), partial(exit_within, EXIT_TIMEOUT))
     if again and not replaced:  # an exec would show the environment, and the URL in it, until it is hidden again
         # In place, under the same process id, so that Kubernetes sees no container end. With the directory and environment
         # that it was started with, whatever tasks have changed.
