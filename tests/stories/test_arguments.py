@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from stoker import Dead, Invalid, Stoker, TaskFailed, chain, group
+from stoker import Dead, Invalid, InvalidArguments, Stoker, TaskFailed, chain, group
 from stoker.rules.call import TaskCall
 from stoker.rules.message import check_payload
 from stoker.rules.states import TaskState
@@ -138,6 +138,8 @@ async def test_what_json_cannot_carry_never_leaves_the_caller(app: Stoker) -> No
         await parcels.pack.enqueue(object())  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="argument parcels of never_with_wrong_arguments cannot be written as JSON"):
         parcels.never_with_wrong_arguments.prepare(ORDER, [object()])  # type: ignore[list-item]
+    with pytest.raises(InvalidArguments, match=r"`\$\.order\.items\[0\]\.count`"):
+        await parcels.pack.enqueue(Order(id=7, items=[Item.model_construct(name="tea", count=0)]))
     assert [stats.totals.enqueued for stats in await app.client.inspector.stats(["default"])] == [0]
 
 

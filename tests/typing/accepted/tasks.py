@@ -54,6 +54,7 @@ async def enqueue_with_options() -> None:
     assert_type(await call.enqueue("a@example.org", order=7), Handle[bytes])
     assert_type(call.prepare("a@example.org", order=7), Prepared[object, bytes])
     await render.options(run_at=datetime.now(UTC) + timedelta(days=1), expires=3600.0, unique=None, retry=Retry()).enqueue(7)
+    await render.options(check_arguments=False).enqueue(7)
 
 
 async def call_as_plain_python(ctx: Context) -> None:

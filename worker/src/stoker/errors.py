@@ -21,6 +21,10 @@ class Invalid(StokerError):
         self.field = field
 
 
+class InvalidArguments(Invalid):
+    """An argument is not of the type that the task declares. `field` is the parameter's name, "" where it is not known."""
+
+
 class Conflict(StokerError):
     """A task with this id exists already and is another task."""
 

@@ -52,7 +52,7 @@ class Stoker:
 
     `redis` and `namespace` are defaults for development: STOKER_REDIS_URL and STOKER_NAMESPACE override them, so that one image
     runs anywhere. `lifespan` is an async context manager that every worker process enters before its first task and exits after
-    its last.
+    its last. `check_arguments` False: the types of arguments are left to the worker, for all calls without the option of that name.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Stoker:
         redis: str = DEFAULT_REDIS_URL,
         namespace: str = DEFAULT_NAMESPACE,
         lifespan: Lifespan | None = None,
+        check_arguments: bool = True,
     ) -> None:
         self.tasks: dict[str, Task[..., Any]] = {}
         self._application = Application(
@@ -70,6 +71,7 @@ class Stoker:
             os.environ.get(PREFIX + "NAMESPACE", namespace),
             partial(lifespan, self) if lifespan else None,
         )
+        self._application.check_arguments = check_arguments
 
     def __repr__(self) -> str:
         return f"<Stoker {self.name}: {len(self.tasks)} tasks>"

@@ -33,7 +33,7 @@ class _LoopClient(NamedTuple):
 class Application:
     """The declared tasks and schedules, the middleware, and one client for each event loop.
 
-    `state` is what the lifespan yields while it is entered, and None otherwise.
+    `state` is what the lifespan yields while it is entered, and None otherwise. `check_arguments`: types are checked at enqueue.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Application:
         self.run_layers: list[RunLayer] = []
         self.enqueue_layers: list[EnqueueLayer] = []
         self.dependency_overrides: dict[Factory, Factory] = {}
+        self.check_arguments = True
         self.tracing = Tracing()
         self.state: Any = None
         self._lifespan = lifespan

@@ -85,7 +85,8 @@ class Task(Generic[P, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it to its queue.
 
-        Raises Invalid for arguments that JSON cannot carry, RedisUnavailable where it is unknown whether it was enqueued.
+        Raises InvalidArguments for arguments of other types than declared, Invalid for those that JSON cannot carry and for values
+        out of range, RedisUnavailable where it is unknown whether it was enqueued.
         """
         call = self._bind({}, args, kwargs)
         [receipt] = receipts(await self._origin.application.enqueue((call,)))
@@ -117,11 +118,13 @@ class Task(Generic[P, R]):
         return Handle(self._origin, queue, check_id(task_id), duplicate=False)
 
     def _bind(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], into: str | None = None) -> Prepared[Any, R]:
-        """The call with these arguments, but for `into`. Raises Invalid when they do not fit the signature."""
+        """The call with these arguments, but for `into`. Raises Invalid when they do not fit the signature or its types."""
         declared = self._origin.declaration
         signature, policy = declared.signature, declared.policy
         bound = signature.bind(args, kwargs) if into is None else signature.bind_without(into, args, kwargs)
         payload = signature.encode(bound)
+        if options.get("check_arguments", self._origin.application.check_arguments):
+            signature.check_arguments(bound, payload, into)
         unique, concurrency = policy.unique, policy.concurrency
         if options:
             unique = check_unique(options.get("unique", unique))

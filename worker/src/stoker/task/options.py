@@ -51,7 +51,8 @@ class Options(TypedDict, total=False):
     `id` or `idempotency_key` (any text) identifies the task: the same one again is the same task, for as long as it is kept.
     `unique` None: this call is not unique; `concurrency` None: it has no concurrency key. `retry` as an int is the number of
     retries, and None leaves it to the declaration, as do the exception classes of a Retry. `expires` (seconds from now, or a
-    datetime): no run begins after it, and a task that still waits becomes cancelled.
+    datetime): no run begins after it, and a task that still waits becomes cancelled. `check_arguments` False: their types are left
+    to the worker.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Options(TypedDict, total=False):
     unique: Unique | None
     concurrency: Concurrency | None
     durability: Literal["memory", "replicated", "fsynced"]
+    check_arguments: bool
 
 
 _KNOWN = frozenset(Options.__annotations__)

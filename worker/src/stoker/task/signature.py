@@ -1,19 +1,34 @@
 """The signature of a task: which parameters callers give, and how arguments and results become JSON and back."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, get_type_hints
 
 import msgspec
 
-from stoker.errors import Invalid
+from stoker.errors import Invalid, InvalidArguments
 from stoker.rules.message import payload_bytes
 from stoker.task.dependencies import injected, placeholders
+from stoker.task.scalars import sure_types, surely_fit
 from stoker.task.schema import arguments_schema
-from stoker.task.values import Read, Unfit, check_readable, encode, is_endless, is_pydantics, read_foreign, reader, write
+from stoker.task.values import (
+    Read,
+    Unfit,
+    check_readable,
+    encode,
+    has_binary,
+    is_binary,
+    is_endless,
+    is_pydantics,
+    read_foreign,
+    reader,
+    write,
+)
 
 _ABSENT: Any = msgspec.UNSET
+_PARAMETER = re.compile(r"`\$\.(\w+)")
 
 
 class Signature:
@@ -81,18 +96,45 @@ class Signature:
                     raise Invalid(f"argument {name} of {self._name} cannot be written as JSON: it has no numbers but finite ones")
         return msgspec.Raw(raw)
 
-    def decode(self, payload: bytes) -> dict[str, Any]:
-        """The payload as arguments of the declared types. Raises Invalid that names the parameter."""
+    def check_arguments(self, bound: dict[str, Any], payload: bytes, into: str | None = None) -> None:
+        """Raises InvalidArguments where a worker would refuse this payload of these arguments: it reads them by the same rules.
+
+        `into` is the parameter that is filled later. Raises Invalid for type hints that no worker starts with.
+        """
+        if surely_fit(bound, self._sure):
+            return
+        for name, value in bound.items():
+            if is_binary(value) and not has_binary(hint := self._hints.get(name, Any)) and not is_pydantics(hint):
+                raise InvalidArguments(
+                    f"argument {name} of {self._name} is {type(value).__name__}, and JSON carries no binary data: annotate the "
+                    "parameter as bytes, which travel in base64, or store the data elsewhere and pass a reference",
+                    name,
+                )
         try:
-            arguments = self._arguments.decode(payload)
+            decoder = self._arguments if into is None else self._decoder(into)
+        except (NameError, TypeError) as error:
+            raise Invalid(f"task {self._name}: its type hints cannot be used for JSON: {error}") from error
+        self._read(payload, decoder)
+
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """The payload as arguments of the declared types. Raises InvalidArguments that names the parameter."""
+        return self._read(payload, self._arguments)
+
+    def _read(self, payload: bytes, decoder: msgspec.json.Decoder[Any]) -> dict[str, Any]:
+        try:
+            arguments = decoder.decode(payload)
             found = {name: value for name in arguments.__struct_fields__ if (value := getattr(arguments, name)) is not _ABSENT}
             if self._readers:
                 found |= {name: read(bytes(found[name])) for name, read in self._readers.items() if name in found}
         except (msgspec.MsgspecError, Unfit) as error:
-            raise Invalid(f"arguments do not fit {self}: {error}") from error
+            raise self._misfit(str(error)) from error
         except Exception as error:  # from validators of the application
-            raise Invalid(f"arguments do not fit {self}: {type(error).__name__}: {error}") from error
+            raise self._misfit(f"{type(error).__name__}: {error}") from error
         return found
+
+    def _misfit(self, words: str) -> InvalidArguments:
+        parameter = _PARAMETER.search(words)
+        return InvalidArguments(f"arguments do not fit {self}: {words}", parameter[1] if parameter else "")
 
     def decode_result(self, value: bytes) -> Any:
         """A result from JSON to the declared return type. Raises Invalid where it is of another one."""
@@ -159,13 +201,21 @@ class Signature:
 
     @cached_property
     def _arguments(self) -> msgspec.json.Decoder[Any]:
+        return self._decoder()
+
+    def _decoder(self, optional: str = "") -> msgspec.json.Decoder[Any]:
+        """Reads the arguments, also those without the one that is `optional`."""
         hints = {name: self._hints.get(name, Any) for name in self.called.parameters} | dict.fromkeys(self._readers, msgspec.Raw)
         fields = [
-            (name, hints[name]) if each.default is each.empty else (name, hints[name], _ABSENT)
+            (name, hints[name]) if each.default is each.empty and name != optional else (name, hints[name], _ABSENT)
             for name, each in self.called.parameters.items()
         ]
         arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         return msgspec.json.Decoder(arguments, dec_hook=read_foreign)
+
+    @cached_property
+    def _sure(self) -> dict[str, frozenset[type]]:
+        return {name: sure_types(self._hints.get(name, Any)) for name in self.called.parameters}
 
     @cached_property
     def _readers(self) -> dict[str, Read]:

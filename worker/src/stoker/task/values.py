@@ -25,6 +25,7 @@ OLDEST_PYDANTIC = (2, 11)
 NAMED_ERRORS = 5
 """Validation errors of pydantic that a message lists."""
 Read = Callable[[bytes], Any]
+_BINARY = (bytes, bytearray, memoryview)
 _NEVER_ENDLESS = (str, int, type(None))
 _MASKED = b'"**********"'
 
@@ -46,6 +47,16 @@ def is_endless(value: object) -> bool:
     if isinstance(value, _NEVER_ENDLESS):
         return False
     return any(isinstance(each, float) and not isfinite(each) for each in _leaves(msgspec.to_builtins(value, enc_hook=_plain)))
+
+
+def is_binary(value: object) -> bool:
+    """Whether it is binary data, which JSON carries as base64 only."""
+    return isinstance(value, _BINARY)
+
+
+def has_binary(hint: Any) -> bool:
+    """Whether it is a type of binary data, or a union with one."""
+    return hint in _BINARY or any(map(has_binary, _parts(hint)))
 
 
 def reader(hint: Any, at: str = "$") -> Read:
