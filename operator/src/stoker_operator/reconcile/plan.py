@@ -10,7 +10,9 @@ from msgspec import Struct
 from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.reconcile.drift import REPLICAS, drifted, setters
 from stoker_operator.reconcile.ownership import handed_over
-from stoker_operator.reconcile.resources import INSTALLATION, TEMPLATE_HASH, Connection, created, deployment
+from stoker_operator.reconcile.resources import INSTALLATION, PAUSED_ROLLOUT, TEMPLATE_HASH, Connection, created, deployment, paused
+from stoker_operator.reconcile.rollout import held
+from stoker_operator.state.findings import Trial
 from stoker_operator.state.problem import Problem, name_taken
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
@@ -53,6 +55,17 @@ class Live(Struct, frozen=True):
     def scaled_by(self) -> str:
         """Who set its replicas; empty for the operator itself."""
         return ", ".join(setters(self.manifest, REPLICAS))
+
+    @property
+    def old_pods(self) -> int:
+        """Pods of other versions than the newest."""
+        return max(0, self.pods - self.updated)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the operator has paused the rollout of this template."""
+        annotations = self.manifest["metadata"].get("annotations") or {}
+        return self.manifest["spec"].get("paused") is True and annotations.get(PAUSED_ROLLOUT) == self.template
 
     def rollout(self, since: int) -> str:
         """What is missing while not all pods are of the newest version, which the Deployment has had since that generation."""
@@ -102,7 +115,7 @@ class Observed(Struct, frozen=True):
     """The input of a plan. `taken`: another TaskQueue claims the queue. `unclaimed`: Redis could not be asked for it.
 
     `applied`: the annotation for the spec (applied.py). `installation`: this operator's. `inherited`: labels of the TaskQueue for
-    the Deployment.
+    the Deployment. `trial`: how the pods of the newest version fare; `may_pause`: a rollout whose pods fail may be paused.
     """
 
     queue: TaskQueue
@@ -114,6 +127,8 @@ class Observed(Struct, frozen=True):
     unclaimed: Problem | None = None
     installation: str = ""
     inherited: Mapping[str, str] = {}
+    trial: Trial = Trial()
+    may_pause: bool = True
 
 
 class Plan(Struct, frozen=True):
@@ -144,6 +159,8 @@ def plan(observed: Observed) -> Plan:
     )
     if live is None:
         return Plan((Create(created(manifest, initial_replicas(observed.queue))), HandOver()))
+    if live.template == manifest["metadata"]["annotations"][TEMPLATE_HASH] and observed.may_pause:
+        manifest = paused(manifest) if held(observed.trial, old_pods=live.old_pods, paused=live.paused) else manifest
     if handed_over(live.manifest) is not None:  # and an apply, which removes what the creation alone kept
         return Plan((HandOver(), Apply(manifest, live.uid)))
     return Plan((Apply(manifest, live.uid),) if drifted(live.manifest, manifest) else ())

@@ -7,7 +7,7 @@ from stoker.rules.losses import LossCause
 from stoker_operator.state.problem import Problem, no_pods, pod_failing, rollout_stalled
 from stoker_operator.state.ref import Object
 
-_FATAL_WAITING = frozenset(
+FATAL_WAITING = frozenset(
     {
         *("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"),
         *("CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"),
@@ -130,7 +130,7 @@ def _failures(pod: Object) -> Iterator[tuple[str, str]]:
             yield condition.get("reason", "Unschedulable"), condition.get("message", "no node fits")
     for container in status.get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in _FATAL_WAITING:
+        if waiting.get("reason") in FATAL_WAITING:
             yield waiting["reason"], _termination(container) or waiting.get("message", "")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
@@ -23,9 +24,10 @@ from stoker_operator.reconcile.pods import failing, restarts
 from stoker_operator.reconcile.quarrels import Quarrels
 from stoker_operator.reconcile.queue_claims import QueueClaims
 from stoker_operator.reconcile.resources import check
+from stoker_operator.reconcile.rollout import figures, judge
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings
-from stoker_operator.state.findings import Findings, RedisQueue, Workers
+from stoker_operator.state.findings import Findings, RedisQueue, Trial, Workers
 from stoker_operator.state.problem import (
     REFUSED,
     UNWATCHED,
@@ -34,18 +36,19 @@ from stoker_operator.state.problem import (
     invalid_spec,
     request_refused,
     right_missing,
+    rollout_paused,
     served_elsewhere,
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
-from stoker_operator.state.ref import Object, Owner, Ref
+from stoker_operator.state.ref import PAUSE_ROLLOUTS, Object, Owner, Ref
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 CONCURRENCY = 4
 HAND_OVER_ATTEMPTS = 3
 POLL_SECONDS = 5.0
-"""Between looks at what no watch reports: a pod that cannot start, a Secret that is missing."""
+"""Between looks at what no watch reports: a pod that cannot start or crashes in a rollout, a Secret that is missing."""
 
 
 class Reconciler:
@@ -177,6 +180,7 @@ class Reconciler:
 
         findings = replace(findings, redis_url=connection.url)
         observed = Observed(queue, owner, connection, live=present, installation=self._installation, inherited=inherited(found))
+        observed = replace(observed, trial=findings.workers.trial if findings.workers else Trial(), may_pause=_may_pause(found))
         observed = await self._claim(observed, RedisQueue(connection.url, queue))
         observed = replace(observed, applied=self._moves.annotation(ref, found))
         planned = plan(observed)
@@ -255,6 +259,7 @@ class Reconciler:
             pods = await self._kube.pods(ref) if present.ready < present.replicas or rollout else []
         except KubernetesForbidden as error:
             trouble = right_missing(error)
+        trial = judge(present.manifest, present.template, pods, datetime.now(UTC))
         return Workers(
             present.uid,
             present.replicas,
@@ -267,7 +272,13 @@ class Reconciler:
             present.deleting,
             present.scaled_by,
             present.draining,
+            trial,
+            rollout_paused(ref, figures(trial), trial.last_words, present.old_pods) if present.paused else None,
         )
+
+
+def _may_pause(task_queue: Object) -> bool:
+    return bool((task_queue["metadata"].get("annotations") or {}).get(PAUSE_ROLLOUTS) != "false")
 
 
 def _changes_unwatched(findings: Findings) -> bool:
@@ -276,4 +287,5 @@ def _changes_unwatched(findings: Findings) -> bool:
         return True
     if findings.problem is not None:
         return findings.problem.reason in UNWATCHED
-    return findings.workers is not None and findings.workers.ready < findings.workers.replicas
+    workers = findings.workers
+    return workers is not None and (workers.ready < workers.replicas or bool(workers.rollout))

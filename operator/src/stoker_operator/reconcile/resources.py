@@ -22,6 +22,9 @@ from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 INSTALLATION = f"{GROUP}/installation"
 """The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
+PAUSED_ROLLOUT = f"{GROUP}/paused-rollout"
+"""Annotation: the template hash of the version whose rollout the operator has paused."""
+TEMPLATE_ENV = "STOKER_TEMPLATE"
 CONFIG_HASH = f"{GROUP}/config-hash"
 INHERITED = f"{GROUP}/inherited-labels"
 """Annotation: the keys of the labels that the Deployment inherits, so that one that is gone is noticed."""
@@ -50,7 +53,7 @@ def check(queue: TaskQueue) -> None:
         raise Invalid(
             "spec.worker.image is missing: set it to the image with your application, such as registry.example.org/shop:1.4"
         )
-    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", "STOKER_TEMPLATE", "POD_NAME"}
+    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", TEMPLATE_ENV, "POD_NAME"}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -80,7 +83,7 @@ def deployment(
     template: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
-    template["spec"]["containers"][0]["env"].insert(0, {"name": "STOKER_TEMPLATE", "value": stamp})
+    template["spec"]["containers"][0]["env"].insert(0, {"name": TEMPLATE_ENV, "value": stamp})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -104,6 +107,13 @@ def deployment(
             "template": template,
         },
     }
+
+
+def paused(manifest: Object) -> Object:
+    """The manifest with its rollout paused (rollout.py)."""
+    annotations = manifest["metadata"]["annotations"]
+    metadata = {**manifest["metadata"], "annotations": {**annotations, PAUSED_ROLLOUT: annotations[TEMPLATE_HASH]}}
+    return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], "paused": True}}
 
 
 def created(manifest: Object, replicas: int) -> Object:
@@ -155,6 +165,8 @@ def _container(queue: TaskQueue) -> Object:
         "name": "worker",
         "image": worker.image,
         "env": _environment(queue),
+        # How a worker that crashes ended is in its pod's status, without a right to read logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [{"name": "http", "containerPort": DEFAULT_WORKER_PORT, "protocol": "TCP"}],
         # Importing an application may take minutes: no liveness probe until then.
         "startupProbe": {

@@ -5,7 +5,16 @@ from typing import Literal, NamedTuple
 from stoker_operator.state.problem import Problem, Reason
 
 Type = Literal[
-    "Ready", "RedisReachable", "ScalingActive", "Reconciling", "Suspended", "Stalled", "Unclaimed", "Contested", "TasksLeftBehind"
+    "Ready",
+    "RedisReachable",
+    "ScalingActive",
+    "Reconciling",
+    "Suspended",
+    "Stalled",
+    "Unclaimed",
+    "Contested",
+    "TasksLeftBehind",
+    "RolloutPaused",
 ]
 
 

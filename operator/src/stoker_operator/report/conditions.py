@@ -2,8 +2,8 @@
 
 Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
 Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks), Contested
-(another writer changes what the operator sets) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed
-only while they hold.
+(another writer changes what the operator sets), RolloutPaused (the newest version fails) and TasksLeftBehind (in the Redis that the
+queue has moved away from) are listed only while they hold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,6 +52,8 @@ def conditions(known: Snapshot) -> list[Condition]:
         found.append(_unclaimed(known.reading.stats))
     if contested := findings.contested or known.rescaled:
         found.append(because("Contested", "True", contested))
+    if findings.workers is not None and findings.workers.paused is not None:
+        found.append(because("RolloutPaused", "True", findings.workers.paused))
     if findings.left_behind is not None:
         found.append(_left_behind(findings.left_behind))
     return found

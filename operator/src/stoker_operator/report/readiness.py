@@ -26,6 +26,8 @@ def readiness(known: Snapshot) -> list[Condition]:
     if workers.terminating:
         message = "the workers' Deployment is being deleted: they finish their tasks, and then it is created again"
         return [Condition("Ready", "False", Reason.WORKERS_TERMINATING, message)]
+    if workers.paused is not None:
+        return [because("Ready", "False", workers.paused)]
     if workers.failing is not None:
         problem = workers.failing
         return [Condition("Ready", "False", problem.reason, f"{problem.message}{_others(workers)}")]

@@ -11,11 +11,23 @@ from stoker.rules.identity import QueueId
 from stoker_operator.state.problem import NOT_SERVED, Problem
 
 
+class Trial(Struct, frozen=True):
+    """The pods of the newest version: how many there are, how many fail, what is wrong with the first of these, and what it wrote
+    last. `proven`: all have been ready for a while."""
+
+    pods: int = 0
+    failing: int = 0
+    example: str = ""
+    last_words: str = ""
+    proven: bool = False
+
+
 class Workers(Struct, frozen=True):
     """The Deployment: `replicas` requested, `pods` that exist, `ready` ones among them, why pods cannot start, and the hash
     of its pod template. `rollout`: what is missing while not all pods are of the newest version. `restarts`: of pods that are not
     ready. `terminating`: the Deployment is being deleted. `scaled_by`: who set `replicas`, empty for the operator. `draining`: pods
-    that terminate, beside `pods`; 0 where Kubernetes does not count them.
+    that terminate, beside `pods`; 0 where Kubernetes does not count them. `trial`: of the newest version. `paused`: why its rollout
+    is paused.
     """
 
     uid: str
@@ -29,6 +41,8 @@ class Workers(Struct, frozen=True):
     terminating: bool = False
     scaled_by: str = ""
     draining: int = 0
+    trial: Trial = Trial()
+    paused: Problem | None = None
 
 
 class LeftBehind(Struct, frozen=True):

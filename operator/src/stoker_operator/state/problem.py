@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from stoker.manifest.task_queue import GROUP, KIND
 from stoker.rules.identity import Holder, QueueId
-from stoker_operator.state.ref import Object, Ref
+from stoker_operator.state.ref import PAUSE_ROLLOUTS, Object, Ref
 
 
 class Reason(StrEnum):
@@ -27,6 +27,7 @@ class Reason(StrEnum):
     WORKERS_STARTING = "WorkersStarting"
     WORKERS_TERMINATING = "WorkersTerminating"
     ROLLING_OUT = "RollingOut"
+    ROLLOUT_PAUSED = "RolloutPaused"
 
     # The TaskQueue: what keeps it from being served (Ready, Stalled, Suspended)
     INVALID_SPEC = "InvalidSpec"
@@ -232,6 +233,16 @@ def pod_failing(pod: str, reason: str, message: str) -> Problem:
 def rollout_stalled(message: str) -> Problem:
     """The newest version did not get ready within the Deployment's progress deadline."""
     return Problem(Reason.WORKERS_FAILING, f"the newest version does not get ready: {message}")
+
+
+def rollout_paused(ref: Ref, trial: str, last_words: str, old: int) -> Problem:
+    """The operator has paused the rollout of the newest version, whose pods fail."""
+    return Problem(
+        Reason.ROLLOUT_PAUSED,
+        f"the rollout of the newest version is paused: {trial}. {old} of the version before go on. Change the spec, or let it go "
+        f"on: kubectl annotate taskqueue {ref.name} --namespace {ref.namespace} {PAUSE_ROLLOUTS}=false"
+        f"{f'. Its last words: {last_words}' if last_words else ''}",
+    )
 
 
 def no_pods(message: str) -> Problem:

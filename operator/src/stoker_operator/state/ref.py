@@ -15,6 +15,8 @@ QUEUE_LABEL = f"{GROUP}/taskqueue"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 ABANDON = f"{GROUP}/abandon-tasks"
 """Annotation of a TaskQueue: `true` gives up the tasks in the Redis that it has left."""
+PAUSE_ROLLOUTS = f"{GROUP}/pause-rollouts"
+"""Annotation of a TaskQueue: `false` lets rollouts go on whose pods fail."""
 
 
 class Ref(NamedTuple):
