@@ -1,6 +1,7 @@
 """A real API server takes what the chart and the samples give it, and refuses what could not work, in words."""
 
 import json
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from msgspec.structs import replace
 
 from stoker.local.manifest_file import load
 from stoker.manifest.task_queue import parse
+from stoker_operator.reconcile.resources import Connection, deployment
+from stoker_operator.state.ref import Owner, Ref
 from tests.chart.kubeapi import ApiServer
 from tests.chart.rendering import NAMESPACE, ROOT, SAMPLES, Object, render
+from tests.operator.rights import RIGHTS
 
 NAMES = count()
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:stoker-operator"
@@ -255,29 +259,38 @@ def test_a_restricted_namespace_admits_every_pod(installed: ApiServer):
     assert "violates PodSecurity" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("verb", "resource", "allowed"),
-    [
-        pytest.param("watch", "taskqueues.stoker.dev", True, id="it watches TaskQueues"),
-        pytest.param("patch", "taskqueues.stoker.dev/status", True, id="it reports"),
-        pytest.param("patch", "deployments.apps/scale", True, id="it scales"),
-        pytest.param("get", "secrets", True, id="it reads a Secret by name"),
-        pytest.param("create", "events.events.k8s.io", True, id="it tells"),
-        pytest.param("get", "namespaces", False, id="it reads no namespace but kube-system"),
-        pytest.param("patch", "taskqueues.stoker.dev", False, id="it leaves the spec to people"),
-        pytest.param("create", "secrets", True, id="it makes a Secret"),
-        pytest.param("get", "configmaps", True, id="it reads a ConfigMap by name"),
-        pytest.param("list", "configmaps", False, id="it cannot look for ConfigMaps"),
-        pytest.param("list", "secrets", False, id="it cannot look for Secrets"),
-        pytest.param("patch", "secrets", False, id="it changes no Secret"),
-        pytest.param("delete", "secrets", False, id="it deletes no Secret"),
-        pytest.param("delete", "deployments.apps", False, id="it deletes nothing"),
-        pytest.param("create", "pods", False, id="it makes no pod itself"),
-        pytest.param("create", "clusterrolebindings.rbac.authorization.k8s.io", False, id="it grants nothing"),
-    ],
-)
-def test_what_the_operator_may_do(installed: ApiServer, verb: str, resource: str, allowed: bool):
-    kind, _, subresource = resource.partition("/")
-    extra = [f"--subresource={subresource}"] if subresource else []
-    done = installed.kubectl("auth", "can-i", verb, kind, *extra, f"--as={OPERATOR}", "--namespace=shop")
-    assert done.stdout.strip() == ("yes" if allowed else "no"), done.stderr
+def worker(path: Path) -> Object:
+    """The Deployment that the operator makes for a sample."""
+    (queue,) = load(path)
+    owner = Owner(Ref(NAMESPACE, queue.name), "uid")
+    return deployment(replace(queue, namespace=NAMESPACE), owner, Connection("redis://redis:6379/0"))
+
+
+def test_a_restricted_namespace_admits_a_worker_of_every_sample(installed: ApiServer):
+    made = pods([worker(path) for path in SAMPLES])
+    assert len(made) == len(SAMPLES)
+    done = installed.kubectl("apply", "--dry-run=server", "-f", "-", given=made)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no warning either
+
+
+EVERYONE = {"selfsubjectreviews.authentication.k8s.io", "selfsubjectaccessreviews.authorization.k8s.io"}
+EVERYONE |= {"selfsubjectrulesreviews.authorization.k8s.io"}
+
+
+def test_the_operator_may_do_what_the_table_of_its_rights_says_and_nothing_else(installed: ApiServer):
+    """As the API server sees it, all its Roles and ClusterRoles together."""
+    done = installed.kubectl("auth", "can-i", "--list", "--no-headers", f"--as={OPERATOR}", "--namespace=shop")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[str, set[str]]] = {}
+    for line in done.stdout.splitlines():
+        resource = line.split()[0]
+        if not resource.startswith("[") and resource not in EVERYONE:  # in brackets: URLs that are no resources
+            _, names, verbs = re.findall(r"\[([^\]]*)\]", line)
+            found[resource] = (names, set(verbs.split()))
+    wanted: dict[str, tuple[str, set[str]]] = {}
+    for right in RIGHTS:
+        kind, _, part = right.resource.partition("/")
+        resource = f"{kind}.{right.group}".rstrip(".") + (f"/{part}" if part else "")
+        wanted.setdefault(resource, (right.name, set()))[1].add(right.verb)
+    assert found == wanted

@@ -12,6 +12,7 @@ from stoker.cli import build
 from stoker.version import VERSION
 from stoker_operator import settings
 from tests.chart.rendering import CHART, NAMESPACE, ROOT, Object, helm, of_kind, refusal, render
+from tests.operator.rights import NAMESPACED, verbs_by_kind
 from tests.redis_servers import running_valkey
 
 SETS: dict[str, Object] = {
@@ -131,23 +132,10 @@ def test_everything_says_its_namespace(values: Object):
             assert each["metadata"]["namespace"] in allowed
 
 
-OPERATOR_RIGHTS = {
-    "stoker.dev/taskqueues": {"get", "list", "watch"},
-    "stoker.dev/taskqueues/status": {"patch"},
-    "stoker.dev/taskqueues/finalizers": {"update"},
-    "apps/deployments": {"get", "list", "watch", "create", "patch"},
-    "apps/deployments/scale": {"patch"},
-    "/pods": {"list", "watch"},
-    "/secrets": {"get", "create"},
-    "/configmaps": {"get"},
-    "events.k8s.io/events": {"create"},
-}
-
-
 def test_the_operators_rights_in_a_whole_cluster():
     objects = render()
     role = of_kind(objects, "ClusterRole")["stoker-operator"]
-    assert rights(role) == {**OPERATOR_RIGHTS, "/namespaces": {"get"}}
+    assert rights(role) == verbs_by_kind()
     [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
     assert namespaces["resourceNames"] == ["kube-system"]
     binding = of_kind(objects, "ClusterRoleBinding")["stoker-operator"]
@@ -196,7 +184,7 @@ def test_the_operators_rights_in_some_namespaces():
     roles = {each["metadata"]["namespace"]: each for each in objects if each["kind"] == "Role"}
     assert roles.keys() == {"shop", "mail", NAMESPACE}
     assert roles.pop(NAMESPACE)["metadata"]["name"] == "stoker-operator-passwords"
-    assert all(rights(role) == OPERATOR_RIGHTS for role in roles.values())
+    assert all(rights(role) == verbs_by_kind(NAMESPACED) for role in roles.values())
     assert {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"} == {"shop", "mail", NAMESPACE}
     assert not of_kind(objects, "ClusterRoleBinding")
     # What is left are roles for people, which nobody holds until an administrator hands them out.

@@ -1,6 +1,7 @@
 """A real API server on loopback: etcd and kube-apiserver out of the one binary that the cluster tests build. No nodes."""
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -10,28 +11,39 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
 
+from tests.operator.rights import rules
 from tests.redis_servers import free_port
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("CLUSTER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stoker-cluster")
 KUBE = CACHE / "bin" / "kube"
 
-# Exactly what the operator may do; the tests fail when it needs more.
-RULES = [
-    {"apiGroups": ["stoker.dev"], "resources": ["taskqueues"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["stoker.dev"], "resources": ["taskqueues/status"], "verbs": ["patch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "create", "patch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
-]
+RULES = rules()
+"""Exactly what the operator may do; the tests fail when it needs more."""
+
+# Who asked for what, of the operators alone.
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": ["operator", "tenant"]}, {"level": "None"}],
+}
+
+
+class Request(NamedTuple):
+    """A request of an operator, as the API server recorded it. `kind` is group/resource; `namespace` empty for all."""
+
+    user: str
+    verb: str
+    kind: str
+    namespace: str
+    name: str
+    code: int
 
 
 @dataclass
@@ -40,10 +52,17 @@ class ApiServer:
     token: str
     kubeconfig: Path  # of a user who may do everywhere what the chart lets the operator do
     tenant: Path  # of one who may do so only where a RoleBinding says it
+    audit: Path
+
+    def requests(self, since: int = 0) -> list[Request]:
+        """What the operators asked for, from this position of the audit log on. Discovery is left out."""
+        with self.audit.open() as log:
+            log.seek(since)
+            return [_request(found) for found in map(json.loads, log) if "resource" in found.get("objectRef", {})]
 
 
 @contextlib.contextmanager
-def running_api_server(folder: Path) -> Iterator[ApiServer]:
+def running_api_server(folder: Path, *flags: str) -> Iterator[ApiServer]:
     """One with the TaskQueue resource and the operator's rights installed."""
     if not KUBE.exists():
         raise RuntimeError(f"{KUBE} is missing: tests/cluster/prepare apiserver builds it")
@@ -67,13 +86,24 @@ def running_api_server(folder: Path) -> Iterator[ApiServer]:
     start_api += ["--service-account-issuer=https://kubernetes.default.svc", f"--token-auth-file={folder}/tokens.csv"]
     # No controller makes the default service accounts, and without them no pod object may be made.
     start_api += ["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
+    start_api += [f"--audit-policy-file={folder}/audit.yaml", f"--audit-log-path={folder}/audit.log", *flags]
     with process(folder / "etcd.log", *start_etcd), process(folder / "apiserver.log", *start_api) as running:
-        server = ApiServer(f"https://127.0.0.1:{port}", tokens["admin"], folder / "kubeconfig", folder / "tenant")
+        kubeconfigs = folder / "kubeconfig", folder / "tenant"
+        server = ApiServer(f"https://127.0.0.1:{port}", tokens["admin"], *kubeconfigs, folder / "audit.log")
         _until_ready(server, running, folder / "apiserver.log")
         server.kubeconfig.write_text(_kubeconfig(server.url, tokens["operator"]))
         server.tenant.write_text(_kubeconfig(server.url, tokens["tenant"]))
         _install(server)
         yield server
+
+
+def _request(found: dict[str, Any]) -> Request:
+    about = found["objectRef"]
+    resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+    kind = f"{about.get('apiGroup', '')}/{resource}"
+    code = found.get("responseStatus", {}).get("code", 0)
+    return Request(found["user"]["username"], found["verb"], kind, about.get("namespace", ""), about.get("name", ""), code)
 
 
 def _kubeconfig(url: str, token: str) -> str:

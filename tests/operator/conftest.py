@@ -25,8 +25,9 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="session")
 def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One without the operator that other tests share: each test starts its own."""
-    with running_api_server(tmp_path_factory.mktemp("apiserver")) as server:
+    """One without the operator that other tests share: each test starts its own. It guards owner references, as OpenShift does."""
+    guards = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+    with running_api_server(tmp_path_factory.mktemp("apiserver"), guards) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 """Lookups of host names: a slow resolver of one tenant delays no other."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from stoker.rules.identity import QueueId
-from stoker_operator.queues.names import AT_ONCE, NamesLoop, lookups_of
+from stoker_operator.queues import names
+from stoker_operator.queues.names import AT_ONCE, SLOW, NamesLoop, lookups_of
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.problem import Reason
 from tests.redis_servers import Valkey
@@ -87,6 +89,29 @@ def test_one_redis_has_a_few_lookups_at_a_time_and_the_api_server_its_own(resolv
             assert await loop.getaddrinfo("good", 1)
         for each in stuck:
             each.cancel()
+
+    run(resolver, work())
+
+
+def test_however_many_slow_names_there_are_they_share_a_few_threads(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leave room for the first lookup of another Redis, and for the operator's own."""
+    monkeypatch.setattr(names, "PATIENCE", 0.05)
+
+    async def asked(redis: str, host: str) -> None:
+        with lookups_of(redis), contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(0.1):
+                await asyncio.get_running_loop().getaddrinfo(host, 1)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        crowd = [(f"redis://slow-{number}", f"slow-{number}") for number in range(SLOW)]
+        await asyncio.gather(*(asked(*each) for each in crowd))  # now known as slow, and still under way
+        begun = len(resolver.asked)
+        await asyncio.gather(*(asked(redis, f"another-{host}") for redis, host in crowd))
+        assert len(resolver.asked) == begun == SLOW
+        for redis in ("redis://good", ""):
+            with lookups_of(redis):
+                assert await loop.getaddrinfo("good", 1)
 
     run(resolver, work())
 

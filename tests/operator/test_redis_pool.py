@@ -283,7 +283,7 @@ async def test_a_reply_that_is_too_large_is_a_problem_of_that_queue_alone(
     readings = await patient.read(shared_valkey.url, [queue("a"), queue("bad"), queue("b"), queue("c")])
     assert reasons(readings) == [None, Reason.REDIS_REFUSED, None, None]
     assert readings[1].problem
-    assert readings[1].problem.message.startswith("a reply exceeds 16 MiB: the connection was cut")
+    assert readings[1].problem.message.startswith("a reply exceeds 1.06 MiB: the connection was cut")
     await redis_ask(redis, "DEL", key)
     await redis.aclose()
 

@@ -48,7 +48,7 @@ def main() -> None:
     logs.configure(settings.log_format, settings.log_level)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
-        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+        with asyncio.Runner(loop_factory=partial(NamesLoop, allowed=settings.allowed_redis)) as runner:
             runner.run(run(settings))
     except StokerError as error:
         log.error("%s", error)
@@ -67,7 +67,7 @@ async def run(settings: OperatorSettings) -> None:
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
-    pool = RedisPool(settings.redis_timeout, settings.redis_url)
+    pool = RedisPool(settings.redis_timeout, lambda: users.url, allowed=settings.allowed_redis)
     reclaimer = Reclaimer(store, pool)
     users = RedisUsers(pool, settings.redis_url)
     credentials = Credentials(kube, users, settings)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from stoker.listening import EVERYWHERE
 from stoker.rules.units import parse_duration
 from stoker.settings import DEFAULT_REDIS_URL, PREFIX, LogFormat
+from stoker_operator.allowed_redis import AllowedRedis
 
 DEFAULT_PORT = 9090
 
@@ -29,6 +30,7 @@ class OperatorSettings(Struct, frozen=True):
     installation: str = ""  # empty: `namespace`/stoker-operator
     cluster_id: str = ""  # empty: the UID of the namespace kube-system
     watch_namespaces: tuple[str, ...] = ()
+    allowed_redis: AllowedRedis = AllowedRedis()  # of tenants' own URLs
     interval: float = 1.0
     resync: float = 60.0
     config_interval: float = 25.0
@@ -102,6 +104,11 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("installation", str, "name of this installation among those of the cluster; default: NAMESPACE/stoker-operator"),
     ("cluster-id", str, "id of this cluster in the claims of queues; default: the UID of namespace kube-system"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),
+    (
+        "allowed-redis",
+        str,
+        "hosts and networks of Redis URLs in TaskQueues' Secrets, such as *.cache.example.org,10.1.0.0/16; default: any host",
+    ),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
     ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),
     ("config-interval", _seconds, "interval between looks at a Secret or ConfigMap that worker pods read, such as 25s"),
@@ -123,6 +130,10 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSe
         default = environment.get(variable) or None
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} ({variable})")
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    try:
+        given["allowed_redis"] = AllowedRedis.parse(given.get("allowed_redis", ""), environment.get("KUBERNETES_SERVICE_HOST", ""))
+    except ValueError as error:
+        parser.error(f"argument --allowed-redis: {error}")
     if pod := environment.get("POD_NAME"):
         given["identity"] = pod
     if namespace := environment.get("POD_NAMESPACE"):

@@ -1,23 +1,26 @@
 """The names of TaskQueues to reconcile, deduplicated: between the watches and the reconciler.
 
 As client-go's workqueue: a name added twice is processed once; a name added while it is processed is processed again
-afterwards, never twice at the same time. A failed one comes back after a pause that doubles.
+afterwards, never twice at the same time. A failed one comes back after a pause that doubles. Namespaces take turns.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from stoker_operator.fair_queue import FairQueue
 from stoker_operator.state.ref import Ref
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+SHARE = 4
+"""Names of one namespace that are processed at a time: passes that wait for its Redis leave room for others."""
 
 
 class WorkQueue:
     """Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[Ref] = asyncio.Queue()
+        self._ready: FairQueue[Ref] = FairQueue(SHARE)
         self._queued: set[Ref] = set()
         self._processing: set[Ref] = set()
         self._again: set[Ref] = set()
@@ -30,7 +33,7 @@ class WorkQueue:
             self._again.add(ref)
         elif ref not in self._queued:
             self._queued.add(ref)
-            self._ready.put_nowait(ref)
+            self._ready.put(ref.namespace, ref)
 
     def add_after(self, ref: Ref, seconds: float) -> None:
         """Process it after a pause, unless something else causes that before."""
@@ -51,17 +54,17 @@ class WorkQueue:
     @asynccontextmanager
     async def take(self) -> AsyncIterator[Ref]:
         """The next name. It counts as being processed until the block ends."""
-        ref = await self._ready.get()
-        self._queued.discard(ref)
-        self._processing.add(ref)
-        self._cancel_timer(ref)
-        try:
-            yield ref
-        finally:
-            self._processing.discard(ref)
-            if ref in self._again:
-                self._again.discard(ref)
-                self.add(ref)
+        async with self._ready.take() as ref:
+            self._queued.discard(ref)
+            self._processing.add(ref)
+            self._cancel_timer(ref)
+            try:
+                yield ref
+            finally:
+                self._processing.discard(ref)
+                if ref in self._again:
+                    self._again.discard(ref)
+                    self.add(ref)
 
     def _cancel_timer(self, ref: Ref) -> None:
         if timer := self._timers.pop(ref, None):

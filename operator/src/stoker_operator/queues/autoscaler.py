@@ -84,7 +84,7 @@ class Autoscaler:
     async def _round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
         sources = [(queue, queue.findings.source) for queue in queues]
         named = [(queue, source) for queue, source in sources if source is not None]
-        readings = await self._pool.read(url, [source.partitions for _, source in named])
+        readings = await self._pool.probe(url, [source.partitions for _, source in named])
         work = [self._follow(queue, source, reading) for (queue, source), reading in zip(named, readings, strict=True)]
         await asyncio.gather(*work)
 

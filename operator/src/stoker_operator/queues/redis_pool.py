@@ -1,7 +1,7 @@
 """Connections to Redis: one per URL, shared by all its queues, opened on first use and closed when no queue uses it.
 
-One Redis that hangs, refuses or answers nonsense costs the others nothing: each call has its own timeout, and `read` turns
-every failure into the problem of those queues.
+One Redis that hangs, refuses or answers nonsense costs the others nothing: each call has its own timeout, `read` turns every
+failure into the problem of those queues, and while a Redis does not answer, only the autoscaler's reads ask it (reachability.py).
 """
 
 import asyncio
@@ -18,17 +18,20 @@ from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
 from stoker.redis.failures import REFUSED
-from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyTooLarge
+from stoker.redis.reply_limit import NARROW, NotRedis, ReplyLimit, ReplyTooLarge
 from stoker.redis.users import UsersRefused, set_user, user_names
 from stoker.rules.identity import Holder, QueueId
 from stoker.rules.losses import LossCause
+from stoker_operator.allowed_redis import AllowedRedis, NotAllowed
 from stoker_operator.credentials.tenant import User
-from stoker_operator.queues.names import lookups_of
+from stoker_operator.queues.names import lookups_of, was_refused
+from stoker_operator.queues.reachability import Reachability
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import (
     Problem,
     credentials_refused,
     invalid_redis_url,
+    redis_not_allowed,
     redis_refused,
     redis_unreachable,
     redis_unreadable,
@@ -37,33 +40,50 @@ from stoker_operator.state.problem import (
 log = logging.getLogger(__name__)
 MAX_OPEN = 500
 """Redis servers with an open connection. One more closes an idle one, or waits until one is idle."""
+REPLY, REPLY_OF_PARTITION = 1024 * 1024, 16 * 1024
+"""Bytes that a reply of a tenant's Redis may have, and how many more for each partition of its queues. Parsing what the wider limit
+lets through takes the loop, which serves all others too, a tenth of a second."""
 
 
 class _Connection:
-    """An open client and how many calls use it now."""
+    """An open client and how many calls use it now. `limit` is that of its replies."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: RedisClient, limit: ReplyLimit) -> None:
         self.redis = redis
+        self.limit = limit
         self.calls = 0
+
+    def expect(self, partitions: int) -> None:
+        """Its replies may be as large as the statistics of this many."""
+        self.limit.most = max(self.limit.most, min(NARROW, REPLY + partitions * REPLY_OF_PARTITION))
 
 
 class RedisPool:
-    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but `own_url` is a tenant's."""
+    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but the operator's `own` is a tenant's."""
 
-    def __init__(self, timeout: float, own_url: str = "", max_open: int = MAX_OPEN) -> None:
+    def __init__(
+        self, timeout: float, own: Callable[[], str] = str, max_open: int = MAX_OPEN, allowed: AllowedRedis | None = None
+    ) -> None:
         self._timeout = timeout
-        self._own_url = own_url
+        self._own = own
+        self._allowed = allowed or AllowedRedis()
         self._max_open = max_open
         self._open: dict[str, _Connection] = {}  # the least recently used first
         self._idle = asyncio.Event()
         self._logged: dict[str, Problem] = {}
         self._with_users = ""  # the URL whose users are looked at every second, also while no queue is read there
         self._limit = ReplyLimit.narrow()
+        self._reachability = Reachability()
 
     @property
     def open(self) -> Collection[str]:
         """The URLs with an open connection."""
         return self._open.keys()
+
+    async def probe(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
+        """`read`, also of a Redis that did not answer a moment ago. The reads of such ones take turns."""
+        async with self._reachability.turn(url, waits=url != self._own()):
+            return await self._read(url, queues)
 
     async def read(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
         """Read all these queues, of any namespaces, in one round trip. A queue is given by its partitions.
@@ -73,12 +93,19 @@ class RedisPool:
         Raises nothing: a failure is the `problem` of the reading.
         """
         try:
-            async with self._connection(url) as redis:
+            self._reachability.check(url)
+        except RedisUnavailable as error:
+            return [Reading(problem=redis_unreachable(error))] * len(queues)
+        return await self._read(url, queues)
+
+    async def _read(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
+        try:
+            async with self._connection(url, partitions=sum(map(len, queues))) as redis:
                 readings = [Reading(stats) for stats in await read_totals(redis, queues)]
             self._logged.pop(url, None)
             return readings
         except Invalid as error:
-            return [Reading(problem=invalid_redis_url(error))] * len(queues)
+            return [Reading(problem=_invalid(error))] * len(queues)
         except Exception as error:
             problem = self._problem(url, error)
             too_large = isinstance(error.__cause__, ReplyTooLarge)
@@ -93,7 +120,7 @@ class RedisPool:
     async def reap(self, url: str, queue: QueueId, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped | None:
         """Take back the tasks that the workers of a pod held. Returns None if Redis did not do it."""
         try:
-            async with self._connection(url) as redis:
+            async with self._guarded(url) as redis:
                 return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost, cause)
         except StokerError:
             return None  # the next read of the queue reports the cause
@@ -101,17 +128,17 @@ class RedisPool:
     async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
         """Claim a queue for a TaskQueue (Inspector.claim). Returns the holder from now on, or why Redis could not be asked."""
         try:
-            async with self._connection(url) as redis:
+            async with self._guarded(url) as redis:
                 return await Inspector(redis, queue.namespace).claim(queue.name, holder, instead_of)
         except Invalid as error:
-            return invalid_redis_url(error)
+            return _invalid(error)
         except Exception as error:
             return self._problem(url, error)
 
     async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
         """Release the claim of a TaskQueue, if Redis answers."""
         try:
-            async with self._connection(url) as redis:
+            async with self._guarded(url) as redis:
                 await Inspector(redis, queue.namespace).release_claim(queue.name, holder)
         except StokerError as error:
             log.info("claim not released: %s", error, extra={"queue": queue.name})
@@ -119,12 +146,12 @@ class RedisPool:
     async def set_user(self, url: str, user: User) -> Problem | None:
         """Create an ACL user, or make it so. Returns why Redis did not."""
         try:
-            async with self._connection(url) as redis:
+            async with self._guarded(url) as redis:
                 await set_user(redis, user.name, user.password, user.rules, user.optional)
         except UsersRefused:
             return credentials_refused()
         except Invalid as error:
-            return invalid_redis_url(error)
+            return _invalid(error)
         except Exception as error:
             return self._problem(url, error)
         return None
@@ -141,14 +168,14 @@ class RedisPool:
     async def record(self, url: str, queue: QueueId, record: ScalingRecord) -> None:
         """Record a decision of the autoscaler, if Redis takes it."""
         try:
-            async with self._connection(url) as redis:
+            async with self._guarded(url) as redis:
                 await Inspector(redis, queue.namespace).record_decision(queue.name, record)
         except StokerError as error:
             log.info("decision not recorded: %s", error, extra={"queue": queue.name})
 
     async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
-        async with self._connection(url) as redis:
+        async with self._guarded(url) as redis:
             await work(Inspector(redis, queue.namespace).schedules(queue.name))
 
     async def keep_only(self, urls: Collection[str]) -> None:
@@ -157,21 +184,46 @@ class RedisPool:
         unused = [url for url, connection in self._open.items() if url not in urls and not connection.calls]
         await self._close(unused)
         self._logged = {url: problem for url, problem in self._logged.items() if url in urls}
+        self._reachability.keep_only(urls)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._close(list(self._open))
 
     @contextlib.asynccontextmanager
-    async def _connection(self, url: str) -> AsyncIterator[RedisClient]:
+    async def _guarded(self, url: str) -> AsyncIterator[RedisClient]:
+        """`_connection`, unless that Redis did not answer a moment ago: raises RedisUnavailable at once then."""
+        self._reachability.check(url)
+        async with self._connection(url) as redis:
+            yield redis
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, url: str, partitions: int = 0) -> AsyncIterator[RedisClient]:
         """A connection for the block, which must end within the timeout. Raises Invalid and RedisUnavailable."""
+        try:
+            async with self._used(url, partitions) as redis:
+                yield redis
+        except RedisUnavailable as error:
+            self._reachability.failed(url, error)
+            raise
+        except StokerError:
+            self._reachability.answered(url)
+            raise
+        except Exception as error:  # of code that took a reply for what a Stoker script returns
+            self._reachability.answered(url)
+            raise RedisUnreadable("a reply is none that a Stoker script returns: is this Redis, and Stoker's?") from error
+        self._reachability.answered(url)
+
+    @contextlib.asynccontextmanager
+    async def _used(self, url: str, partitions: int) -> AsyncIterator[RedisClient]:
         cause = f"no free connection within {self._timeout:g}s: {self._max_open} other Redis servers are in use"
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._acquire(url)
+                connection.expect(partitions)
                 cause = f"Redis did not answer within {self._timeout:g}s"
                 try:
-                    with lookups_of(url):
+                    with lookups_of("" if url == self._own() else url):
                         yield connection.redis
                 finally:
                     connection.calls -= 1
@@ -188,10 +240,17 @@ class RedisPool:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        connection = self._open.pop(url, None) or _Connection(connect(url, limit=self._limit, foreign=url != self._own_url))
+        connection = self._open.pop(url, None) or self._connected(url)
         connection.calls += 1
         self._open[url] = connection
         return connection
+
+    def _connected(self, url: str) -> _Connection:
+        foreign = url != self._own()
+        if foreign:
+            self._allowed.check_url(url)
+        limit = self._limit.part(REPLY) if foreign else self._limit
+        return _Connection(connect(url, limit=limit, foreign=foreign), limit)
 
     async def _close(self, urls: Sequence[str]) -> None:
         closing = [self._open.pop(url).redis for url in urls]
@@ -204,11 +263,13 @@ class RedisPool:
                 await redis.aclose()
 
     async def _read_one(self, url: str, queue: Sequence[QueueId]) -> Reading:
-        [reading] = await self.read(url, [queue])
+        [reading] = await self._read(url, [queue])
         return reading
 
     def _problem(self, url: str, error: Exception) -> Problem:
         match error:
+            case RedisUnavailable() if was_refused(url):
+                problem = redis_not_allowed()
             case RedisUnreadable() | RedisUnavailable(__cause__=NotRedis()):
                 problem = redis_unreadable()
             case RedisRefused() if str(error).startswith(REFUSED):  # an error that Redis has no name for: perhaps a banner
@@ -221,6 +282,14 @@ class RedisPool:
                 problem = redis_unreadable()
         if self._logged.get(url) != problem:  # once per Redis and problem, not once per second
             self._logged[url] = problem
-            defect = None if isinstance(error, StokerError) else error
-            log.warning("cannot read Redis: %s", error, exc_info=defect, extra={"reason": str(problem.reason)})
+            log.warning("cannot read Redis: %s", error, exc_info=_defect(error), extra={"reason": str(problem.reason)})
         return problem
+
+
+def _invalid(error: Invalid) -> Problem:
+    return redis_not_allowed() if isinstance(error, NotAllowed) else invalid_redis_url(error)
+
+
+def _defect(error: Exception) -> BaseException | None:
+    """What our own code raised about a reply, if it did: it should have said what is wrong."""
+    return error.__cause__ if isinstance(error, RedisUnreadable) else None if isinstance(error, StokerError) else error

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from stoker.errors import NotFound
+from stoker.errors import Invalid, NotFound
 from stoker.manifest.redis_ref import SecretKey
 from stoker.manifest.task_queue import TaskQueue
+from stoker.redis.url import hosts_of
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.credentials.tenant import SECRET
 from stoker_operator.kube import Kube, KubernetesForbidden
 from stoker_operator.reconcile.config_poller import ConfigObject, Versions
 from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
 from stoker_operator.reconcile.resources import Connection
-from stoker_operator.state.problem import Problem, secret_key_missing, secret_missing
+from stoker_operator.state.problem import Problem, invalid_redis_url, secret_key_missing, secret_missing
 from stoker_operator.state.ref import Ref
 
 Place = tuple[Kind, str]
@@ -45,7 +46,7 @@ class Connections:
             self._read(Ref(queue.namespace, queue.name), versions)
         if problem is not None:
             return problem
-        url = self._credentials.url if reference is None else _url_in(contents["Secret", reference.name].data, reference)
+        url = self._credentials.url if reference is None else self._url_in(contents["Secret", reference.name].data, reference)
         return url if isinstance(url, Problem) else Connection(url, config_digest(read, contents))
 
     async def _fill(self, queue: TaskQueue, read: Sequence[Source], contents: dict[Place, Content]) -> Problem | None:
@@ -72,7 +73,7 @@ class Connections:
         if reference is None:
             return self._credentials.url
         try:
-            return _url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
+            return self._url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
         except NotFound:
             return secret_missing(queue.namespace, reference.name)
 
@@ -83,8 +84,13 @@ class Connections:
         secret = await self._kube.secret(namespace, name)
         return Content(secret.uid, secret.data, secret.version)
 
-
-def _url_in(content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:
-    if reference.key not in content:
-        return secret_key_missing(reference.name, reference.key)
-    return content[reference.key].decode(errors="replace").strip()
+    def _url_in(self, content: Mapping[str, bytes], reference: SecretKey) -> str | Problem:
+        if reference.key not in content:
+            return secret_key_missing(reference.name, reference.key)
+        url = content[reference.key].decode(errors="replace").strip()
+        if url == self._credentials.url:  # which may name files of the operator's pod, such as its client certificate
+            try:
+                hosts_of(url)
+            except Invalid as error:
+                return invalid_redis_url(error)
+        return url

@@ -45,7 +45,8 @@ from stoker_operator.state.ref import PAUSE_ROLLOUTS, Object, Owner, Ref
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
-CONCURRENCY = 4
+CONCURRENCY = 12
+"""Passes at a time; of one namespace at most a third (work_queue.py)."""
 HAND_OVER_ATTEMPTS = 3
 POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start or crashes in a rollout, a Secret that is missing."""

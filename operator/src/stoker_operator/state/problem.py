@@ -44,6 +44,7 @@ class Reason(StrEnum):
     # Redis (RedisReachable)
     CONNECTED = "Connected"
     INVALID_REDIS_URL = "InvalidRedisUrl"
+    REDIS_NOT_ALLOWED = "RedisNotAllowed"
     REDIS_UNREACHABLE = "RedisUnreachable"
     REDIS_REFUSED = "RedisRefused"
     REDIS_UNREADABLE = "RedisUnreadable"
@@ -79,7 +80,12 @@ class Reason(StrEnum):
 
 STALLED = frozenset({Reason.INVALID_SPEC, Reason.NAME_TAKEN, Reason.QUEUE_TAKEN})
 """Problems that last until a user changes an object."""
-REDIS_AWAY = frozenset({Reason.INVALID_REDIS_URL, Reason.REDIS_UNREACHABLE, Reason.REDIS_REFUSED, Reason.REDIS_UNREADABLE})
+REDIS_AWAY = frozenset(
+    {
+        *(Reason.INVALID_REDIS_URL, Reason.REDIS_NOT_ALLOWED),
+        *(Reason.REDIS_UNREACHABLE, Reason.REDIS_REFUSED, Reason.REDIS_UNREADABLE),
+    }
+)
 """Problems with which the queue can be neither read nor claimed."""
 CREDENTIALS = frozenset({Reason.SECRET_MISSING, Reason.CREDENTIALS_REFUSED, Reason.CREDENTIALS_MISMATCH})
 """Problems without which no worker could log in."""
@@ -261,6 +267,15 @@ def former_redis_forgotten() -> Problem:
 def invalid_redis_url(error: Exception) -> Problem:
     """The URL cannot be parsed."""
     return Problem(Reason.INVALID_REDIS_URL, str(error))
+
+
+def redis_not_allowed() -> Problem:
+    """The URL names, or leads to, an address that the operator may not connect to. Which is not said: a Secret holds the URL."""
+    return Problem(
+        Reason.REDIS_NOT_ALLOWED,
+        "the operator may not connect to the Redis of this URL: an administrator adds its host or network to allowedRedis "
+        "(operator.allowedRedis of the chart), or name another Redis",
+    )
 
 
 def redis_unreachable(error: Exception) -> Problem:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 def connect(url: str, *, max_connections: int = 64, limit: ReplyLimit | None = None, foreign: bool = False) -> RedisClient:
     """A client for the Redis at this URL; `redis/url.py` lists the schemes. Nothing is sent until its first call.
 
-    Replies beyond `limit` cut the connection; by default that is wide. A `foreign` URL comes from a tenant, see `read`.
+    Replies beyond `limit` cut the connection; by default that is wide. A `foreign` URL comes from a tenant, see `read`: its
+    timeouts and its number of connections are at most the defaults.
 
     It never retries: only the caller knows whether a call may run twice. Raises Invalid for a malformed URL.
     """
@@ -30,16 +31,21 @@ def connect(url: str, *, max_connections: int = 64, limit: ReplyLimit | None = N
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
     }
+
+    def bounded(options: Options) -> Options:
+        most = {name: min(options.get(name, value), value) for name, value in defaults.items()}
+        return defaults | options | (most if foreign else {})
+
     # Imported here: redis-py takes 12 MB, which a worker on one server saves.
     if isinstance(address, ClusterUrl):
         from stoker.redis.cluster import Cluster
 
-        return Cluster(address.hosts, defaults | address.options, limit)
-    connector = Connector(defaults | address.options, limit)
+        return Cluster(address.hosts, bounded(address.options), limit)
+    connector = Connector(bounded(address.options), limit)
     if isinstance(address, SentinelUrl):
         from stoker.redis.sentinel import Sentinels
 
-        sentinels = Sentinels(address.name, address.sentinels, defaults | address.sentinel_options, limit)
+        sentinels = Sentinels(address.name, address.sentinels, bounded(address.sentinel_options), limit)
         return SingleServer(connector, sentinels.master)
     fixed = (address.options.get("host", "localhost"), address.options.get("port", REDIS_PORT))
 

@@ -29,27 +29,45 @@ class NotRedis(ConnectionError):
     """The peer does not speak the Redis protocol. Its words are not quoted: they may be a banner of another service."""
 
 
+class _Held:
+    """The bytes that count towards a budget now."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class ReplyLimit:
     """`most`: bytes for the replies to one round trip. With a `budget` headers are checked, and `budget` is for all connections.
 
     Belongs to one event loop, unless it has no budget.
     """
 
-    def __init__(self, most: int = WIDE, budget: int | None = None) -> None:
+    def __init__(self, most: int = WIDE, budget: int | None = None, held: "_Held | None" = None) -> None:
         if most < SMALL:
             raise Invalid(f"a limit of {most} bytes for replies is too small: at least {SMALL}")
         self.most = most
         self.budget = budget
-        self.held = 0
+        self.of_all = held or _Held()
 
     @classmethod
     def narrow(cls) -> "ReplyLimit":
         """The limit of a process that serves several tenants."""
         return cls(NARROW, BUDGET)
 
+    def part(self, most: int) -> "ReplyLimit":
+        """A limit for one connection that draws on the same budget."""
+        return ReplyLimit(most, self.budget, self.of_all)
+
+    @property
+    def held(self) -> int:
+        """Bytes that count towards the budget now."""
+        return self.of_all.size
+
     def too_large(self) -> ReplyTooLarge:
         """The error."""
-        return ReplyTooLarge(f"a reply exceeds {self.most / 1024 / 1024:g} MiB")
+        return ReplyTooLarge(f"a reply exceeds {self.most / 1024 / 1024:.3g} MiB")
 
 
 class ReplyMeter:
@@ -68,14 +86,14 @@ class ReplyMeter:
         size = len(data)
         if self._limit.budget is not None:
             size += self._announced(data)
-            self._limit.held += size
+            self._limit.of_all.size += size
         self._size += size
         self._check(self._size)
 
     def done(self) -> None:
         """A round trip has ended, or the connection: count from 0 again."""
         if self._limit.budget is not None:
-            self._limit.held -= self._size
+            self._limit.of_all.size -= self._size
         self._size = 0
 
     def _check(self, size: int) -> None:

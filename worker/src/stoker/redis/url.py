@@ -136,6 +136,15 @@ def read(url: str, *, foreign: bool = False) -> Address:
         raise Invalid(f"bad Redis URL: its host cannot be parsed; {_ESCAPES}") from None
 
 
+def hosts_of(url: str) -> list[Host]:
+    """The servers, sentinels or nodes that a tenant's URL names. Raises Invalid as `read` does for a foreign one."""
+    match read(url, foreign=True):
+        case Single(options):
+            return [(options.get("host", "localhost"), options.get("port", REDIS_PORT))]
+        case SentinelUrl(_, hosts) | ClusterUrl(hosts):
+            return hosts
+
+
 def shown_address(url: str) -> str:
     """The URL as it may be shown in logs and messages: its scheme and the hosts and ports in it; `***@` stands for credentials."""
     try:

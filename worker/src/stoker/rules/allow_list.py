@@ -102,7 +102,7 @@ class Allowed(Struct, frozen=True):
 
     def check_address(self, address: Address, host: str) -> None:
         """Raises Invalid for a private, loopback, link-local or multicast address outside the allowed networks."""
-        real = _real(address)
+        real = real_address(address)
         allowing = [network for network in self.networks if network.version == real.version and real in network]
         if real in _METADATA:
             if any(network.num_addresses == 1 for network in allowing):
@@ -190,7 +190,7 @@ def _public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not internal
 
 
-def _real(address: Address) -> Address:
+def real_address(address: Address) -> Address:
     """The IPv4 address that is embedded in an IPv6 one (mapped, 6to4, NAT64, SIIT, ISATAP): packets may reach it."""
     if not isinstance(address, IPv6Address):
         return address

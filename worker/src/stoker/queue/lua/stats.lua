@@ -16,8 +16,10 @@ for _, line in ipairs({ready, suspects}) do
   local head = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
   while head[2] do  -- the first of each priority level
     local rank = tonumber(head[2])
+    local next_level = (level_of(rank) + 1) * LEVEL
+    if not (next_level > rank) then break end  -- infinite: another program wrote it, and it would be found again and again
     oldest = math.min(oldest, arrived_ms(rank))
-    head = redis.call('ZRANGEBYSCORE', line, (level_of(rank) + 1) * LEVEL, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    head = redis.call('ZRANGEBYSCORE', line, next_level, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
 end
 

@@ -15,6 +15,8 @@ STATISTICS_AT_ONCE = 1000
 """Partitions whose statistics are read at a time."""
 MAX_COUNT = 2**63 - 1
 """The largest number that a counter of Redis holds."""
+MOST_OF_ANYTHING = 2**53
+"""More tasks, or milliseconds, no queue has. Fits a status of the API server, also summed over partitions."""
 _STORED_AS = {"dead": "buried", "cancelled": "stopped", "snoozed": "postponed"}
 _COLUMNS = {name: _STORED_AS.get(name, name).encode() for name in Totals.__struct_fields__}
 """Each counter's column in the statistics of a queue."""
@@ -90,9 +92,9 @@ def _stats(queue: str, reply: Any) -> QueueStats:
     if not isinstance(reply, list) or len(reply) < 18:
         raise _unreadable(queue)
     numbers, next_run, seen, (rate, _now), counters = reply[:14], reply[14], reply[15], reply[16:18], reply[18:]
-    if not all(isinstance(number, int) for number in (*numbers, rate)):
+    if not all(isinstance(number, int) and 0 <= number <= MOST_OF_ANYTHING for number in (*numbers, rate)):
         raise _unreadable(queue)
-    if next_run != b"" and not isinstance(next_run, int):
+    if next_run != b"" and not (isinstance(next_run, int) and abs(next_run) <= MOST_OF_ANYTHING):
         raise _unreadable(queue)
     ready, running, scheduled, dead, succeeded, cancelled, due, oldest_ms, workers, *flags = numbers
     paused, throttled, parked, schedules, unclaimed = flags
@@ -132,7 +134,7 @@ def _unseen_of(flat: Any) -> dict[str, int]:
     return {
         template.decode(errors="replace"): count
         for template, count in pairs
-        if isinstance(template, bytes) and isinstance(count, int)
+        if isinstance(template, bytes) and isinstance(count, int) and 0 <= count <= MOST_OF_ANYTHING
     }
 
 
