@@ -63,13 +63,16 @@ def test_what_cannot_be_read_is_refused_with_a_reason(
 
 
 def test_alive_means_that_every_loop_comes_round() -> None:
-    now = 100.0
-    health = Health({"autoscaler": 30, "resync": 60}, lambda: now)
+    now, stuck_for = 100.0, 180.0
+    health = Health({"autoscaler": 30, "resync": 60}, {"one reconcile": (lambda: stuck_for, 180.0)}, lambda: now)
     now += 29
     assert health.problems() == []
     health.finished("resync")
     now += 10
     assert health.problems() == ["autoscaler: last round 39.0s ago, limit 30s"]
     health.finished("autoscaler")
+    stuck_for = 181.0
+    assert health.problems() == ["one reconcile: 181.0s, limit 180s"]
+    stuck_for = 0.0
     health.lag = MAX_LAG + 1
     assert health.problems() == ["event loop lag 11.0s, limit 10s"]

@@ -55,10 +55,11 @@ def test_watches_that_begin_anew_tell_of_everything_again() -> None:
 class Kopf:
     """Stands for kopf: so many watchers live in each life of it; a life may end by an exception."""
 
-    def __init__(self, *lives: int | Exception) -> None:
+    def __init__(self, *lives: int | Exception, deaf: int = 0) -> None:
         self._lives = list(lives)
+        self._deaf = deaf  # it does not hear that it should stop, and then this many cancellations
         self.namespaces: list[Collection[str]] = []
-        self.up = asyncio.Event()
+        self.up, self.released = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, namespaces: Collection[str], stop: asyncio.Event) -> None:
         life = self._lives[min(len(self.namespaces), len(self._lives) - 1)]
@@ -67,9 +68,15 @@ class Kopf:
             raise life
         watchers = [asyncio.create_task(asyncio.Event().wait(), name=f"watcher for resource {at}") for at in range(life)]
         self.up.set()
-        await stop.wait()
-        for each in watchers:
-            each.cancel()
+        try:
+            await (asyncio.Event() if self._deaf else stop).wait()
+        except asyncio.CancelledError:
+            if self._deaf > 1:
+                await self.released.wait()
+            raise
+        finally:
+            for each in watchers:
+                each.cancel()
 
 
 class Run:
@@ -83,8 +90,12 @@ class Run:
         self.ready = asyncio.Event()
         self.witness = Witness()
         self.kopf = kopf
-        self._supervisor = Supervisor(kopf, self.witness, lambda: self.allowed, self.ready.set, lambda: self.now)
+        self.looks = 0
+        self._supervisor = Supervisor(kopf, self.witness, lambda: self.allowed, self.ready.set, self.look, lambda: self.now)
         self.running = asyncio.create_task(self._supervisor.run())
+
+    def look(self) -> None:
+        self.looks += 1
 
     async def lives(self, count: int) -> None:
         async def begun() -> bool:
@@ -119,6 +130,41 @@ async def test_a_deaf_watch_begins_anew_and_is_not_ready(monkeypatch: pytest.Mon
     run.witness.told("uid-1", 1)
     await asyncio.wait_for(run.ready.wait(), 10)
     await run.stopped()
+
+
+async def test_between_two_lives_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that refuses each watch is not asked without end."""
+    run = Run(Kopf(RecursionError("deep")), monkeypatch)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 100.0)
+    await run.lives(1)
+
+    async def looked() -> bool:
+        return run.looks > 0
+
+    await until(looked)
+    assert len(run.kopf.namespaces) == 1
+    await run.stopped()
+
+
+async def test_kopf_that_does_not_hear_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.01)
+    run = Run(Kopf(RESOURCES - 1, RESOURCES, deaf=1), monkeypatch)
+    await run.lives(1)
+    run.now = supervisor.START_SECONDS + 1
+    await run.lives(2)
+    await asyncio.wait_for(run.ready.wait(), 10)
+    await run.stopped()
+
+
+async def test_kopf_that_cannot_be_stopped_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them would work against each other."""
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.01)
+    run = Run(Kopf(RESOURCES - 1, deaf=2), monkeypatch)
+    await run.lives(1)
+    run.now = supervisor.START_SECONDS + 1
+    with pytest.raises(RuntimeError, match="kopf has not stopped"):
+        await asyncio.wait_for(run.running, 10)
+    run.kopf.released.set()
 
 
 async def test_a_namespace_that_comes_and_goes_leaves_the_others_watched(monkeypatch: pytest.MonkeyPatch) -> None:

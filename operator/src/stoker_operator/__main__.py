@@ -18,14 +18,14 @@ from stoker_operator.credentials.redis_users import RedisUsers
 from stoker_operator.health import Health
 from stoker_operator.http_server import application, serving
 from stoker_operator.kube import Kube, KubernetesRefused, connect
-from stoker_operator.queues.autoscaler import Autoscaler
+from stoker_operator.queues.autoscaler import ROUND_SECONDS, Autoscaler
 from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.reconcile.config_poller import ConfigPoller
 from stoker_operator.reconcile.listing import Listing
 from stoker_operator.reconcile.queue_claims import QueueClaims
-from stoker_operator.reconcile.reconciler import Reconciler
+from stoker_operator.reconcile.reconciler import PASS_SECONDS, Reconciler
 from stoker_operator.reconcile.resync import Resync
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
@@ -78,8 +78,18 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing, poller)
     resync = Resync(listing, store, work, witness, settings.watch_namespaces)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
-    limits = {"autoscaler": 30 + 5 * settings.interval, "resync": 120 + 3 * settings.resync, "configuration": 120.0}
-    health = Health(limits)
+    limits = {
+        "autoscaler": 30 + 5 * settings.interval,
+        "resync": 120 + 3 * settings.resync,
+        "configuration": 120.0,
+        "watches": 120.0,
+    }
+    stuck = {
+        "no TaskQueue is reconciled although some wait": (work.waited, PASS_SECONDS + 60),
+        "one reconcile": (work.longest, PASS_SECONDS + 60),
+        "one round of the autoscaler": (autoscaler.longest, ROUND_SECONDS + 60),
+    }
+    health = Health(limits, stuck)
     endpoints = application(health, metrics.registry(store))
     async with serving(endpoints, settings.host, settings.port), asyncio.TaskGroup() as group:
         loops = [
@@ -96,7 +106,13 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         resyncing = _resync(credentials, resync, settings.resync, lambda: health.finished("resync"))
         loops.append(group.create_task(resyncing))
         watched = handlers.registry(work, reclaimer, witness, seen, lambda ref: store.get(ref) is not None)
-        await Supervisor(partial(_watch, settings.identity, watched), witness, resync.watchable, health.set_ready).run()
+        await Supervisor(
+            partial(_watch, settings.identity, watched),
+            witness,
+            resync.watchable,
+            health.set_ready,
+            lambda: health.finished("watches"),
+        ).run()
         log.info("operator stopping")
         for loop in loops:
             loop.cancel()
@@ -116,6 +132,7 @@ async def _until_listed(kube: Kube, credentials: Credentials, claims: QueueClaim
             return
         finally:
             health.finished("resync")
+            health.finished("watches")
         await asyncio.sleep(FIRST_LIST_RETRY)
 
 

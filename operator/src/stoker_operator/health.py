@@ -1,11 +1,11 @@
-"""Liveness of the operator: the age of each loop's last round, and the lag of the event loop.
+"""Liveness of the operator: the age of each loop's last round, what is stuck, and the lag of the event loop.
 
 A bare 200 would outlive a dead loop. A round that failed counts as finished: a restart repairs neither Redis nor the API server.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 MAX_LAG = 10.0
 """Seconds."""
@@ -13,10 +13,17 @@ _PROBE_SECONDS = 0.5
 
 
 class Health:
-    """Belongs to one event loop. `limits`: the maximum age of each loop's last round, in seconds."""
+    """Belongs to one event loop. `limits`: the maximum age of each loop's last round, in seconds. `stuck`: what says itself for how
+    many seconds it has not moved, and the most that is allowed."""
 
-    def __init__(self, limits: dict[str, float], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        stuck: Mapping[str, tuple[Callable[[], float], float]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limits = limits
+        self._stuck = stuck or {}
         self._monotonic = monotonic
         self._finished = dict.fromkeys(limits, monotonic())
         self.lag = 0.0
@@ -39,6 +46,9 @@ class Health:
             for loop, limit in self._limits.items()
             if ages[loop] > limit
         ]
+        for name, (seconds, limit) in self._stuck.items():
+            if (found := seconds()) > limit:
+                late.append(f"{name}: {found:.1f}s, limit {limit:g}s")
         return [*late, f"event loop lag {self.lag:.1f}s, limit {MAX_LAG:g}s"] if self.lag > MAX_LAG else late
 
     async def watch_lag(self) -> None:

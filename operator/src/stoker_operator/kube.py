@@ -133,9 +133,12 @@ class Kube:
     async def task_queues(self, namespace: str = "", *, whole: bool = False) -> list[Object]:
         """The metadata of every TaskQueue of a namespace, or them whole; of all namespaces if empty.
 
-        A spec that cannot be decoded hides no other.
+        A spec that cannot be decoded hides no other. Raises NotFound while their CustomResourceDefinition is not installed.
         """
-        return await self._list(_everywhere(f"/apis/{GROUP}/{VERSION}", namespace, PLURAL), JSON if whole else METADATA_LIST)
+        try:
+            return await self._list(_everywhere(f"/apis/{GROUP}/{VERSION}", namespace, PLURAL), JSON if whole else METADATA_LIST)
+        except NotFound as error:  # a namespace that does not exist has an empty list
+            raise NotFound(f"the CustomResourceDefinition {PLURAL}.{GROUP} is not installed: install it") from error
 
     async def deployments(self, namespace: str = "") -> list[Object]:
         """Every Deployment with our label of a namespace; of all if empty."""

@@ -5,7 +5,8 @@ afterwards, never twice at the same time. A failed one comes back after a pause 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stoker_operator.fair_queue import FairQueue
@@ -19,7 +20,10 @@ SHARE = 4
 class WorkQueue:
     """Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._moved_at = monotonic()  # a name was taken, or came into an empty queue
+        self._taken_at: dict[Ref, float] = {}
         self._ready: FairQueue[Ref] = FairQueue(SHARE)
         self._queued: set[Ref] = set()
         self._processing: set[Ref] = set()
@@ -32,6 +36,8 @@ class WorkQueue:
         if ref in self._processing:
             self._again.add(ref)
         elif ref not in self._queued:
+            if not self._queued:
+                self._moved_at = self._monotonic()
             self._queued.add(ref)
             self._ready.put(ref.namespace, ref)
 
@@ -51,17 +57,27 @@ class WorkQueue:
         """Reset its pause."""
         self._failures.pop(ref, None)
 
+    def waited(self) -> float:
+        """Seconds for which no name has been taken although some wait."""
+        return self._monotonic() - self._moved_at if self._queued else 0.0
+
+    def longest(self) -> float:
+        """Seconds for which the name that was taken first has been processed."""
+        return self._monotonic() - min(self._taken_at.values()) if self._taken_at else 0.0
+
     @asynccontextmanager
     async def take(self) -> AsyncIterator[Ref]:
         """The next name. It counts as being processed until the block ends."""
         async with self._ready.take() as ref:
             self._queued.discard(ref)
             self._processing.add(ref)
+            self._moved_at = self._taken_at[ref] = self._monotonic()
             self._cancel_timer(ref)
             try:
                 yield ref
             finally:
                 self._processing.discard(ref)
+                del self._taken_at[ref]
                 if ref in self._again:
                     self._again.discard(ref)
                     self.add(ref)

@@ -30,6 +30,10 @@ from stoker_operator.work_queue import WorkQueue
 log = logging.getLogger(__name__)
 
 
+ROUND_SECONDS = 60.0
+"""For one round over one Redis. Each of its requests has a shorter limit: a round that takes longer hangs."""
+
+
 class Autoscaler:
     """One loop for all TaskQueues. `monotonic` is in seconds."""
 
@@ -50,6 +54,7 @@ class Autoscaler:
         self._monotonic = monotonic
         self._schedules = ScheduleKeeper(store, pool)
         self._rounds: dict[str, asyncio.Task[None]] = {}
+        self._begun: dict[str, float] = {}  # the start of each of these rounds
         self._cleanup: asyncio.Task[None] | None = None
         self._failing: set[Ref] = set()
 
@@ -64,12 +69,19 @@ class Autoscaler:
         finally:
             await self._pool.close()
 
+    def longest(self) -> float:
+        """Seconds for which the oldest round has been under way."""
+        now = self._monotonic()
+        return max((now - self._begun[url] for url, task in self._rounds.items() if not task.done()), default=0.0)
+
     def start_round(self, group: asyncio.TaskGroup) -> None:
         """Start a round for every Redis whose last one has ended."""
         by_redis = self._store.by_redis()
         for url, queues in by_redis.items():
             if url not in self._rounds or self._rounds[url].done():
                 self._rounds[url] = group.create_task(self.round(url, queues))
+                self._begun[url] = self._monotonic()
+        self._begun = {url: at for url, at in self._begun.items() if url in self._rounds}
         self._rounds = {url: task for url, task in self._rounds.items() if url in by_redis or not task.done()}
         if self._cleanup is None or self._cleanup.done():
             self._cleanup = group.create_task(self._clean_up(set(self._rounds)))
@@ -77,7 +89,14 @@ class Autoscaler:
     async def round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
         """Read all queues of one Redis, then decide and act on each. Raises nothing: its loop serves all others too."""
         try:
-            await self._round(url, queues)
+            async with asyncio.timeout(ROUND_SECONDS):
+                await self._round(url, queues)
+        except TimeoutError:
+            log.error(
+                "a round over a Redis was aborted after %gs",
+                ROUND_SECONDS,
+                extra={"taskqueues": [str(each.ref) for each in queues]},
+            )
         except Exception:
             log.exception("cannot serve a Redis: defect in the operator", extra={"taskqueues": [str(each.ref) for each in queues]})
 
@@ -90,8 +109,9 @@ class Autoscaler:
 
     async def _clean_up(self, used: Collection[str]) -> None:
         try:
-            await self._pool.keep_only(used)
-            await self._schedules.remove_deleted()
+            async with asyncio.timeout(ROUND_SECONDS):
+                await self._pool.keep_only(used)
+                await self._schedules.remove_deleted()
         except Exception:  # it is tried again in the next round
             log.exception("cannot clean up: defect in the operator")
 

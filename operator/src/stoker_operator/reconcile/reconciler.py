@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 12
 """Passes at a time; of one namespace at most a third (work_queue.py)."""
 HAND_OVER_ATTEMPTS = 3
+PASS_SECONDS = 120.0
+"""For one pass. Each of its requests has a shorter limit: a pass that takes longer hangs."""
 POLL_SECONDS = 5.0
 """Between looks at what no watch reports: a pod that cannot start or crashes in a rollout, a Secret that is missing."""
 
@@ -95,7 +97,8 @@ class Reconciler:
     async def _attempt(self, ref: Ref) -> None:
         try:
             with metrics.RECONCILE_DURATION.time():
-                await self.reconcile(ref)
+                async with asyncio.timeout(PASS_SECONDS):
+                    await self.reconcile(ref)
         except KubernetesConflict as error:
             pause = self._work.failed(ref)
             log.debug("conflict, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
@@ -103,6 +106,10 @@ class Reconciler:
             metrics.RECONCILE_ERRORS.inc()
             pause = self._work.failed(ref, error.seconds if isinstance(error, KubernetesBusy) else 0.0)
             log.warning("reconcile failed, retrying in %gs: %s", pause, error, extra={"taskqueue": str(ref)})
+        except TimeoutError:
+            metrics.RECONCILE_ERRORS.inc()
+            pause = self._work.failed(ref)
+            log.error("reconcile aborted after %gs, retrying in %gs", PASS_SECONDS, pause, extra={"taskqueue": str(ref)})
         except Exception:  # a defect met by one TaskQueue must not stop the others
             metrics.RECONCILE_ERRORS.inc()
             self._work.failed(ref)

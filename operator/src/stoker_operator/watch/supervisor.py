@@ -20,6 +20,8 @@ LOOK_SECONDS = 0.2
 START_SECONDS = 15.0
 """After which every watcher must be there."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+STOP_SECONDS = 20.0
+"""That kopf may take to stop, and once more when it is cancelled."""
 
 Kopf = Callable[[Collection[str], asyncio.Event], Awaitable[None]]
 """Runs kopf in these namespaces (none: all) until a signal, or until the event is set."""
@@ -28,7 +30,7 @@ Kopf = Callable[[Collection[str], asyncio.Event], Awaitable[None]]
 class Supervisor:
     """Belongs to one event loop. `allowed()`: the namespaces that may be watched now, None if none may; empty means all.
 
-    Calls `ready` once every watch has begun.
+    Calls `ready` once every watch has begun, and `looked` after each look at them.
     """
 
     def __init__(
@@ -37,24 +39,26 @@ class Supervisor:
         witness: Witness,
         allowed: Callable[[], Collection[str] | None],
         ready: Callable[[], None],
+        looked: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kopf = kopf
         self._witness = witness
         self._allowed = allowed
         self._ready = ready
+        self._looked = looked
         self._monotonic = monotonic
-        self._stopping = False
+        self._signal = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+        """Until SIGTERM or SIGINT. Raises RuntimeError if kopf does not stop: two must not run, so the process has to end."""
         pause = FIRST_PAUSE
-        while not self._stopping:
+        while not self._signal.is_set():
             self._begin()
             began = self._monotonic()
             fault = await self._watch()
-            if self._stopping or not fault:
+            if self._signal.is_set() or not fault:
                 return
             metrics.WATCH_RESTARTS.inc()
             pause = FIRST_PAUSE if self._monotonic() - began > 2 * LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause)
@@ -69,13 +73,13 @@ class Supervisor:
             loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:
-        self._stopping = True
+        self._signal.set()
         self._stop.set()
 
     async def _sleep(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._stop.wait()
+                await self._signal.wait()
         except TimeoutError:
             return
 
@@ -87,18 +91,27 @@ class Supervisor:
         running = asyncio.ensure_future(self._kopf(namespaces, self._stop))
         try:
             fault = await self._fault(running, namespaces)
-            self._stop.set()
-            await running
-        except Exception as error:
-            return f"kopf ended: {type(error).__name__}: {error}"
-        finally:
+        except BaseException:
             running.cancel()
-        return fault
+            raise
+        self._stop.set()
+        await self._end(running)
+        if running.cancelled() or (error := running.exception()) is None:
+            return fault
+        return f"kopf ended: {type(error).__name__}: {error}"
+
+    async def _end(self, running: "asyncio.Future[None]") -> None:
+        if not (await asyncio.wait([running], timeout=STOP_SECONDS))[1]:
+            return
+        running.cancel()
+        if (await asyncio.wait([running], timeout=STOP_SECONDS))[1]:
+            raise RuntimeError(f"kopf has not stopped within {2 * STOP_SECONDS:g}s")
 
     async def _fault(self, running: "asyncio.Future[None]", namespaces: Collection[str]) -> str:
         began, wanted = self._monotonic(), RESOURCES * max(1, len(namespaces))
-        while not (running.done() or self._stopping):
+        while not (running.done() or self._signal.is_set()):
             await asyncio.wait([running], timeout=LOOK_SECONDS)
+            self._looked()
             now, alive = self._monotonic(), watchers()
             if (ref := self._witness.deaf(now)) is not None:
                 return f"no watch has told of the last change of TaskQueue {ref}"
