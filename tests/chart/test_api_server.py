@@ -85,6 +85,40 @@ def test_a_sample_means_the_same_in_the_cluster(installed: ApiServer, path: Path
             "startupTimeout must be at least 1s, or no worker would start",
             id="no time to start",
         ),
+        *(
+            pytest.param(
+                {"worker": {"image": "a", "template": {"spec": spec}}},
+                f"spec.worker.template.spec.{field}: Invalid value: {reason}",
+                id=f"a template with {field}",
+            )
+            for spec, field, reason in (
+                ({"hostNetwork": True}, "hostNetwork", "it would open the node"),
+                ({"hostPID": True}, "hostPID", "it would open the node"),
+                ({"hostIPC": True}, "hostIPC", "it would open the node"),
+                ({"nodeName": "node-1"}, "nodeName", "it would pass by the scheduler"),
+                ({"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "volumes[0].hostPath", "it would open the node"),
+                (
+                    {"containers": [{"name": "worker", "ports": [{"containerPort": 1, "hostPort": 1}]}]},
+                    "containers[0].ports[0].hostPort",
+                    "it would open a port of the node",
+                ),
+                (
+                    {"containers": [{"name": "a", "securityContext": {"privileged": True}}]},
+                    "containers[0].securityContext.privileged",
+                    "Pod Security `restricted` does not allow it",
+                ),
+                (
+                    {"initContainers": [{"name": "a", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]},
+                    "initContainers[0].securityContext.capabilities.add",
+                    "workers and their sidecars have no capabilities",
+                ),
+            )
+        ),
+        pytest.param(
+            {"worker": {"image": "a", "strategy": {"maxSurge": 0}}},
+            "spec.worker.strategy.maxUnavailable: Invalid value: must be more than 0 where maxSurge is 0",
+            id="a rollout that cannot begin",
+        ),
         pytest.param({"worker": {"image": "a", "taskTimeout": "1d"}}, "spec.worker.taskTimeout", id="days where CEL compares"),
         pytest.param(
             {"worker": {"image": "a"}, "scaling": {"minReplicas": 3, "maxReplicas": 2}},
@@ -294,3 +328,15 @@ def test_the_operator_may_do_what_the_table_of_its_rights_says_and_nothing_else(
         resource = f"{kind}.{right.group}".rstrip(".") + (f"/{part}" if part else "")
         wanted.setdefault(resource, (right.name, set()))[1].add(right.verb)
     assert found == wanted
+
+
+def test_the_image_may_be_in_the_template(installed: ApiServer):
+    template = {"spec": {"containers": [{"name": "worker", "image": "a"}], "tolerations": [{"operator": "Exists"}]}}
+    stored = applied(installed, task_queue({"worker": {"template": template}}))
+    assert stored["spec"]["worker"]["template"] == template
+
+
+def test_the_template_is_explained(installed: ApiServer):
+    done = installed.kubectl("explain", "taskqueue.spec.worker.template")
+    for words in ("PodTemplateSpec", "sidecars", "STOKER_*", "64 KiB"):
+        assert words in " ".join(done.stdout.split())

@@ -87,6 +87,16 @@ def test_in_a_redis_of_its_own_the_keys_may_have_another_namespace() -> None:
         pytest.param(
             manifest({"worker": {"drainTimeout": "1m"}}), ["drainTimeout", "taskTimeout"], id="a drain shorter than a task"
         ),
+        pytest.param(
+            manifest({"worker": {"strategy": {"maxSurge": 0}}}), ["maxUnavailable", "spec.worker.strategy"], id="no room to roll"
+        ),
+        pytest.param(
+            manifest({"worker": {"strategy": {"maxSurge": "0%", "maxUnavailable": "0%"}}}), ["maxUnavailable"], id="no percent"
+        ),
+        pytest.param(manifest({"worker": {"strategy": {"maxUnavailable": "101%"}}}), ["maxUnavailable"], id="more than all"),
+        pytest.param(manifest({"worker": {"strategy": {"maxSurge": "many"}}}), ["maxSurge", "25%"], id="a surge in words"),
+        pytest.param(manifest({"worker": {"strategy": {"maxSurge": -1}}}), ["maxSurge"], id="a surge below nothing"),
+        pytest.param(manifest({"worker": {"template": []}}), ["spec.worker.template"], id="a list for a template"),
         pytest.param(manifest({"worker": {"startupTimeout": "0s"}}), ["startupTimeout"], id="no time to start"),
         pytest.param(manifest({"worker": {"env": [{"value": "x"}]}}), ["name", "spec.worker"], id="a variable without a name"),
         pytest.param(with_worker(replicas=-1), ["spec.replicas", ">= 0"], id="less than nobody"),
@@ -139,7 +149,7 @@ json_values = st.recursive(
 FIELDS = {
     "worker": [
         *("image", "app", "concurrency", "taskTimeout", "drainTimeout", "startupTimeout"),
-        *("env", "envFrom", "resources", "userIds"),
+        *("env", "envFrom", "resources", "userIds", "strategy", "template"),
     ],
     "queue": ["name"],
     "redis": ["urlSecretRef"],

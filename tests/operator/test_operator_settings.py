@@ -49,6 +49,7 @@ def test_no_names_mean_all_namespaces(text: str) -> None:
         ("STOKER_INTERVAL", "0s", "argument --interval: must be more than 0s"),
         ("STOKER_PORT", "99999", "argument --port: bad port '99999'"),
         ("STOKER_LOG_LEVEL", "loud", "argument --log-level: bad level 'loud'"),
+        ("STOKER_SERVICE_ACCOUNT_TOKENS", "yes", "argument --service-account-tokens: bad value 'yes'"),
         ("STOKER_TENANT_CREDENTIALS", "generated", "argument --tenant-credentials: bad value 'generated'"),
         ("STOKER_LOG_FORMAT", "xml", "argument --log-format: bad format 'xml'"),
     ],

@@ -19,6 +19,10 @@ TenantCredentials = Literal["Generated", "Provided"]
 """Who makes the Secret `stoker-redis` of a namespace: the operator, or an administrator."""
 
 
+ServiceAccountTokens = Literal["Refused", "Allowed"]
+"""Whether `spec.worker.template` may give worker pods tokens of service accounts."""
+
+
 class OperatorSettings(Struct, frozen=True):
     """Times in seconds. Empty `watch_namespaces` means all namespaces."""
 
@@ -26,6 +30,7 @@ class OperatorSettings(Struct, frozen=True):
     redis_secret: str = ""  # Secret with the password of `redis_url`; empty: the URL is complete
     gateway_secret: str = ""  # Secret to make for the gateway; empty: none
     tenant_credentials: TenantCredentials = "Provided"
+    service_account_tokens: ServiceAccountTokens = "Refused"
     namespace: str = "default"  # the operator's own, with these two Secrets
     installation: str = ""  # empty: `namespace`/stoker-operator
     cluster_id: str = ""  # empty: the UID of the namespace kube-system
@@ -96,11 +101,18 @@ def _credentials(text: str) -> str:
     return text
 
 
+def _tokens(text: str) -> str:
+    if text not in {"Refused", "Allowed"}:
+        raise argparse.ArgumentTypeError(f"bad value {text!r}: use Refused or Allowed")
+    return text
+
+
 _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
     ("redis-url", str, "Redis URL of TaskQueues without spec.redis"),
     ("redis-secret", str, "Secret in the operator's namespace with the `password` of that URL, made if absent; default: none"),
     ("gateway-secret", str, "Secret in the operator's namespace to make for the gateway; default: none"),
     ("tenant-credentials", _credentials, "who makes the Secret stoker-redis of a namespace: Generated (the operator) or Provided"),
+    ("service-account-tokens", _tokens, "whether worker pods may have tokens of service accounts: Refused or Allowed"),
     ("installation", str, "name of this installation among those of the cluster; default: NAMESPACE/stoker-operator"),
     ("cluster-id", str, "id of this cluster in the claims of queues; default: the UID of namespace kube-system"),
     ("watch-namespaces", _names, "Kubernetes namespaces to watch, comma-separated; empty means all"),

@@ -10,6 +10,7 @@ from stoker.manifest.fields import is_object_name
 from stoker.manifest.redis_ref import SecretKey
 from stoker.manifest.task_queue import TaskQueue
 from stoker_operator.credentials.tenant import SECRET, URL
+from stoker_operator.reconcile.pod_template import containers_of, objects_in
 
 Kind = Literal["Secret", "ConfigMap"]
 
@@ -40,11 +41,13 @@ def sources(queue: TaskQueue) -> tuple[Source, ...]:
     """What the pods read, the Secret of the Redis URL first. A reference that the API server will refuse is left out."""
     url = redis_secret(queue)
     found = [Source("Secret", url.name, url.key)]
-    for variable in queue.spec.worker.env:
-        value = variable.get("valueFrom")
-        found += _in(value, "secretKeyRef", "Secret", by_key=True) + _in(value, "configMapKeyRef", "ConfigMap", by_key=True)
-    for each in queue.spec.worker.env_from:
-        found += _in(each, "secretRef", "Secret") + _in(each, "configMapRef", "ConfigMap")
+    worker = queue.spec.worker
+    for container in ({"env": worker.env, "envFrom": worker.env_from}, *containers_of(worker.template)):
+        for variable in objects_in(container, "env"):
+            value = variable.get("valueFrom")
+            found += _in(value, "secretKeyRef", "Secret", by_key=True) + _in(value, "configMapKeyRef", "ConfigMap", by_key=True)
+        for each in objects_in(container, "envFrom"):
+            found += _in(each, "secretRef", "Secret") + _in(each, "configMapRef", "ConfigMap")
     return tuple(dict.fromkeys(found))
 
 

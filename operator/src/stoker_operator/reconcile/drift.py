@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stoker_operator.reconcile.merge import KEYS_OF_LIST, key_of
 from stoker_operator.reconcile.quantity import QUANTITIES, same_quantity
 from stoker_operator.reconcile.resources import TEMPLATE_HASH
 from stoker_operator.state.ref import FIELD_MANAGER, Object
@@ -33,7 +34,8 @@ def differences(found: Any, wanted: Any, at: Field = (), quantity: bool = False)
             yield from differences(of.get(key), value, (*at, f"f:{key}"), quantity or key in QUANTITIES)
     elif isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
         for index, item in enumerate(wanted):
-            yield from differences(_counterpart(found, item, index), item, (*at, _step(item, index)))
+            keys = _keys(at, item)
+            yield from differences(_counterpart(found, item, index, keys), item, (*at, _step(item, index, keys)))
     # The API server leaves out what is false or empty.
     elif not (same_quantity(found, wanted) if quantity else found == wanted or (not found and not wanted)):
         yield at
@@ -52,7 +54,7 @@ def spelled(field: Field) -> str:
     text = ""
     for step in field:
         kind, _, name = step.partition(":")
-        text += f".{name}" if kind == "f" else f"[{json.loads(name)['name']}]" if kind == "k" else f"[{name}]"
+        text += f".{name}" if kind == "f" else f"[{next(iter(json.loads(name).values()))}]" if kind == "k" else f"[{name}]"
     return text.lstrip(".")
 
 
@@ -66,13 +68,19 @@ def _holds(fields: Mapping[str, Any], field: Field) -> bool:
     return True
 
 
-def _step(item: Mapping[str, Any], index: int) -> str:
-    return "k:" + json.dumps({"name": item["name"]}, separators=(",", ":")) if "name" in item else f"i:{index}"
+def _keys(at: Field, item: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that tell the items of the list at this field apart; empty if their places do."""
+    keys = KEYS_OF_LIST.get(at[-1].removeprefix("f:"), ()) if at else ()
+    return tuple(name for name in keys if name in item)
 
 
-def _counterpart(found: Any, item: Mapping[str, Any], at: int) -> Any:
+def _step(item: Mapping[str, Any], index: int, keys: tuple[str, ...]) -> str:
+    return "k:" + json.dumps({name: item[name] for name in keys}, separators=(",", ":")) if keys else f"i:{index}"
+
+
+def _counterpart(found: Any, item: Mapping[str, Any], at: int, keys: tuple[str, ...]) -> Any:
     if not isinstance(found, list):
         return None
-    if "name" in item:
-        return next((other for other in found if other.get("name") == item["name"]), None)
+    if keys:
+        return next((other for other in found if isinstance(other, Mapping) and key_of(other, keys) == key_of(item, keys)), None)
     return found[at] if at < len(found) else None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stoker.rules.losses import LossCause
+from stoker_operator.reconcile.pod_template import WORKER
 from stoker_operator.state.problem import Problem, no_pods, pod_failing, rollout_stalled
 from stoker_operator.state.ref import Object
 
@@ -90,7 +91,7 @@ def ended(pod: Object, *, deleted: bool) -> bool:
     status = pod.get("status") or {}
     if status.get("phase") in {"Failed", "Succeeded"}:
         return True
-    containers = status.get("containerStatuses") or ()
+    containers = _workers_own(status)
     return deleted and bool(containers) and all("terminated" in (each.get("state") or {}) for each in containers)
 
 
@@ -104,7 +105,7 @@ def cause_of(pod: Object) -> LossCause | None:
     ends = list(_ends(status))
     if any(end.get("reason") == "OOMKilled" for end in ends):
         return LossCause.OUT_OF_MEMORY
-    codes = {end.get("exitCode", 0) for end in ends}
+    codes = {end.get("exitCode", 0) for end in _ends({"containerStatuses": _workers_own(status)})}
     if codes - _ASKED_TO_END:
         return LossCause.CRASHED
     for condition in status.get("conditions") or ():
@@ -115,6 +116,12 @@ def cause_of(pod: Object) -> LossCause | None:
     if pod["metadata"].get("deletionTimestamp"):
         return LossCause.DELETED
     return LossCause.CRASHED if codes - {0} else None
+
+
+def _workers_own(status: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """The status of the worker's container: how a sidecar ends says nothing about the tasks."""
+    containers: Sequence[dict[str, Any]] = status.get("containerStatuses") or ()
+    return [each for each in containers if each.get("name") == WORKER] or containers
 
 
 def _ends(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -128,7 +135,7 @@ def _failures(pod: Object) -> Iterator[tuple[str, str]]:
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield condition.get("reason", "Unschedulable"), condition.get("message", "no node fits")
-    for container in status.get("containerStatuses") or ():
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in FATAL_WAITING:
             yield waiting["reason"], _termination(container) or waiting.get("message", "")

@@ -78,6 +78,7 @@ class Reconciler:
         self._poller = poller
         self._connections = Connections(kube, credentials, poller.refer)
         self._installation = settings.installation_name
+        self._tokens = settings.service_account_tokens == "Allowed"
         self._quarrels = Quarrels()
         self._moves = Moves(claims.in_redis, self._connections)
         self._listing = listing
@@ -177,7 +178,7 @@ class Reconciler:
             if "spec" not in found:
                 raise Invalid("the spec is nested too deeply to be read: a payload has more than 1,000 levels")
             queue = parse(found)
-            check(queue)
+            check(queue, tokens=self._tokens)
         except Invalid as error:
             return await self._last_good(replace(findings, problem=invalid_spec(error)), owner, present)
         own = "" if queue.spec.redis.url_secret_ref else self._credentials.url

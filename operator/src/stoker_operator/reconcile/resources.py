@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from math import ceil
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
@@ -17,6 +17,8 @@ from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue
 from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret
+from stoker_operator.reconcile.pod_security import check_annotations
+from stoker_operator.reconcile.pod_template import POD_NAME, TEMPLATE_ENV, WORKER, check_template, image_of, shaped
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
@@ -24,7 +26,6 @@ INSTALLATION = f"{GROUP}/installation"
 """The installation of the operator that serves the TaskQueue: another one leaves the Deployment alone."""
 PAUSED_ROLLOUT = f"{GROUP}/paused-rollout"
 """Annotation: the template hash of the version whose rollout the operator has paused."""
-TEMPLATE_ENV = "STOKER_TEMPLATE"
 CONFIG_HASH = f"{GROUP}/config-hash"
 INHERITED = f"{GROUP}/inherited-labels"
 """Annotation: the keys of the labels that the Deployment inherits, so that one that is gone is noticed."""
@@ -46,14 +47,22 @@ class Connection(Struct, frozen=True):
     config_digest: str = ""
 
 
-def check(queue: TaskQueue) -> None:
-    """Rules of a cluster beyond those of the manifest. Raises Invalid with what to do."""
+def check(queue: TaskQueue, *, tokens: bool = False) -> None:
+    """Rules of a cluster beyond those of the manifest. Raises Invalid with what to do.
+
+    `tokens`: whether the template may give pods tokens of service accounts.
+    """
     worker = queue.spec.worker
-    if not worker.image:
+    check_template(worker.template, tokens=tokens)
+    in_template = image_of(worker.template)
+    if not worker.image and not in_template:
         raise Invalid(
             "spec.worker.image is missing: set it to the image with your application, such as registry.example.org/shop:1.4"
         )
-    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", TEMPLATE_ENV, "POD_NAME"}
+    if worker.image and in_template and worker.image != in_template:
+        raise Invalid("spec.worker.image and the image of container worker in spec.worker.template differ: keep one of them")
+    check_annotations("spec.worker.annotations", worker.annotations)
+    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", TEMPLATE_ENV, POD_NAME}
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -80,7 +89,8 @@ def deployment(
     annotations = {**worker.annotations, SAFE_TO_EVICT: "tmp"}
     if connection.config_digest:
         annotations[CONFIG_HASH] = connection.config_digest
-    template: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
+    ours: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
+    template = shaped(ours, worker.template)
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
     template["spec"]["containers"][0]["env"].insert(0, {"name": TEMPLATE_ENV, "value": stamp})
@@ -102,8 +112,7 @@ def deployment(
         "spec": {
             "paused": False,
             "selector": {"matchLabels": owner.ref.selector},
-            # A rollout starts new workers before it stops old ones.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": to_builtins(worker.strategy)},
             "template": template,
         },
     }
@@ -162,7 +171,7 @@ def _pod(queue: TaskQueue) -> Object:
 def _container(queue: TaskQueue) -> Object:
     worker = queue.spec.worker
     container = {
-        "name": "worker",
+        "name": WORKER,
         "image": worker.image,
         "env": _environment(queue),
         # How a worker that crashes ended is in its pod's status, without a right to read logs.
@@ -197,7 +206,7 @@ def _container(queue: TaskQueue) -> Object:
 
 def _environment(queue: TaskQueue) -> list[Object]:
     own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
-    pod = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
+    pod = {"name": POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
     own.append({"name": "STOKER_HOST", "value": EVERYWHERE})
     secret = redis_secret(queue)

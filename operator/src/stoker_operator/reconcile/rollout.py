@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from stoker_operator.reconcile.pod_template import TEMPLATE_ENV
 from stoker_operator.reconcile.pods import FATAL_WAITING
-from stoker_operator.reconcile.resources import TEMPLATE_ENV
 from stoker_operator.state.findings import Trial
 from stoker_operator.state.ref import Object
 

@@ -1,5 +1,6 @@
 """The worker pods of a TaskQueue."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,25 @@ from msgspec import Meta, field
 from stoker.manifest.fields import Slots, Spec, check_secret_name, mapping
 from stoker.rules.pod_metadata import check_annotations, check_labels
 from stoker.rules.units import Duration
+
+IntOrPercent = int | str
+_PERCENT = re.compile(r"(0|[1-9][0-9]{0,2})%")
+
+
+class Strategy(Spec, frozen=True):
+    """How a change replaces the workers, as in a Deployment's `rollingUpdate`: numbers, or percentages such as `25%`."""
+
+    max_surge: IntOrPercent = "25%"
+    max_unavailable: IntOrPercent = 0
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("maxSurge", self.max_surge, 999), ("maxUnavailable", self.max_unavailable, 100)):
+            if isinstance(value, str) and not (_PERCENT.fullmatch(value) and int(value[:-1]) <= most):
+                raise ValueError(f"{name} must be a number, or a percentage such as 25%")
+            if isinstance(value, int) and not 0 <= value <= 1000:
+                raise ValueError(f"{name} must be 0 to 1000")
+        if {self.max_surge, self.max_unavailable} <= {0, "0%"}:
+            raise ValueError("maxUnavailable must be more than 0 where maxSurge is 0, or no worker could be replaced")
 
 
 class Worker(Spec, frozen=True):
@@ -26,6 +46,8 @@ class Worker(Spec, frozen=True):
     user_ids: Literal["Fixed", "Cluster"] = "Fixed"
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    strategy: Strategy = Strategy()
+    template: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task_timeout <= 0:
