@@ -158,6 +158,15 @@ def test_the_operator_creates_secrets_only_where_it_makes_credentials():
         assert ("stoker-operator-passwords" in of_kind(objects, "Role")) == ("redis" not in values)
 
 
+def test_where_tenants_may_have_their_redis_is_a_list():
+    hosts = ["*.cache.example.org", "redis.example.org:6380", "10.1.0.0/16", "fd00::/8"]
+    for values, text in (({}, ""), ({"operator": {"allowedRedis": hosts}}, ",".join(hosts))):
+        given = environment(pods(render(values))["Deployment stoker-operator"])["STOKER_ALLOWED_REDIS"]
+        assert given == text
+        settings.read([], {"STOKER_ALLOWED_REDIS": given, "KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+    assert "allowedRedis" in refusal({"operator": {"allowedRedis": ["redis://user:secret@host"]}})
+
+
 def test_the_password_of_the_own_redis_comes_from_the_operator():
     """No pod of the operator refers to a Secret that only the operator makes: it would wait for itself."""
     objects = render()

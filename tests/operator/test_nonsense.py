@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
@@ -162,6 +162,11 @@ def holds(queue: ManagedQueue) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=nonsense)
+@example(records={"suspects": ("zset", {b"a": float("inf")})})  # a script that looks for the next level found it for ever
+@example(records={"suspects": ("zset", {b"a": 1e300, b"b": float("-inf")})})
+@example(records={"beats": ("zset", {b"a": float(now + HOUR)}), "leases": ("zset", {b"a": float(now + HOUR)})})
+@example(records={"meta": ("hash", {b"rate": b"nan", b"watch_until": b"inf", b"clock": b"-1"})})
+@example(records={"meta": ("string", b"half")})
 def test_nonsense_in_the_records_of_a_queue_ends_there(server: Valkey, records: dict[str, tuple[str, Any]]) -> None:
     name = unique("nonsense")
     keys = Keys(REF.namespace, name)

@@ -1,14 +1,15 @@
 """Queues that have moved to another Redis: what is left in the former one is looked at until it is gone or abandoned."""
 
+import asyncio
 import time
 
 from stoker.manifest.task_queue import TaskQueue
 from stoker.rules.identity import Holder
 from stoker_operator.kube import KubernetesRefused
-from stoker_operator.reconcile.applied import Applied, annotation
+from stoker_operator.reconcile.applied import MOST_FORMER, Applied, annotation
 from stoker_operator.reconcile.claims import Claim, Claims, leave, same_server
 from stoker_operator.reconcile.connections import Connections
-from stoker_operator.state.findings import LeftBehind, RedisQueue
+from stoker_operator.state.findings import LeftBehind, Reading, RedisQueue
 from stoker_operator.state.problem import Problem, former_redis_forgotten
 from stoker_operator.state.ref import ABANDON, Object, Ref
 
@@ -97,11 +98,12 @@ class Moves:
         if time.monotonic() < self._look_at.get(ref, 0.0):
             return
         tasks, unread = 0, None
-        for source in list(former):
-            if not source.url:
-                unread = former_redis_forgotten()
-                continue
-            [reading] = await self._claims.read(source.url, [source.partitions])
+        del former[:-MOST_FORMER]
+        known = [source for source in former if source.url]
+        if len(known) < len(former):
+            unread = former_redis_forgotten()
+        # All at once: a tenant may have left one after the other that hangs.
+        for source, [reading] in zip(known, await asyncio.gather(*map(self._read, known)), strict=True):
             unread = reading.problem or unread
             if (stats := reading.stats) is not None:
                 here = stats.ready + stats.running + stats.scheduled
@@ -113,3 +115,6 @@ class Moves:
             self._look_at[ref] = time.monotonic() + UNREAD_PAUSE if unread else 0.0
         else:
             self.abandon(ref)
+
+    async def _read(self, source: RedisQueue) -> list[Reading]:
+        return await self._claims.read(source.url, [source.partitions])
