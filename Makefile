@@ -38,10 +38,11 @@ test: $(READY) ## what a change must pass: real Valkey, Redis and kube-apiserver
 	@tests/cluster/prepare apiserver
 	@$(PYTEST) $(ARGS)
 
-nightly: $(READY) ## all of `test` on every kind of server, what takes long, and `proof`
+nightly: $(READY) ## all of `test` on every kind of server, what takes long, pods that misbehave, and `proof`
 	@tests/prepare
 	@tests/cluster/prepare apiserver
 	@$(PYTEST) -m "not cluster" $(ARGS)
+	@tests/cluster/run -m cluster
 	@$(MAKE) --no-print-directory proof
 
 proof: $(READY) ## 20,000 new histories of the engine and every state of the search (ARGS, STOKER_PROOF_*)

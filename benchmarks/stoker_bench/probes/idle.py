@@ -15,6 +15,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from stoker import Stoker
+from stoker.queue.keys import Keys
 from stoker.redis.connect import ThreadClient, connect
 from stoker.rules.identity import QueueId
 from stoker.settings import WorkerSettings
@@ -22,6 +23,7 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
 from stoker.worker.loop.partition_group import PartitionGroup
+from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process import process
 from stoker_bench import server
@@ -61,7 +63,8 @@ async def _start(number: int, url: str) -> Heartbeat:
     interval = settings.lease.duration / process.BEATS_PER_LEASE
     beat = Heartbeat(ThreadClient(url), interval, watchdog, group.workers, loop.call_soon_threadsafe)
     loops = [watchdog.run(metrics), group.run(), process._keep_announced(group, redis, settings)]
-    loops += map(chores.repeat, process._chores(group, app, settings, redis))
+    tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
+    loops += map(chores.repeat, process._chores(group, app, settings, redis, tallies))
     KEPT.extend(loop.create_task(each) for each in loops)
     beat.start()
     return beat
