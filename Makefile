@@ -63,8 +63,9 @@ lint: $(READY) ## style, types, import rules
 
 check: lint test ## what a change must pass before it is offered
 
-manifests: $(READY) ## render k8s/install.yaml from the chart
+manifests: $(READY) ## k8s/install.yaml from the chart, and docs/reference/taskqueue.md from the CRD
 	@charts/render
+	@$(BIN)/python charts/reference
 
 constraints: $(READY) ## pin the newest versions of everything
 	@constraints/update --upgrade

@@ -44,7 +44,12 @@ def eventually(look: Callable[[], T | None], within: float, what: str) -> T:
 
 
 class Cluster:
-    """A cluster, seen from one namespace. `inside` is what commands are prefixed with to reach its services."""
+    """A cluster, seen from one namespace. `inside` is what commands are prefixed with to reach its services.
+
+    `provide` builds an image from a context and a Dockerfile, and gives it to the cluster: (tag, context, dockerfile).
+    """
+
+    provide: Callable[[str, str, str], None]
 
     def __init__(self, namespace: str, inside: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
         self.namespace = namespace
@@ -55,7 +60,7 @@ class Cluster:
     def elsewhere(self, namespace: str) -> "Cluster":
         """The same cluster, seen from another namespace."""
         other = Cluster(namespace, self._inside)
-        other._environment = self._environment
+        other._environment, other.provide = self._environment, self.provide
         return other
 
     def run(
@@ -157,12 +162,24 @@ def own_node(namespace: str) -> Iterator[Cluster]:
     environment = {"CLUSTER_STATE": state, "CLUSTER_NAME": name}
     cluster = Cluster(namespace, [str(NODE), "run"], environment)
     node = Cluster(namespace, environment=environment)
+
+    def build(tag: str, context: str, dockerfile: str) -> None:
+        node.run(str(NODE), "image", context, tag, "-f", dockerfile, within=900)
+
+    def load(tag: str) -> None:
+        node.run(str(NODE), "load", tag)
+
+    def provide(tag: str, context: str, dockerfile: str) -> None:
+        build(tag, context, dockerfile)
+        load(tag)
+
+    cluster.provide = provide
     try:
         for tag, (context, dockerfile) in IMAGES.items():
-            node.run(str(NODE), "image", context, tag, "-f", dockerfile, within=900)
+            build(tag, context, dockerfile)
         node.run(str(NODE), "up", within=300)
         for tag in IMAGES:
-            node.run(str(NODE), "load", tag)
+            load(tag)
         volume(Path(state), cluster)
         yield cluster
     finally:
@@ -213,8 +230,13 @@ def given_cluster(namespace: str) -> Iterator[Cluster]:
             'STOKER_LOAD_IMAGE="kind load docker-image" builds them with docker and hands each tag to that command, '
             f"STOKER_IMAGES_LOADED=1 says that the cluster has {', '.join(IMAGES)}"
         )
-    if loader:
-        for tag, (context, dockerfile) in IMAGES.items():
+
+    def provide(tag: str, context: str, dockerfile: str) -> None:
+        if loader:
             cluster.run("docker", "build", "-f", dockerfile, "-t", tag, context, within=900)
             cluster.run(*shlex.split(loader), tag, within=300)
+
+    cluster.provide = provide
+    for tag, (context, dockerfile) in IMAGES.items():
+        provide(tag, context, dockerfile)
     yield cluster

@@ -68,6 +68,11 @@ def gone(cluster: Cluster, installed: float) -> Iterator[None]:
     eventually(lambda: not cluster.all("pods", "app.kubernetes.io/name=stoker-worker"), 120, "the workers' pods are gone")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What removes the release comes last."""
+    items.sort(key=lambda item: "uninstall" in item.name)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure is shown with what the cluster says about it, while the cluster is still there."""

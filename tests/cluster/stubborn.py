@@ -14,7 +14,7 @@ time.sleep(float(os.environ.get("IMPORT_SECONDS", "0")))
 app = Stoker("stubborn")
 
 
-@app.task
+@app.task()
 def freeze_once(ctx: Context) -> None:
     """Stop the whole process, but not the second time."""
     if note(f"{ctx.id} began") == 1:
@@ -22,7 +22,7 @@ def freeze_once(ctx: Context) -> None:
     note(f"{ctx.id} ended")
 
 
-@app.task
+@app.task()
 def hold_the_lock(ctx: Context, seconds: int) -> None:
     """Sleep in C without giving the interpreter lock back."""
     note(f"{ctx.id} began")
