@@ -22,7 +22,7 @@ SHOWN: list[tuple[Any, set[str]]] = [
     (
         app,
         {"client", "close", "dependency_overrides", "enqueue_many", "enqueue_many_sync", "middleware", "name", "namespace"}
-        | {"redis_url", "schedule", "state", "task", "tasks"},
+        | {"annotate", "discover", "load", "named", "redis_url", "route", "schedule", "state", "task", "tasks"},
     ),
     (add, {*CALLS, "handle", "name", "options", "piped", "prepare"}),
     (add.options(), {*CALLS, "piped", "prepare"}),
@@ -45,7 +45,8 @@ def test_an_editor_offers_what_a_user_may_use(thing: Any, names: set[str]):
 def test_what_is_imported_from_stoker():
     assert {name for name in vars(stoker) if name in stoker.__all__} == set(stoker.__all__)
     assert (" ".join(stoker.__all__)) == (
-        "INJECTED Cancellation Chain Concurrency Conflict Context Dead Depends EnqueueNext Explanation Group Handle Invalid Jitter "
-        "NotDurable NotFound Prepared Receipt RedisRefused RedisUnavailable ResultPending Retry RunNext Snooze SoftTimeout State "
-        "Stoker StokerError Task TaskCall TaskFailed TaskState TaskStatus TryAgain Unique WorkflowHandle chain cron every group"
+        "INJECTED Cancellation Chain Concurrency Conflict Context Dead Depends EnqueueNext Explanation Group Handle Invalid "
+        "InvalidArguments Jitter NotDurable NotFound Prepared Receipt RedisRefused RedisUnavailable ResultPending Retry RunNext "
+        "Snooze SoftTimeout State Stoker StokerError Task TaskCall TaskFailed TaskState TaskStatus TryAgain Unique "
+        "WorkflowHandle chain cron every group"
     )

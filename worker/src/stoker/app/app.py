@@ -9,7 +9,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 from stoker.app.application import Application, Schedule
 from stoker.app.decorator import Decorator
 from stoker.app.middleware import EnqueueLayer, RunLayer
+from stoker.app.modules import ENTRY_POINTS, Modules
+from stoker.app.named import named_task
 from stoker.app.prepared import Origin
+from stoker.app.scheduled import definition_of
 from stoker.app.sync import from_sync
 from stoker.app.task import Task, TaskFunction
 from stoker.client.client import Client
@@ -19,12 +22,12 @@ from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import Concurrency
 from stoker.rules.message import check_task, check_version
 from stoker.rules.retry import Retry
-from stoker.rules.schedule import Definition, Timing, check_name
+from stoker.rules.schedule import Timing, check_name
 from stoker.rules.unique import Unique
 from stoker.settings import DEFAULT_NAMESPACE, DEFAULT_REDIS_URL, PREFIX
+from stoker.task.configuration import Configuration
 from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Factory
-from stoker.task.options import Policy
 
 Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
 """What a worker process enters before its first task and exits after its last."""
@@ -52,7 +55,8 @@ class Stoker:
 
     `redis` and `namespace` are defaults for development: STOKER_REDIS_URL and STOKER_NAMESPACE override them, so that one image
     runs anywhere. `lifespan` is an async context manager that every worker process enters before its first task and exits after
-    its last. `check_arguments` False: the types of arguments are left to the worker, for all calls without the option of that name.
+    its last. `include` are modules with tasks of this application, which workers import when they load it: see `load`.
+    `check_arguments` False: the types of arguments are left to the worker, for all calls without the option of that name.
     """
 
     def __init__(
@@ -62,9 +66,12 @@ class Stoker:
         redis: str = DEFAULT_REDIS_URL,
         namespace: str = DEFAULT_NAMESPACE,
         lifespan: Lifespan | None = None,
+        include: Iterable[str] = (),
         check_arguments: bool = True,
     ) -> None:
         self.tasks: dict[str, Task[..., Any]] = {}
+        self._modules = Modules(include)
+        self._timings: dict[str, Timing] = {}
         self._application = Application(
             name,
             os.environ.get(PREFIX + "REDIS_URL", redis),
@@ -122,9 +129,9 @@ class Stoker:
     def task(
         self,
         *,
-        queue: str = "default",
+        queue: str | None = None,
         name: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         timeout: float | None = None,
         soft_timeout: float | None = None,
         retry: Retry | int | None = None,
@@ -132,6 +139,7 @@ class Stoker:
         concurrency: Concurrency | None = None,
         executor: Literal["thread", "process"] | None = None,
         version: int = 0,
+        ignore_result: bool | None = None,
         schedule: Timing | None = None,
     ) -> Decorator:
         """Register a function as a task, under its own name unless `name` is given.
@@ -141,24 +149,32 @@ class Stoker:
         `soft_timeout`: SoftTimeout is raised in an async task or a process after that many seconds; `timeout` ends it. A thread
         cannot be ended: see `Context.cancelled`. `schedule`: `cron(...)` or `every(...)`, without arguments; see `Stoker.schedule`.
         `version`: raise it when the parameters change; workers that declare a lower one give such tasks back during a rollout.
+        `ignore_result`: the returned value is not kept, and goes to the next link of a workflow only.
+
+        What is left out is decided by `annotate` and `route`; the queue is "default" then, and the priority 0.
 
         Raises Invalid for a name that is taken, and for values out of range.
         """
-        policy = Policy(
-            queue=queue,
-            priority=priority,
-            timeout=timeout,
-            soft_timeout=soft_timeout,
-            retry=retry,
-            unique=unique,
-            concurrency=concurrency,
-            executor=executor,
-            version=check_version(version),
-        )
+        options = {
+            "queue": queue,
+            "priority": priority,
+            "timeout": timeout,
+            "soft_timeout": soft_timeout,
+            "retry": retry,
+            "unique": unique,
+            "concurrency": concurrency,
+            "executor": executor,
+            "version": check_version(version),
+            "ignore_result": ignore_result,
+        }
+        declared = {option: value for option, value in options.items() if value is not None}
+        Configuration().policy(name or "", declared)  # refused here, where they are written
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             own_name = getattr(function, "__name__", type(function).__name__)
-            declaration = Declaration(check_task(own_name if name is None else name), function, policy)
+            task_name = check_task(own_name if name is None else name)
+            policy = self._application.configuration.policy(task_name, declared)
+            declaration = Declaration(task_name, function, policy, declared)
             task: TaskFunction[..., Any, ..., Any] = TaskFunction(Origin(self._application, declaration), function)
             if task.name in self.tasks:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
@@ -166,6 +182,7 @@ class Stoker:
             self._application.declarations[task.name] = declaration
             if schedule is not None:
                 self.schedule(task.name, schedule, task.options().prepare())
+                self._timings[task.name] = schedule
             return task
 
         return cast(Decorator, register)
@@ -178,7 +195,72 @@ class Stoker:
         """
         if check_name(name) in self._application.schedules:
             raise Invalid(f"two schedules are named {name!r} in {self.name}: give one another name")
-        self._application.schedules[name] = Schedule(call.queue, _definition(name, timing, call))
+        self._application.schedules[name] = Schedule(call.queue, definition_of(name, timing, call))
+
+    def route(self, pattern: str, *, queue: str) -> None:
+        """Send the tasks of this pattern (`reports.*`) to this queue, where neither the call nor the declaration names one.
+
+        See `annotate`.
+        """
+        self._configure(pattern, {"queue": queue})
+
+    def annotate(
+        self,
+        pattern: str,
+        *,
+        priority: int | None = None,
+        timeout: float | None = None,
+        soft_timeout: float | None = None,
+        retry: Retry | int | None = None,
+        unique: Unique | None = None,
+        concurrency: Concurrency | None = None,
+        ignore_result: bool | None = None,
+    ) -> None:
+        """Give options to the tasks whose names match the pattern, such as `shop.*`, or `*` for all.
+
+        Precedence of each option: the call's, the declaration's, that of the most specific pattern (the whole name, then the most
+        characters that are no wildcards, then the one added last), the default. Holds for tasks that are declared later too; calls
+        that were prepared before stay as they are. Raises Invalid for values out of range, and where a task's timeouts would not
+        fit together.
+        """
+        options = {
+            "priority": priority,
+            "timeout": timeout,
+            "soft_timeout": soft_timeout,
+            "retry": retry,
+            "unique": unique,
+            "concurrency": concurrency,
+            "ignore_result": ignore_result,
+        }
+        self._configure(pattern, {option: value for option, value in options.items() if value is not None})
+
+    def _configure(self, pattern: str, options: dict[str, Any]) -> None:
+        self._application.configure(pattern, options)
+        for name, timing in self._timings.items():
+            call = self.tasks[name].options().prepare()
+            self._application.schedules[name] = Schedule(call.queue, definition_of(name, timing, call))
+
+    def named(self, name: str) -> Task[..., Any]:
+        """The task of this name, which another program may declare: arguments are given by name, and only the worker checks them.
+
+        Routes and annotations hold for it. A task of this application is returned as it is.
+        """
+        return self.tasks.get(name) or named_task(self._application, check_task(name))
+
+    def discover(self, *packages: str, entry_points: str | bool = False) -> None:
+        """Add packages, whose modules `load` imports, at any depth.
+
+        `entry_points`: also those of installed distributions in this group (True: "stoker.tasks"). One that names a module is
+        imported; one that names a function (`shop_mail.tasks:register`) is called with the application.
+        """
+        self._modules.discover(packages, ENTRY_POINTS if entry_points is True else entry_points or None)
+
+    def load(self) -> None:
+        """Import what `include` and `discover` name. Workers, their child processes and the testing kit do so.
+
+        Raises Invalid that names the module and the line at fault.
+        """
+        self._modules.load(self)
 
     @overload
     def middleware(self, around: Literal["run"]) -> Callable[[RunLayerT], RunLayerT]: ...
@@ -222,28 +304,3 @@ class Stoker:
 def application_of(app: Stoker) -> Application:
     """What a Stoker keeps from its users: for workers and the testing kit."""
     return app._application
-
-
-def _definition(name: str, timing: Timing, call: TaskCall) -> Definition:
-    call.check()
-    own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
-    if decided := [option for option, value in own.items() if value]:
-        raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
-    more = {
-        "retry": call.retry,
-        "soft_timeout": call.soft_timeout,
-        "headers": call.headers,
-        "expires": call.expires or call.expires_at,
-    }
-    if beyond := [option for option, value in more.items() if value]:
-        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule: declare it with the task")
-    return Definition(
-        name,
-        timing,
-        call.task,
-        call.payload,
-        priority=call.priority,
-        max_retries=call.max_retries,
-        timeout=call.timeout,
-        limit=call.limit,
-    )

@@ -1,7 +1,7 @@
 """The inside of a `Stoker`: what its tasks and handles, workers and the testing kit need of it, and users do not see."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from stoker.queue.records import Answer
 from stoker.redis.connect import connect
 from stoker.rules.call import TaskCall
 from stoker.rules.schedule import Definition
+from stoker.task.configuration import Configuration
 from stoker.task.declaration import Declaration
 from stoker.task.dependencies import Factory
 from stoker.telemetry.tracing import Tracing
@@ -43,6 +44,7 @@ class Application:
         self.redis_url = redis_url
         self.namespace = namespace
         self.declarations: dict[str, Declaration] = {}
+        self.configuration = Configuration()
         self.schedules: dict[str, Schedule] = {}
         self.run_layers: list[RunLayer] = []
         self.enqueue_layers: list[EnqueueLayer] = []
@@ -74,6 +76,17 @@ class Application:
         """
         by = by or self.client.enqueue
         return enqueue_through(self.enqueue_layers, calls, by) if self.enqueue_layers else by(calls)
+
+    def configure(self, pattern: str, options: Mapping[str, Any]) -> None:
+        """Give these options to the tasks of this pattern, declared or to come, that do not declare them themselves.
+
+        Raises Invalid, and changes nothing, for a bad pattern or value, and where a task's options would not fit together.
+        """
+        configuration = self.configuration.with_rule(pattern, options)
+        policies = {name: configuration.policy(name, each.declared) for name, each in self.declarations.items()}
+        self.configuration = configuration
+        for name, policy in policies.items():
+            self.declarations[name].policy = policy
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:

@@ -48,7 +48,12 @@ class Handle(Generic[R]):
         return answer
 
     async def result(self, timeout: float | None = None) -> R:
-        """Wait for its result. Raises TaskFailed when it is dead or cancelled, ResultPending after `timeout` seconds."""
+        """Wait for its result. Raises TaskFailed when it is dead or cancelled, ResultPending after `timeout` seconds.
+
+        Raises Invalid for a task that keeps none (`ignore_result`).
+        """
+        if self._origin.declaration.policy.ignore_result:
+            self._origin.declaration.decode_result(b"null")  # raises at once: there is nothing to wait for
         status = await self._origin.application.client.wait(self.queue, self.id, timeout)
         value: R = self._origin.declaration.decode_result(bytes(status.result.value) if status.result else b"null")
         return value
@@ -121,6 +126,8 @@ class Task(Generic[P, R]):
         """The call with these arguments, but for `into`. Raises Invalid when they do not fit the signature or its types."""
         declared = self._origin.declaration
         signature, policy = declared.signature, declared.policy
+        if declared.travelling:
+            options = cast(Options, {**declared.travelling, **options})
         bound = signature.bind(args, kwargs) if into is None else signature.bind_without(into, args, kwargs)
         payload = signature.encode(bound)
         if options.get("check_arguments", self._origin.application.check_arguments):

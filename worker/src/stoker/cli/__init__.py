@@ -5,6 +5,7 @@ Heavy imports (fastapi, uvicorn, rich's tables) happen when a command runs, so t
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -13,6 +14,7 @@ from stoker.cli.enqueue import enqueue
 from stoker.cli.gateway import gateway
 from stoker.cli.options import AsJson
 from stoker.cli.output import print_json
+from stoker.cli.project import defaults
 from stoker.cli.stats import stats
 from stoker.cli.story import events, why
 from stoker.cli.tasks import task, tasks
@@ -63,7 +65,8 @@ def main(hear_worker: Callable[[Command], None] | None = None) -> None:
     `hear_worker`, if given, receives the parsed `stoker worker` command instead of it being run.
     """
     try:
-        build()(_arguments(sys.argv[1:]), obj=hear_worker)
+        command = typer.main.get_command(build())
+        command(_arguments(sys.argv[1:]), obj=hear_worker, default_map=defaults(command, Path.cwd()))
     except StokerError as error:
         print(printable(f"error: {error}", "\n"), file=sys.stderr)
         sys.exit(NOT_FOUND if isinstance(error, NotFound) else FAILED)

@@ -12,15 +12,22 @@ from stoker.task.signature import Signature
 
 
 class Declaration:
-    """One `@app.task(...)`. Raises Invalid for a function or an executor that cannot be a task's."""
+    """One `@app.task(...)`. Raises Invalid for a function or an executor that cannot be a task's.
 
-    def __init__(self, name: str, function: Callable[..., Any], policy: Policy) -> None:
+    `declared` are the options that it gives itself; `policy` has those of the application's configuration too.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], policy: Policy, declared: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self.function = function
         self.policy = policy
+        self.declared = declared or {}
         _check_kind(name, function)
         self.signature = Signature(name, function)
         self._check_executor()
+
+    travelling: Mapping[str, Any] = {}
+    """Options that each call takes along: those of a task whose worker may not know them."""
 
     @cached_property
     def is_async(self) -> bool:
@@ -41,7 +48,9 @@ class Declaration:
         return self.signature.decode(payload)
 
     def decode_result(self, value: bytes) -> Any:
-        """A result from JSON to the declared return type. Raises Invalid where it does not fit."""
+        """A result from JSON to the declared return type. Raises Invalid where it does not fit, and where none was kept."""
+        if self.policy.ignore_result and value == b"null":
+            raise Invalid(f"task {self.name} keeps no result (ignore_result=True): ask for its status()")
         return self.signature.decode_result(value)
 
     def check(self) -> None:

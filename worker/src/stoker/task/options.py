@@ -28,6 +28,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: Concurrency | None = None
     executor: Literal["thread", "process"] | None = None
     version: int = 0
+    ignore_result: bool = False
 
     def __post_init__(self) -> None:
         soft, hard = check_timeouts(self.soft_timeout, self.timeout)
@@ -43,6 +44,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         }
         for field, value in plain.items():
             force_setattr(self, field, value)
+        if not isinstance(self.ignore_result, bool):
+            raise Invalid(f"bad ignore_result {self.ignore_result!r}: use True or False", "ignore_result")
 
 
 class Options(TypedDict, total=False):

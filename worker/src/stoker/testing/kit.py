@@ -278,6 +278,7 @@ async def run(app: Stoker, server: Server | None = None, **settings: Unpack[Sett
             async with run(app, own, **settings) as kit:
                 yield kit
         return
+    app.load()
     before = app.redis_url, app.namespace
     await app.close()
     with server.used():

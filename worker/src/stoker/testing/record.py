@@ -100,7 +100,8 @@ class RunRecorder(RunObserver):
             run.outcome = _WORDS[type(transition)]
             match transition:
                 case Succeed(value):
-                    run.result = application_of(self._app).declarations[run.task].decode_result(value)
+                    declaration = application_of(self._app).declarations[run.task]
+                    run.result = None if declaration.policy.ignore_result else declaration.decode_result(value)
                 case Retry(delay, failure):
                     run.again_in, run.failure = delay, failure
                 case Bury(failure):

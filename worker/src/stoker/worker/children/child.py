@@ -40,7 +40,7 @@ from stoker.worker.children.protocol import (
 )
 from stoker.worker.run.deadline import call_softly
 from stoker.worker.run.dependencies import context_of, run_here_with
-from stoker.worker.run.outcome import call_plain, raised, returned
+from stoker.worker.run.outcome import call_plain, is_taken, raised, returned
 from stoker.worker.run.progress import current_progress
 from stoker.worker.system.aio import handle_here_alone
 from stoker.worker.system.garbage import collector
@@ -135,7 +135,7 @@ def run(app: Application, request: RunTask) -> Outcome:
             value = call_plain(partial(call_softly, function, request.soft) if request.soft else function)
     except BaseException as error:  # sys.exit() too: the process runs more tasks
         return raised(error, task.policy.retry)
-    outcome = returned(task.name, value)
+    outcome = returned(task.name, value, taken=is_taken(task, message))
     children = run_of(context).children
     if children and isinstance(outcome, Returned):
         return replace(outcome, children=children.written())

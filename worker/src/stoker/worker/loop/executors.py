@@ -25,7 +25,7 @@ from stoker.telemetry.tracing import current_carrier
 from stoker.worker.children.pool import Child, NotStarted, ProcessPool
 from stoker.worker.run.deadline import Deadlines, Limits, run_softly
 from stoker.worker.run.dependencies import context_of, run_here_with, run_with
-from stoker.worker.run.outcome import ChildFailed, call_plain, exit_if_forked, failed, raised, returned
+from stoker.worker.run.outcome import ChildFailed, call_plain, exit_if_forked, failed, is_taken, raised, returned
 from stoker.worker.system.aio import generation
 
 Call = Callable[[], Awaitable[Any]]
@@ -63,7 +63,7 @@ class Executor:
         except Invalid as error:
             return _known(Fatal(Failure("InvalidArguments", str(error))))
         limits = self._limits(task, message)
-        return self._call(task, partial(self._started, task, arguments, delivery, message, limits), limits)
+        return self._call(task, message, partial(self._started, task, arguments, delivery, message, limits), limits)
 
     def _limits(self, task: Declaration, message: Message) -> Limits:
         """Seconds the run may take. A thread only sees its hard limit in the Context: it cannot be stopped, and would run on beside
@@ -81,15 +81,15 @@ class Executor:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
         context = context_of(delivery, message, limits.first)
-        return self._with_children(task, context, onion(layers, call)(context))
+        return self._with_children(task, message, context, onion(layers, call)(context))
 
-    async def _with_children(self, task: Declaration, context: Context, run: Awaitable[Any]) -> Any:
+    async def _with_children(self, task: Declaration, message: Message, context: Context, run: Awaitable[Any]) -> Any:
         """The value of the run; with the tasks that it has enqueued, if any, an outcome that carries them."""
         value = await run
         children = run_of(context).children
         if not children:
             return value
-        outcome = value if isinstance(value, Returned) else returned(task.name, value)
+        outcome = value if isinstance(value, Returned) else returned(task.name, value, taken=is_taken(task, message))
         if not isinstance(outcome, Returned):
             return outcome
         if self._application.enqueue_layers:
@@ -109,7 +109,7 @@ class Executor:
         here = call if task.is_async else lambda: self._in_thread(lambda: run_here_with(plan.inner, values, call), context)
         return run_with(plan.outer, values, here) if plan.outer else here()
 
-    async def _call(self, task: Declaration, call: Call, limits: Limits) -> Outcome:
+    async def _call(self, task: Declaration, message: Message, call: Call, limits: Limits) -> Outcome:
         deadline = self._deadlines.after(None if task.executor == "thread" else limits.hard)
         try:
             with deadline:
@@ -122,7 +122,7 @@ class Executor:
             return raised(error, task.policy.retry)
         finally:
             exit_if_forked(self._generation)
-        return value if isinstance(value, _OUTCOMES) else returned(task.name, value)
+        return value if isinstance(value, _OUTCOMES) else returned(task.name, value, taken=is_taken(task, message))
 
     async def _in_thread(self, function: Callable[[], Any], context: Context | None = None) -> Any:
         variables = contextvars.copy_context()
@@ -138,7 +138,7 @@ class Executor:
         try:
             async with self._processes.child() as child:  # its start does not count against the timeout
                 limits = self._limits(task, message)
-                return await self._call(task, partial(self._in_child, task, child, delivery, message, limits), limits)
+                return await self._call(task, message, partial(self._in_child, task, child, delivery, message, limits), limits)
         except NotStarted as error:
             return Raised(Failure("ProcessNotStarted", str(error)))
 
@@ -153,7 +153,7 @@ class Executor:
             run_of(context).children.read(outcome.children)
             return msgspec.json.decode(outcome.value) if layers else outcome
 
-        return await self._with_children(task, context, onion(layers, call)(context))
+        return await self._with_children(task, message, context, onion(layers, call)(context))
 
 
 async def _known(outcome: Outcome) -> Outcome:

@@ -9,9 +9,10 @@ import msgspec
 
 from stoker.errors import Dead, Snooze, TryAgain
 from stoker.rules.fingerprint import fingerprint
-from stoker.rules.message import MAX_PAYLOAD_BYTES
+from stoker.rules.message import MAX_PAYLOAD_BYTES, Message
 from stoker.rules.retry import Retry
 from stoker.rules.settle import Failure, Fatal, Outcome, Raised, RetryAsked, Returned, Snoozed
+from stoker.task.declaration import Declaration
 from stoker.task.values import write
 from stoker.worker.run.frames import own_frame
 from stoker.worker.system.aio import generation
@@ -30,8 +31,15 @@ class ChildFailed(Exception):
         self.outcome = outcome
 
 
-def returned(task: str, value: Any) -> Outcome:
-    """Returned with the value as JSON; Fatal when it is not JSON or too large."""
+def is_taken(task: Declaration, message: Message) -> bool:
+    """Whether the value of the run is kept, or goes to the next link of a workflow."""
+    return not task.policy.ignore_result or message.onward is not msgspec.UNSET
+
+
+def returned(task: str, value: Any, *, taken: bool = True) -> Outcome:
+    """Returned with the value as JSON; Fatal when it is not JSON or too large. Without the value where it is not taken."""
+    if not taken:
+        return Returned(b"null")
     try:
         result = write(value)
     except BaseException as error:  # Invalid, or whatever the value's own class raises

@@ -1,47 +1,48 @@
 """Load the application that a worker runs, from `module:attribute`."""
 
-import importlib
 import sys
-import traceback
 from pathlib import Path
+from typing import Any
 
 from stoker.app.app import Stoker, application_of
+from stoker.app.modules import import_module
 from stoker.errors import Invalid
 
 
 def load_app(path: str) -> Stoker:
-    """The `Stoker` at ``module:attribute``. The working directory is importable, as with `python -m`.
+    """The `Stoker` at ``module:attribute``, or what a function there returns, with all modules that it includes.
 
-    Raises Invalid that names the wrong part of the path, or the line in which the module failed.
+    The working directory is importable, as with `python -m`. Raises Invalid that names the wrong part of the path, or the line in
+    which a module failed.
     """
     module_name, colon, attribute = path.partition(":")
+    attribute = attribute.removesuffix("()")
     if not module_name or not colon or not attribute:
         raise Invalid(f"bad app {path!r}: write it as module:attribute, such as shop.tasks:app")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise Invalid(f"no module named {error.name!r} in {here} or on PYTHONPATH, wanted for app {path!r}") from error
-        raise Invalid(f"{module_name} does not import: {error}{_where(error)}") from error
-    except Exception as error:
-        words = error.msg if isinstance(error, SyntaxError) else error
-        raise Invalid(f"{module_name} does not import: {type(error).__name__}: {words}{_where(error)}") from error
-    app = getattr(module, attribute, None)
-    if not isinstance(app, Stoker):
-        found = [name for name, value in vars(module).items() if isinstance(value, Stoker)]
-        hint = f"; it has: {', '.join(found)}" if found else ""
+    module = import_module(module_name, f"for app {path!r}")
+    found = getattr(module, attribute, None)
+    app = found if isinstance(found, Stoker) else _made(found, path)
+    if app is None:
+        others = [name for name, value in vars(module).items() if isinstance(value, Stoker)]
+        hint = f"; it has: {', '.join(others)}" if others else ""
         raise Invalid(f"{module_name} has no Stoker named {attribute!r}{hint}")
+    app.load()
     for declaration in application_of(app).declarations.values():
         declaration.check()
     return app
 
 
-def _where(error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f" ({error.filename}:{error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
-    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+def _made(factory: Any, path: str) -> Stoker | None:
+    """What the factory returns; None for what is none. Raises Invalid where it fails or returns something else."""
+    if not callable(factory) or isinstance(factory, type):
+        return None
+    try:
+        made = factory()
+    except Exception as error:
+        raise Invalid(f"app {path!r}: the factory failed, called without arguments: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Stoker):
+        raise Invalid(f"app {path!r}: the factory returns {type(made).__name__}, and must return a Stoker")
+    return made

@@ -1,0 +1,31 @@
+"""A prepared call on a schedule, as it is stored in its queue."""
+
+from stoker.errors import Invalid
+from stoker.rules.call import TaskCall
+from stoker.rules.schedule import Definition, Timing
+
+
+def definition_of(name: str, timing: Timing, call: TaskCall) -> Definition:
+    """As it is stored. Raises Invalid for options that a schedule decides itself."""
+    call.check()
+    own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
+    if decided := [option for option, value in own.items() if value]:
+        raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
+    more = {
+        "retry": call.retry,
+        "soft_timeout": call.soft_timeout,
+        "headers": call.headers,
+        "expires": call.expires or call.expires_at,
+    }
+    if beyond := [option for option, value in more.items() if value]:
+        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule: declare it with the task")
+    return Definition(
+        name,
+        timing,
+        call.task,
+        call.payload,
+        priority=call.priority,
+        max_retries=call.max_retries,
+        timeout=call.timeout,
+        limit=call.limit,
+    )
