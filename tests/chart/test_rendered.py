@@ -140,7 +140,18 @@ def test_the_operators_rights_in_a_whole_cluster():
     assert namespaces["resourceNames"] == ["kube-system"]
     binding = of_kind(objects, "ClusterRoleBinding")["stoker-operator"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "stoker-operator", "namespace": NAMESPACE}]
-    assert of_kind(objects, "Role").keys() == {"stoker-operator-passwords"}
+    assert of_kind(objects, "Role").keys() == {"stoker-operator-passwords", "stoker-operator-own"}
+
+
+def test_the_operators_rights_over_itself():
+    """It sees its own namespace end, and the hook of `helm uninstall` stops it: nothing else by this Role."""
+    rules = of_kind(render(SETS["some namespaces"]), "Role")["stoker-operator-own"]["rules"]
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (["namespaces"], [NAMESPACE], ["get"]),
+        (["deployments"], ["stoker-operator"], ["get"]),
+        (["deployments/scale"], ["stoker-operator"], ["patch"]),
+        (["pods"], None, ["list"]),
+    ]
 
 
 def test_the_operator_creates_secrets_only_where_it_makes_credentials():
@@ -190,9 +201,11 @@ def test_the_password_of_the_own_redis_comes_from_the_operator():
 
 def test_the_operators_rights_in_some_namespaces():
     objects = render(SETS["some namespaces"])
-    roles = {each["metadata"]["namespace"]: each for each in objects if each["kind"] == "Role"}
-    assert roles.keys() == {"shop", "mail", NAMESPACE}
-    assert roles.pop(NAMESPACE)["metadata"]["name"] == "stoker-operator-passwords"
+    names = {"stoker-operator-passwords", "stoker-operator-own"}
+    assert {each["metadata"]["name"] for each in objects if each["kind"] == "Role"} == {*names, "stoker-operator"}
+    found = [each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Role", "stoker-operator")]
+    roles = {each["metadata"]["namespace"]: each for each in found}
+    assert roles.keys() == {"shop", "mail"}
     assert all(rights(role) == verbs_by_kind(NAMESPACED) for role in roles.values())
     assert {each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"} == {"shop", "mail", NAMESPACE}
     assert not of_kind(objects, "ClusterRoleBinding")
@@ -297,6 +310,7 @@ def test_the_operator_understands_its_environment():
         port=9090,
         log_format="json",
         log_level="info",
+        pod_namespace=NAMESPACE,
         identity="stoker-operator-0",
     )
 

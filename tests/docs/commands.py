@@ -33,7 +33,22 @@ _KUBECTL = frozenset(
     "annotate apply create delete describe events exec explain get label logs patch port-forward rollout scale top wait".split()  # noqa: SIM905
 )
 _RESOURCES = frozenset(
-    ("crd", "deployment", "deploy", "events", "node", "nodes", "pod", "pods", "secret", "secrets", "service", "svc", "tq")
+    (
+        "crd",
+        "namespace",
+        "deployment",
+        "deploy",
+        "events",
+        "node",
+        "nodes",
+        "pod",
+        "pods",
+        "secret",
+        "secrets",
+        "service",
+        "svc",
+        "tq",
+    )
 )
 
 

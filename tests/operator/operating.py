@@ -128,7 +128,16 @@ class Cluster:
         return await self.call("PATCH", self.path(kind, name) + subresource, body, "application/merge-patch+json")
 
     async def delete(self, kind: str, name: str) -> None:
-        await self.call("DELETE", self.path(kind, name))
+        reply = await self.http.delete(self.path(kind, name))
+        assert reply.status_code < 300, reply.text
+
+    async def gone(self, name: str, seconds: float = 15.0) -> None:
+        """Wait until a deleted TaskQueue is gone."""
+
+        async def missing() -> bool:
+            return (await self.http.get(self.path("taskqueues", name))).status_code == 404
+
+        await until(missing, seconds)
 
     async def secret(self, name: str, **data: str) -> None:
         path = self.path("secrets", name) + "?fieldManager=kubectl&force=true"

@@ -29,6 +29,7 @@ RIGHTS = (
     Right("stoker.dev", "taskqueues", "get", "one pass over a TaskQueue"),
     Right("stoker.dev", "taskqueues", "list", "the resync, and the start of a watch"),
     Right("stoker.dev", "taskqueues", "watch", "changes of TaskQueues"),
+    Right("stoker.dev", "taskqueues", "patch", "the finalizer of `deletionPolicy: Drain`, and nothing else"),
     Right("stoker.dev", "taskqueues/status", "patch", "the status"),
     Right(
         "stoker.dev",
@@ -52,7 +53,11 @@ RIGHTS = (
     Right("events.k8s.io", "events", "create", "Events"),
 )
 
-NAMESPACED = tuple(each for each in RIGHTS if not each.name)
+IN_ROLES = (
+    Right("", "namespaces", "get", "the end of a watched namespace, with which the Role goes; with `watchNamespaces` alone"),
+)
+
+NAMESPACED = (*(each for each in RIGHTS if not each.name), *IN_ROLES)
 """Those of a Role, with `watchNamespaces`."""
 
 

@@ -11,6 +11,7 @@ import pytest
 from kubernetes.aio import client
 
 from stoker.errors import NotFound
+from stoker_operator.decoding import decode
 from stoker_operator.kube import (
     Kube,
     KubernetesBusy,
@@ -18,7 +19,6 @@ from stoker_operator.kube import (
     KubernetesRefused,
     KubernetesUnavailable,
     connect,
-    decode,
     retry_after,
 )
 from stoker_operator.state.ref import Ref

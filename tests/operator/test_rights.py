@@ -7,7 +7,7 @@ import pytest
 from tests.operator.apiserver import ApiServer, Request
 from tests.operator.conftest import namespace_in
 from tests.operator.operating import FAST, Cluster, Operator, Queue, running_operator, unique, until
-from tests.operator.rights import NAMESPACED, RIGHTS, Right, rules
+from tests.operator.rights import IN_ROLES, NAMESPACED, RIGHTS, Right, rules
 from tests.operator.tenant_operator import namespace_with, settings
 from tests.redis_servers import Valkey
 
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "architecture" / "trust.md"
 
 def test_the_page_on_security_has_each_right_and_what_needs_it() -> None:
     page = PAGE.read_text().partition("## The operator's rights")[2].partition("\n## ")[0]
-    assert [line for line in page.splitlines() if line.startswith("| ")][1:] == [_row(each) for each in RIGHTS]
+    assert [line for line in page.splitlines() if line.startswith("| ")][1:] == [_row(each) for each in (*RIGHTS, *IN_ROLES)]
 
 
 def _row(right: Right) -> str:

@@ -211,9 +211,9 @@ async def test_a_rollout_is_ready_when_the_new_version_is(cluster: Cluster) -> N
 
 
 async def test_the_operator_writes_nothing_on_the_resource_itself(cluster: Cluster) -> None:
-    """No finalizer (an operator that is gone must not keep objects from going), no annotation."""
+    """No annotation, and no finalizer but that of a drain."""
     name = unique("emails")
-    await cluster.apply(name)
+    await cluster.apply(name, deletionPolicy="Delete")
     await cluster.condition(name, "Ready", "True", "ScaledToZero")
     metadata = (await cluster.get("taskqueues", name))["metadata"]
     assert "finalizers" not in metadata

@@ -142,6 +142,7 @@ async def test_workers_that_lost_their_owner_are_taken_back_with_their_pods(clus
     await cluster.condition(name, "Suspended", "True", "Suspended")
     await cluster.patch("deployments", f"{name}-worker", {"metadata": {"ownerReferences": None}})
     await cluster.delete("taskqueues", name)
+    await cluster.gone(name)
     await cluster.apply(name, scaling=FAST)
     await queues(name).enqueue(25)
     await cluster.replicas(name, 3)
@@ -185,6 +186,7 @@ async def test_a_spec_nested_beyond_every_decoder_harms_no_other(cluster: Cluste
     await cluster.patch("taskqueues", well, {"spec": {"scaling": {"maxReplicas": 2}}})
     await cluster.replicas(well, 2)
     await cluster.delete("taskqueues", deep)
+    await cluster.gone(deep)
     assert operator.running.poll() is None
 
 

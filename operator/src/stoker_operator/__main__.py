@@ -23,10 +23,13 @@ from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.reclaimer import Reclaimer
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.reconcile.config_poller import ConfigPoller
+from stoker_operator.reconcile.deletion import Deletions
 from stoker_operator.reconcile.listing import Listing
+from stoker_operator.reconcile.namespaces import Namespaces
 from stoker_operator.reconcile.queue_claims import QueueClaims
 from stoker_operator.reconcile.reconciler import PASS_SECONDS, Reconciler
 from stoker_operator.reconcile.resync import Resync
+from stoker_operator.reconcile.uninstall import uninstall
 from stoker_operator.report.reporter import Reporter
 from stoker_operator.settings import OperatorSettings, read
 from stoker_operator.state.queue_store import QueueStore
@@ -42,14 +45,16 @@ FIRST_LIST_RETRY = 2.0
 
 def main() -> None:
     """Entry point."""
-    settings = read(sys.argv[1:], os.environ)
+    arguments = sys.argv[1:]
+    leaving = arguments[:1] == ["uninstall"]
+    settings = read(arguments[leaving:], os.environ)
     # The API server takes JSON of 10,000 levels. Up to Python 3.11 this is the limit of the decoder too, also of kopf's.
     sys.setrecursionlimit(20_000)
     logs.configure(settings.log_format, settings.log_level)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
         with asyncio.Runner(loop_factory=partial(NamesLoop, allowed=settings.allowed_redis)) as runner:
-            runner.run(run(settings))
+            runner.run(leave(settings) if leaving else run(settings))
     except StokerError as error:
         log.error("%s", error)
         sys.exit(1)
@@ -64,6 +69,17 @@ async def run(settings: OperatorSettings) -> None:
         await kube.close()
 
 
+async def leave(settings: OperatorSettings) -> None:
+    """The command `uninstall`. Raises StokerError with what is left to do."""
+    kube = await connect()
+    try:
+        left = await uninstall(kube, settings.installation_name, settings.watch_namespaces)
+    finally:
+        await kube.close()
+    if left:
+        raise StokerError("finalizers are left, which keep TaskQueues from being deleted: " + "; ".join(left))
+
+
 async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     store, work = QueueStore(), WorkQueue()
     reporter = Reporter(kube, settings.identity)
@@ -75,7 +91,9 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
     listing = Listing(kube, partial(seen.task_queues.new, deleted=False), partial(seen.deployments.new, deleted=False))
     claims = QueueClaims(kube, pool, settings.cluster_id)
     poller = ConfigPoller(kube, work, settings.config_interval, settings.config_rate)
-    reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing, poller)
+    namespaces = Namespaces(kube, work, store.refs, settings.pod_namespace, settings.watch_namespaces)
+    deletions = Deletions(kube, reporter, namespaces)
+    reconciler = Reconciler(kube, store, work, settings, reporter, claims, credentials, listing, poller, deletions)
     resync = Resync(listing, store, work, witness, settings.watch_namespaces)
     autoscaler = Autoscaler(kube, store, work, pool, reporter)
     limits = {
@@ -102,10 +120,11 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
         ]
         log.info("operator started", extra={"namespaces": ",".join(settings.watch_namespaces) or "all"})
         # kopf looks up the watched resource once, so the CRD must exist by then: list it first.
-        await _until_listed(kube, credentials, claims, resync, health)
+        await _until_listed(kube, credentials, claims, namespaces, resync, health)
+        loops.append(group.create_task(namespaces.run()))
         resyncing = _resync(credentials, resync, settings.resync, lambda: health.finished("resync"))
         loops.append(group.create_task(resyncing))
-        watched = handlers.registry(work, reclaimer, witness, seen, lambda ref: store.get(ref) is not None)
+        watched = handlers.registry(work, reclaimer, witness, seen, lambda ref: store.get(ref) is not None, deletions.draining)
         await Supervisor(
             partial(_watch, settings.identity, watched),
             witness,
@@ -118,11 +137,14 @@ async def _serve(settings: OperatorSettings, kube: Kube) -> None:
             loop.cancel()
 
 
-async def _until_listed(kube: Kube, credentials: Credentials, claims: QueueClaims, resync: Resync, health: Health) -> None:
+async def _until_listed(
+    kube: Kube, credentials: Credentials, claims: QueueClaims, namespaces: Namespaces, resync: Resync, health: Health
+) -> None:
     while True:
         try:
             await _know_cluster(kube, claims)
             await credentials.refresh()
+            await namespaces.look()
             await resync.run_once()
         except StokerError as error:
             log.warning("cannot list TaskQueues yet: %s", error)

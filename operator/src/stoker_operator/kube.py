@@ -4,9 +4,8 @@ import asyncio
 import base64
 import json
 import os
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from msgspec import Struct
 from stoker.errors import NotFound, StokerError
 from stoker.manifest.fields import is_object_name
 from stoker.manifest.task_queue import GROUP, PLURAL, VERSION
+from stoker_operator.decoding import decode
 from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, selector_text
 
 config: Any = _config  # untyped
@@ -26,9 +26,6 @@ TIMEOUT = 10.0
 PAGE = 500
 LONGEST_PAUSE = 60.0
 """Seconds of a pause that the API server asks for."""
-DEEPEST = 60
-"""Levels that are kept of a document that no decoder takes. Nothing that the operator reads is deeper."""
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
@@ -128,7 +125,11 @@ class Kube:
 
     async def cluster_id(self) -> str:
         """The UID of the namespace kube-system, which lives as long as the cluster."""
-        return str((await self._call("GET", "/api/v1/namespaces/kube-system"))["metadata"]["uid"])
+        return str((await self.namespace("kube-system"))["metadata"]["uid"])
+
+    async def namespace(self, name: str) -> Object:
+        """The namespace."""
+        return await self._call("GET", f"/api/v1/namespaces/{quote(name, safe='')}")
 
     async def task_queues(self, namespace: str = "", *, whole: bool = False) -> list[Object]:
         """The metadata of every TaskQueue of a namespace, or them whole; of all namespaces if empty.
@@ -153,6 +154,14 @@ class Kube:
         """Replace the status of the TaskQueue with this UID. Conflict if the name belongs to another."""
         steps = [{"op": "test", "path": "/metadata/uid", "value": uid}, {"op": "add", "path": "/status", "value": status}]
         await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
+
+    async def set_finalizers(self, ref: Ref, uid: str, before: Sequence[str], after: Sequence[str]) -> None:
+        """Replace the finalizers of the TaskQueue with this UID. Conflict if they are no longer those of `before`."""
+        await self._replace(_task_queue(ref), uid, "finalizers", before, after)
+
+    async def set_owners(self, ref: Ref, uid: str, before: Sequence[Object], after: Sequence[Object]) -> None:
+        """Replace the owner references of the Deployment with this UID. Conflict if they are no longer those of `before`."""
+        await self._replace(_deployment(ref), uid, "ownerReferences", before, after)
 
     async def deployment(self, ref: Ref) -> Object:
         """The workers' Deployment by name; it may belong to another owner."""
@@ -179,9 +188,19 @@ class Kube:
         body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
         await self._call("PATCH", f"{_deployment(ref)}/scale", body, {"fieldManager": FIELD_MANAGER}, MERGE)
 
+    async def scale_to_zero(self, namespace: str, name: str) -> dict[str, str]:
+        """Set the replicas of a Deployment to 0. Returns the labels of its pods."""
+        path = _in_namespace("/apis/apps/v1", namespace, "deployments", name)
+        await self._call("PATCH", f"{path}/scale", {"spec": {"replicas": 0}}, {"fieldManager": FIELD_MANAGER}, MERGE)
+        return dict((await self._call("GET", path))["spec"]["selector"]["matchLabels"])
+
     async def pods(self, ref: Ref) -> list[Object]:
         """The worker pods of a TaskQueue."""
-        return await self._list(_in_namespace("/api/v1", ref.namespace, "pods"), labelSelector=selector_text(ref))
+        return await self.pods_with(ref.namespace, selector_text(ref))
+
+    async def pods_with(self, namespace: str, selector: str) -> list[Object]:
+        """The pods that a label selector chooses."""
+        return await self._list(_in_namespace("/api/v1", namespace, "pods"), labelSelector=selector)
 
     async def secret(self, namespace: str, name: str) -> Secret:
         """The Secret."""
@@ -208,6 +227,13 @@ class Kube:
     async def create_event(self, namespace: str, event: Object) -> None:
         """Create an Event, as `kubectl describe` shows it."""
         await self._call("POST", _in_namespace("/apis/events.k8s.io/v1", namespace, "events"), event)
+
+    async def _replace(self, path: str, uid: str, field: str, before: Sequence[Any], after: Sequence[Any]) -> None:
+        at = f"/metadata/{field}"
+        steps: list[Object] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
+        steps.append({"op": "test", "path": at, "value": list(before) or None})  # what is missing equals null
+        steps.append({"op": "add", "path": at, "value": list(after)})
+        await self._call("PATCH", path, steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
     async def _list(self, path: str, accept: str = JSON, **query: str) -> list[Object]:
         found: list[Object] = []
@@ -252,35 +278,6 @@ class Kube:
         if response.status >= 300:
             raise _error(response.status, text)
         return decode(text)
-
-
-def decode(text: bytes) -> Object:
-    """An object or a list. Where the nesting is too deep for the decoder, what is deep becomes null and every `spec` is left out.
-
-    The API server takes 10,000 levels, in a payload and in the managedFields that repeat its structure.
-    """
-    try:
-        return dict(json.loads(text))
-    except RecursionError:
-        found = dict(json.loads(_shallow(text)))
-    for each in (found, *(found.get("items") or ())):
-        each.pop("spec", None)
-    return found
-
-
-def _shallow(text: bytes) -> bytes:
-    """JSON without what lies deeper than `DEEPEST` levels."""
-    kept, depth, begin = [], 0, 0
-    for token in _STRUCTURE.finditer(text):
-        if token[0] in (b"{", b"["):
-            depth += 1
-            if depth == DEEPEST + 1:
-                kept += [text[begin : token.start()], b"null"]
-        elif token[0] in (b"}", b"]"):
-            depth -= 1
-            if depth == DEEPEST:
-                begin = token.end()
-    return b"".join((*kept, text[begin:]))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

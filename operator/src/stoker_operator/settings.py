@@ -45,6 +45,7 @@ class OperatorSettings(Struct, frozen=True):
     port: int = DEFAULT_PORT
     log_format: LogFormat = "auto"
     log_level: str = "info"
+    pod_namespace: str = ""  # empty outside of a cluster
     identity: str = "stoker-operator"  # the pod's name; the reportingInstance of Events
 
     @property
@@ -149,5 +150,5 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> OperatorSe
     if pod := environment.get("POD_NAME"):
         given["identity"] = pod
     if namespace := environment.get("POD_NAMESPACE"):
-        given["namespace"] = namespace
+        given["namespace"] = given["pod_namespace"] = namespace
     return OperatorSettings(**given)

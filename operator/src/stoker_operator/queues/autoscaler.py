@@ -156,7 +156,7 @@ class Autoscaler:
             queue.scale_refused(decision, scale_refused(error))
             return str(error)
         queue.scaled(decision, workers.replicas, timestamp(), self._monotonic())
-        await self._reporter.announce(queue, _scaled(workers.replicas, decision, queue.reading))
+        await self._reporter.announce(queue.ref, queue.findings.uid, _scaled(workers.replicas, decision, queue.reading))
         return ""
 
     async def _record(self, queue: ManagedQueue, source: RedisQueue, record: ScalingRecord) -> None:

@@ -56,7 +56,8 @@ class ScheduleKeeper:
     async def _remove(self, ref: Ref) -> None:
         declared = self._declared[ref]
         self._attempts[ref] = self._attempts.get(ref, 0) + 1
-        if not self._served_by_another(declared) and self._attempts[ref] <= MAX_ATTEMPTS:
+        stay = ref in self._store.orphaned or self._served_by_another(declared)
+        if not stay and self._attempts[ref] <= MAX_ATTEMPTS:
             try:
                 await self._pool.with_schedules(declared.url, declared.queue, declared.timekeeper.forget)
             except StokerError:

@@ -14,7 +14,7 @@ from stoker_operator.reconcile.resources import INSTALLATION, PAUSED_ROLLOUT, TE
 from stoker_operator.reconcile.rollout import held
 from stoker_operator.state.findings import Trial
 from stoker_operator.state.problem import Problem, name_taken
-from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, ORPHAN_OF, Object, Owner
 
 
 class Live(Struct, frozen=True):
@@ -76,8 +76,12 @@ class Live(Struct, frozen=True):
         return ""
 
     def belongs_to(self, owner: Owner) -> bool:
-        """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers."""
-        return self.owner == owner.uid
+        """By UID, not name: a TaskQueue that was deleted and created again must not inherit half-deleted workers.
+
+        Without an owner reference, where the policy is Orphan, by the annotation.
+        """
+        annotated = (self.manifest["metadata"].get("annotations") or {}).get(ORPHAN_OF)
+        return owner.uid == (self.owner or annotated)
 
     def served_by_other(self, owner: Owner, installation: str) -> str:
         """The other installation of the operator that serves these workers. Empty if none does, or nothing was served yet."""

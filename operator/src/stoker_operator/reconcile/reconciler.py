@@ -15,6 +15,7 @@ from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, Kuber
 from stoker_operator.reconcile.applied import last_applied
 from stoker_operator.reconcile.config_poller import ConfigPoller
 from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.deletion import Deletions
 from stoker_operator.reconcile.inherited import inherited
 from stoker_operator.reconcile.listing import Listing
 from stoker_operator.reconcile.moves import Moves
@@ -32,7 +33,7 @@ from stoker_operator.state.problem import (
     REFUSED,
     UNWATCHED,
     Problem,
-    deleting,
+    deletion_hindered,
     invalid_spec,
     request_refused,
     right_missing,
@@ -68,6 +69,7 @@ class Reconciler:
         credentials: Credentials,
         listing: Listing,
         poller: ConfigPoller,
+        deletions: Deletions,
     ) -> None:
         self._kube = kube
         self._store = store
@@ -82,6 +84,7 @@ class Reconciler:
         self._quarrels = Quarrels()
         self._moves = Moves(claims.in_redis, self._connections)
         self._listing = listing
+        self._deletions = deletions
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
 
     async def run(self) -> None:
@@ -128,10 +131,12 @@ class Reconciler:
             self._quarrels.forget(ref)
             self._moves.forget(ref)
             self._poller.forget(ref)
+            self._deletions.forget(ref)
             if ref.namespace not in {other.namespace for other in self._store.refs()}:
                 self._credentials.forget(ref.namespace)
             return
-        findings = replace(await self._findings(ref, found), left_behind=self._moves.left_behind(ref))
+        findings = await self._deletions.hold(ref, found, await self._findings(ref, found))
+        findings = replace(findings, left_behind=self._moves.left_behind(ref))
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
         if findings.problem and findings.problem.reason in REFUSED:
@@ -150,12 +155,14 @@ class Reconciler:
         suspended = (found.get("spec") or {}).get("suspend") is True
         findings = Findings(metadata["uid"], metadata["generation"], suspended=suspended)
         try:
+            if (ended := await self._deletions.end(ref, found)) is not None:
+                return self._known(ref, findings, ended)
             return await self._pass(ref, found, findings)
         except KubernetesForbidden as error:
             problem = right_missing(error)
         except KubernetesRefused as error:
             problem = request_refused(error)
-        return self._known(ref, findings, problem)
+        return self._known(ref, findings, deletion_hindered(problem) if "deletionTimestamp" in metadata else problem)
 
     def _known(self, ref: Ref, findings: Findings, problem: Problem) -> Findings:
         """What was known before, with this problem now: what an earlier pass applied still runs."""
@@ -173,7 +180,8 @@ class Reconciler:
             return replace(findings, problem=served_elsewhere(ref, other, self._installation))
         findings = replace(findings, workers=await self._workers(ref, owner, present))
         if "deletionTimestamp" in found["metadata"]:
-            return replace(self._known(ref, findings, deleting()), workers=findings.workers)
+            problem = await self._deletions.drain(ref, found, present)
+            return replace(self._known(ref, findings, problem), workers=findings.workers)
         try:
             if "spec" not in found:
                 raise Invalid("the spec is nested too deeply to be read: a payload has more than 1,000 levels")

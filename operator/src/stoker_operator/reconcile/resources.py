@@ -19,7 +19,7 @@ from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret
 from stoker_operator.reconcile.pod_security import check_annotations
 from stoker_operator.reconcile.pod_template import POD_NAME, TEMPLATE_ENV, WORKER, check_template, image_of, shaped
-from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, Object, Owner
+from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, ORPHAN_OF, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
 INSTALLATION = f"{GROUP}/installation"
@@ -91,6 +91,8 @@ def deployment(
         annotations[CONFIG_HASH] = connection.config_digest
     ours: Object = {"metadata": {"labels": {**worker.labels, **labels}, "annotations": annotations}, "spec": _pod(queue)}
     template = shaped(ours, worker.template)
+    # Without an owner reference the garbage collector leaves the workers alone, also while no operator runs.
+    orphan = queue.spec.deletion_policy == "Orphan"
     stamp = digest(template)
     # By it workers announce which tasks they know, and the autoscaler asks which unclaimed tasks they have seen.
     template["spec"]["containers"][0]["env"].insert(0, {"name": TEMPLATE_ENV, "value": stamp})
@@ -106,8 +108,9 @@ def deployment(
                 APPLIED: applied,
                 INSTALLATION: installation,
                 INHERITED: ",".join(sorted(inherited)),
+                **({ORPHAN_OF: owner.uid} if orphan else {}),
             },
-            "ownerReferences": [_owner_reference(owner)],
+            "ownerReferences": [] if orphan else [_owner_reference(owner)],
         },
         "spec": {
             "paused": False,

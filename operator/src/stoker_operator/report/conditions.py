@@ -161,6 +161,8 @@ def _since(before: dict[str, Any] | None, condition: Condition, now: str) -> str
 
 
 def _ready_notices(condition: Condition, old: dict[str, Any]) -> list[Notice]:
+    if condition.reason is Reason.DELETING:
+        return [] if old.get("reason") == condition.reason else [Notice("Normal", condition.reason, condition.message)]
     if condition.status == "False" and condition.reason not in ROUTINE and condition.reason != old.get("reason"):
         return [Notice("Warning", condition.reason, condition.message)]
     if condition.status == "True" and old.get("status") == "False" and old["reason"] not in ROUTINE:

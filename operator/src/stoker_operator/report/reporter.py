@@ -13,7 +13,7 @@ from stoker_operator.report.conditions import Notice, conditions, notices
 from stoker_operator.report.status import refusal, status, worth_writing
 from stoker_operator.state.managed_queue import ManagedQueue
 from stoker_operator.state.problem import Problem, Reason
-from stoker_operator.state.ref import FIELD_MANAGER, Object
+from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref
 
 log = logging.getLogger(__name__)
 MAX_NOTE = 1000  # the API rejects more than 1024
@@ -50,7 +50,7 @@ class Reporter:
             transitions = notices(current, queue.status.get("conditions") or ())
             queue.status_written(new, now)
         for notice in transitions:
-            await self.announce(queue, notice)
+            await self.announce(queue.ref, known.findings.uid, notice)
 
     async def _refuse(self, queue: ManagedQueue, problem: Problem) -> None:
         """Add one condition to the status of the installation that serves the TaskQueue. Its next write removes it."""
@@ -64,24 +64,24 @@ class Reporter:
                 queue.status_written(new, self._monotonic())
         if queue.refusal != problem:
             queue.refusal = problem
-            await self.announce(queue, Notice("Warning", problem.reason, problem.message))
+            await self.announce(queue.ref, queue.findings.uid, Notice("Warning", problem.reason, problem.message))
 
-    async def announce(self, queue: ManagedQueue, notice: Notice) -> None:
-        """Create an Event about the TaskQueue. If the API server refuses it, log that and go on."""
-        log.info(notice.message, extra={"taskqueue": str(queue.ref), "reason": str(notice.reason)})
+    async def announce(self, ref: Ref, uid: str, notice: Notice) -> None:
+        """Create an Event about the TaskQueue with this UID. If the API server refuses it, log that and go on."""
+        log.info(notice.message, extra={"taskqueue": str(ref), "reason": str(notice.reason)})
         try:
-            await self._kube.create_event(queue.ref.namespace, event(queue, notice, self._identity))
+            await self._kube.create_event(ref.namespace, event(ref, uid, notice, self._identity))
         except StokerError as error:
-            log.warning("cannot create an Event: %s", error, extra={"taskqueue": str(queue.ref)})
+            log.warning("cannot create an Event: %s", error, extra={"taskqueue": str(ref)})
 
 
-def event(queue: ManagedQueue, notice: Notice, identity: str) -> Object:
+def event(ref: Ref, uid: str, notice: Notice, identity: str) -> Object:
     """An events.k8s.io/v1 Event."""
     now = datetime.now(UTC)
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{queue.ref.name}-", "namespace": queue.ref.namespace},
+        "metadata": {"generateName": f"{ref.name}-", "namespace": ref.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"{GROUP}/{FIELD_MANAGER}",
         "reportingInstance": identity,
@@ -92,9 +92,9 @@ def event(queue: ManagedQueue, notice: Notice, identity: str) -> Object:
         "regarding": {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
-            "name": queue.ref.name,
-            "namespace": queue.ref.namespace,
-            "uid": queue.findings.uid,
+            "name": ref.name,
+            "namespace": ref.namespace,
+            "uid": uid,
         },
     }
 

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from stoker.manifest.task_queue import GROUP, KIND
 from stoker.rules.identity import Holder, QueueId
-from stoker_operator.state.ref import PAUSE_ROLLOUTS, Object, Ref
+from stoker.rules.units import format_duration
+from stoker_operator.state.ref import FINALIZER, PAUSE_ROLLOUTS, SKIP_DRAIN, Object, Ref
 
 
 class Reason(StrEnum):
@@ -74,6 +75,7 @@ class Reason(StrEnum):
     # Events only
     READY = "Ready"
     REDIS_RECOVERED = "RedisRecovered"
+    DRAIN_TIMED_OUT = "DrainTimedOut"
     SCALED_UP = "ScaledUp"
     SCALED_DOWN = "ScaledDown"
 
@@ -89,7 +91,7 @@ REDIS_AWAY = frozenset(
 """Problems with which the queue can be neither read nor claimed."""
 CREDENTIALS = frozenset({Reason.SECRET_MISSING, Reason.CREDENTIALS_REFUSED, Reason.CREDENTIALS_MISMATCH})
 """Problems without which no worker could log in."""
-UNWATCHED = CREDENTIALS | {Reason.QUEUE_TAKEN} | REDIS_AWAY
+UNWATCHED = CREDENTIALS | {Reason.QUEUE_TAKEN, Reason.DELETING} | REDIS_AWAY
 """Problems whose end brings no watch event: look again."""
 NOT_SERVED = frozenset({Reason.QUEUE_TAKEN, Reason.DELETING, Reason.SERVED_ELSEWHERE})
 """Problems of a TaskQueue that does not own its queue: it must not read it."""
@@ -221,9 +223,36 @@ def replicas_contested(ref: Ref, manager: str) -> Problem:
     )
 
 
-def deleting() -> Problem:
-    """The garbage collector removes the workers; creating them again would block the deletion of their owner."""
-    return Problem(Reason.DELETING, "the TaskQueue is being deleted")
+def deleting(workers: int = 0, limit: float = 0.0) -> Problem:
+    """Its workers end; creating them again would block the deletion. `workers` it waits for, at most `limit` seconds."""
+    if not workers:
+        return Problem(Reason.DELETING, "the TaskQueue is being deleted")
+    finish = "1 worker finishes its tasks" if workers == 1 else f"{workers} workers finish their tasks"
+    return Problem(
+        Reason.DELETING,
+        f"the TaskQueue is being deleted: {finish}, for at most {format_duration(int(limit))} since its deletion. Not to wait: the "
+        f"annotation {SKIP_DRAIN}=true",
+    )
+
+
+def deletion_hindered(problem: Problem) -> Problem:
+    """A request that a deletion needs is refused."""
+    return Problem(Reason.DELETING, f"the TaskQueue is being deleted: {problem.message}")
+
+
+def finalizer_refused(ref: Ref, error: Exception) -> Problem:
+    """The API server refuses to take the finalizer away."""
+    return Problem(
+        Reason.DELETING,
+        f"the TaskQueue is being deleted, and the API server refuses to take the finalizer {FINALIZER} away: {error}. Grant that, "
+        f"or do it: {removal(ref)}",
+    )
+
+
+def removal(ref: Ref) -> str:
+    """The command with which people take the finalizers of a TaskQueue away."""
+    patch = '{"metadata":{"finalizers":null}}'
+    return f"kubectl patch taskqueue {ref.name} --namespace {ref.namespace} --type merge -p '{patch}'"
 
 
 def workers_refused(error: Exception) -> Problem:

@@ -13,6 +13,8 @@ class QueueStore:
 
     def __init__(self) -> None:
         self._queues: dict[Ref, ManagedQueue] = {}
+        self.orphaned: set[Ref] = set()
+        """Deleted ones whose workers, and so their schedules, go on."""
 
     def get(self, ref: Ref) -> ManagedQueue | None:
         """The TaskQueue of that name, if it has been reconciled."""
@@ -29,6 +31,7 @@ class QueueStore:
     def observed(self, ref: Ref, findings: Findings, status: dict[str, Any], began: float) -> ManagedQueue:
         """Store what a reconcile found that began at `began`. One with another UID is another TaskQueue, and starts clean."""
         known = self._queues.get(ref)
+        self.orphaned.discard(ref)
         if known is None or known.findings.uid != findings.uid:
             known = self._queues[ref] = ManagedQueue(ref, findings, status)
         else:
@@ -37,7 +40,9 @@ class QueueStore:
 
     def forget(self, ref: Ref) -> None:
         """The TaskQueue is gone."""
-        self._queues.pop(ref, None)
+        gone = self._queues.pop(ref, None)
+        if gone is not None and gone.findings.manifest is not None and gone.findings.manifest.spec.deletion_policy == "Orphan":
+            self.orphaned.add(ref)
 
     def by_redis(self) -> Mapping[str, list[ManagedQueue]]:
         """Those whose queues are to be read, by the URL of their Redis."""

@@ -39,9 +39,15 @@ class Seen(NamedTuple):
 
 
 def registry(
-    work: WorkQueue, reclaimer: Reclaimer, witness: Witness, seen: Seen, known: Callable[[Ref], bool]
+    work: WorkQueue,
+    reclaimer: Reclaimer,
+    witness: Witness,
+    seen: Seen,
+    known: Callable[[Ref], bool],
+    draining: Callable[[Ref], bool],
 ) -> kopf.OperatorRegistry:
-    """The handlers, apart from kopf's global registry. `known`: whether a TaskQueue of that name has been reconciled."""
+    """The handlers, apart from kopf's global registry. `known`: whether a TaskQueue of that name has been reconciled. `draining`:
+    whether it waits for its pods to end."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login_by_address if in_cluster() else kopf.login_with_kubeconfig)
 
@@ -69,6 +75,8 @@ def registry(
         ref = labelled(found)
         if ref is not None and ended(found, deleted=event["type"] == "DELETED"):
             reclaimer.add(EndedPod(ref, name, uid, cause_of(found)))
+        if ref is not None and event["type"] == "DELETED" and draining(ref):
+            work.add(ref)
 
     return handlers
 

@@ -1,7 +1,7 @@
 """The TaskQueue resource as a whole."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -43,6 +43,7 @@ class TaskQueueSpec(Spec, frozen=True):
     rate_limit: RateLimit | None = None
     schedules: Annotated[list[Schedule], Meta(max_length=100)] = field(default_factory=list)
     scaling: Scaling = Scaling()
+    deletion_policy: Literal["Drain", "Delete", "Orphan"] = "Drain"
 
     def __post_init__(self) -> None:
         names = [schedule.name for schedule in self.schedules]
