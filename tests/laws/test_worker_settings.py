@@ -17,7 +17,16 @@ from stoker.settings import PREFIX, WorkerSettings, worker_environment
 from stoker.worker.process.worker_command import Command
 
 ELSEWHERE = {"REDIS_URL", "HOST", "PORT", "NAME", "LOG_FORMAT", "LOG_LEVEL", "LOG_TASKS"}
-ELSEWHERE |= {"TASK_PROCESSES", "TASK_PROCESS_RUNS", "TASK_PROCESS_MEMORY", "MAX_MEMORY", "LISTEN_FD", "TEMPLATE"}
+ELSEWHERE |= {
+    "TASK_PROCESSES",
+    "TASK_PROCESS_RUNS",
+    "TASK_PROCESS_MEMORY",
+    "MAX_MEMORY",
+    "LISTEN_FD",
+    "TEMPLATE",
+    "STRICT",
+    "ALL_QUEUES",
+}
 """Settings of a process, not of a TaskQueue."""
 
 

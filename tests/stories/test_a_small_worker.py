@@ -104,7 +104,7 @@ async def test_it_has_imported_nothing_that_it_does_not_need(worker: WorkerProce
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--help"], 0, "Run the tasks of a queue"),
+        (["--help"], 0, "Run the tasks of one queue or several"),
         (["--concurrency", "many"], 2, "--concurrency"),
         (["--queue", "not a name"], 1, "error: bad queue name 'not a name'"),
         (["--lease", "1ms"], 1, "error: --lease:"),

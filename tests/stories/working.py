@@ -60,6 +60,8 @@ class WorkerProcess:
     def __init__(self, url: str, log: Path, *flags: str, app: str = "bakery:app") -> None:
         self._log = log
         command = [sys.executable, "-m", "stoker", "worker", app, "--port", "0", "--lease", "1s", "--log-format", "json"]
+        if not {"-q", "--queue"} & set(flags):
+            command += ["-q", "default"]  # not all queues of its tasks
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(APPS), os.environ.get("PYTHONPATH", "")]),

@@ -22,7 +22,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
-from stoker.worker.loop.partition_group import PartitionGroup
+from stoker.worker.loop.partition_group import PartitionGroup, ServedQueue
 from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process import process
@@ -58,13 +58,13 @@ async def _start(number: int, url: str) -> Heartbeat:
     settings = WorkerSettings(queue="bench", redis_url=url)
     redis, loop, watchdog = connect(url), asyncio.get_running_loop(), Watchdog()
     metrics = WorkerMetrics(CollectorRegistry(), QueueId(settings.namespace, settings.queue), settings.concurrency)
-    group = PartitionGroup(f"host{number}-{os.getpid()}-abcdef", app, settings, redis, metrics)
-    group.open(await process._partitions(redis, settings))
+    group = PartitionGroup(f"host{number}-{os.getpid()}-abcdef", app, redis, [ServedQueue(settings, metrics)])
+    group.open([await process._partitions(redis, settings)])
     interval = settings.lease.duration / process.BEATS_PER_LEASE
     beat = Heartbeat(ThreadClient(url), interval, watchdog, group.workers, loop.call_soon_threadsafe)
-    loops = [watchdog.run(metrics), group.run(), process._keep_announced(group, redis, settings)]
+    loops = [watchdog.run(metrics.lag.set), group.run(), process._keep_announced(group, redis, settings.namespace)]
     tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
-    loops += map(chores.repeat, process._chores(group, app, settings, redis, tallies))
+    loops += map(chores.repeat, process._chores(group, app, settings, redis, [tallies]))
     KEPT.extend(loop.create_task(each) for each in loops)
     beat.start()
     return beat

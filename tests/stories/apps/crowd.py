@@ -14,7 +14,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
-from stoker.worker.loop.partition_group import PartitionGroup
+from stoker.worker.loop.partition_group import PartitionGroup, ServedQueue
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process import process
 
@@ -26,11 +26,11 @@ async def main(first: int, count: int, lease: float, url: str) -> None:
         settings = WorkerSettings(queue="default", redis_url=url, concurrency=1, lease=Lease(Duration(lease)))
         redis, loop, watchdog = connect(url), asyncio.get_running_loop(), Watchdog()
         metrics = WorkerMetrics(CollectorRegistry(), QueueId(settings.namespace, settings.queue), settings.concurrency)
-        group = PartitionGroup(f"crowd{number}-1-abcdef", app, settings, redis, metrics)
-        group.open(await process._partitions(redis, settings))
+        group = PartitionGroup(f"crowd{number}-1-abcdef", app, redis, [ServedQueue(settings, metrics)])
+        group.open([await process._partitions(redis, settings)])
         interval = lease / process.BEATS_PER_LEASE
         Heartbeat(ThreadClient(url), interval, watchdog, group.workers, loop.call_soon_threadsafe).start()
-        works = [watchdog.run(metrics), group.run(), *map(chores.repeat, process._chores(group, app, settings, redis))]
+        works = [watchdog.run(metrics.lag.set), group.run(), *map(chores.repeat, process._chores(group, app, settings, redis, []))]
         loops += [loop.create_task(each) for each in works]
     await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from stoker.manifest.policies import Lease, RateLimit, Retention
 from stoker.manifest.task_queue import TaskQueue
 from stoker.rules.retry import Retry
+from stoker.rules.shares import QueueWeight
 from stoker.rules.units import format_duration
 
 PREFIX = "STOKER_"
@@ -40,7 +41,8 @@ class WorkerSettings(Struct, frozen=True):
     """The settings of a worker process. Times in seconds. `app` is the `module:attribute` that its children import.
 
     `max_memory` in bytes (0: no limit); `template` stands for workers that know the same tasks (rules/announcement.py);
-    `listen_fd` a socket that whoever started it listens on for its page.
+    `queues` are those of a worker that serves several (`strict`: in this order, else by weight): `queue` is '' then. With neither
+    it serves the queues of the application's tasks. `listen_fd` a socket that whoever started it listens on for its page.
     """
 
     queue: str
@@ -63,6 +65,8 @@ class WorkerSettings(Struct, frozen=True):
     template: str = ""
     listen_fd: int | None = None
     log_tasks: LogTasks = "auto"
+    queues: tuple[QueueWeight, ...] = ()
+    strict: bool = False
 
 
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:

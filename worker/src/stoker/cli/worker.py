@@ -1,4 +1,4 @@
-"""`stoker worker`: run the tasks of one queue."""
+"""`stoker worker`: run the tasks of one queue or several."""
 
 from typing import Annotated, Any
 
@@ -8,9 +8,9 @@ from stoker.cli.options import LogFormatOption, LogLevelOption, duration, size, 
 from stoker.errors import Invalid
 from stoker.manifest.policies import Keep, KeepFor, Lease, RateLimit, Retention
 from stoker.rules.announcement import is_template
-from stoker.rules.message import check_queue
 from stoker.rules.partitions import MOST
 from stoker.rules.retry import Jitter, Retry
+from stoker.rules.shares import QueueWeight, parse_queues
 from stoker.rules.units import Duration
 from stoker.settings import DEFAULT_WORKER_PORT, ChildLimits, LogTasks, WorkerSettings
 from stoker.worker.process.worker_command import Command, serve
@@ -36,6 +36,7 @@ def size_option(*flags: str, **settings: Any) -> Any:
     return option(*flags, parser=size, metavar="SIZE", **settings)
 
 
+MOST_QUEUES = 32
 _defaults = WorkerSettings(queue="")
 RETRIES, KEEPING, PROBES = "Retries and lost workers", "Retention", "Probes and metrics"
 CHILDREN = 'Child processes, for tasks with executor="process"'
@@ -44,7 +45,12 @@ CHILDREN = 'Child processes, for tasks with executor="process"'
 def worker(
     context: typer.Context,
     app: Annotated[str, typer.Argument(envvar=variable("APP"), help="Application, as module:attribute.", show_default=False)],
-    queue: Annotated[str, option("--queue", "-q", help="Queue.")] = "default",
+    queue: Annotated[
+        list[str] | None,
+        option("--queue", "-q", metavar="QUEUE[:WEIGHT]", help="Queue; repeat it for several. Default: the queues of the tasks."),
+    ] = None,
+    strict: Annotated[bool, option("--strict", help="Several queues: always the first that has tasks; no weights.")] = False,
+    all_queues: Annotated[bool, option("--all-queues", help="The queues of the application's tasks.")] = False,
     redis_url: Annotated[str, option("--redis-url", help="Redis URL; default: the application's.")] = "",
     namespace: Annotated[str, option("--namespace", "-n", help="Namespace of the queue; default: the application's.")] = "",
     partitions: Annotated[
@@ -126,9 +132,12 @@ def worker(
         ),
     ] = "auto",
 ) -> None:
-    """Run the tasks of a queue. SIGTERM drains; a second SIGTERM requeues running tasks and exits."""
+    """Run the tasks of one queue or several. SIGTERM drains; a second SIGTERM requeues running tasks and exits."""
+    queues = _queues(queue or [], strict=strict, all_queues=all_queues)
     settings = WorkerSettings(
-        queue=check_queue(queue),
+        queue=queues[0].name if len(queues) == 1 else "",
+        queues=queues if len(queues) > 1 else (),
+        strict=strict,
         app=app,
         redis_url=redis_url,
         namespace=namespace,
@@ -155,6 +164,19 @@ def worker(
     )
     hear = context.obj or serve
     hear(Command(settings, processes, reload, check, log_format, log_level))
+
+
+def _queues(texts: list[str], *, strict: bool, all_queues: bool) -> tuple[QueueWeight, ...]:
+    if all_queues and texts:
+        raise Invalid(f"--all-queues: give either that or --queue, not both (--queue {' --queue '.join(texts)})")
+    queues = parse_queues(texts)
+    if strict and any(":" in text for text in texts):
+        raise Invalid("--strict: the order of the queues counts, so give them no weights")
+    if strict and len(queues) < 2:
+        raise Invalid("--strict: name the queues in their order: --strict --queue urgent --queue default")
+    if len(queues) > MOST_QUEUES:
+        raise Invalid(f"--queue: at most {MOST_QUEUES} queues, each waits on its own connection")
+    return queues
 
 
 def _template(text: str) -> str:

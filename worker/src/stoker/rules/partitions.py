@@ -34,6 +34,11 @@ def is_partition(name: bytes) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def base(partition: str) -> str:
+    """The queue that a partition belongs to."""
+    return partition.partition(":")[0]
+
+
 def is_first(partition: str) -> bool:
     """Whether this is the first partition of its queue, which holds what is stored once for the whole queue."""
     return ":" not in partition

@@ -74,8 +74,8 @@ class SloCounts:
         self.started = self.in_time = 0
 
 
-class TaskCollector(Collector):
-    """Turns the counts into metrics when the page is read."""
+class TaskCollector:
+    """What a worker counts of the runs of one queue."""
 
     def __init__(self, queue: QueueId) -> None:
         self.slo = SloCounts()
@@ -92,9 +92,25 @@ class TaskCollector(Collector):
         """Task name -> all that was counted since the process began."""
         return {task: counts.tally for task, counts in self.counts.items()}
 
+
+class ProcessMetrics(Collector):
+    """The metrics of a worker process, of all its queues. Turns counts into metrics when the page is read."""
+
+    def __init__(self, registry: CollectorRegistry, slots: int) -> None:
+        self.slots = slots
+        self.stale = Counter("stoker_stale_settles", "Outcomes refused because the lease was lost.", _QUEUE, registry=registry)
+        self.reclaimed = Counter(
+            "stoker_tasks_reclaimed", "Tasks that this worker took back from dead ones.", _QUEUE, registry=registry
+        )
+        self.slot_gauge = Gauge("stoker_worker_slots", "Task slots of this worker.", [*_QUEUE, "state"], registry=registry)
+        self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "Delay of the event loop.", registry=registry)
+        self.queues: list[WorkerMetrics] = []
+        registry.register(self)
+
     def collect(self) -> Iterator[Metric]:
         """All counters and histograms."""
-        counts = [((*self.queue, task), counted) for task, counted in self.counts.copy().items()]
+        tasks = [each.tasks for each in self.queues]
+        counts = [((*each.queue, task), counted) for each in tasks for task, counted in each.counts.copy().items()]
         for event in _EVENTS:
             counter = CounterMetricFamily(f"stoker_tasks_{event}", f"Tasks {event} in this worker.", labels=_LABELS)
             for labels, counted in counts:
@@ -107,28 +123,33 @@ class TaskCollector(Collector):
                 histogram.add_metric(labels, list(zip(_EDGES, times.cumulative, strict=True)), times.total)
             yield histogram
 
+    def show_slots(self) -> None:
+        """Set the gauges of all queues: they share the slots, so each shows all that are free."""
+        free = max(0, self.slots - sum(each.busy for each in self.queues))
+        for each in self.queues:
+            each.busy_gauge.set(each.busy)
+            each.free_gauge.set(free)
+
 
 class WorkerMetrics:
-    """The metrics of one worker process."""
+    """The metrics of one queue in a worker process."""
 
-    def __init__(self, registry: CollectorRegistry, queue: QueueId, slots: int) -> None:
+    def __init__(self, registry: CollectorRegistry, queue: QueueId, slots: int, process: ProcessMetrics | None = None) -> None:
+        self.process = process = process or ProcessMetrics(registry, slots)
         self.tasks = TaskCollector(queue)
-        registry.register(self.tasks)
-        self.stale = Counter(
-            "stoker_stale_settles", "Outcomes refused because the lease was lost.", _QUEUE, registry=registry
-        ).labels(*queue)
-        self.reclaimed = Counter(
-            "stoker_tasks_reclaimed", "Tasks that this worker took back from dead ones.", _QUEUE, registry=registry
-        ).labels(*queue)
-        slot_gauge = Gauge("stoker_worker_slots", "Task slots of this worker.", [*_QUEUE, "state"], registry=registry)
-        self._busy, self._free, self._slots = slot_gauge.labels(*queue, "busy"), slot_gauge.labels(*queue, "free"), slots
+        self.stale = process.stale.labels(*queue)
+        self.reclaimed = process.reclaimed.labels(*queue)
+        self.lag = process.lag
+        self.busy_gauge, self.free_gauge = (process.slot_gauge.labels(*queue, state) for state in ("busy", "free"))
+        self.busy = 0
         self._busy_at: dict[str, int] = {}
+        process.queues.append(self)
         self.slots(0, queue.name)
-        self.lag = Gauge("stoker_worker_event_loop_lag_seconds", "Delay of the event loop.", registry=registry)
 
     def slots(self, busy_here: int, partition: str) -> None:
         """Set how many slots run tasks of this partition."""
         self._busy_at[partition] = busy_here
         busy = sum(self._busy_at.values())
-        self._busy.set(busy)
-        self._free.set(max(0, self._slots - busy))
+        if busy != self.busy or not busy:
+            self.busy = busy
+            self.process.show_slots()

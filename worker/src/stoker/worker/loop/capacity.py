@@ -14,6 +14,7 @@ from stoker.rules.losses import is_suspect
 from stoker.rules.settle import Release, Transition
 from stoker.worker.loop.prefetch import Prefetch
 from stoker.worker.loop.shutdown import Shutdown
+from stoker.worker.loop.slot_pool import Seat
 from stoker.worker.loop.solitude import Solitude
 
 FETCHES_AT_ONCE = 2
@@ -55,6 +56,8 @@ class Capacity:
         self._busy = busy
         self._give_back = give_back
         self._solitude = solitude
+        # Among the queues of the process; None where there is one.
+        self.seat: Seat | None = None
 
     @property
     def idle(self) -> bool:
@@ -69,14 +72,40 @@ class Capacity:
     @property
     def free(self) -> int:
         """Slots with nothing running, prefetched or on its way to them. Below 0 while more is held than there are slots."""
-        if not self._shutdown.taking or not self._solitude.admits(self):
+        if not self.admitted:
             return 0
-        return self.slots - self._busy() - len(self._prefetch) - self._in_flight.asked
+        return self.slots - self.used if self.seat is None else self.seat.offer()
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it may fetch at all: it does not stop, and no other partition clears for a task on its last life."""
+        return self._shutdown.taking and self._solitude.admits(self)
+
+    @property
+    def used(self) -> int:
+        """Slots with a task running, prefetched or asked for."""
+        return self._busy() + len(self._prefetch) + self._in_flight.asked
+
+    @property
+    def running(self) -> int:
+        """Tasks that run."""
+        return self._busy()
+
+    @property
+    def asked(self) -> int:
+        """Tasks that fetches in flight ask for."""
+        return self._in_flight.asked
 
     @property
     def room(self) -> int:
         """Deliveries that may be asked for: the free slots, and those that may be prefetched."""
+        if self.seat:
+            return self.seat.offer(self._prefetch_limit) if self.admitted else 0
         return max(0, self.free + self._prefetch_limit)
+
+    @property
+    def _full(self) -> bool:
+        return self._busy() >= self.slots or (self.seat is not None and self.seat.full)
 
     def fetch_size(self, room: int) -> int:
         """How many of these the next turn asks for."""
@@ -109,7 +138,7 @@ class Capacity:
                 self.suspects.add(delivery.fence)
             if delivery.last_life:
                 self._solitude.run(self, delivery.fence)
-            if self._prefetch or self._busy() >= self.slots:
+            if self._prefetch or self._full:
                 self._prefetch.add(delivery, _now())
             else:
                 self._start(delivery)
@@ -119,7 +148,7 @@ class Capacity:
         """Start prefetched deliveries in the slots that are free."""
         if not self._prefetch:
             return
-        while self._prefetch and self._busy() < self.slots:
+        while self._prefetch and not self._full:
             self._start(self._prefetch.next(_now()))
         if not self._shutdown.taking:
             self.give_back_prefetched()

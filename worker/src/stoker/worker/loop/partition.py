@@ -12,6 +12,7 @@ from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop import chores
 from stoker.worker.loop.outage import Recovery
+from stoker.worker.loop.slot_pool import PoolShare
 from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
 from stoker.worker.run.observer import RunObserver
@@ -31,11 +32,12 @@ class Partition:
         clock: Clock = system,
         observer: RunObserver | None = None,
         solitude: Solitude | None = None,
+        share: PoolShare | None = None,
     ) -> None:
         self.broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
         self.inbox = Inbox(redis, keys, clock)
         self.outbox = Outbox(redis, keys)
-        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude)
+        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude, share)
         self.promote = chores.promote(self.broker)
         looks = Recovery()
         self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering or looks.recent)

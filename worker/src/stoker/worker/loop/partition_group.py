@@ -1,10 +1,11 @@
-"""PartitionGroup: the partitions of a queue that one process serves. They share its slots, and start and stop together.
+"""PartitionGroup: the partitions of the queues that one process serves. They share its slots, and start and stop together.
 
-Each partition has its own ready line, leases and turns. Most queues have one.
+Each partition has its own ready line, leases and turns. Most workers serve one queue, and most queues have one partition.
 """
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -12,40 +13,48 @@ from stoker.app.app import Stoker
 from stoker.manifest.policies import RateLimit
 from stoker.queue.keys import Keys
 from stoker.redis.client import RedisClient
-from stoker.rules.partitions import share
+from stoker.rules.partitions import base, share
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.chores import Chore
 from stoker.worker.loop.partition import Partition
 from stoker.worker.loop.shutdown import ShutdownStage
+from stoker.worker.loop.slot_pool import PoolShare, SlotPool
 from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.worker import Worker
 from stoker.worker.run.observer import RunObserver
 from stoker.worker.system.aio import hidden
 
 
+class ServedQueue(NamedTuple):
+    """A queue as this process serves it. `settings` are its own: of several queues, each may fill all slots."""
+
+    settings: WorkerSettings
+    metrics: WorkerMetrics
+    observer: RunObserver | None = None
+    weight: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.settings.queue
+
+
 class PartitionGroup:
     """Empty until `open` is called. Belongs to one event loop."""
 
     def __init__(
-        self,
-        name: str,
-        app: Stoker,
-        settings: WorkerSettings,
-        redis: RedisClient,
-        metrics: WorkerMetrics,
-        observer: RunObserver | None = None,
+        self, name: str, app: Stoker, redis: RedisClient, queues: Sequence[ServedQueue], pool: SlotPool | None = None
     ) -> None:
         self.name = name
+        self.queues = queues
         self.partitions: list[Partition] = []
         self.workers: list[Worker] = []  # the heartbeat's thread reads it
         self.recycling = False
         self._asked = ShutdownStage.WORKING  # from outside: for good, which goes before recycling
         self._app = app
-        self._settings = settings
         self._redis = redis
-        self._metrics = metrics
-        self._observer = observer
+        self._pool = pool
 
     @property
     def draining(self) -> bool:
@@ -74,36 +83,51 @@ class PartitionGroup:
 
     @property
     def trouble(self) -> str | None:
-        """Why a worker takes no tasks; None while all do."""
-        return next((worker.trouble for worker in self.workers if worker.trouble), None)
+        """Why a worker takes no tasks; None while all do, and where one of several queues does."""
+        troubles = [worker.trouble for worker in self.workers]
+        if self._pool and None in troubles:
+            return None
+        return next((trouble for trouble in troubles if trouble), None)
 
-    @property
-    def minds(self) -> bool:
+    def minds(self, queue: str) -> bool:
         """Whether this process does what one worker of a queue is to do: it minds the first partition."""
-        return bool(self.workers) and self.workers[0].minding.mine
+        return any(each.broker.keys.queue == queue and each.worker.minding.mine for each in self.partitions)
+
+    def partitions_of(self, queue: str) -> int:
+        """How many partitions the queue has."""
+        return sum(base(each.broker.keys.queue) == queue for each in self.partitions)
 
     @property
     def chores(self) -> list[Chore]:
         """Those of all partitions."""
         return [chore for partition in self.partitions for chore in partition.chores]
 
-    def open(self, names: Sequence[str]) -> None:
-        """A worker for each partition, with its share of the slots, the child processes and the rate limit."""
-        children, solitude = self._settings.children, Solitude()
-        for number, name in enumerate(names):
-            settings = replace(
-                self._settings,
-                concurrency=share(self._settings.concurrency, len(names), number),
-                children=replace(children, count=children.count and max(1, share(children.count, len(names), number))),
-                rate_limit=_share_of_limit(self._settings.rate_limit, len(names)),
-            )
-            keys = Keys(settings.namespace, name)
-            partition = Partition(
-                keys, self.name, self._app, settings, self._redis, self._metrics, observer=self._observer, solitude=solitude
-            )
-            self.partitions.append(partition)
+    def open(self, names: Sequence[Sequence[str]]) -> None:
+        """A worker for each partition of each queue: with its share of the slots, the child processes and the rate limit; where
+        there are several queues, of a pool of slots instead.
+        """
+        solitude = Solitude()
+        for queue, partitions in zip(self.queues, names, strict=True):
+            self.partitions += [self._partition(queue, partitions, number, solitude) for number in range(len(partitions))]
         self.workers += [partition.worker for partition in self.partitions]
         self._stop()  # as far as it was asked for before there was anything to stop
+
+    def _partition(self, queue: ServedQueue, names: Sequence[str], number: int, solitude: Solitude) -> Partition:
+        settings, children, count = queue.settings, queue.settings.children, len(names)
+        settings = replace(
+            settings,
+            concurrency=settings.concurrency if self._pool else share(settings.concurrency, count, number),
+            children=replace(children, count=children.count and max(1, share(children.count, count, number))),
+            rate_limit=_share_of_limit(settings.rate_limit, count),
+        )
+        keys = Keys(settings.namespace, names[number])
+        part = PoolShare(self._pool, queue.weight / count) if self._pool else None
+        return Partition(
+            *(keys, self.name, self._app, settings, self._redis, queue.metrics),
+            observer=queue.observer,
+            solitude=solitude,
+            share=part,
+        )
 
     def quiet(self) -> None:
         """Take no more, and stay."""

@@ -17,6 +17,7 @@ from stoker.worker.loop.capacity import FETCH_AT_LEAST, FETCHES_AT_ONCE, Capacit
 from stoker.worker.loop.minding import Minding
 from stoker.worker.loop.outage import Outage
 from stoker.worker.loop.shutdown import Shutdown, ShutdownStage
+from stoker.worker.loop.slot_pool import PoolShare
 from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.waiting import WorkWaiter
 from stoker.worker.system.aio import cancel_all, hidden
@@ -36,6 +37,7 @@ class Turns:
         start: Callable[[Delivery], None],
         busy: Callable[[], int],
         solitude: Solitude | None = None,
+        share: PoolShare | None = None,
     ) -> None:
         # Read by the testing kit: seconds after which `once` will find more.
         self.back_in: float | None = None
@@ -63,6 +65,8 @@ class Turns:
         solitude = solitude or Solitude()
         self._capacity = Capacity(slots, self.shutdown, start, busy, self._end_unstarted, solitude)
         solitude.join(self._capacity, self._admitted)
+        self._seat = share.pool.join(share.weight, self._capacity, self._wants, self._stir.set) if share else None
+        self._capacity.seat = self._seat
         self._waiter = WorkWaiter(worker, broker, self._capacity, self._outage, self.shutdown, self._woken, self._look_now)
 
     @property
@@ -92,6 +96,8 @@ class Turns:
         self._capacity.observe_run(settlement.busy)
         self._ended.append(settlement)
         self._stir.set()
+        if self._seat:
+            self._seat.freed()
 
     def give_up(self, fence: str, transition: Transition) -> None:
         """End a delivery that has not started; does nothing for others."""
@@ -154,6 +160,10 @@ class Turns:
         while self._due():
             self._set_out()
 
+    def _wants(self) -> bool:
+        """Whether it would take tasks now, for the other queues of the process."""
+        return (self._look or self._capacity.plenty) and not self._outage and self._capacity.admitted
+
     def _due(self) -> bool:
         looking = self._look and (self._capacity.free > 0 or self._capacity.room >= FETCH_AT_LEAST)
         if self._in_flight:
@@ -165,7 +175,8 @@ class Turns:
         settlements, self._ended = self._ended, []
         room = self._capacity.room
         reservation = self._capacity.reserve(self._capacity.fetch_size(room), settlements)
-        self._look = self._capacity.plenty and room > reservation.tasks
+        # Without room it has not looked.
+        self._look = (self._look and not room) or (self._capacity.plenty and room > reservation.tasks)
         turn = hidden(asyncio.create_task(self._turn(settlements, reservation)))
         self._in_flight.add(turn)
         turn.add_done_callback(self._landed)
@@ -185,6 +196,9 @@ class Turns:
             self._look = True
             if not isinstance(error, Exception):
                 raise
+            reservation.over()  # for as long as it waits, the slots are those of the process' other queues
+            if self._seat:
+                self._seat.freed()
             await self._outage.wait_out(error, aborting=self.shutdown.aborting)
         else:
             self._outage.over()
@@ -212,6 +226,9 @@ class Turns:
             self.minding.begin_in(turn.mind_in)
         if room > 0:
             self._capacity.plenty = len(turn.deliveries) == room
+        if self._seat:
+            self._seat.took(len(turn.deliveries))
+            self._seat.freed()
         if self._capacity.plenty:
             self._look = True
         elif room > 0 and self.shutdown.taking:

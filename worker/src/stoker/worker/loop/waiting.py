@@ -99,13 +99,16 @@ class WorkWaiter:
                 await self._pass_on()
                 await asyncio.sleep(OTHERS_FIRST)
             # A share of the slots: the others are for what ends or falls due meanwhile.
-            room = min(self._capacity.free // FETCHES_AT_ONCE, FETCHED_AT_ONCE)
+            # Beside other queues none: their tasks need the slots that it would hold for as long as it waits.
+            room = 0 if self._capacity.seat else min(self._capacity.free // FETCHES_AT_ONCE, FETCHED_AT_ONCE)
             try:
                 if room > 0 and not self._capacity.suspects:
                     await self._wait_and_take(room)
                 else:
                     await self._broker.wait_for_work(LONGEST_WAIT)
                     self._look()
+                    if self._capacity.seat and not self._capacity.asked:  # the other queues have all slots
+                        await self._pass_on()
             except Exception as error:
                 await self._outage.wait_out(error, aborting=self._shutdown.aborting)
                 self._look()

@@ -6,9 +6,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from itertools import islice
-
-from stoker.telemetry.metrics import WorkerMetrics
 
 BLOCKED_AFTER = 5.0
 """Seconds of a blocked loop until it is logged."""
@@ -55,10 +54,10 @@ class Watchdog:
         else:
             _log.warning("the event loop runs again")
 
-    async def run(self, metrics: WorkerMetrics) -> None:
-        """Mark the loop as alive until cancelled."""
+    async def run(self, show: Callable[[float], object]) -> None:
+        """Mark the loop as alive until cancelled. `show` is called with the seconds for which it was blocked."""
         self._thread = threading.get_ident()
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            metrics.lag.set(self.silence)
+            show(self.silence)
             self._seen = time.monotonic()

@@ -44,6 +44,7 @@ from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.announcer import Announcer
 from stoker.worker.loop.executors import Executor
 from stoker.worker.loop.minding import Minding
+from stoker.worker.loop.slot_pool import PoolShare
 from stoker.worker.loop.solitude import Solitude
 from stoker.worker.loop.turns import Turns
 from stoker.worker.run.observer import RunObserver
@@ -73,6 +74,7 @@ class Worker:
         clock: Clock = system,
         observer: RunObserver | None = None,
         solitude: Solitude | None = None,
+        share: PoolShare | None = None,
     ) -> None:
         self.name = name
         self.runs = 0
@@ -85,7 +87,7 @@ class Worker:
         self._clock = clock
         self._observer = observer or RunObserver(metrics.tasks, app.tasks)
         self._executor = Executor(app, settings)
-        self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy, solitude)
+        self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy, solitude, share)
         self._progress = ProgressFlusher(broker, metrics, clock)
         self._waits = Waits(settings.queue, settings.concurrency)
         # Both by fence: after a lost lease the same task may run here twice.

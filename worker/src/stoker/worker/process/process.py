@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import count
 from typing import NoReturn
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from stoker.app.app import Stoker, application_of
@@ -26,14 +27,16 @@ from stoker.redis.failures import login_refused
 from stoker.redis.url import shown_address
 from stoker.rules import names
 from stoker.rules.identity import QueueId
+from stoker.rules.shares import QueueWeight, without_tasks
 from stoker.settings import WorkerSettings
-from stoker.telemetry.metrics import WorkerMetrics
+from stoker.telemetry.metrics import ProcessMetrics, WorkerMetrics
 from stoker.telemetry.own_lines import OwnLines
 from stoker.version import VERSION
 from stoker.worker.loop import chores
 from stoker.worker.loop.heartbeat import Heartbeat
 from stoker.worker.loop.lock_watch import LockWatch
-from stoker.worker.loop.partition_group import PartitionGroup
+from stoker.worker.loop.partition_group import PartitionGroup, ServedQueue
+from stoker.worker.loop.slot_pool import SlotPool
 from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
 from stoker.worker.process.exit import exit_now
@@ -70,11 +73,13 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
     """
     _check_memory(settings.max_memory)
     registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry, QueueId(settings.namespace, settings.queue), settings.concurrency)
+    metrics = ProcessMetrics(registry, settings.concurrency)
     redis = connect(settings.redis_url)
     lines = RunLines(settings.log_tasks)
-    group = PartitionGroup(status.name, app, settings, redis, metrics, RunObserver(metrics.tasks, app.tasks, lines))
-    tallies = TallyFlusher(redis, Keys(settings.namespace, settings.queue), group.name, metrics.tasks, lambda: group.version)
+    queues = served_queues(app, settings, metrics, registry, lines)
+    pool = SlotPool(settings.concurrency, strict=settings.strict) if len(queues) > 1 else None
+    group = PartitionGroup(status.name, app, redis, queues, pool)
+    tallies = [_tallies(redis, queue, group) for queue in queues]
     watchdog = Watchdog()
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat(
@@ -86,7 +91,7 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
     )
     lock_watch = LockWatch(application_of(app).declarations.values(), settings.lease.duration)
     lifespan = Lifespan(app, lost=group.abort)
-    starting = hidden(loop.create_task(_start(redis, settings, lifespan)))
+    starting = hidden(loop.create_task(_start(redis, queues, lifespan)))
 
     page = WorkerPage(group, settings.drain_timeout, registry, watchdog, lifespan, starting)
     with contextlib.closing(status), _signals(group, starting, watchdog):
@@ -97,14 +102,16 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
                 "worker": group.name,
                 "version": VERSION,
                 "namespace": settings.namespace,
-                "queue": settings.queue,
+                "queue": ", ".join(queue.name for queue in queues),
                 "concurrency": settings.concurrency,
                 "tasks": sorted(app.tasks),
                 "redis": shown_address(settings.redis_url),
                 "port": status.port,
             },
         )
-        loops = [hidden(loop.create_task(watchdog.run(metrics)))]
+        if wrong := without_tasks([queue.name for queue in queues], _queues_of_tasks(app)):
+            _log.warning(wrong, extra={"worker": group.name})
+        loops = [hidden(loop.create_task(watchdog.run(metrics.lag.set)))]
         try:
             await asyncio.wait([starting])
             if own_lines:
@@ -112,7 +119,7 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
             if not starting.cancelled():  # by a signal
                 group.open(starting.result())
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis, tallies)]
-                loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings))))
+                loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings.namespace))))
                 loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
                 heartbeat.start()
                 lock_watch.start()
@@ -134,17 +141,47 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
     return group.recycling
 
 
+def served_queues(
+    app: Stoker, settings: WorkerSettings, metrics: ProcessMetrics, registry: CollectorRegistry, lines: RunLines
+) -> list[ServedQueue]:
+    """The queues of the settings; where these name none, those of the application's tasks."""
+    named = settings.queues or tuple(QueueWeight(name) for name in ([settings.queue] if settings.queue else queues_of(app)))
+    served = []
+    for name, weight in ((each.name, each.weight) for each in named):
+        own = WorkerMetrics(registry, QueueId(settings.namespace, name), settings.concurrency, metrics)
+        observer = RunObserver(own.tasks, app.tasks, lines)
+        served.append(ServedQueue(replace(settings, queue=name), own, observer, weight))
+    return served
+
+
+def queues_of(app: Stoker) -> list[str]:
+    """The queues of an application's tasks, by name; `default` where it has none."""
+    return sorted({queue for _, queue in _queues_of_tasks(app)}) or ["default"]
+
+
+def _queues_of_tasks(app: Stoker) -> list[tuple[str, str]]:
+    return [(name, each.policy.queue) for name, each in application_of(app).declarations.items()]
+
+
+def _tallies(redis: RedisClient, queue: ServedQueue, group: PartitionGroup) -> TallyFlusher:
+    keys = Keys(queue.settings.namespace, queue.name)
+    return TallyFlusher(redis, keys, group.name, queue.metrics.tasks, lambda: group.version)
+
+
 def _chores(
-    group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis: RedisClient, tallies: TallyFlusher
+    group: PartitionGroup, app: Stoker, settings: WorkerSettings, redis: RedisClient, tallies: Sequence[TallyFlusher]
 ) -> Sequence[chores.Chore]:
-    """Those of the partitions, of the queue, and of this process."""
-    schedules = Schedules(redis, Keys(settings.namespace, settings.queue))
-    declared = [each.definition for each in application_of(app).schedules.values() if each.queue == settings.queue]
-    of_queue = [chores.declare(schedules, f"code:{app.name}", declared), chores.forget_idle(Catalogue(redis, settings.namespace))]
-    of_process = [chores.flush_tallies(tallies)]
+    """Those of the partitions, of the queues, and of this process."""
+    schedules = application_of(app).schedules.values()
+    of_queues = [chores.flush_tallies(each) for each in tallies]
+    for queue in group.queues:
+        declared = [each.definition for each in schedules if each.queue == queue.name]
+        keys = Keys(settings.namespace, queue.name)
+        of_queues.append(chores.declare(Schedules(redis, keys), f"code:{app.name}", declared))
+    of_process = [chores.forget_idle(Catalogue(redis, settings.namespace))]
     if settings.max_memory:
         of_process.append(chores.limit_memory(group, settings.max_memory))
-    return [*group.chores, *of_queue, *of_process]
+    return [*group.chores, *of_queues, *of_process]
 
 
 def _check_memory(limit: int) -> None:
@@ -158,9 +195,9 @@ def process_name(settings: WorkerSettings) -> str:
     return names.process_name(host, os.getpid(), os.urandom(3))
 
 
-async def _start(redis: RedisClient, settings: WorkerSettings, lifespan: Lifespan) -> list[str]:
-    """Wait for Redis and enter the lifespan. Returns the partitions of the queue."""
-    partitions = await _partitions(redis, settings)
+async def _start(redis: RedisClient, queues: Sequence[ServedQueue], lifespan: Lifespan) -> list[list[str]]:
+    """Wait for Redis and enter the lifespan. Returns the partitions of each queue."""
+    partitions = [await _partitions(redis, queue.settings) for queue in queues]
     await lifespan.start()
     return partitions
 
@@ -189,18 +226,19 @@ async def _partitions(redis: RedisClient, settings: WorkerSettings) -> list[str]
         await asyncio.sleep(CONNECT_INTERVAL)
 
 
-async def _keep_announced(group: PartitionGroup, redis: RedisClient, settings: WorkerSettings) -> NoReturn:
-    """Announce the queue again and again, one worker for all: Redis may have been full at the start, and may be emptied."""
-    announced = Partitions(redis, settings.namespace)
+async def _keep_announced(group: PartitionGroup, redis: RedisClient, namespace: str) -> NoReturn:
+    """Announce the queues again and again, one worker for all: Redis may have been full at the start, and may be emptied."""
+    announced = Partitions(redis, namespace)
     while True:
         await asyncio.sleep(ANNOUNCE_INTERVAL)
-        if group.minds:
-            with suppress(StokerError):
-                await announced.register(settings.queue, len(group.partitions))
+        for queue in group.queues:
+            if group.minds(queue.name):
+                with suppress(StokerError):
+                    await announced.register(queue.name, group.partitions_of(queue.name))
 
 
 @contextlib.contextmanager
-def _signals(group: PartitionGroup, starting: asyncio.Task[list[str]], watchdog: Watchdog) -> Iterator[None]:
+def _signals(group: PartitionGroup, starting: asyncio.Task[list[list[str]]], watchdog: Watchdog) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []  # the loop itself would forget them
 
@@ -251,11 +289,12 @@ def _while_blocked(watchdog: Watchdog) -> Callable[..., None]:
     return handle
 
 
-async def _forget(group: PartitionGroup, tallies: TallyFlusher) -> None:
+async def _forget(group: PartitionGroup, tallies: Sequence[TallyFlusher]) -> None:
     # Optional: without it Redis forgets the worker when its lease ends, and the last counts are lost.
     with suppress(StokerError, TimeoutError):
         async with asyncio.timeout(FORGET_TIMEOUT):
             for partition in group.partitions:
                 await partition.broker.forget_worker(group.name)
             if group.partitions:
-                await tallies.flush()
+                for each in tallies:
+                    await each.flush()

@@ -83,7 +83,7 @@ class WorkerPage:
         registry: CollectorRegistry,
         watchdog: Watchdog,
         lifespan: Lifespan,
-        starting: "asyncio.Task[list[str]]",
+        starting: "asyncio.Task[list[list[str]]]",
     ) -> None:
         self.name = group.name
         self.drain_timeout = drain_timeout

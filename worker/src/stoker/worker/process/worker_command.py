@@ -79,7 +79,7 @@ def serve(command: Command, *, replaced: bool = False) -> None:
         own_lines.hold()
         application.redis_url = settings.redis_url or application.redis_url
         application.namespace = settings.namespace or application.namespace
-        application_of(application).tracing = Tracing.from_environment(f"stoker-worker-{settings.queue}")
+        application_of(application).tracing = Tracing.from_environment("-".join(["stoker-worker", *filter(None, [settings.queue])]))
         settings = msgspec.structs.replace(settings, redis_url=application.redis_url, namespace=application.namespace)
         collector.start()
         home, environment = os.getcwd(), dict(os.environ)
