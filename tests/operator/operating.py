@@ -109,6 +109,7 @@ class Cluster:
 
     def path(self, kind: str, name: str = "") -> str:
         group = {"taskqueues": "apis/stoker.dev/v1alpha1", "deployments": "apis/apps/v1", "events": "apis/events.k8s.io/v1"}
+        group |= {"poddisruptionbudgets": "apis/policy/v1", "podmonitors": "apis/monitoring.coreos.com/v1"}
         return f"/{group.get(kind, 'api/v1')}/namespaces/{self.namespace}/{kind}/{name}".rstrip("/")
 
     async def apply(self, name: str, **spec: Any) -> Any:

@@ -50,6 +50,14 @@ RIGHTS = (
     Right("", "secrets", "create", "the credentials of a namespace, with `tenants.credentials: Generated` alone"),
     Right("", "configmaps", "get", "a digest of what the workers' environment reads"),
     Right("", "namespaces", "get", "the cluster's id in claims of queues; not with `watchNamespaces`", name="kube-system"),
+    Right("policy", "poddisruptionbudgets", "list", "budgets as they are, every five minutes"),
+    Right("policy", "poddisruptionbudgets", "create", "`disruption.podDisruptionBudget: Auto`"),
+    Right("policy", "poddisruptionbudgets", "patch", "budgets that another has changed, or whose labels changed"),
+    Right("policy", "poddisruptionbudgets", "delete", "`disruption.podDisruptionBudget: Disabled`"),
+    Right("monitoring.coreos.com", "podmonitors", "list", "PodMonitors as they are, every five minutes"),
+    Right("monitoring.coreos.com", "podmonitors", "create", "`observability.podMonitor: Enabled`"),
+    Right("monitoring.coreos.com", "podmonitors", "patch", "PodMonitors that another has changed", recorded=False),
+    Right("monitoring.coreos.com", "podmonitors", "delete", "`observability.podMonitor: Disabled`", recorded=False),
     Right("events.k8s.io", "events", "create", "Events"),
 )
 

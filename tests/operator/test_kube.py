@@ -21,7 +21,7 @@ from stoker_operator.kube import (
     connect,
     retry_after,
 )
-from stoker_operator.state.ref import Ref
+from stoker_operator.state.ref import DEPLOYMENTS, Ref
 from tests.operator.apiserver import ApiServer
 from tests.operator.operating import Cluster, unique
 
@@ -44,18 +44,20 @@ async def test_another_object_of_the_same_name_is_never_written_to(kube: Kube, c
     with pytest.raises(KubernetesConflict):
         await kube.scale_deployment(ref, STRANGE, 3)
     with pytest.raises(KubernetesConflict):
-        await kube.apply_deployment(ref, STRANGE, {**workers, "metadata": {"name": ref.deployment, "namespace": ref.namespace}})
+        await kube.apply(
+            DEPLOYMENTS, ref.namespace, STRANGE, {**workers, "metadata": {"name": ref.deployment, "namespace": ref.namespace}}
+        )
     with pytest.raises(KubernetesConflict):
         await kube.write_status(ref, STRANGE, {"replicas": 9})
     with pytest.raises(KubernetesConflict):
-        await kube.create_deployment(ref, {"metadata": {"name": ref.deployment}, "spec": workers["spec"]})
+        await kube.create(DEPLOYMENTS, ref.namespace, {"metadata": {"name": ref.deployment}, "spec": workers["spec"]})
 
 
 async def test_what_is_gone_is_not_made_by_an_apply(kube: Kube, cluster: Cluster) -> None:
     ref = Ref(cluster.namespace, "nobody")
     manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": ref.deployment, "namespace": ref.namespace}}
     with pytest.raises(KubernetesConflict):
-        await kube.apply_deployment(ref, STRANGE, manifest)
+        await kube.apply(DEPLOYMENTS, ref.namespace, STRANGE, manifest)
     with pytest.raises(NotFound):
         await kube.scale_deployment(ref, STRANGE, 3)
     with pytest.raises(NotFound):
@@ -151,7 +153,7 @@ async def test_errors_are_told_apart(kube: Kube, cluster: Cluster, monkeypatch: 
     with pytest.raises(KubernetesRefused, match="forbidden"):
         await kube._call("GET", "/api/v1/nodes")
     with pytest.raises(KubernetesRefused, match="paused"):
-        await kube.create_deployment(Ref(cluster.namespace, "x"), {"metadata": {"name": "x"}, "spec": {"paused": "perhaps"}})
+        await kube.create(DEPLOYMENTS, cluster.namespace, {"metadata": {"name": "x"}, "spec": {"paused": "perhaps"}})
     monkeypatch.setattr("stoker_operator.kube.TIMEOUT", 0.000001)
     with pytest.raises(KubernetesUnavailable, match="did not answer GET"):
         await kube.task_queues()

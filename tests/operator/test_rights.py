@@ -42,7 +42,16 @@ async def everything_once(cluster: Cluster, redis_url: str) -> None:
     await until(lambda: _runs(cluster, name, "shop:2"))
     await queue.drain()
     await queue.close()
+    await cluster.patch("taskqueues", name, {"metadata": {"labels": {"team": "payments"}}})
+    await until(lambda: _labelled(cluster, f"{name}-worker", "payments"))
+    beside = {"disruption": {"podDisruptionBudget": "Disabled"}, "observability": {"podMonitor": "Enabled"}}
+    await cluster.apply(name, worker={**worker, "image": "shop:2"}, scaling=FAST, **beside)
+    await cluster.condition(name, "Incomplete", "True", "KindMissing")
     await cluster.delete("taskqueues", name)
+
+
+async def _labelled(cluster: Cluster, name: str, team: str) -> bool:
+    return bool((await cluster.get("poddisruptionbudgets", name))["metadata"]["labels"].get("team") == team)
 
 
 async def _runs(cluster: Cluster, name: str, image: str) -> bool:

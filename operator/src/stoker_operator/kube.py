@@ -18,7 +18,7 @@ from stoker.errors import NotFound, StokerError
 from stoker.manifest.fields import is_object_name
 from stoker.manifest.task_queue import GROUP, PLURAL, VERSION
 from stoker_operator.decoding import decode
-from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, selector_text
+from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, Resource, selector_text
 
 config: Any = _config  # untyped
 TIMEOUT = 10.0
@@ -167,15 +167,25 @@ class Kube:
         """The workers' Deployment by name; it may belong to another owner."""
         return await self._call("GET", _deployment(ref))
 
-    async def create_deployment(self, ref: Ref, manifest: Object) -> Object:
-        """Conflict if one of that name exists."""
-        path = _in_namespace("/apis/apps/v1", ref.namespace, "deployments")
+    async def objects(self, resource: Resource, namespace: str, name: str = "") -> list[Object]:
+        """Those with our label in a namespace, in all if empty; or the one of this name. NotFound if the kind is not installed."""
+        selected = {"fieldSelector": f"metadata.name={name}"} if name else {"labelSelector": QUEUE_LABEL}
+        return await self._list(_everywhere(resource.api, namespace, resource.plural), **selected)
+
+    async def create(self, resource: Resource, namespace: str, manifest: Object) -> Object:
+        """Conflict if one of that name exists. NotFound if the kind is not installed."""
+        path = _in_namespace(resource.api, namespace, resource.plural)
         return await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER})
 
-    async def apply_deployment(self, ref: Ref, uid: str, manifest: Object) -> Object:
-        """Server-side apply on the Deployment with this UID. Conflict if it was deleted or replaced."""
+    async def apply(self, resource: Resource, namespace: str, uid: str, manifest: Object) -> Object:
+        """Server-side apply on the object with this UID. Conflict if it was deleted or replaced."""
+        path = _in_namespace(resource.api, namespace, resource.plural, manifest["metadata"]["name"])
         body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-        return await self._call("PATCH", _deployment(ref), body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
+        return await self._call("PATCH", path, body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete the object with this UID. Conflict if it was replaced."""
+        await self._call("DELETE", _in_namespace(resource.api, namespace, resource.plural, name), {"preconditions": {"uid": uid}})
 
     async def set_managed_fields(self, ref: Ref, version: str, fields: list[Object]) -> Object:
         """Replace who owns the fields of the Deployment. Conflict if it is no longer at this resourceVersion."""

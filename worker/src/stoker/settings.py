@@ -69,6 +69,18 @@ class WorkerSettings(Struct, frozen=True):
     strict: bool = False
 
 
+def tracing_environment(queue: TaskQueue) -> dict[str, str]:
+    """The variables of OpenTelemetry by which workers export traces. None without an endpoint."""
+    tracing = queue.spec.observability.tracing
+    if not tracing.endpoint:
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": f"{tracing.sample_percent / 100:g}",
+    }
+
+
 def worker_environment(queue: TaskQueue, namespace: str) -> dict[str, str]:
     """A worker's environment from a TaskQueue. Without the Redis URL: it may be secret."""
     spec = queue.spec

@@ -13,6 +13,7 @@ from stoker_operator import metrics
 from stoker_operator.credentials.credentials import Credentials
 from stoker_operator.kube import Kube, KubernetesBusy, KubernetesConflict, KubernetesForbidden, KubernetesRefused
 from stoker_operator.reconcile.applied import last_applied
+from stoker_operator.reconcile.child_keeper import ChildKeeper
 from stoker_operator.reconcile.config_poller import ConfigPoller
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.deletion import Deletions
@@ -42,7 +43,7 @@ from stoker_operator.state.problem import (
     workers_refused,
 )
 from stoker_operator.state.queue_store import QueueStore
-from stoker_operator.state.ref import PAUSE_ROLLOUTS, Object, Owner, Ref
+from stoker_operator.state.ref import DEPLOYMENTS, PAUSE_ROLLOUTS, Object, Owner, Ref
 from stoker_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Reconciler:
         self._moves = Moves(claims.in_redis, self._connections)
         self._listing = listing
         self._deletions = deletions
+        self._children = ChildKeeper(kube, settings.watch_namespaces)
         self._rolled: dict[Ref, int] = {}  # the Deployment's generation that has the newest template; after a restart: unknown
 
     async def run(self) -> None:
@@ -137,6 +139,7 @@ class Reconciler:
             return
         findings = await self._deletions.hold(ref, found, await self._findings(ref, found))
         findings = replace(findings, left_behind=self._moves.left_behind(ref))
+        findings = replace(findings, incomplete=await self._children.keep(ref, found, findings))
         queue = self._store.observed(ref, findings, found.get("status") or {}, began)
         await self._reporter.report(queue)
         if findings.problem and findings.problem.reason in REFUSED:
@@ -241,11 +244,11 @@ class Reconciler:
             log.info("%s Deployment %s", type(action).__name__.lower(), ref.deployment, extra={"taskqueue": str(ref)})
             match action:
                 case Create(manifest):
-                    after = live(await self._kube.create_deployment(ref, manifest))
+                    after = live(await self._kube.create(DEPLOYMENTS, ref.namespace, manifest))
                 case HandOver():
                     after = await self._hand_over(ref, after or present)
                 case Apply(manifest, uid):
-                    after = live(await self._kube.apply_deployment(ref, uid, manifest))
+                    after = live(await self._kube.apply(DEPLOYMENTS, ref.namespace, uid, manifest))
                     self._quarrels.applied(ref, manifest, after)
         return after
 

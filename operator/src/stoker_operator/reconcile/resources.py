@@ -14,7 +14,7 @@ from msgspec import Struct, to_builtins
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
 from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue
-from stoker.settings import DEFAULT_WORKER_PORT, worker_environment
+from stoker.settings import DEFAULT_WORKER_PORT, tracing_environment, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret
 from stoker_operator.reconcile.pod_security import check_annotations
@@ -62,7 +62,14 @@ def check(queue: TaskQueue, *, tokens: bool = False) -> None:
     if worker.image and in_template and worker.image != in_template:
         raise Invalid("spec.worker.image and the image of container worker in spec.worker.template differ: keep one of them")
     check_annotations("spec.worker.annotations", worker.annotations)
-    own = {*worker_environment(queue, queue.key_namespace), "STOKER_HOST", "STOKER_REDIS_URL", TEMPLATE_ENV, POD_NAME}
+    own = {
+        *worker_environment(queue, queue.key_namespace),
+        *tracing_environment(queue),
+        "STOKER_HOST",
+        "STOKER_REDIS_URL",
+        TEMPLATE_ENV,
+        POD_NAME,
+    }
     for at, variable in enumerate(worker.env):
         name = variable.get("name")
         if name in own:
@@ -80,11 +87,7 @@ def deployment(
 ) -> Object:
     """The manifest for server-side apply: everything but `replicas`. `applied`: see applied.py; `inherited`: see inherited.py."""
     inherited, worker = inherited or {}, queue.spec.worker
-    labels = {
-        **owner.ref.selector,
-        "app.kubernetes.io/instance": owner.ref.name,
-        MANAGED_BY: FIELD_MANAGER,
-    }
+    labels = own_labels(owner)
     # The cluster-autoscaler gives no node back that has a pod with an emptyDir, unless the pod says that nothing is lost with it.
     annotations = {**worker.annotations, SAFE_TO_EVICT: "tmp"}
     if connection.config_digest:
@@ -100,9 +103,7 @@ def deployment(
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": owner.ref.deployment,
-            "namespace": owner.ref.namespace,
-            "labels": {**inherited, **labels},
+            **owned_metadata(owner, inherited),
             "annotations": {
                 TEMPLATE_HASH: stamp,
                 APPLIED: applied,
@@ -110,7 +111,7 @@ def deployment(
                 INHERITED: ",".join(sorted(inherited)),
                 **({ORPHAN_OF: owner.uid} if orphan else {}),
             },
-            "ownerReferences": [] if orphan else [_owner_reference(owner)],
+            **({"ownerReferences": []} if orphan else {}),
         },
         "spec": {
             "paused": False,
@@ -126,6 +127,21 @@ def paused(manifest: Object) -> Object:
     annotations = manifest["metadata"]["annotations"]
     metadata = {**manifest["metadata"], "annotations": {**annotations, PAUSED_ROLLOUT: annotations[TEMPLATE_HASH]}}
     return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], "paused": True}}
+
+
+def own_labels(owner: Owner) -> dict[str, str]:
+    """The labels of everything that is made for a TaskQueue."""
+    return {**owner.ref.selector, "app.kubernetes.io/instance": owner.ref.name, MANAGED_BY: FIELD_MANAGER}
+
+
+def owned_metadata(owner: Owner, inherited: Mapping[str, str]) -> Object:
+    """The metadata of every object that a TaskQueue owns: all have the Deployment's name."""
+    return {
+        "name": owner.ref.deployment,
+        "namespace": owner.ref.namespace,
+        "labels": {**inherited, **own_labels(owner)},
+        "ownerReferences": [_owner_reference(owner)],
+    }
 
 
 def created(manifest: Object, replicas: int) -> Object:
@@ -208,7 +224,8 @@ def _container(queue: TaskQueue) -> Object:
 
 
 def _environment(queue: TaskQueue) -> list[Object]:
-    own = [{"name": name, "value": value} for name, value in worker_environment(queue, queue.key_namespace).items()]
+    settings = worker_environment(queue, queue.key_namespace) | tracing_environment(queue)
+    own = [{"name": name, "value": value} for name, value in settings.items()]
     pod = {"name": POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.
     own.append({"name": "STOKER_HOST", "value": EVERYWHERE})

@@ -13,6 +13,7 @@ Type = Literal[
     "Stalled",
     "Unclaimed",
     "Contested",
+    "Incomplete",
     "TasksLeftBehind",
     "RolloutPaused",
 ]

@@ -2,8 +2,8 @@
 
 Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
 Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks), Contested
-(another writer changes what the operator sets), RolloutPaused (the newest version fails) and TasksLeftBehind (in the Redis that the
-queue has moved away from) are listed only while they hold.
+(another writer changes what the operator sets), RolloutPaused (the newest version fails), Incomplete (an object beside the
+Deployment is missing) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed only while they hold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,6 +54,8 @@ def conditions(known: Snapshot) -> list[Condition]:
         found.append(because("Contested", "True", contested))
     if findings.workers is not None and findings.workers.paused is not None:
         found.append(because("RolloutPaused", "True", findings.workers.paused))
+    if findings.incomplete is not None:
+        found.append(because("Incomplete", "True", findings.incomplete))
     if findings.left_behind is not None:
         found.append(_left_behind(findings.left_behind))
     return found
@@ -85,7 +87,7 @@ def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) ->
             found += _ready_notices(condition, old)
         elif condition.type == "RedisReachable":
             found += _redis_notices(condition, old)
-        elif condition.type in {"Contested", "TasksLeftBehind"} and condition.reason != old.get("reason"):
+        elif condition.type in {"Contested", "Incomplete", "TasksLeftBehind"} and condition.reason != old.get("reason"):
             found.append(Notice("Warning", condition.reason, condition.message))
     return found
 

@@ -74,6 +74,7 @@ class Findings(Struct, frozen=True):
 
     `manifest` is what the workers run by. While the spec has a problem it is that of generation `last_good`, the last one that was
     applied, if it is known. `redis_url` is empty if unknown. `contested`: who changes the Deployment back.
+    `incomplete`: why an object beside the Deployment is not as the spec asks.
     """
 
     uid: str
@@ -86,6 +87,7 @@ class Findings(Struct, frozen=True):
     last_good: int | None = None
     contested: Problem | None = None
     left_behind: LeftBehind | None = None
+    incomplete: Problem | None = None
 
     @property
     def source(self) -> RedisQueue | None:

@@ -69,6 +69,10 @@ class Reason(StrEnum):
     TASKS_LEFT_BEHIND = "TasksLeftBehind"
     FORMER_REDIS_UNREADABLE = "FormerRedisUnreadable"
 
+    # An object beside the Deployment is not as the spec asks (Incomplete)
+    KIND_MISSING = "KindMissing"
+    CHILD_REFUSED = "ChildRefused"
+
     # Nothing is known yet (RedisReachable, ScalingActive)
     INITIALIZING = "Initializing"
 
@@ -174,6 +178,27 @@ def name_taken(ref: Ref, found: Object) -> Problem:
     else:
         whose = f"it is controlled by {controller.get('kind')} {controller.get('name')}: rename one of the two"
     return Problem(Reason.NAME_TAKEN, f"Deployment {ref.deployment} exists; {whose}")
+
+
+def child_name_taken(kind: str, name: str) -> Problem:
+    """The name of an object beside the Deployment belongs to another owner."""
+    return Problem(
+        Reason.NAME_TAKEN, f"{kind} {name} exists, and this TaskQueue does not control it: delete it, or rename the TaskQueue"
+    )
+
+
+def kind_missing(kind: str) -> Problem:
+    """The cluster has no such resource type."""
+    return Problem(
+        Reason.KIND_MISSING,
+        f"this cluster has no {kind}: install its CustomResourceDefinition, as the Prometheus Operator does, or set "
+        "spec.observability.podMonitor: Disabled",
+    )
+
+
+def child_refused(kind: str, error: Exception) -> Problem:
+    """Admission or a quota rejected an object beside the Deployment."""
+    return Problem(Reason.CHILD_REFUSED, f"the API server rejected the {kind}: {error}")
 
 
 def queue_taken(queue: QueueId, holder: Holder, own: Holder) -> Problem:

@@ -25,6 +25,17 @@ PAUSE_ROLLOUTS = f"{GROUP}/pause-rollouts"
 """Annotation of a TaskQueue: `false` lets rollouts go on whose pods fail."""
 
 
+class Resource(NamedTuple):
+    """A kind of objects: the path of its API, the plural in paths, the kind in manifests."""
+
+    api: str
+    plural: str
+    kind: str
+
+
+DEPLOYMENTS = Resource("/apis/apps/v1", "deployments", "Deployment")
+
+
 class Ref(NamedTuple):
     """The namespace and name of a TaskQueue."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stoker.errors import Invalid
 from stoker.manifest.task_queue import TaskQueue
-from stoker.settings import worker_environment
+from stoker.settings import tracing_environment, worker_environment
 from stoker.worker.system.managed_process import KeepPolicy, ManagedProcess, ProcessKeeper
 
 _WORKER = [sys.executable, "-m", "stoker", "worker"]
@@ -28,6 +28,7 @@ class Fleet:
         self._queue = queue
         self._environment = {
             **worker_environment(queue, queue.key_namespace),
+            **tracing_environment(queue),
             "STOKER_HOST": "127.0.0.1",
             "STOKER_PORT": "0",
             "STOKER_TEMPLATE": self.template,

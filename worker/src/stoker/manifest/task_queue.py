@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from stoker.errors import Invalid
 from stoker.manifest.fields import Replicas, Spec, decode
+from stoker.manifest.observability import Disruption, Observability
 from stoker.manifest.policies import Lease, RateLimit, Retention, RetrySpec
 from stoker.manifest.redis_ref import RedisRef
 from stoker.manifest.scaling import Scaling
@@ -43,6 +44,8 @@ class TaskQueueSpec(Spec, frozen=True):
     rate_limit: RateLimit | None = None
     schedules: Annotated[list[Schedule], Meta(max_length=100)] = field(default_factory=list)
     scaling: Scaling = Scaling()
+    disruption: Disruption = Disruption()
+    observability: Observability = Observability()
     deletion_policy: Literal["Drain", "Delete", "Orphan"] = "Drain"
 
     def __post_init__(self) -> None:
