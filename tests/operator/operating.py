@@ -66,7 +66,27 @@ class Operator:
 
 @contextlib.contextmanager
 def running_operator(server: ApiServer, redis_url: str, folder: Path, **settings: str) -> Iterator[Operator]:
-    """An operator of its own; fast, so that tests are."""
+    """An operator of its own whose watches have begun; fast, so that tests are."""
+    with started_operator(server, redis_url, folder, **settings) as operator:
+        ready(operator)
+        yield operator
+
+
+def ready(operator: Operator, seconds: float = 20) -> None:
+    """Wait until its watches have begun."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"http://127.0.0.1:{operator.port}/readyz").status_code == 200:
+                return
+        assert operator.running.poll() is None, operator.log.read_text()
+        assert time.monotonic() < deadline, operator.log.read_text()
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def started_operator(server: ApiServer, redis_url: str, folder: Path, **settings: str) -> Iterator[Operator]:
+    """An operator that may not get ready."""
     port = free_port()
     env = {
         **os.environ,
@@ -84,14 +104,6 @@ def running_operator(server: ApiServer, redis_url: str, folder: Path, **settings
     }
     log = folder / "operator.log"
     with process(log, sys.executable, "-m", "stoker_operator", env=env) as running:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                    break
-            assert running.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
         yield Operator(log, port, running)
 
 
