@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 from hiredis import Reader
 
 from tests.strange_redis import resp
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-READY_WITHIN = 30.0
+ROOT = Path(__file__).parents[1]
 MEGABYTE = 1 << 20
 
 
@@ -89,7 +90,7 @@ async def _serve(serve: Serve) -> None:
 def hostile_redis(kind: str) -> Iterator[str]:
     """`host:port` of one for the length of the block."""
     command = [sys.executable, "-m", "tests.hostile_redis", kind]
-    with tempfile.TemporaryFile() as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as running:
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT) as running:
         try:
             assert running.stdout
             yield f"127.0.0.1:{int(running.stdout.readline())}"

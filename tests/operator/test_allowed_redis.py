@@ -110,6 +110,7 @@ def test_a_name_that_leads_into_an_allowed_network_is_read(shared_valkey: Valkey
     assert problem_of(url, AllowedRedis.parse("10.0.0.0/8", API_SERVER), names) == redis_not_allowed()
 
 
+@pytest.mark.nightly
 def test_a_sentinel_cannot_lead_elsewhere() -> None:
     """It names the address of the master, and the operator would send it the URL's password."""
     with running_sentinels(Kind.VALKEY_9) as sentinels:

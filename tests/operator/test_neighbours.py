@@ -20,7 +20,7 @@ from tests.redis_servers import Valkey
 from tests.waiting import until
 
 QUEUE = [[QueueId("shop", "a")]]
-CROWD, GOOD, OPEN = 250, 20, 100
+CROWD, GOOD, OPEN = 400, 20, 200
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def silent() -> Iterator[str]:
 
 
 async def test_a_crowd_of_silent_servers_takes_no_connection_from_those_that_answer(shared_valkey: Valkey, silent: str) -> None:
-    pool = RedisPool(timeout=1.0, max_open=OPEN)
+    pool = RedisPool(timeout=3.0, max_open=OPEN)
     good = [f"{shared_valkey.url}?client_name=good-{number}" for number in range(GOOD)]
     with blackhole() as nowhere:
         addresses = [f"redis://{silent}/0", f"rediss://{silent}/0", f"redis://{nowhere}/0"]
@@ -50,11 +50,11 @@ async def test_a_crowd_of_silent_servers_takes_no_connection_from_those_that_ans
     await pool.close()
 
 
-@pytest.mark.parametrize("kind", ["drip", "huge", "elements", "reset", "deaf"])
+@pytest.mark.parametrize("kind", ["drip", "huge", "elements", "reset", pytest.param("deaf", marks=pytest.mark.nightly)])
 async def test_what_one_server_does_is_its_own_problem(shared_valkey: Valkey, kind: str) -> None:
-    pool = RedisPool(timeout=1.0)
+    pool = RedisPool(timeout=1.5)
     with hostile_redis(kind) as address:
-        for _ in range(2):
+        for _ in range(1 if kind in {"drip", "deaf"} else 3):
             bad, good = await asyncio.gather(pool.probe(f"redis://{address}/0", QUEUE), pool.probe(shared_valkey.url, QUEUE))
             assert [each.problem for each in good] == [None]
             assert bad[0].stats is None

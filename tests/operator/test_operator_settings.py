@@ -2,6 +2,7 @@
 
 import pytest
 
+from stoker_operator.allowed_redis import NotAllowed
 from stoker_operator.health import MAX_LAG, Health
 from stoker_operator.settings import OperatorSettings, read
 
@@ -37,6 +38,14 @@ def test_variables_are_read_and_flags_come_first() -> None:
     )
 
 
+def test_in_a_pod_loopback_and_the_api_server_are_not_for_tenants() -> None:
+    outside, inside = (read([], environment).allowed_redis for environment in ({}, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}))
+    for url in ("redis://127.0.0.1:9090", "redis://10.96.0.1:443"):
+        outside.check_url(url)
+        with pytest.raises(NotAllowed):
+            inside.check_url(url)
+
+
 @pytest.mark.parametrize("text", ["", ","])
 def test_no_names_mean_all_namespaces(text: str) -> None:
     assert read([], {"STOKER_WATCH_NAMESPACES": text}).watch_namespaces == ()
@@ -51,6 +60,7 @@ def test_no_names_mean_all_namespaces(text: str) -> None:
         ("STOKER_LOG_LEVEL", "loud", "argument --log-level: bad level 'loud'"),
         ("STOKER_SERVICE_ACCOUNT_TOKENS", "yes", "argument --service-account-tokens: bad value 'yes'"),
         ("STOKER_TENANT_CREDENTIALS", "generated", "argument --tenant-credentials: bad value 'generated'"),
+        ("STOKER_ALLOWED_REDIS", "redis://a", "argument --allowed-redis: bad host 'redis://a': write name, *.name, name:port"),
         ("STOKER_LOG_FORMAT", "xml", "argument --log-format: bad format 'xml'"),
     ],
 )

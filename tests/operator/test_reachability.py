@@ -1,6 +1,7 @@
 """A Redis that does not answer is asked by the autoscaler alone, a few at a time."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -62,6 +63,15 @@ async def test_what_a_read_has_found_spares_the_other_calls_their_timeout(silent
             assert found == reading.problem
             assert await pool.reap(silent_redis, QUEUE, "pod", 3) is None
             assert [each.problem for each in await pool.read(silent_redis, [[QUEUE]])] == [reading.problem]
+    await pool.close()
+
+
+async def test_all_queues_of_a_redis_that_hangs_cost_one_timeout(silent_redis: str) -> None:
+    pool = RedisPool(timeout=0.5)
+    began = time.monotonic()
+    readings = await pool.probe(silent_redis, [[QUEUE]] * 20)
+    assert all(each.problem for each in readings)
+    assert time.monotonic() - began < 0.95  # two would take a second
     await pool.close()
 
 

@@ -1,11 +1,12 @@
 """One deduplicating queue: nothing twice, nothing lost, nobody two at a time."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from stoker_operator.state.ref import Ref
-from stoker_operator.work_queue import WorkQueue
+from stoker_operator.work_queue import SHARE, WorkQueue
 
 A, B = Ref("shop", "a"), Ref("shop", "b")
 
@@ -74,3 +75,17 @@ async def test_a_look_that_raises_lets_go() -> None:
             raise RuntimeError
     queue.add(A)
     assert await rest(queue) == [A]
+
+
+async def test_one_namespace_is_processed_by_a_few_at_a_time() -> None:
+    """Its passes may all hang at its own Redis."""
+    queue = WorkQueue()
+    async with AsyncExitStack() as stack:
+        for number in range(SHARE + 3):
+            queue.add(Ref("stuck", f"queue-{number}"))
+        for _ in range(SHARE):
+            await stack.enter_async_context(queue.take())
+        assert await rest(queue) == []
+        queue.add(A)
+        assert await rest(queue) == [A]
+    assert len(await rest(queue)) == 3

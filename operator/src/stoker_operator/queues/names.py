@@ -96,6 +96,8 @@ class NamesLoop(asyncio.SelectorEventLoop):
         """Raises OSError for a Redis that leads where the operator may not connect to for a tenant."""
         asker, host, port = _asker.get(), str(address[0]), int(address[1])
         if asker and not self._allowed.admits(host, port, named=(asker, host, port) in self._named):
+            if len(self._refused) >= REMEMBERED:
+                self._refused.clear()
             self._refused.add(asker)
             raise OSError("an address that is not allowed")
         await super().sock_connect(sock, address)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stoker.errors import RedisUnavailable
 
-PROBES = 64
+PROBES = 128
 """Reads at a time of Redis servers that have not answered yet, or did not answer last."""
 STANDS = 5.0
 """Seconds for which a failure stands for what another call would find."""

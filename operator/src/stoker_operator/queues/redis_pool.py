@@ -10,32 +10,24 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 from stoker.autoscale.scaling_record import ScalingRecord
-from stoker.errors import Invalid, RedisRefused, RedisUnavailable, RedisUnreadable, StokerError
+from stoker.errors import Invalid, RedisUnavailable, RedisUnreadable, StokerError
 from stoker.queue.reads.inspector import Inspector
 from stoker.queue.reads.statistics import read_totals
 from stoker.queue.reaping import Reaped
 from stoker.queue.schedules import Schedules
 from stoker.redis.client import RedisClient
 from stoker.redis.connect import connect
-from stoker.redis.failures import REFUSED
-from stoker.redis.reply_limit import NARROW, NotRedis, ReplyLimit, ReplyTooLarge
+from stoker.redis.reply_limit import NARROW, ReplyLimit, ReplyTooLarge
 from stoker.redis.users import UsersRefused, set_user, user_names
 from stoker.rules.identity import Holder, QueueId
 from stoker.rules.losses import LossCause
-from stoker_operator.allowed_redis import AllowedRedis, NotAllowed
+from stoker_operator.allowed_redis import AllowedRedis
 from stoker_operator.credentials.tenant import User
-from stoker_operator.queues.names import lookups_of, was_refused
+from stoker_operator.queues.names import lookups_of
 from stoker_operator.queues.reachability import Reachability
+from stoker_operator.queues.redis_problems import defect_in, invalid, is_away, problem_of
 from stoker_operator.state.findings import Reading
-from stoker_operator.state.problem import (
-    Problem,
-    credentials_refused,
-    invalid_redis_url,
-    redis_not_allowed,
-    redis_refused,
-    redis_unreachable,
-    redis_unreadable,
-)
+from stoker_operator.state.problem import Problem, credentials_refused, redis_unreachable
 
 log = logging.getLogger(__name__)
 MAX_OPEN = 500
@@ -105,10 +97,12 @@ class RedisPool:
             self._logged.pop(url, None)
             return readings
         except Invalid as error:
-            return [Reading(problem=_invalid(error))] * len(queues)
+            return [Reading(problem=invalid(error))] * len(queues)
         except Exception as error:
             problem = self._problem(url, error)
             too_large = isinstance(error.__cause__, ReplyTooLarge)
+            if is_away(url, error):
+                return [Reading(problem=problem)] * len(queues)
         if len(queues) > 1 and too_large:
             # One after the other: a reply that is too large cuts the connection that concurrent reads share.
             return [await self._read_one(url, queue) for queue in queues]
@@ -131,7 +125,7 @@ class RedisPool:
             async with self._guarded(url) as redis:
                 return await Inspector(redis, queue.namespace).claim(queue.name, holder, instead_of)
         except Invalid as error:
-            return _invalid(error)
+            return invalid(error)
         except Exception as error:
             return self._problem(url, error)
 
@@ -151,7 +145,7 @@ class RedisPool:
         except UsersRefused:
             return credentials_refused()
         except Invalid as error:
-            return _invalid(error)
+            return invalid(error)
         except Exception as error:
             return self._problem(url, error)
         return None
@@ -267,29 +261,8 @@ class RedisPool:
         return reading
 
     def _problem(self, url: str, error: Exception) -> Problem:
-        match error:
-            case RedisUnavailable() if was_refused(url):
-                problem = redis_not_allowed()
-            case RedisUnreadable() | RedisUnavailable(__cause__=NotRedis()):
-                problem = redis_unreadable()
-            case RedisRefused() if str(error).startswith(REFUSED):  # an error that Redis has no name for: perhaps a banner
-                problem = redis_unreadable()
-            case RedisUnavailable():
-                problem = redis_unreachable(error)
-            case RedisRefused():
-                problem = redis_refused(error)
-            case _:
-                problem = redis_unreadable()
+        problem = problem_of(url, error)
         if self._logged.get(url) != problem:  # once per Redis and problem, not once per second
             self._logged[url] = problem
-            log.warning("cannot read Redis: %s", error, exc_info=_defect(error), extra={"reason": str(problem.reason)})
+            log.warning("cannot read Redis: %s", error, exc_info=defect_in(error), extra={"reason": str(problem.reason)})
         return problem
-
-
-def _invalid(error: Invalid) -> Problem:
-    return redis_not_allowed() if isinstance(error, NotAllowed) else invalid_redis_url(error)
-
-
-def _defect(error: Exception) -> BaseException | None:
-    """What our own code raised about a reply, if it did: it should have said what is wrong."""
-    return error.__cause__ if isinstance(error, RedisUnreadable) else None if isinstance(error, StokerError) else error
