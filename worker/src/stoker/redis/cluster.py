@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
@@ -19,7 +19,7 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from stoker.errors import Invalid, RedisUnavailable
 from stoker.redis.client import Routed
 from stoker.redis.failures import ALL_IN_USE
-from stoker.redis.redispy import Parser, for_redispy, limited, redispy_errors_translated, translate
+from stoker.redis.redispy import Parser, TlsConnection, for_redispy, limited, redispy_errors_translated, translate
 from stoker.redis.replies import code
 from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
@@ -152,6 +152,10 @@ class _Nodes(RedisCluster):
         # redis-py's connections take these options, but RedisCluster does not pass them on.
         for kwargs in (self.connection_kwargs, *(node.connection_kwargs for node in self.startup_nodes)):
             kwargs.update(more)
+        if self.connection_kwargs.get("connection_class") is SSLConnection:
+            self.connection_kwargs["connection_class"] = TlsConnection
+            for node in self.startup_nodes:
+                node.connection_class = TlsConnection
         self._last_lost: str | None = None
 
     async def initialize(self, *args: Any, **options: Any) -> "_Nodes":

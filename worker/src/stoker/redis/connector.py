@@ -2,11 +2,14 @@
 
 import socket
 import ssl
+from functools import lru_cache
 from typing import Any
 
 from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 from stoker.redis.wire import Command, Endpoint, Wire
+
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 class Connector:
@@ -48,12 +51,27 @@ def _handshake(options: Options) -> list[Command]:
 
 def _context(options: Options) -> ssl.SSLContext:
     """Raises OSError for files that hold no certificate or key."""
+    settings = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if any(name in settings for name in _FILES):  # which may have changed since the last connection
+        return _new_context(settings)
+    return shared_context(tuple(sorted(settings.items())))
 
+
+@lru_cache(maxsize=64)
+def shared_context(settings: tuple[tuple[str, Any], ...]) -> ssl.SSLContext:
+    """One for all connections with the same options, which name no files. Loading the system's authorities takes tens of
+    milliseconds and a megabyte.
+    """
+    return _new_context(dict(settings))
+
+
+def _new_context(settings: Options) -> ssl.SSLContext:
     def option(name: str, default: Any = None) -> Any:
-        return options.get(f"ssl_{name}", default)
+        return settings.get(f"ssl_{name}", default)
 
     required = option("cert_reqs", ssl.CERT_REQUIRED)
-    context = ssl.create_default_context()
+    # Whose URL has the certificates of authorities trusts these alone, and none of the system is loaded.
+    context = ssl.create_default_context(cadata=option("ca_data"))
     context.check_hostname = required != ssl.CERT_NONE and option("check_hostname", True)
     context.verify_mode = required
     context.verify_flags |= option("include_verify_flags", ssl.VerifyFlags(0))

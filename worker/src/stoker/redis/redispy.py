@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import partial, reduce
+from operator import or_
 from typing import Any, cast
 
 from hiredis import Reader
 from redis import exceptions
 from redis._parsers.hiredis import _AsyncHiredisParser
+from redis.asyncio.connection import SSLConnection
 
+from stoker.redis.connector import shared_context
 from stoker.redis.replies import ErrorReply
 from stoker.redis.reply_limit import NotRedis, ReplyLimit, ReplyMeter, ReplyTooLarge
 from stoker.redis.url import Options
@@ -67,6 +70,21 @@ class Parser(_AsyncHiredisParser):
             raise exceptions.ConnectionError(str(error)) from error
         cast(Reader, self._reader).feed(data)
         return True
+
+
+class TlsConnection(SSLConnection):
+    """redis-py's, with a TLS context that connections share where they may. redis-py makes one for each connection."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        made = self.ssl_context
+        if made.context is None and not (made.certfile or made.keyfile or made.ca_certs or made.ca_path):
+            names = ("cert_reqs", "check_hostname", "ca_data", "min_version", "ciphers")
+            settings = {f"ssl_{name}": value for name in names if (value := getattr(made, name)) is not None}
+            for name in ("include_verify_flags", "exclude_verify_flags"):
+                if flags := getattr(made, name):
+                    settings[f"ssl_{name}"] = reduce(or_, flags)
+            made.context = shared_context(tuple(sorted(settings.items())))
+        return super()._connection_arguments()
 
 
 def for_redispy(options: Options) -> dict[str, Any]:

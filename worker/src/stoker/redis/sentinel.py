@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -10,7 +11,7 @@ from redis.exceptions import RedisError
 
 from stoker.errors import RedisRefused
 from stoker.redis.failures import code_of
-from stoker.redis.redispy import for_redispy, limited, translate
+from stoker.redis.redispy import TlsConnection, for_redispy, limited, translate
 from stoker.redis.reply_limit import ReplyLimit
 from stoker.redis.url import Host, Options
 
@@ -37,6 +38,8 @@ class Sentinels:
         async with Sentinel(hosts, sentinel_kwargs=self._options) as asked:  # type: ignore[no-untyped-call]
             for host, sentinel in zip(hosts, asked.sentinels, strict=True):
                 sentinel.connection_pool.connection_kwargs.update(self._limited)
+                if sentinel.connection_pool.connection_class is SSLConnection:
+                    sentinel.connection_pool.connection_class = TlsConnection
                 try:
                     masters = cast(dict[str, Any], await sentinel.sentinel_masters())
                 except RedisError as error:
