@@ -27,7 +27,7 @@ async def image(cluster: Cluster, name: str) -> str:
 async def test_a_taskqueue_that_is_created_again_starts_clean(cluster: Cluster, queues: Queues) -> None:
     """Its predecessor's Deployment has another owner, by UID: no worker of it is taken over."""
     name = unique("emails")
-    await cluster.apply(name, scaling={"minReplicas": 3})
+    await cluster.apply(name, scaling={"minReplicas": 3}, deletionPolicy="Delete")
     before = await cluster.workers(name)
     await cluster.condition(name, "Ready", "Unknown", "WorkersStarting")
     await cluster.delete("taskqueues", name)
@@ -108,6 +108,11 @@ async def replace(admin: Cluster, crd: dict[str, Any]) -> None:
 
 
 async def remove(admin: Cluster) -> None:
+    for each in (await admin.call("GET", "/apis/stoker.dev/v1alpha1/taskqueues"))[
+        "items"
+    ]:  # left by other tests, without an operator
+        left = Cluster(admin.http, each["metadata"]["namespace"])
+        await left.patch("taskqueues", each["metadata"]["name"], {"metadata": {"finalizers": None}})
     await admin.call("DELETE", CRD)
 
     async def gone() -> bool:
@@ -134,7 +139,7 @@ async def test_without_its_definition_it_waits_and_an_upgrade_of_it_goes_unnotic
                     assert [(await http.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 503]
                     await install(admin)
                     await asyncio.to_thread(ready, operator)
-                    await cluster.apply(name, redis=OWN_REDIS, scaling={**FAST, "minReplicas": 1})
+                    await cluster.apply(name, redis=OWN_REDIS, scaling={**FAST, "minReplicas": 1}, deletionPolicy="Delete")
                     await cluster.replicas(name, 1)
                     newer = definition()
                     schema = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -164,7 +169,7 @@ async def test_a_definition_that_goes_and_comes_back_is_watched_again(
     async with namespace_with(own_api_server, shared_valkey.url, RULES) as cluster, admin_of(own_api_server) as admin:
         fast = {**settings(own_api_server, cluster), "STOKER_RESYNC": "500ms"}
         with running_operator(own_api_server, shared_valkey.url, tmp_path, **fast):
-            await cluster.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1})
+            await cluster.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1}, deletionPolicy="Delete")
             await cluster.replicas(name, 1)
             await remove(admin)
             await cluster.delete("deployments", f"{name}-worker")
@@ -188,7 +193,7 @@ async def test_a_namespace_that_was_deleted_while_the_operator_was_away_or_does_
         chosen = settings(own_api_server, one, other)
         with running_operator(own_api_server, url, tmp_path, **chosen):
             for each in (one, other):
-                await each.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1})
+                await each.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1}, deletionPolicy="Delete")
                 await each.replicas(name, 1)
         await other.delete("taskqueues", name)
         await other.delete("deployments", f"{name}-worker")
@@ -242,7 +247,7 @@ async def test_a_watch_that_was_refused_goes_on_when_the_right_is_there(
                 return found.status_code == 200
 
             await until(refused)
-            await cluster.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1})
+            await cluster.apply(name, redis=OWN_REDIS, scaling={"minReplicas": 1}, deletionPolicy="Delete")
             await until(served)
             await cluster.call("PUT", role, {"metadata": {"name": "operator"}, "rules": RULES})
             await cluster.delete("deployments", f"{name}-worker")

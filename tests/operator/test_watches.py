@@ -180,6 +180,12 @@ async def test_a_namespace_that_comes_and_goes_leaves_the_others_watched(monkeyp
 
     await until(at_rest)
     assert run.kopf.namespaces == [("a", "b"), ("a",), ("a", "b")]
+    looks = run.looks
+
+    async def looks_on() -> bool:
+        return run.looks > looks + 1
+
+    await until(looks_on)  # to wait for rights is no reason for a restart
     await run.stopped()
 
 

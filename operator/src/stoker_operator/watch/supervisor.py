@@ -56,6 +56,7 @@ class Supervisor:
         pause = FIRST_PAUSE
         while not self._signal.is_set():
             self._begin()
+            self._looked()
             began = self._monotonic()
             fault = await self._watch()
             if self._signal.is_set() or not fault:
