@@ -24,6 +24,9 @@ ELSEWHERE |= {
     "MAX_MEMORY",
     "LISTEN_FD",
     "TEMPLATE",
+    "BURST",
+    "MAX_TASKS",
+    "THREADS",
     "STRICT",
     "ALL_QUEUES",
 }

@@ -40,7 +40,8 @@ class ChildLimits(Struct, frozen=True):
 class WorkerSettings(Struct, frozen=True):
     """The settings of a worker process. Times in seconds. `app` is the `module:attribute` that its children import.
 
-    `max_memory` in bytes (0: no limit); `template` stands for workers that know the same tasks (rules/announcement.py);
+    `max_memory` in bytes, `max_tasks` of a process (0: no limit); `threads` for plain functions, of all queues (0: one a slot);
+    `burst`: exit when the queues are empty; `template` stands for workers that know the same tasks (rules/announcement.py);
     `queues` are those of a worker that serves several (`strict`: in this order, else by weight): `queue` is '' then. With neither
     it serves the queues of the application's tasks. `listen_fd` a socket that whoever started it listens on for its page.
     """
@@ -67,6 +68,9 @@ class WorkerSettings(Struct, frozen=True):
     log_tasks: LogTasks = "auto"
     queues: tuple[QueueWeight, ...] = ()
     strict: bool = False
+    burst: bool = False
+    max_tasks: int = 0
+    threads: int = 0
 
 
 def tracing_environment(queue: TaskQueue) -> dict[str, str]:

@@ -107,6 +107,11 @@ def worker(
     max_memory: Annotated[
         int, size_option("--max-memory", help="Drain and restart in place above this; 0 = never.")
     ] = _defaults.max_memory,
+    max_tasks: Annotated[int, option("--max-tasks", min=0, help="Drain and restart in place after this many; 0 = never.")] = 0,
+    threads: Annotated[
+        int, option("--threads", min=0, max=1000, help="Threads for plain functions, of all queues together; 0 = as --concurrency.")
+    ] = 0,
+    burst: Annotated[bool, option("--burst", help="Work until the queues are empty, then exit with 0. For Jobs and CI.")] = False,
     host: Annotated[str, option("--host", rich_help_panel=PROBES)] = "127.0.0.1",
     port: Annotated[
         int, option("--port", min=0, max=65535, rich_help_panel=PROBES, help="0 = any free port.")
@@ -133,6 +138,8 @@ def worker(
     ] = "auto",
 ) -> None:
     """Run the tasks of one queue or several. SIGTERM drains; a second SIGTERM requeues running tasks and exits."""
+    if burst and (processes > 1 or reload):
+        raise Invalid("--burst is for one process: without --processes and --reload. Run several Jobs instead")
     queues = _queues(queue or [], strict=strict, all_queues=all_queues)
     settings = WorkerSettings(
         queue=queues[0].name if len(queues) == 1 else "",
@@ -161,6 +168,9 @@ def worker(
         template=_template(template),
         listen_fd=listen_fd,
         log_tasks=log_tasks,
+        burst=burst,
+        max_tasks=max_tasks,
+        threads=threads,
     )
     hear = context.obj or serve
     hear(Command(settings, processes, reload, check, log_format, log_level))

@@ -34,6 +34,7 @@ DECLARE_INTERVAL = HOLD / 4
 TALLY_INTERVAL = 50.0
 """Jittered, so at most a minute: what a killed worker loses. Two hundred workers spread their flushes over twenty seconds."""
 FORGET_INTERVAL = 600.0
+RUNS_INTERVAL = 0.1
 RETRY_INTERVAL = 1.0
 """Seconds until the next pass after one that failed, unless its interval is shorter."""
 JITTER = 0.2
@@ -266,6 +267,22 @@ def limit_memory(workers: Recyclable, limit: int) -> Chore:
         return Pass()
 
     return Chore("limit memory", once, asyncio.Event(), INTERVAL)
+
+
+def limit_runs(workers: Recyclable, limit: int) -> Chore:
+    """Replace the process once it has run `limit` tasks; it may run more until the next look."""
+
+    asked = False
+
+    async def once() -> Pass:
+        nonlocal asked
+        if not asked and workers.runs >= limit:
+            asked = True
+            _log.info("the limit of tasks is reached: draining, to be replaced", extra={"limit": limit, "runs": workers.runs})
+            workers.recycle()
+        return Pass()
+
+    return Chore("limit runs", once, asyncio.Event(), RUNS_INTERVAL)
 
 
 async def _wait(seconds: float | None, due: asyncio.Event) -> None:

@@ -29,25 +29,29 @@ from stoker.worker.run.outcome import ChildFailed, call_plain, exit_if_forked, f
 from stoker.worker.system.aio import generation
 
 Call = Callable[[], Awaitable[Any]]
+THREADS = "stoker-task"
+"""The beginning of the names of threads."""
 _OUTCOMES = (Returned, Fatal)
 """A run may return one of these instead of a value."""
 
 
 class Executor:
-    """Runs the tasks of one application, with `concurrency` threads, and child processes for tasks with executor="process"."""
+    """Runs the tasks of one application: with `concurrency` threads, or `threads` that it shares, and with child processes."""
 
-    def __init__(self, app: Stoker, settings: WorkerSettings) -> None:
+    def __init__(self, app: Stoker, settings: WorkerSettings, threads: ThreadPoolExecutor | None = None) -> None:
         self._application = application_of(app)
         self._tasks = self._application.declarations
         self._generation = generation()
         self._timeout = settings.task_timeout
         self._deadlines = Deadlines()
-        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="stoker-task")
+        self._shared = threads
+        self._threads = threads or ThreadPoolExecutor(settings.concurrency, thread_name_prefix=THREADS)
         self._processes = ProcessPool(settings.app, settings.children, settings.concurrency)
 
     async def close(self) -> None:
         """Take no more. Threads that still run cannot be stopped and are not waited for; children are killed."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._shared is None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
         await self._processes.close()
 
     def run(self, delivery: Delivery, message: Message) -> Awaitable[Outcome]:

@@ -1,5 +1,7 @@
 """Partition: one of a queue's partitions as a worker process serves it: its worker, and the chores that keep it in order."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from stoker.app.app import Stoker
 from stoker.clock import Clock, system
 from stoker.queue.broker import Broker
@@ -33,11 +35,12 @@ class Partition:
         observer: RunObserver | None = None,
         solitude: Solitude | None = None,
         share: PoolShare | None = None,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         self.broker = Broker(redis, keys, settings.lease, settings.retention, settings.rate_limit)
         self.inbox = Inbox(redis, keys, clock)
         self.outbox = Outbox(redis, keys)
-        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude, share)
+        self.worker = Worker(worker_name, app, settings, self.broker, metrics, clock, observer, solitude, share, threads)
         self.promote = chores.promote(self.broker)
         looks = Recovery()
         self.reap = chores.reap(self.broker, metrics, lambda: self.worker.recovering or looks.recent)

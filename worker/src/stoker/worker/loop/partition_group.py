@@ -5,6 +5,7 @@ Each partition has its own ready line, leases and turns. Most workers serve one 
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from stoker.rules.partitions import base, share
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.chores import Chore
+from stoker.worker.loop.executors import THREADS
 from stoker.worker.loop.partition import Partition
 from stoker.worker.loop.shutdown import ShutdownStage
 from stoker.worker.loop.slot_pool import PoolShare, SlotPool
@@ -55,6 +57,8 @@ class PartitionGroup:
         self._app = app
         self._redis = redis
         self._pool = pool
+        limit = max(queue.settings.threads for queue in queues)
+        self._threads = ThreadPoolExecutor(limit, thread_name_prefix=THREADS) if limit else None  # of all queues together
 
     @property
     def draining(self) -> bool:
@@ -127,6 +131,7 @@ class PartitionGroup:
             observer=queue.observer,
             solitude=solitude,
             share=part,
+            threads=self._threads,
         )
 
     def quiet(self) -> None:
@@ -155,9 +160,13 @@ class PartitionGroup:
 
     async def run(self) -> None:
         """Work until drained."""
-        async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
-                hidden(group.create_task(worker.run()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for worker in self.workers:
+                    hidden(group.create_task(worker.run()))
+        finally:
+            if self._threads:
+                self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _stop(self) -> None:
         for worker in self.workers:

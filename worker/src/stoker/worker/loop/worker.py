@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, cast
@@ -75,6 +76,7 @@ class Worker:
         observer: RunObserver | None = None,
         solitude: Solitude | None = None,
         share: PoolShare | None = None,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         self.name = name
         self.runs = 0
@@ -86,7 +88,7 @@ class Worker:
         self._tracing = application.tracing
         self._clock = clock
         self._observer = observer or RunObserver(metrics.tasks, app.tasks)
-        self._executor = Executor(app, settings)
+        self._executor = Executor(app, settings, threads)
         self._turns = Turns(name, settings.concurrency, broker, metrics, self._start, lambda: self.busy, solitude, share)
         self._progress = ProgressFlusher(broker, metrics, clock)
         self._waits = Waits(settings.queue, settings.concurrency)

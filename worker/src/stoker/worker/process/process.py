@@ -39,12 +39,14 @@ from stoker.worker.loop.partition_group import PartitionGroup, ServedQueue
 from stoker.worker.loop.slot_pool import SlotPool
 from stoker.worker.loop.tally_flusher import TallyFlusher
 from stoker.worker.loop.watchdog import Watchdog
+from stoker.worker.process.burst import drain_when_empty
 from stoker.worker.process.exit import exit_now
 from stoker.worker.process.lifespan import CANCEL_TIMEOUT, Lifespan
 from stoker.worker.process.status_page import LoadingPage, WorkerPage
 from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.run_lines import RunLines
 from stoker.worker.system.aio import cancel_all, handle_here_alone, hidden
+from stoker.worker.system.first_process import shell_before, warning
 from stoker.worker.system.garbage import collector
 from stoker.worker.system.memory import resident
 
@@ -96,21 +98,7 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
     page = WorkerPage(group, settings.drain_timeout, registry, watchdog, lifespan, starting)
     with contextlib.closing(status), _signals(group, starting, watchdog):
         status.replace(page)
-        _log.info(
-            "worker started",
-            extra={
-                "worker": group.name,
-                "version": VERSION,
-                "namespace": settings.namespace,
-                "queue": ", ".join(queue.name for queue in queues),
-                "concurrency": settings.concurrency,
-                "tasks": sorted(app.tasks),
-                "redis": shown_address(settings.redis_url),
-                "port": status.port,
-            },
-        )
-        if wrong := without_tasks([queue.name for queue in queues], _queues_of_tasks(app)):
-            _log.warning(wrong, extra={"worker": group.name})
+        _log_start(app, settings, group, status.port)
         loops = [hidden(loop.create_task(watchdog.run(metrics.lag.set)))]
         try:
             await asyncio.wait([starting])
@@ -121,6 +109,8 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
                 loops += [hidden(loop.create_task(chores.repeat(chore))) for chore in _chores(group, app, settings, redis, tallies)]
                 loops.append(hidden(loop.create_task(_keep_announced(group, redis, settings.namespace))))
                 loops.append(hidden(loop.create_task(collector.collect_when_idle(lambda: group.runs, lambda: group.busy))))
+                if settings.burst:
+                    loops.append(hidden(loop.create_task(drain_when_empty(group, redis))))
                 heartbeat.start()
                 lock_watch.start()
             await lifespan.beside(group.run())
@@ -139,6 +129,25 @@ async def work(app: Stoker, settings: WorkerSettings, status: LoadingPage, own_l
     _log.info("worker stopped", extra={"worker": group.name, "recycling": group.recycling})
     lifespan.check()
     return group.recycling
+
+
+def _log_start(app: Stoker, settings: WorkerSettings, group: PartitionGroup, port: int) -> None:
+    names = [queue.name for queue in group.queues]
+    extra = {
+        "worker": group.name,
+        "version": VERSION,
+        "namespace": settings.namespace,
+        "queue": ", ".join(names),
+        "concurrency": settings.concurrency,
+        "tasks": sorted(app.tasks),
+        "redis": shown_address(settings.redis_url),
+        "port": port,
+    }
+    _log.info("worker started", extra=extra)
+    if settings.listen_fd is None and (shell := shell_before()):
+        _log.warning(warning(shell))
+    if wrong := without_tasks(names, _queues_of_tasks(app)):
+        _log.warning(wrong, extra={"worker": group.name})
 
 
 def served_queues(
@@ -181,6 +190,8 @@ def _chores(
     of_process = [chores.forget_idle(Catalogue(redis, settings.namespace))]
     if settings.max_memory:
         of_process.append(chores.limit_memory(group, settings.max_memory))
+    if settings.max_tasks:
+        of_process.append(chores.limit_runs(group, settings.max_tasks))
     return [*group.chores, *of_queues, *of_process]
 
 
