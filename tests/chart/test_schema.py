@@ -87,6 +87,7 @@ def test_the_same_fields_are_required(struct: type[msgspec.Struct], node: Object
         pytest.param({**SMALLEST, "retention": {"dead": {"age": "1d"}}}, id="a count that is left out"),
         pytest.param({**SMALLEST, "scaling": {"maxReplicas": 5}, "retry": {"maxRetries": 1}}, id="parts with one field"),
         pytest.param(scheduled(), id="a schedule"),
+        pytest.param(scheduled(retry={"maxRetries": 1}), id="a schedule with its own retries"),
     ],
 )
 def test_what_is_left_out_means_the_same(spec: Object):
@@ -144,6 +145,9 @@ def test_every_default_is_written_out(struct: type[msgspec.Struct], node: Object
         pytest.param(scheduled(timeZone=""), "timeZone", id="no time zone"),
         pytest.param(scheduled(jitter=30), "jitter", id="jitter without a unit"),
         pytest.param(scheduled(priority=101), "priority", id="too urgent a schedule"),
+        pytest.param(scheduled(expires=60), "expires", id="an expiry without a unit"),
+        pytest.param(scheduled(headers={"a": 1}), "headers", id="a header that is no text"),
+        pytest.param(scheduled(retry={"jitter": "Half"}), "jitter", id="an unknown jitter of a schedule"),
         pytest.param(scheduled(payload=[]), "payload", id="arguments without names"),
         pytest.param(scheduled(suspend="yes"), "suspend", id="yes is not true for a schedule either"),
         pytest.param({**SMALLEST, "schedules": [{"name": "a", "cron": "@daily"}]}, "schedules", id="a schedule of nothing"),

@@ -11,6 +11,7 @@ from stoker.queue.schedules import HOLD, MOST, TASKQUEUE, Schedules, ScheduleSta
 from stoker.rules.admission import Admission
 from stoker.rules.concurrency import Limit
 from stoker.rules.message import decode
+from stoker.rules.retry import Backoff
 from stoker.rules.schedule import Definition, Timing, cron, every, run_id
 from stoker.rules.settle import Bury, Retry
 from tests.engine.line import DONE, FAILURE, QUEUE, Line, message, now
@@ -62,6 +63,17 @@ async def test_a_moment_becomes_one_run_and_the_next_is_waited_for(line: Line, s
     assert (message.max_retries, message.timeout) == (1, 9.0)
     assert (message.schedule, message.scheduled_for) == ("nightly", moment)
     assert (await status(schedules)).next_run == moment + HOUR * 1000
+
+
+async def test_a_run_has_the_options_of_its_schedule_and_expires_after_it_was_enqueued(line: Line, schedules: Schedules) -> None:
+    options = {"timeout": 9.0, "soft_timeout": 5.0, "retry": Backoff(7, 1.0), "expires": 600.0, "headers": {"team": "shop"}}
+    await declare(schedules, definition(**options))
+    await at_next(line, schedules)
+    await schedules.look()
+    [delivery] = await line.fetch()
+    message = decode(delivery.envelope)
+    assert (message.timeout, message.soft_timeout, message.retry, message.headers) == (9.0, 5.0, Backoff(7, 1.0), {"team": "shop"})
+    assert message.expires == message.created + 600_000
 
 
 async def test_many_who_look_at_once_start_it_once(line: Line, schedules: Schedules) -> None:

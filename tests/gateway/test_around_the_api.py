@@ -79,7 +79,10 @@ async def test_the_description_is_whole(api: httpx.AsyncClient) -> None:
     answer = await api.get("/openapi.json")
     document = answer.json()
     paths = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert paths == {
+    acts = ("run", "pause", "resume", "set", "reset")
+    assert paths == {("POST", f"/v1/schedules/{{name}}/{act}") for act in acts} | {
+        ("GET", "/v1/schedules"),
+        ("GET", "/v1/schedules/{name}/next"),
         ("POST", "/v1/tasks"),
         ("POST", "/v1/tasks/batch"),
         ("GET", "/v1/tasks"),

@@ -1,11 +1,13 @@
 """Options by pattern: which of several decides. The call, the declaration, the most specific pattern, the default."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from stoker import Concurrency, Invalid, Retry, Stoker, every
 from stoker.app.app import application_of
+from stoker.manifest.task_queue import parse
 from stoker.task.configuration import Configuration
 
 
@@ -102,6 +104,37 @@ def test_a_schedule_of_a_task_follows_its_route() -> None:
     app.annotate("reports.daily", priority=9)
     schedule = application_of(app).schedules["reports.daily"]
     assert (schedule.queue, schedule.definition.priority) == ("reports", 9)
+
+
+def test_a_schedule_has_every_option_of_a_call() -> None:
+    app = Stoker("shop")
+
+    @app.task()
+    def report(day: str) -> None: ...
+
+    options: dict[str, Any] = {"expires": 60, "headers": {"a": "b"}, "retry": Retry(max_retries=2), "timeout": 9, "soft_timeout": 5}
+    app.schedule("nightly", every(60), report.options(**options, priority=3).prepare("all"))
+    definition = application_of(app).schedules["nightly"].definition
+    assert (definition.expires, definition.headers, definition.retry) == (60, {"a": "b"}, Retry(max_retries=2).numbers)
+    assert (definition.timeout, definition.soft_timeout, definition.priority) == (9, 5, 3)
+    with pytest.raises(Invalid, match="give expires in seconds"):
+        app.schedule("weekly", every(60), report.options(expires=datetime.now(UTC) + timedelta(days=1)).prepare("all"))
+    with pytest.raises(Invalid, match="delay cannot be given"):
+        app.schedule("weekly", every(60), report.options(delay=5).prepare("all"))
+
+
+def test_a_schedule_of_a_taskqueue_too() -> None:
+    schedule = {"name": "a", "cron": "@daily", "task": "t", "timeout": "9s", "softTimeout": "5s", "expires": "1h"}
+    more = {"retry": {"maxRetries": 2, "initialDelay": "1s"}, "headers": {"a": "b"}}
+    spec = {"worker": {"app": "shop:app"}, "schedules": [schedule | more]}
+    document = {"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "q"}, "spec": spec}
+    [found] = parse(document).spec.schedules
+    definition = found.definition
+    assert (definition.timeout, definition.soft_timeout, definition.expires, definition.headers) == (9, 5, 3600, {"a": "b"})
+    assert definition.retry == Retry(max_retries=2, initial_delay=1).numbers
+    spec["schedules"] = [schedule | {"softTimeout": "10s"}]
+    with pytest.raises(Invalid, match="the soft timeout of 10 s would come too late"):
+        parse(document)
 
 
 @pytest.mark.parametrize(

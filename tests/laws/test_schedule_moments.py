@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker import cron, every
 from stoker.errors import Invalid
-from stoker.rules.schedule import Definition, Planned, first, following, passing, planned, run_id
+from stoker.rules.schedule import Definition, Planned, first, following, local_time, next_moments, passing, planned, run_id
 
 MINUTE = timedelta(minutes=1)
 ZONES = (
@@ -205,6 +205,23 @@ def test_words_that_are_not_known_are_refused() -> None:
         cron("@daily", jitter=-1)
     with pytest.raises(Invalid, match="name"):
         Definition("every night", cron("@daily"), "report")
+
+
+def test_the_next_moments_across_a_change_of_the_clock() -> None:
+    """Of 2:30 on the night that skips it, and of the hour that comes twice."""
+
+    def shown(expression: str, after: datetime, count: int) -> list[str]:
+        timing = cron(expression, time_zone="Europe/Berlin")
+        moments = next_moments(timing, int(after.timestamp() * 1000), count)
+        return [local_time(moment, "Europe/Berlin").isoformat(timespec="minutes") for moment in moments]
+
+    assert shown("30 2 * * *", datetime(2030, 3, 30, tzinfo=UTC), 3) == [
+        *("2030-03-30T02:30+01:00", "2030-03-31T03:00+02:00", "2030-04-01T02:30+02:00")
+    ]
+    assert shown("*/30 * * * *", datetime(2030, 10, 27, 0, 0, tzinfo=UTC), 3) == [
+        *("2030-10-27T02:30+02:00", "2030-10-27T02:00+01:00", "2030-10-27T02:30+01:00")
+    ]
+    assert shown("0 0 29 2 *", datetime(2030, 1, 1, tzinfo=UTC), 20)[:2] == ["2032-02-29T00:00+01:00", "2036-02-29T00:00+01:00"]
 
 
 HOURLY = Definition("hourly", cron("@hourly"), "report")

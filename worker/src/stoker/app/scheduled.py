@@ -11,14 +11,8 @@ def definition_of(name: str, timing: Timing, call: TaskCall) -> Definition:
     own = {"delay": call.delay, "run_at": call.run_at, "id": call.id, "idempotency_key": call.idempotency_key, "unique": call.claim}
     if decided := [option for option, value in own.items() if value]:
         raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
-    more = {
-        "retry": call.retry,
-        "soft_timeout": call.soft_timeout,
-        "headers": call.headers,
-        "expires": call.expires or call.expires_at,
-    }
-    if beyond := [option for option, value in more.items() if value]:
-        raise Invalid(f"schedule {name}: {', '.join(beyond)} cannot be given for a schedule: declare it with the task")
+    if call.expires_at:
+        raise Invalid(f"schedule {name}: give expires in seconds: a datetime would hold for one run only")
     return Definition(
         name,
         timing,
@@ -28,4 +22,8 @@ def definition_of(name: str, timing: Timing, call: TaskCall) -> Definition:
         max_retries=call.max_retries,
         timeout=call.timeout,
         limit=call.limit,
+        soft_timeout=call.soft_timeout,
+        retry=call.retry,
+        expires=call.expires or None,
+        headers=call.headers,
     )

@@ -8,7 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stoker.client.client import Client
-from stoker.gateway import documentation, routes_dead, routes_health, routes_queues, routes_tasks
+from stoker.gateway import documentation, routes_dead, routes_health, routes_queues, routes_schedules, routes_tasks
 from stoker.gateway.backend import PATIENCE, Backend
 from stoker.gateway.guard import Guarded, Hosts
 from stoker.gateway.limits import Bodies
@@ -49,7 +49,7 @@ def create_app(
     app.state.bodies = Bodies()
     app.state.known_queues_only = known_queues_only
     app.state.metrics = GatewayMetrics()
-    for part in (routes_health, routes_tasks, routes_queues, routes_dead, documentation):
+    for part in (routes_health, routes_tasks, routes_queues, routes_schedules, routes_dead, documentation):
         app.include_router(part.router)
     answer_with_problems(app)
     app.add_middleware(Guarded, hosts=hosts or Hosts())

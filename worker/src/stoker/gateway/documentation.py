@@ -11,12 +11,26 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from stoker.gateway.problems import MEDIA_TYPE, Problem
-from stoker.gateway.replies import Accepted, BatchReply, Health, Overview, QueueNames, Redriven, TaskPage
+from stoker.gateway.replies import (
+    Accepted,
+    BatchReply,
+    Health,
+    NextRuns,
+    Overview,
+    QueueNames,
+    Redriven,
+    ScheduleChanged,
+    ScheduleList,
+    ScheduleRun,
+    TaskPage,
+)
 from stoker.gateway.requests import TaskRequest
 
 router = APIRouter(include_in_schema=False)
 
-_SHAPES = (TaskRequest, Accepted, BatchReply, TaskPage, QueueNames, Overview, Redriven, Health, Problem)  # and the types within
+_OF_SCHEDULES = (ScheduleList, NextRuns, ScheduleRun, ScheduleChanged)
+_SHAPES = (TaskRequest, Accepted, BatchReply, TaskPage, QueueNames, Overview, Redriven, *_OF_SCHEDULES, Health, Problem)
+"""And the types within."""
 _REFERENCE = "#/components/schemas/{name}"
 # The page of Swagger UI styles its elements in place; scripts come as files only.
 _PAGE_POLICY = (

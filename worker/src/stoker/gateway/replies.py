@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from stoker.errors import Conflict, StokerError
 from stoker.queue.reads.statistics import added
 from stoker.queue.records import QueueStats, Receipt, TaskStatus, Totals
+from stoker.queue.schedules import ScheduleStatus
 from stoker.rules.states import TaskState
 
 SHOWN_REASON = 500
@@ -100,6 +101,75 @@ class Health(Struct, frozen=True):
     """`alive` or `ready`."""
 
     status: str
+
+
+class ShownSchedule(Struct, frozen=True):
+    """A schedule. Times in epoch ms, `jitter` in seconds. Without `task` and `cron` where a newer version has written it.
+
+    `next_run` is null while it is suspended or paused. `skipped`: the previous run had not ended; `missed`: no process was there.
+    """
+
+    name: str
+    source: str
+    paused: bool
+    next_run: int | None
+    last_run: str | None
+    last_started: int | None
+    last_state: str | None
+    skipped: int
+    missed: int
+    task: str = ""
+    cron: str = ""
+    time_zone: str = ""
+    overlap: str = ""
+    catch_up: str = ""
+    jitter: float = 0.0
+    priority: int = 0
+
+    @classmethod
+    def of(cls, status: ScheduleStatus) -> "ShownSchedule":
+        """As it is shown, without its payload."""
+        definition = status.definition
+        fields = {name: getattr(status, name) for name in status.__struct_fields__ if name != "definition"}
+        if definition is None:
+            return cls(**fields)
+        return cls(**fields, **msgspec.structs.asdict(definition.timing), task=definition.task, priority=definition.priority)
+
+
+class ScheduleList(Struct, frozen=True):
+    """The schedules of a queue, by name."""
+
+    queue: str
+    schedules: list[ShownSchedule]
+
+
+class NextRun(Struct, frozen=True):
+    """A moment in epoch ms, and the same in the schedule's time zone, RFC 3339."""
+
+    moment: int
+    at: str
+
+
+class NextRuns(Struct, frozen=True):
+    """The next runs of a schedule."""
+
+    name: str
+    paused: bool
+    next: list[NextRun]
+
+
+class ScheduleRun(Struct, frozen=True):
+    """A run that was started by hand."""
+
+    name: str
+    task_id: str
+
+
+class ScheduleChanged(Struct, frozen=True):
+    """`changed` is false where the schedule was so already."""
+
+    name: str
+    changed: bool
 
 
 def reply(value: Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -6,10 +6,11 @@ next moment and passes both to one script, which starts the run and advances the
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from stoker.clock import Clock, milliseconds, system
 from stoker.errors import Invalid, NotFound
@@ -28,7 +29,9 @@ MOST = 200
 HOLD = 60.0
 """Seconds for which a declared list stands against lower versions; declaring it again renews this."""
 TASKQUEUE = "taskqueue"
-"""The source with precedence: a TaskQueue's schedule replaces one of the same name declared in code."""
+"""The source with precedence: a TaskQueue's schedule replaces one of the same name declared elsewhere."""
+OVERRIDE = "override:"
+"""The source of a schedule that a person has changed at run time is this and its name. It has precedence over code."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Definition)
@@ -53,6 +56,13 @@ class ScheduleStatus(msgspec.Struct, frozen=True):
     last_state: str | None = None
     skipped: int = 0
     missed: int = 0
+
+
+class KnownSchedule(NamedTuple):
+    """A schedule whose definition this version can read."""
+
+    definition: Definition
+    status: ScheduleStatus
 
 
 class Look(NamedTuple):
@@ -98,7 +108,7 @@ class Schedules:
         texts = [_encode(definition) for definition in definitions]
         listed = hashlib.sha256(b"\n".join(texts)).hexdigest()[:16]
         now = await self.now() if definitions else 0
-        fields: list[Argument] = [source, version, listed, round(hold * 1000), int(source == TASKQUEUE)]
+        fields: list[Argument] = [source, version, listed, round(hold * 1000), int(_rules(source))]
         for definition, text in zip(definitions, texts, strict=True):
             planned = _first(definition, now)
             fields += [definition.name, text, _timing(definition), planned.moment, planned.due]
@@ -143,6 +153,33 @@ class Schedules:
         _, definition = await self._definition(name)
         return await self._set(name, "resume", _first(definition, await self.now()))
 
+    async def override(self, name: str, changes: Mapping[str, Any]) -> Definition:
+        """Change the times of a schedule, as fields of its Timing, until `reset`: redeploys of its code leave it as it is.
+
+        The rest stays as it is now. Returns the definition. Raises NotFound, and Invalid for bad times and for a schedule of the
+        TaskQueue, which is changed there.
+        """
+        _, definition = await self._definition(name)
+        if await self._source(name) == TASKQUEUE:
+            raise Invalid(f"schedule {name!r} is declared by the TaskQueue of queue {self._keys.queue}: change its spec.schedules")
+        changed = replace(definition, timing=replace(definition.timing, **changes))
+        await self.register(OVERRIDE + name, await self.now(), [changed])
+        await self._acted("set schedule", name)
+        return changed
+
+    async def reset(self, name: str) -> bool:
+        """Drop what `override` has changed: the next worker that declares its schedules restores it, a running one within seconds.
+
+        False where nothing was changed. Raises NotFound, and Invalid for a paused one, which would run again.
+        """
+        _, status = await self.one(name)
+        if status.source != OVERRIDE + name:
+            return False
+        if status.paused:
+            raise Invalid(f"schedule {name!r} is paused, and a reset would resume it: resume it first")
+        await self.remove(name)
+        return True
+
     async def remove(self, name: str) -> None:
         """Delete a schedule. It comes back if its source still declares it. Raises NotFound."""
         await self._set(name, "remove", Planned(0, -1))
@@ -157,6 +194,12 @@ class Schedules:
         names = sorted(field.removeprefix("definition ") for field in fields if field.startswith("definition "))
         return [_status(name, fields, due.get(name)) for name in names]
 
+    async def one(self, name: str) -> KnownSchedule:
+        """One schedule. Raises NotFound, and Invalid where a newer version has written it."""
+        _, definition = await self._definition(name)
+        [status] = [each for each in await self.all() if each.name == name] or [ScheduleStatus(name, "", definition)]
+        return KnownSchedule(definition, status)
+
     async def _definition(self, name: str) -> tuple[bytes, Definition]:
         text: bytes | None = await ask(self._redis, "HGET", self._keys.schedules, f"definition {name}")
         if text is None:
@@ -164,6 +207,10 @@ class Schedules:
         if (definition := read_definition(text)) is None:
             raise Invalid(f"schedule {name!r} was written by a newer version of Stoker: upgrade this program")
         return text, definition
+
+    async def _source(self, name: str) -> str:
+        owner: bytes | None = await ask(self._redis, "HGET", self._keys.schedules, f"owner {name}")
+        return owner.decode() if owner else ""
 
     async def _set(self, name: str, verb: str, planned: Planned) -> bool:
         [answer] = await scripts.run(self._redis, ScriptCall("set_schedule", self._keys, [name, verb, *planned]))
@@ -184,15 +231,20 @@ class Schedules:
     def _run(
         self, definition: Definition, text: bytes, moment: int, passed: Passing, task_id: str, *, verb: str = "run"
     ) -> list[Argument]:
+        created = milliseconds(self._clock)
         message = Message(
             id=task_id,
             task=definition.task,
             payload=definition.payload,
             queue=self._keys.queue,
-            created=milliseconds(self._clock),
+            created=created,
             priority=definition.priority,
             max_retries=definition.max_retries,
             timeout=definition.timeout,
+            soft_timeout=definition.soft_timeout,
+            retry=definition.retry,
+            expires=round(created + 1000 * definition.expires) if definition.expires else None,
+            headers=definition.headers,
             schedule=definition.name,
             scheduled_for=passed.run,
         )
@@ -217,6 +269,11 @@ def read_definition(text: bytes) -> Definition | None:
 
 async def _unrecorded(act: str, name: str) -> None:
     """For those who act for no person."""
+
+
+def _rules(source: str) -> bool:
+    """Whether a source may take a name from another one."""
+    return source == TASKQUEUE or source.startswith(OVERRIDE)
 
 
 def _first(definition: Definition, now: int) -> Planned:

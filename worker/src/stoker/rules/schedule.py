@@ -7,6 +7,7 @@ A moment is a time that the expression matches; its run is due at the moment plu
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from functools import cache
@@ -19,8 +20,10 @@ from msgspec.structs import force_setattr
 
 from stoker.errors import LONGEST, Invalid
 from stoker.rules.concurrency import Limit
-from stoker.rules.message import check_priority, check_retries, check_task, check_timeout
+from stoker.rules.message import check_headers, check_priority, check_retries, check_task, check_timeouts
 from stoker.rules.plain import plain_number, plain_text
+from stoker.rules.request import check_expires
+from stoker.rules.retry import Backoff
 from stoker.rules.units import parse_duration
 
 LATE = 60_000
@@ -81,8 +84,8 @@ class Timing(msgspec.Struct, frozen=True):
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     """One schedule of a queue, as it is stored. `payload` is a JSON object of named arguments.
 
-    `max_retries`, `timeout` and `limit` apply to each run.
-    Raises Invalid for a bad name or priority.
+    The options apply to each run, as those of a call; no run begins `expires` seconds after it was due and enqueued, or later.
+    Raises Invalid for a bad name, and for values out of range.
     """
 
     name: str
@@ -94,6 +97,10 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     max_retries: int | None = None
     timeout: float | None = None
     limit: Limit | None = None
+    soft_timeout: float | None = None
+    retry: Backoff | None = None
+    expires: float | None = None
+    headers: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         plain: dict[str, object] = {"name": check_name(self.name), "priority": check_priority(self.priority)}
@@ -102,8 +109,10 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
         plain["task"] = check_task(self.task)
         if self.max_retries is not None:
             plain["max_retries"] = check_retries(self.max_retries)
-        if self.timeout is not None:
-            plain["timeout"] = check_timeout(self.timeout)
+        plain["soft_timeout"], plain["timeout"] = check_timeouts(self.soft_timeout, self.timeout)
+        if self.expires is not None:
+            plain["expires"] = check_expires(self.expires)
+        plain["headers"] = check_headers(self.headers)
         for field, value in plain.items():
             force_setattr(self, field, value)
 
@@ -171,7 +180,7 @@ def following(expression: str, time_zone: str, moment: int) -> int:
     after = datetime.fromtimestamp(moment // 1000, UTC)
     found = _fixed if _has_fixed_times(fields) else _wall
     try:
-        return round(found(fields, _zone(time_zone), after).timestamp() * 1000)
+        return round(found(fields, zone_of(time_zone), after).timestamp() * 1000)
     except CronSimError as error:
         raise Invalid(f"bad cron expression {expression!r}: {error}") from error
     except (StopIteration, OverflowError):
@@ -205,6 +214,21 @@ def passing(definition: Definition, moment: int, now: int) -> Passing:
     if timing.catch_up is CatchUp.NONE and now - planned(definition, moment).due > LATE:
         return Passing(None, missed + 1, after)
     return Passing(moment, missed, after)
+
+
+def next_moments(timing: Timing, after: int, count: int) -> list[int]:
+    """The next moments after this one, as many; fewer where the expression matches no more within fifty years."""
+    found: list[int] = []
+    with suppress(Invalid):
+        while len(found) < count:
+            after = following(timing.cron, timing.time_zone, after)
+            found.append(after)
+    return found
+
+
+def local_time(moment: int, time_zone: str) -> datetime:
+    """A moment (epoch ms) in this time zone. Raises Invalid for an unknown one."""
+    return datetime.fromtimestamp(moment / 1000, zone_of(time_zone))
 
 
 def run_id(name: str, moment: int) -> str:
@@ -245,7 +269,8 @@ def _period(expression: str) -> int:
 
 
 @cache
-def _zone(name: str) -> tzinfo:
+def zone_of(name: str) -> tzinfo:
+    """The time zone. Raises Invalid for one that is unknown."""
     if name == "UTC":
         return UTC
     try:

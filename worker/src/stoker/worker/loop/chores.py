@@ -208,15 +208,17 @@ def start_runs(schedules: Schedules) -> Chore:
 def declare(schedules: Schedules, source: str, definitions: Sequence[Definition]) -> Chore:
     """Declare the application's schedules, and keep them declared against older versions that still run."""
     version, heard = 0, True
+    taken: list[str] = []
 
     async def once() -> Pass:
-        nonlocal version, heard
+        nonlocal version, heard, taken
         version = version or await schedules.now()
         answer = await schedules.register(source, version, definitions)
         if not answer.accepted and heard:
             _log.info("a newer version of the application declares the schedules", extra={"source": source})
-        if answer.taken:
+        if answer.taken and answer.taken != taken:
             _log.warning("schedules of these names are declared elsewhere, which wins", extra={"schedules": answer.taken})
+        taken = answer.taken
         heard = answer.accepted
         return Pass()
 
