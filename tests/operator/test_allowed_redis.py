@@ -12,7 +12,8 @@ from stoker.rules.identity import QueueId
 from stoker_operator.allowed_redis import AllowedRedis, NotAllowed
 from stoker_operator.queues.names import NamesLoop
 from stoker_operator.queues.redis_pool import RedisPool
-from stoker_operator.state.problem import Problem, redis_not_allowed
+from stoker_operator.state.problem import Problem
+from stoker_operator.state.redis_problem import redis_not_allowed
 from tests.redis_servers import Kind, Valkey
 from tests.redis_topologies import running_sentinels
 

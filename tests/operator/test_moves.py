@@ -13,7 +13,8 @@ from stoker_operator.reconcile.connections import Connections
 from stoker_operator.reconcile.moves import Moves
 from stoker_operator.report.conditions import conditions
 from stoker_operator.state.findings import Findings, LeftBehind, Reading, RedisQueue, Snapshot
-from stoker_operator.state.problem import Problem, Reason, former_redis_forgotten, secret_missing
+from stoker_operator.state.problem import Problem, Reason, secret_missing
+from stoker_operator.state.redis_problem import former_redis_forgotten
 from tests.operator.observed import REF, task_queue
 from tests.operator.operating import FAST, Cluster, Queue, Queues, unique, until
 from tests.redis_servers import Valkey, free_port

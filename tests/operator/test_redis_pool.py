@@ -30,7 +30,8 @@ from stoker_operator.queues import redis_pool
 from stoker_operator.queues.autoscaler import Autoscaler
 from stoker_operator.queues.redis_pool import RedisPool
 from stoker_operator.state.findings import Reading
-from stoker_operator.state.problem import Reason, redis_unreadable
+from stoker_operator.state.problem import Reason
+from stoker_operator.state.redis_problem import redis_unreadable
 from tests.operator.operating import unique, until
 from tests.redis_servers import Kind, Valkey
 from tests.redis_topologies import ask, running_cluster

@@ -27,7 +27,8 @@ from stoker_operator.queues.names import lookups_of
 from stoker_operator.queues.reachability import Reachability
 from stoker_operator.queues.redis_problems import defect_in, invalid, is_away, problem_of
 from stoker_operator.state.findings import Reading
-from stoker_operator.state.problem import Problem, credentials_refused, redis_unreachable
+from stoker_operator.state.problem import Problem, credentials_refused
+from stoker_operator.state.redis_problem import redis_unreachable
 
 log = logging.getLogger(__name__)
 MAX_OPEN = 500

@@ -5,8 +5,8 @@ from stoker.redis.failures import REFUSED
 from stoker.redis.reply_limit import NotRedis, ReplyTooLarge
 from stoker_operator.allowed_redis import NotAllowed
 from stoker_operator.queues.names import was_refused
-from stoker_operator.state.problem import (
-    Problem,
+from stoker_operator.state.problem import Problem
+from stoker_operator.state.redis_problem import (
     invalid_redis_url,
     redis_not_allowed,
     redis_refused,

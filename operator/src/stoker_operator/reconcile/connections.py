@@ -12,7 +12,8 @@ from stoker_operator.kube import Kube, KubernetesForbidden
 from stoker_operator.reconcile.config_poller import ConfigObject, Versions
 from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
 from stoker_operator.reconcile.resources import Connection
-from stoker_operator.state.problem import Problem, invalid_redis_url, secret_key_missing, secret_missing
+from stoker_operator.state.problem import Problem, secret_key_missing, secret_missing
+from stoker_operator.state.redis_problem import invalid_redis_url
 from stoker_operator.state.ref import Ref
 
 Place = tuple[Kind, str]

@@ -10,7 +10,8 @@ from stoker_operator.reconcile.applied import MOST_FORMER, Applied, annotation
 from stoker_operator.reconcile.claims import Claim, Claims, leave, same_server
 from stoker_operator.reconcile.connections import Connections
 from stoker_operator.state.findings import LeftBehind, Reading, RedisQueue
-from stoker_operator.state.problem import Problem, former_redis_forgotten
+from stoker_operator.state.problem import Problem
+from stoker_operator.state.redis_problem import former_redis_forgotten
 from stoker_operator.state.ref import ABANDON, Object, Ref
 
 UNREAD_PAUSE = 60.0
