@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -113,6 +114,28 @@ async def test_queues_on_all_nodes_are_read_at_once(cluster: ClusterOf):
         found = await line.inspector.stats(QUEUES)
         assert [(stats.queue, stats.ready) for stats in found] == list(zip(QUEUES, range(1, 10), strict=True))
     await redis.aclose()
+
+
+async def test_tls_with_the_files_of_the_environment(tls_port: int, certificates: Certificates, monkeypatch: pytest.MonkeyPatch):
+    """As in a worker pod: the URL is in one Secret, the certificates are mounted from others."""
+    for variable, file in (("STOKER_REDIS_CA", "ca.crt"), ("STOKER_REDIS_CERT", "client.crt"), ("STOKER_REDIS_KEY", "client.key")):
+        monkeypatch.setenv(variable, str(certificates.folder / file))
+    redis = connect(f"rediss://127.0.0.1:{tls_port}/0")
+    try:
+        await check_server(redis)
+    finally:
+        await redis.aclose()
+
+
+async def test_tls_with_certificates_in_the_url_of_a_tenant(tls_port: int, certificates: Certificates):
+    """As the operator connects: no file of its own may be named."""
+    files = {"ssl_ca_data": "ca.crt", "ssl_cert_data": "client.crt", "ssl_key_data": "client.key"}
+    query = urlencode({option: (certificates.folder / file).read_text() for option, file in files.items()})
+    redis = connect(f"rediss://127.0.0.1:{tls_port}/0?{query}", foreign=True)
+    try:
+        await check_server(redis)
+    finally:
+        await redis.aclose()
 
 
 async def test_a_server_of_an_unknown_authority_is_refused(tls_port: int):

@@ -130,6 +130,17 @@ def test_in_a_redis_of_its_own_the_keys_may_have_another_namespace() -> None:
             ["spec.redis", "'a:b'"],
             id="a colon in a namespace",
         ),
+        pytest.param(with_worker(redis={"tls": {"caSecretRef": {"name": "ca"}}}), ["spec.redis", "urlSecretRef"], id="tls, no URL"),
+        pytest.param(
+            with_worker(redis={"urlSecretRef": {"name": "r"}, "tls": {"caSecretRef": {"name": "../x"}}}),
+            SECRET,
+            id="a path",
+        ),
+        pytest.param(
+            with_worker(observability={"tracing": {"endpoint": "collector:4317"}}),
+            ["spec.observability.tracing.endpoint"],
+            id="an endpoint that is no URL",
+        ),
         pytest.param(with_worker(queue={"name": "Emails!"}), ["Emails!", "lower-case"], id="a queue name in capitals"),
         pytest.param(with_worker(worker=[]), ["spec.worker", "object"], id="a list for an object"),
     ],

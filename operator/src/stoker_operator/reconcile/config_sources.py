@@ -41,6 +41,8 @@ def sources(queue: TaskQueue) -> tuple[Source, ...]:
     """What the pods read, the Secret of the Redis URL first. A reference that the API server will refuse is left out."""
     url = redis_secret(queue)
     found = [Source("Secret", url.name, url.key)]
+    # A worker reads its certificates once: it must be replaced before they expire.
+    found += [Source("Secret", name, key) for _, name, key in queue.spec.redis.tls.files()]
     worker = queue.spec.worker
     for container in ({"env": worker.env, "envFrom": worker.env_from}, *containers_of(worker.template)):
         for variable in objects_in(container, "env"):

@@ -1,9 +1,10 @@
 """Reads, for a TaskQueue, the Redis URL and what its pods take from Secrets and ConfigMaps."""
 
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
 
 from stoker.errors import Invalid, NotFound
-from stoker.manifest.redis_ref import SecretKey
+from stoker.manifest.redis_ref import CA_FILE, CERT_FILE, KEY_FILE, RedisTls, SecretKey
 from stoker.manifest.task_queue import TaskQueue
 from stoker.redis.url import hosts_of
 from stoker_operator.credentials.credentials import Credentials
@@ -12,12 +13,15 @@ from stoker_operator.kube import Kube, KubernetesForbidden
 from stoker_operator.reconcile.config_poller import ConfigObject, Versions
 from stoker_operator.reconcile.config_sources import Content, Kind, Source, config_digest, sources
 from stoker_operator.reconcile.resources import Connection
-from stoker_operator.state.problem import Problem, secret_key_missing, secret_missing
+from stoker_operator.state.problem import Problem, certificate_missing, secret_key_missing, secret_missing
 from stoker_operator.state.redis_problem import invalid_redis_url
 from stoker_operator.state.ref import Ref
 
 Place = tuple[Kind, str]
 """The kind and the name of an object in the TaskQueue's namespace."""
+
+
+_OPTIONS = {CA_FILE: "ssl_ca_data", CERT_FILE: "ssl_cert_data", KEY_FILE: "ssl_key_data"}
 
 
 class Connections:
@@ -48,6 +52,9 @@ class Connections:
         if problem is not None:
             return problem
         url = self._credentials.url if reference is None else self._url_in(contents["Secret", reference.name].data, reference)
+        if isinstance(url, str):
+            secrets = {name: each.data for (kind, name), each in contents.items() if kind == "Secret"}
+            url = with_certificates(url, queue.spec.redis.tls, secrets)
         return url if isinstance(url, Problem) else Connection(url, config_digest(read, contents))
 
     async def _fill(self, queue: TaskQueue, read: Sequence[Source], contents: dict[Place, Content]) -> Problem | None:
@@ -73,10 +80,15 @@ class Connections:
         reference = queue.spec.redis.url_secret_ref
         if reference is None:
             return self._credentials.url
+        name = reference.name
         try:
-            return self._url_in((await self._kube.secret(queue.namespace, reference.name)).data, reference)
+            url = self._url_in((await self._kube.secret(queue.namespace, name)).data, reference)
+            read: dict[str, Mapping[str, bytes]] = {}
+            for name in {secret for _, secret, _ in queue.spec.redis.tls.files()}:
+                read[name] = (await self._kube.secret(queue.namespace, name)).data
         except NotFound:
-            return secret_missing(queue.namespace, reference.name)
+            return secret_missing(queue.namespace, name)
+        return with_certificates(url, queue.spec.redis.tls, read) if isinstance(url, str) else url
 
     async def _content(self, namespace: str, kind: Kind, name: str) -> Content:
         if kind == "ConfigMap":
@@ -95,3 +107,15 @@ class Connections:
             except Invalid as error:
                 return invalid_redis_url(error)
         return url
+
+
+def with_certificates(url: str, tls: RedisTls, read: Mapping[str, Mapping[str, bytes]]) -> str | Problem:
+    """The URL with the certificates of these Secrets in it: a tenant's URL may name no files of the operator."""
+    files = list(tls.files())
+    if files and not url.startswith("rediss"):
+        return invalid_redis_url(Invalid("bad Redis URL: spec.redis.tls is for connections over TLS: write rediss for redis"))
+    for file, name, key in files:
+        if key not in read.get(name, {}):
+            return certificate_missing(name, key)
+        url += f"{'&' if '?' in url else '?'}{_OPTIONS[file]}={quote(read[name][key], safe='')}"
+    return url

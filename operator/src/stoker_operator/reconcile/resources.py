@@ -13,7 +13,9 @@ from msgspec import Struct, to_builtins
 
 from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
+from stoker.manifest.redis_ref import CA_FILE, CERT_FILE, KEY_FILE
 from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue
+from stoker.redis.url import FILE_VARIABLES
 from stoker.settings import DEFAULT_WORKER_PORT, tracing_environment, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret
@@ -34,6 +36,9 @@ _FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
 HUNG_GRACE = 10
 """Seconds of grace for a worker that fails its startup or liveness probe."""
 TMP_SIZE = "2Gi"
+TLS_PATH = "/var/run/stoker/redis-tls"
+_TLS_OPTIONS = {CA_FILE: "ssl_ca_certs", CERT_FILE: "ssl_certfile", KEY_FILE: "ssl_keyfile"}
+_TLS_VARIABLES = {file: FILE_VARIABLES[option] for file, option in _TLS_OPTIONS.items()}
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_MARGIN = 15
 """Seconds of a pod's termination grace beyond its drain timeout: to release unfinished tasks and flush traces."""
@@ -63,8 +68,7 @@ def check(queue: TaskQueue, *, tokens: bool = False) -> None:
         raise Invalid("spec.worker.image and the image of container worker in spec.worker.template differ: keep one of them")
     check_annotations("spec.worker.annotations", worker.annotations)
     own = {
-        *worker_environment(queue, queue.key_namespace),
-        *tracing_environment(queue),
+        *_environment_of(queue),
         "STOKER_HOST",
         "STOKER_REDIS_URL",
         TEMPLATE_ENV,
@@ -183,7 +187,7 @@ def _pod(queue: TaskQueue) -> Object:
         },
         "terminationGracePeriodSeconds": ceil(queue.spec.worker.drain_timeout) + GRACE_MARGIN,
         "containers": [_container(queue)],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}, *_certificates(queue)],
     }
 
 
@@ -212,7 +216,10 @@ def _container(queue: TaskQueue) -> Object:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  the only writable directory
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  the only writable directory
+            *({"name": each["name"], "mountPath": TLS_PATH, "readOnly": True} for each in _certificates(queue)),
+        ],
     }
     if worker.app:  # empty: the image's own command starts the worker
         container["args"] = ["worker"]
@@ -223,8 +230,22 @@ def _container(queue: TaskQueue) -> Object:
     return container
 
 
+def _certificates(queue: TaskQueue) -> list[Object]:
+    """The volume of `spec.redis.tls`, if it is used."""
+    secrets: dict[str, list[Object]] = {}
+    for file, name, key in queue.spec.redis.tls.files():
+        secrets.setdefault(name, []).append({"key": key, "path": file})
+    projected = [{"secret": {"name": name, "items": items}} for name, items in secrets.items()]
+    return [{"name": "redis-tls", "projected": {"defaultMode": 0o444, "sources": projected}}] if projected else []
+
+
+def _environment_of(queue: TaskQueue) -> dict[str, str]:
+    certificates = {_TLS_VARIABLES[file]: f"{TLS_PATH}/{file}" for file, _, _ in queue.spec.redis.tls.files()}
+    return worker_environment(queue, queue.key_namespace) | tracing_environment(queue) | certificates
+
+
 def _environment(queue: TaskQueue) -> list[Object]:
-    settings = worker_environment(queue, queue.key_namespace) | tracing_environment(queue)
+    settings = _environment_of(queue)
     own = [{"name": name, "value": value} for name, value in settings.items()]
     pod = {"name": POD_NAME, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
     # Probes and Prometheus connect from outside the pod.

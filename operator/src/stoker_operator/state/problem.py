@@ -125,6 +125,11 @@ def secret_key_missing(name: str, key: str) -> Problem:
     return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}: add it, or set spec.redis.urlSecretRef.key")
 
 
+def certificate_missing(name: str, key: str) -> Problem:
+    """A Secret of `spec.redis.tls` lacks a key."""
+    return Problem(Reason.SECRET_MISSING, f"Secret {name} has no key {key!r}, which spec.redis.tls reads: add it")
+
+
 def credentials_missing(command: str) -> Problem:
     """The namespace has no Secret for Redis, and an administrator makes these."""
     return Problem(Reason.SECRET_MISSING, f"this namespace has no credentials for Redis; an administrator runs: {command}")

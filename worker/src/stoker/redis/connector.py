@@ -78,6 +78,8 @@ def _new_context(settings: Options) -> ssl.SSLContext:
     context.verify_flags &= ~option("exclude_verify_flags", ssl.VerifyFlags(0))
     if option("certfile") or option("keyfile"):
         context.load_cert_chain(option("certfile"), option("keyfile"), option("password"))
+    if option("cert_data"):
+        _load_client_certificate(context, f"{option('key_data', '')}\n{option('cert_data')}")
     if option("ca_certs") or option("ca_path") or option("ca_data"):
         context.load_verify_locations(option("ca_certs"), option("ca_path"), option("ca_data"))
     if version := option("min_version"):
@@ -85,3 +87,13 @@ def _new_context(settings: Options) -> ssl.SSLContext:
     if ciphers := option("ciphers"):
         context.set_ciphers(ciphers)
     return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, pem: str) -> None:
+    """OpenSSL loads a certificate and its key from a file alone. This one exists for the moment, readable by this user only."""
+    import tempfile  # for those who need it
+
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name, password="")

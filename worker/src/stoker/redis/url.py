@@ -4,8 +4,9 @@
     redis+sentinel://[user:password@]s1:26379,s2/master[/db]   the master that these sentinels name
     redis+cluster://[user:password@]n1:6379,n2:6379            a Redis Cluster; any of its nodes
 
-Query options have redis-py's names: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=...; with Sentinel
-also sentinel_username and sentinel_password. rediss+sentinel:// and rediss+cluster:// are the same over TLS.
+Query options have redis-py's names: ?ssl_ca_certs=/tls/ca.crt&ssl_certfile=...&ssl_keyfile=..., or their content (PEM) as
+ssl_ca_data, ssl_cert_data and ssl_key_data; with Sentinel also sentinel_username and sentinel_password. rediss+sentinel:// and
+rediss+cluster:// are the same over TLS.
 """
 
 import os
@@ -13,7 +14,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from stoker.errors import Invalid
 
@@ -22,6 +23,8 @@ _SINGLE = ("redis", "rediss", "unix")
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER = ("redis+cluster", "rediss+cluster")
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+FILE_VARIABLES = {"ssl_ca_certs": "STOKER_REDIS_CA", "ssl_certfile": "STOKER_REDIS_CERT", "ssl_keyfile": "STOKER_REDIS_KEY"}
+"""Option > the variable that sets it where a URL over TLS does not: a URL in a Secret need not know where files are mounted."""
 Readers = Mapping[str, Callable[[str], Any]]
 _REQUIRED = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes", "on"), ("0", "f", "false", "n", "no", "off")
@@ -69,6 +72,8 @@ _TLS_OPTIONS: Readers = {
     "ssl_certfile": str,
     "ssl_keyfile": str,
     "ssl_password": str,
+    "ssl_cert_data": str,
+    "ssl_key_data": str,
     "ssl_cert_reqs": _REQUIRED.__getitem__,
     "ssl_check_hostname": _truth,
     "ssl_ciphers": str,
@@ -129,7 +134,9 @@ def read(url: str, *, foreign: bool = False) -> Address:
         parts = urlsplit(url)
         if foreign:
             _check_foreign(parts)
-        return _read(url, parts)
+            return _read(url, parts)
+        url = _with_files(url, parts)
+        return _read(url, urlsplit(url))
     except _Malformed as error:
         raise Invalid(f"bad Redis URL: {error}") from None
     except ValueError:  # of urllib, whose message may quote any part
@@ -181,6 +188,16 @@ def _check_foreign(parts: SplitResult) -> None:
             )
 
 
+def _with_files(url: str, parts: SplitResult) -> str:
+    """The URL with the files that the environment names."""
+    if not parts.scheme.startswith("rediss") or "#" in url:
+        return url
+    given = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    files = {name: os.environ.get(variable, "") for name, variable in FILE_VARIABLES.items() if name not in given}
+    added = urlencode({name: path for name, path in files.items() if path})
+    return f"{url}{'&' if parts.query else '?'}{added}" if added else url
+
+
 def _read(url: str, parts: SplitResult) -> Address:
     if parts.scheme not in (*_SINGLE, *_SENTINEL, *_CLUSTER) or not url[len(parts.scheme) :].startswith("://"):
         schemes = ", ".join(f"{scheme}://" for scheme in (*_SINGLE, *_SENTINEL, *_CLUSTER))
@@ -190,6 +207,8 @@ def _read(url: str, parts: SplitResult) -> Address:
     for at, pair in enumerate(parts.query.split("&"), 1):
         if pair and "=" not in pair:
             raise _Malformed(f"option {at} of its query has no =; {_ESCAPES}")
+    if parts.scheme in (*_SENTINEL, *_CLUSTER) and "ssl_cert_data" in dict(parse_qsl(parts.query)):
+        raise _Malformed("ssl_cert_data is for one server: sentinels and clusters take a client certificate from a file alone")
     if parts.scheme in _SENTINEL:
         return _master(parts)
     return _nodes(parts) if parts.scheme in _CLUSTER else Single(_options(url, _known(parts)))
