@@ -240,7 +240,8 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
     status = {
         "desiredReplicas": 6,
         "replicas": 5,
-        "queue": {"ready": 1234, "running": 40, "oldestWait": "12s"},
+        "queue": {"ready": 1234, "running": 40, "oldestWait": "12s", "dead": 7},
+        "workers": {"busy": 40},
         "conditions": [ready],
     }
     patch = yaml.safe_dump({"status": status})
@@ -252,9 +253,11 @@ def test_kubectl_get_shows_how_it_is_going(installed: ApiServer):
         "READY": "True",
         "DESIRED": "6",
         "REPLICAS": "5",
-        "RUNNING": "40",
-        "READY-TASKS": "1234",
+        "BUSY": "40",
+        "QUEUED": "1234",
         "OLDEST-WAIT": "12s",
+        "DEAD": "7",
+        "REASON": "WorkersReady",
     }.items()  # fmt: skip
     assert "shown" in installed.kubectl("get", "stoker").stdout
 

@@ -237,7 +237,8 @@ def test_the_names_are_those_of_the_code():
 
 def test_every_column_shows_a_field_of_the_status():
     columns = {each["name"]: each["jsonPath"] for each in crd()["spec"]["versions"][0]["additionalPrinterColumns"]}
-    assert list(columns) == ["Ready", "Desired", "Replicas", "Running", "Ready-Tasks", "Oldest-Wait", "Age"]
+    narrow = ["Ready", "Desired", "Replicas", "Busy", "Queued", "Oldest-Wait", "Dead", "Reason"]
+    assert list(columns) == [*narrow, "Up-To-Date", "Draining", "Scheduled", "Unclaimed", "Age"]
     known = {"." + path for path, _ in FIELDS} | {".metadata.creationTimestamp"}
     assert {path.partition("[?")[0] for path in columns.values()} <= known
 

@@ -196,13 +196,13 @@ def course(fleet: Sequence[tuple[float, str]], began: float, column: int) -> lis
 def numbers_were_shown(table: Sequence[str]) -> bool:
     """Whether `kubectl get taskqueues` had a line with workers and a backlog, below its headings."""
     headings, *lines = table
-    at = {heading: headings.index(heading) for heading in ("REPLICAS", "READY-TASKS")}
+    at = {heading: headings.index(heading) for heading in ("REPLICAS", "QUEUED")}
 
     def number(line: str, heading: str) -> int:
         word = line[at[heading] :].split()[0]
         return int(word) if word.isdecimal() else 0
 
-    return any(number(line, "REPLICAS") > 0 and number(line, "READY-TASKS") > 0 for line in lines)
+    return any(number(line, "REPLICAS") > 0 and number(line, "QUEUED") > 0 for line in lines)
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_a_start_that_takes_too_long_is_not_ready() -> None:
     for seconds, expected in ((USUAL_START, "Unknown"), (USUAL_START + 1, "False")):
         shown = {each.type: each for each in conditions(known._replace(starting_for=seconds))}
         assert shown["Ready"].status == expected
-        assert ("Reconciling" in shown) == (expected == "Unknown")
+        assert (shown["Reconciling"].status == "True") == (expected == "Unknown")
 
 
 def test_a_version_that_cannot_start_says_that_the_one_before_works() -> None:
@@ -177,7 +177,7 @@ def test_reasons_are_an_api_of_their_own() -> None:
 
 
 def test_suspended_and_stalled_stand_there_only_while_they_hold() -> None:
-    assert set(said(findings())) == {"Ready", "RedisReachable", "ScalingActive"}
+    assert set(said(findings())) == {"Ready", "Reconciling", "RedisReachable", "ScalingActive"}
     assert said(findings(suspend=True))["Suspended"] == ("True", "Suspended")
     assert said(findings(problem=halted("InvalidSpec")))["Stalled"] == ("True", "InvalidSpec")
     assert "Stalled" not in said(findings(problem=halted("SecretMissing")))  # passes by itself once it is made
@@ -247,10 +247,13 @@ def test_the_status() -> None:
         "observedGeneration": 7,
         "replicas": 3,
         "readyReplicas": 2,
+        "updatedReplicas": 0,
         "drainingReplicas": 0,
         "desiredReplicas": 4,
         "selector": "app.kubernetes.io/name=stoker-worker,stoker.dev/taskqueue=emails",
         "deploymentRef": {"name": "emails-worker"},
+        "templateHash": "",
+        "workers": {"busy": 2, "idle": 30, "draining": 0},
         "queue": {"ready": 3, "unclaimed": 0, "running": 2, "scheduled": 1, "dead": 4, "oldestWait": "1m23s"},
         "autoscaling": {"lastScaleTime": "eleven", "lastDecision": {"from": 0, "to": 4, "reason": "ScaleUp"}},
     }

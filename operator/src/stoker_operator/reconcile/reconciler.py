@@ -294,6 +294,7 @@ class Reconciler:
             present.draining,
             trial,
             rollout_paused(ref, figures(trial), trial.last_words, present.old_pods) if present.paused else None,
+            present.updated,
         )
 
 

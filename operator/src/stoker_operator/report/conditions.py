@@ -1,9 +1,10 @@
 """The conditions of a TaskQueue, and the Events for their transitions. Pure: what is known in, conditions out.
 
-Ready: the workers are as the spec asks (readiness.py). RedisReachable: the queue can be read. ScalingActive: the autoscaler acts.
-Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live worker knows some tasks), Contested
-(another writer changes what the operator sets), RolloutPaused (the newest version fails), Incomplete (an object beside the
-Deployment is missing) and TasksLeftBehind (in the Redis that the queue has moved away from) are listed only while they hold.
+Ready and Reconciling: the workers are as the spec asks, or on their way to it (readiness.py). RedisReachable: the queue can be
+read. ScalingActive: the autoscaler acts. Suspended, Stalled (nothing happens until a user changes an object), Unclaimed (no live
+worker knows some tasks), Contested (another writer changes what the operator sets), RolloutPaused (the newest version fails),
+Incomplete (an object beside the Deployment is missing) and TasksLeftBehind (in the Redis that the queue has moved away from) are
+listed only while they hold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +43,7 @@ class Notice(NamedTuple):
 def conditions(known: Snapshot) -> list[Condition]:
     """All conditions of a TaskQueue."""
     findings = known.findings
-    found = [*readiness(known), _redis(findings, known.reading), _scaling(known)]
+    found = [*_settled(readiness(known)), _redis(findings, known.reading), _scaling(known)]
     if findings.suspended:
         message = "spec.suspend is true: the workers are neither updated nor scaled"
         found.append(Condition("Suspended", "True", Reason.SUSPENDED, message))
@@ -90,6 +91,13 @@ def notices(current: Iterable[Condition], previous: Sequence[dict[str, Any]]) ->
         elif condition.type in {"Contested", "Incomplete", "TasksLeftBehind"} and condition.reason != old.get("reason"):
             found.append(Notice("Warning", condition.reason, condition.message))
     return found
+
+
+def _settled(found: list[Condition]) -> list[Condition]:
+    """With Reconciling, which `kubectl wait --for=condition=Reconciling=False` needs to be there."""
+    if len(found) > 1:
+        return found
+    return [*found, Condition("Reconciling", "False", found[0].reason, "nothing is on its way: see condition Ready")]
 
 
 def _redis(findings: Findings, reading: Reading) -> Condition:

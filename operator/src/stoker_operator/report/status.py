@@ -6,14 +6,17 @@ from stoker.queue.records import QueueStats
 from stoker.rules.units import format_duration
 from stoker_operator.report.condition import Condition, because
 from stoker_operator.report.conditions import as_status
-from stoker_operator.state.findings import ScaleChange, Snapshot
+from stoker_operator.state.findings import ScaleChange, Snapshot, Workers
 from stoker_operator.state.problem import Problem, Reason
 from stoker_operator.state.ref import Ref, selector_text
 
 QUIET_SECONDS = 5.0
 """Counters alone are written at most this often: Prometheus has them by the second, and etcd's disk is shared."""
 
-_URGENT = ("observedGeneration", "replicas", "readyReplicas", "desiredReplicas", "selector", "autoscaling", "deploymentRef")
+_URGENT = (
+    *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "desiredReplicas"),
+    *("selector", "autoscaling", "deploymentRef", "templateHash"),
+)
 
 
 def status(ref: Ref, known: Snapshot, current: list[Condition], previous: dict[str, Any], now: str) -> dict[str, Any]:
@@ -26,16 +29,19 @@ def status(ref: Ref, known: Snapshot, current: list[Condition], previous: dict[s
         "conditions": as_status(current, previous.get("conditions") or (), findings.generation, now),
         "replicas": workers.pods if workers else 0,
         "readyReplicas": workers.ready if workers else 0,
+        "updatedReplicas": workers.updated if workers else 0,
         "drainingReplicas": workers.draining if workers else 0,
         "desiredReplicas": known.desired_replicas,
     }
     if workers:
-        new["deploymentRef"] = {"name": ref.deployment}
+        new |= {"deploymentRef": {"name": ref.deployment}, "templateHash": workers.template}
     if reading.stats:
         new["queue"] = _queue(reading.stats)
+        if workers and findings.manifest:
+            new["workers"] = _slots(workers, findings.manifest.spec.worker.slots, reading.stats.running)
     if scaling and scaling.change:
         new["autoscaling"] = _autoscaling(scaling.change)
-    kept: dict[str, Any] = {key: previous[key] for key in ("queue", "autoscaling") if key in previous}
+    kept: dict[str, Any] = {key: previous[key] for key in ("queue", "workers", "autoscaling") if key in previous}
     return {**kept, **new}
 
 
@@ -73,6 +79,11 @@ def _queue(stats: QueueStats) -> dict[str, Any]:
         "dead": stats.dead,
         "oldestWait": format_duration(int(stats.oldest_wait)),
     }
+
+
+def _slots(workers: Workers, slots: int, running: int) -> dict[str, Any]:
+    """The slots of all workers. A task that runs on a worker that drains takes a slot of those that do not."""
+    return {"busy": running, "idle": max(0, workers.ready * slots - running), "draining": workers.draining * slots}
 
 
 def _autoscaling(change: ScaleChange) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Workers(Struct, frozen=True):
     of its pod template. `rollout`: what is missing while not all pods are of the newest version. `restarts`: of pods that are not
     ready. `terminating`: the Deployment is being deleted. `scaled_by`: who set `replicas`, empty for the operator. `draining`: pods
     that terminate, beside `pods`; 0 where Kubernetes does not count them. `trial`: of the newest version. `paused`: why its rollout
-    is paused.
+    is paused. `updated`: those of `pods` that are of the newest version.
     """
 
     uid: str
@@ -43,6 +43,7 @@ class Workers(Struct, frozen=True):
     draining: int = 0
     trial: Trial = Trial()
     paused: Problem | None = None
+    updated: int = 0
 
 
 class LeftBehind(Struct, frozen=True):
