@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NewType, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -191,6 +192,18 @@ def test_bytes_travel_in_base64_where_they_are_declared() -> None:
     assert bytes(task.prepare(b"\xff", more=b"\x00").payload) == b'{"data":"/w==","more":"AA=="}'
     with pytest.raises(InvalidArguments, match=r"base64.*pass a reference"):
         task.prepare(b"", any_but=b"hi")
+
+
+def test_a_datetime_keeps_its_zone_as_an_offset_or_has_none_and_a_parameter_may_insist_on_one() -> None:
+    def at(free: datetime, zoned: Annotated[datetime, msgspec.Meta(tz=True)] | None = None) -> None: ...
+
+    task: Any = Stoker("shop").task(name="t")(at)
+    signature = Signature("t", at)
+    for moment in (datetime(2030, 1, 1), datetime(2030, 7, 1, tzinfo=ZoneInfo("Europe/Berlin"))):
+        [arrived] = signature.decode(bytes(task.prepare(moment).payload)).values()
+        assert (arrived, arrived.utcoffset()) == (moment, moment.utcoffset())
+    with pytest.raises(InvalidArguments, match=r"Expected `datetime` with a timezone component - at `\$\.zoned`"):
+        task.prepare(datetime.now(UTC), datetime(2030, 1, 1))
 
 
 def test_the_check_is_off_for_an_app_or_for_a_call() -> None:

@@ -110,6 +110,57 @@ async def test_what_does_not_load_is_one_clear_line(tmp_path: Path, app: str, wo
     assert words in said
 
 
+@pytest.mark.parametrize("path", ["shop/app.py:app", "./shop/app:app"])
+async def test_a_file_instead_of_a_module_says_how_it_is_written(tmp_path: Path, path: str) -> None:
+    code, said = await stoker(shop(tmp_path), "worker", path, "--check")
+    assert (code, said) == (1, f"error: bad app {path!r}: name the module as an import does, shop.app:app")
+
+
+SCRIPT = """
+from stoker import Stoker
+
+app = Stoker("shop")
+
+@app.task()
+def add(a: int, b: int) -> int:
+    return a + b
+
+if __name__ == "__main__":
+    print(add.name, add.enqueue_sync(1, 2).result_sync(timeout=20))
+"""
+
+
+async def test_tasks_of_a_script_and_of_a_prompt_are_those_of_its_module(tmp_path: Path, redis_url: str) -> None:
+    """In `__main__` a task is named as on the worker; on the prompt of Python a task is enqueued without an event loop."""
+    project(tmp_path, script=SCRIPT)
+    environment = {**os.environ, "STOKER_REDIS_URL": redis_url, "STOKER_NAMESPACE": "stoker", "STOKER_PORT": "0"}
+    python = [sys.executable, "-m", "stoker", "worker", "script:app"]
+    worker = await asyncio.create_subprocess_exec(*python, env=environment, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL)
+
+    async def run_python(*flags: str, typed: str = "") -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *flags),
+            env=environment,
+            cwd=tmp_path,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate(typed.encode())
+        return said.decode()
+
+    try:
+        assert await run_python("script.py") == "add 3\n"
+        said = await run_python("-i", "-q", typed="from script import *\nadd.enqueue_sync(20, 3).result_sync(timeout=20)\n")
+        assert "23" in said
+        assert "InvalidArguments: arguments do not fit add" in await run_python(
+            "-i", typed="from script import *\nadd.enqueue_sync('2', 3)\n"
+        )
+    finally:
+        worker.terminate()
+        await worker.wait()
+
+
 async def test_settings_in_pyproject_toml(tmp_path: Path) -> None:
     """A flag has precedence over the environment, that over the file, the file over the default."""
     shop(tmp_path)

@@ -19,6 +19,9 @@ def load_app(path: str) -> Stoker:
     attribute = attribute.removesuffix("()")
     if not module_name or not colon or not attribute:
         raise Invalid(f"bad app {path!r}: write it as module:attribute, such as shop.tasks:app")
+    if not all(part.isidentifier() for part in module_name.split(".")) or module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+        raise Invalid(f"bad app {path!r}: name the module as an import does, {dotted}:{attribute}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
