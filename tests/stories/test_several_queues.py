@@ -74,13 +74,16 @@ async def test_when_all_have_work_their_shares_are_the_weights(app: Stoker, dock
 
 async def test_the_share_of_an_empty_queue_goes_to_the_others_and_it_has_saved_nothing_up(app: Stoker, docks: Docks):
     docks.seconds = 0.005
-    early = await docks.fill(bulk=150)
+    early = await docks.fill(bulk=200)
     async with serving(app, concurrency=5):
         await until(lambda: len(docks.began) > 50)
         assert set(docks.began) == {"bulk"}
-        late = await docks.fill(critical=40)
-        await all_end(late)
+        receipts = await app.enqueue_many([docks.ships["critical"].options().prepare() for _ in range(40)])
+        for receipt in receipts:
+            await app.client.wait("critical", receipt.id, 20)
         assert Counter(docks.began)["bulk"] < 120, "the newcomer has six of seven slots"
+        between = docks.began[docks.began.index("critical") :][:40]
+        assert Counter(between)["bulk"] >= 3, "and not all of them"
         await all_end(early)
 
 
