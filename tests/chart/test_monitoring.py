@@ -80,6 +80,7 @@ def test_an_alert_can_fire(rule: Object):
 def test_alerts_cover_what_hurts():
     assert {rule["alert"] for rule in RULES} >= {
         "StokerOperatorDown",
+        "StokerOperatorWithoutLeader",
         "StokerReconcileFailing",
         "StokerRedisUnreachable",
         "StokerQueueNotDraining",

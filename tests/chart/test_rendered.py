@@ -12,7 +12,7 @@ from stoker.cli import build
 from stoker.version import VERSION
 from stoker_operator import settings
 from tests.chart.rendering import CHART, NAMESPACE, ROOT, Object, helm, of_kind, refusal, render
-from tests.operator.rights import NAMESPACED, verbs_by_kind
+from tests.operator.rights import ELECTION, NAMESPACED, rules, verbs_by_kind
 from tests.redis_servers import running_valkey
 
 SETS: dict[str, Object] = {
@@ -22,6 +22,7 @@ SETS: dict[str, Object] = {
     "own Redis by Secret": {"redis": {"enabled": False, "existingSecret": {"name": "cache", "key": "uri"}}},
     "credentials by an administrator": {"tenants": {"credentials": "Provided"}},
     "without a gateway": {"gateway": {"enabled": False}, "crds": {"install": False}, "rbac": {"aggregate": False}},
+    "two operators": {"operator": {"replicas": 2}},
     "everything": {
         "imagePullSecrets": [{"name": "registry"}],
         "operator": {
@@ -242,6 +243,28 @@ def test_the_names_that_everyone_relies_on():
     assert services["stoker-redis"]["spec"]["ports"] == [{"name": "redis", "port": 6379, "targetPort": "redis"}]
     operator = of_kind(objects, "Deployment")["stoker-operator"]
     assert (operator["spec"]["replicas"], operator["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert "STOKER_LEASE" not in environment(pods(render({}))["Deployment stoker-operator"])
+
+
+def test_two_operators_elect_one_are_kept_apart_and_roll_one_by_one():
+    objects = render({"operator": {"replicas": 2}, "watchNamespaces": ["shop"]})
+    operator = of_kind(objects, "Deployment")["stoker-operator"]
+    assert operator["spec"]["replicas"] == 2
+    assert "strategy" not in operator["spec"]  # rolling: the standby is ready
+    pod = pods(objects)["Deployment stoker-operator"]
+    assert environment(pod)["STOKER_LEASE"] == "stoker-operator"
+    labels = operator["spec"]["selector"]["matchLabels"]
+    [apart] = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"]["labelSelector"]["matchLabels"] == labels
+    assert of_kind(objects, "PodDisruptionBudget")["stoker-operator"]["spec"] == {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": labels},
+    }
+    role = of_kind(objects, "Role")["stoker-operator-election"]
+    assert role["metadata"]["namespace"] == NAMESPACE
+    assert role["rules"] == rules(ELECTION)
+    own = {"nodeAffinity": {}}
+    assert pods(render({"operator": {"replicas": 2, "affinity": own}}))["Deployment stoker-operator"]["affinity"] == own
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_values_and_schema_name_the_same():
     [
         pytest.param({"gatway": {"enabled": False}}, "gatway", id="a misspelled part"),
         pytest.param({"redis": {"persistance": {}}}, "persistance", id="a misspelled value"),
-        pytest.param({"operator": {"replicas": 2}}, "replicas", id="two operators"),
+        pytest.param({"operator": {"replicas": 0}}, "/operator/replicas", id="no operator"),
         pytest.param({"operator": {"image": ""}}, "/operator/image", id="no image"),
         pytest.param({"operator": {"image": "a b"}}, "/operator/image", id="an image with a blank"),
         pytest.param({"operator": {"interval": "1"}}, "/operator/interval", id="an interval without a unit"),

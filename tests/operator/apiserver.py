@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from tests.operator.rights import rules
+from tests.operator.rights import ELECTION, RIGHTS, rules
 from tests.redis_servers import free_port
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("CLUSTER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stoker-cluster")
 KUBE = CACHE / "bin" / "kube"
 
-RULES = rules()
+RULES = rules(RIGHTS + ELECTION)
 """Exactly what the operator may do; the tests fail when it needs more."""
 
 # Who asked for what, of the operators alone.

@@ -61,6 +61,14 @@ RIGHTS = (
     Right("events.k8s.io", "events", "create", "Events"),
 )
 
+LEASE = "stoker-operator"
+ELECTION = (
+    Right("coordination.k8s.io", "leases", "get", "who leads", name=LEASE),
+    Right("coordination.k8s.io", "leases", "update", "taking, renewing and releasing the lead", name=LEASE),
+    Right("coordination.k8s.io", "leases", "create", "the first leader's: RBAC cannot bind a creation to a name"),
+)
+"""Those of the Role in the release's namespace, with `operator.replicas: 2`."""
+
 IN_ROLES = (
     Right("", "namespaces", "get", "the end of a watched namespace, with which the Role goes; with `watchNamespaces` alone"),
 )

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.kube import Kube, connect
+from stoker_operator.cluster_access import connect
+from stoker_operator.kube import Kube
 from stoker_operator.reconcile.child_keeper import LOOK_SECONDS, ChildKeeper
 from stoker_operator.reconcile.children import (
     BUDGETS,

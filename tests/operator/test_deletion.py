@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from stoker_operator.cluster_access import connect as connect_kube
 from stoker_operator.kube import Kube
-from stoker_operator.kube import connect as connect_kube
 from stoker_operator.reconcile.deletion import Deletions
 from stoker_operator.reconcile.drain import deletion, drained
 from stoker_operator.report.reporter import Reporter

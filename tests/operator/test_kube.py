@@ -11,6 +11,7 @@ import pytest
 from kubernetes.aio import client
 
 from stoker.errors import NotFound
+from stoker_operator.cluster_access import connect
 from stoker_operator.decoding import decode
 from stoker_operator.kube import (
     Kube,
@@ -18,10 +19,10 @@ from stoker_operator.kube import (
     KubernetesConflict,
     KubernetesRefused,
     KubernetesUnavailable,
-    connect,
     retry_after,
 )
 from stoker_operator.state.ref import DEPLOYMENTS, Ref
+from stoker_operator.state.write_guard import WriteGuard
 from tests.operator.apiserver import ApiServer
 from tests.operator.operating import Cluster, unique
 
@@ -41,14 +42,13 @@ async def test_another_object_of_the_same_name_is_never_written_to(kube: Kube, c
     await cluster.apply(ref.name, suspend=True)
     await cluster.apply(ref.name)
     workers = await cluster.workers(ref.name)
+    version = workers["metadata"]["resourceVersion"]
     with pytest.raises(KubernetesConflict):
-        await kube.scale_deployment(ref, STRANGE, 3)
+        await kube.scale_deployment(ref, STRANGE, 0, 3)
     with pytest.raises(KubernetesConflict):
-        await kube.apply(
-            DEPLOYMENTS, ref.namespace, STRANGE, {**workers, "metadata": {"name": ref.deployment, "namespace": ref.namespace}}
-        )
+        await kube.apply(DEPLOYMENTS, ref.namespace, STRANGE, {**workers, "metadata": {"name": ref.deployment}}, version)
     with pytest.raises(KubernetesConflict):
-        await kube.write_status(ref, STRANGE, {"replicas": 9})
+        await kube.write_status(ref, STRANGE, (await kube.task_queue(ref))["status"], {"replicas": 9})
     with pytest.raises(KubernetesConflict):
         await kube.create(DEPLOYMENTS, ref.namespace, {"metadata": {"name": ref.deployment}, "spec": workers["spec"]})
 
@@ -59,7 +59,7 @@ async def test_what_is_gone_is_not_made_by_an_apply(kube: Kube, cluster: Cluster
     with pytest.raises(KubernetesConflict):
         await kube.apply(DEPLOYMENTS, ref.namespace, STRANGE, manifest)
     with pytest.raises(NotFound):
-        await kube.scale_deployment(ref, STRANGE, 3)
+        await kube.scale_deployment(ref, STRANGE, 0, 3)
     with pytest.raises(NotFound):
         await kube.task_queue(ref)
 
@@ -103,7 +103,7 @@ def test_what_is_nested_too_deeply_is_cut_and_nothing_else_changes() -> None:
 @pytest.mark.parametrize("name", ["../../finance/secrets/stripe", "..", ".", "a/b", "a%2Fb", "Redis", "redis\n", "", "a" * 254])
 async def test_a_name_that_would_be_another_path_is_refused_before_any_call(name: str) -> None:
     """The operator reads Secrets with its own rights, by names that the authors of TaskQueues choose."""
-    unconnected = Kube(api=None)
+    unconnected = Kube(None, WriteGuard())
     with pytest.raises(KubernetesRefused, match="not the name"):
         await unconnected.secret("shop", name)
     with pytest.raises(KubernetesRefused, match="not the name"):
@@ -135,7 +135,7 @@ async def test_a_pause_that_the_api_server_asks_for_is_kept(status: int) -> None
     clock, busy = [0.0], Busy(status, "7")
     async with await asyncio.start_server(busy, "127.0.0.1", 0) as server:
         configuration = client.Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        connected = Kube(client.ApiClient(configuration), lambda: clock[-1])
+        connected = Kube(client.ApiClient(configuration), WriteGuard(), lambda: clock[-1])
         for now, asked, left in ((100.0, 1, 7.0), (101.0, 1, 6.0), (106.5, 1, 0.5), (107.0, 2, 7.0)):
             clock.append(now)
             with pytest.raises(KubernetesBusy) as busy_until:

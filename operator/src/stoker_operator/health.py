@@ -29,13 +29,19 @@ class Health:
         self.lag = 0.0
         self.ready = False
 
+    def expect(self, limits: Mapping[str, float], stuck: Mapping[str, tuple[Callable[[], float], float]] | None = None) -> None:
+        """From now on these loops run, and no others."""
+        self._limits, self._stuck = limits, stuck or {}
+        self._finished = dict.fromkeys(limits, self._monotonic())
+
     def set_ready(self) -> None:
         """The watches have begun, so changes are seen."""
         self.ready = True
 
     def finished(self, loop: str) -> None:
         """A loop has finished a round."""
-        self._finished[loop] = self._monotonic()
+        if loop in self._finished:
+            self._finished[loop] = self._monotonic()
 
     def problems(self) -> list[str]:
         """One line for each loop that is late; empty if the operator is alive."""

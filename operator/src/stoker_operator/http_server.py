@@ -1,6 +1,6 @@
 """The operator's HTTP server: /livez and /readyz for the kubelet, /metrics for Prometheus."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -10,15 +10,15 @@ from stoker.listening import listen
 from stoker_operator.health import Health
 
 
-def application(health: Health, registry: CollectorRegistry) -> web.Application:
-    """The three endpoints."""
+def application(health: Health, registry: CollectorRegistry, role: Callable[[], str]) -> web.Application:
+    """The three endpoints. `role()`: which part this operator plays, for /readyz."""
 
     async def livez(_: web.Request) -> web.Response:
         problems = health.problems()
         return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ok" if health.ready else "the watches have not begun yet"
+        text = f"ok: {role()}" if health.ready else f"{role()}, the watches have not begun yet"
         return web.Response(text=text, status=200 if health.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:

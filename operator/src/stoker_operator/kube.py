@@ -2,16 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client
-from kubernetes.aio import config as _config
 from msgspec import Struct
 
 from stoker.errors import NotFound, StokerError
@@ -19,11 +17,12 @@ from stoker.manifest.fields import is_object_name
 from stoker.manifest.task_queue import GROUP, PLURAL, VERSION
 from stoker_operator.decoding import decode
 from stoker_operator.state.ref import FIELD_MANAGER, QUEUE_LABEL, Object, Ref, Resource, selector_text
+from stoker_operator.state.write_guard import WriteGuard
 
-config: Any = _config  # untyped
 TIMEOUT = 10.0
 """Seconds for one request; the API server's own limit is 60."""
 PAGE = 500
+SCALE_ATTEMPTS = 3
 LONGEST_PAUSE = 60.0
 """Seconds of a pause that the API server asks for."""
 
@@ -31,7 +30,6 @@ JSON, MERGE, STEPS = "application/json", "application/merge-patch+json", "applic
 APPLY = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-
 
 # Messages of a 422 for another UID: of a server-side apply, and of a JSON patch whose `test` failed.
 _UID_MISMATCH = ("metadata.uid: Invalid value", "the server rejected our request due to an error in our request")
@@ -80,42 +78,15 @@ class Secret(Struct, frozen=True):
         return "Secret(...)"
 
 
-def in_cluster() -> bool:
-    """Whether this process runs in a pod."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
-
-
-def in_cluster_address() -> str:
-    """The URL of the API server for a pod, by address: it needs no DNS. Raises KubernetesRefused outside of a pod."""
-    configuration = client.Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException as error:
-        raise KubernetesRefused(f"not in a pod: {error}") from error
-    return str(configuration.host)
-
-
-async def connect() -> "Kube":
-    """Connect to the cluster this pod runs in, else to that of the kubeconfig. Raises KubernetesRefused without either."""
-    configuration = client.Configuration()
-    try:
-        if in_cluster():
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
-        raise KubernetesRefused(f"no Kubernetes cluster: {error}. Run in a pod, or set KUBECONFIG") from error
-    return Kube(client.ApiClient(configuration))
-
-
 class Kube:
-    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound.
+    """All methods raise KubernetesUnavailable, KubernetesRefused, KubernetesConflict, or NotFound; those that write also NotLeader.
 
     A pause that the API server asks for holds for every request: its limits are those of a user, not of one object.
     """
 
-    def __init__(self, api: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, api: Any, guard: WriteGuard, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._api = api
+        self._guard = guard
         self._monotonic = monotonic
         self._pause_until = float("-inf")
 
@@ -150,9 +121,13 @@ class Kube:
         """The TaskQueue. One that is nested too deeply to be decoded has no `spec`."""
         return await self._call("GET", _task_queue(ref))
 
-    async def write_status(self, ref: Ref, uid: str, status: Object) -> None:
-        """Replace the status of the TaskQueue with this UID. Conflict if the name belongs to another."""
-        steps = [{"op": "test", "path": "/metadata/uid", "value": uid}, {"op": "add", "path": "/status", "value": status}]
+    async def write_status(self, ref: Ref, uid: str, before: Object, status: Object) -> None:
+        """Replace this status of the TaskQueue with this UID. Conflict if the name is another's, or the status has changed."""
+        steps = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/status", "value": before or None},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
     async def set_finalizers(self, ref: Ref, uid: str, before: Sequence[str], after: Sequence[str]) -> None:
@@ -177,10 +152,10 @@ class Kube:
         path = _in_namespace(resource.api, namespace, resource.plural)
         return await self._call("POST", path, manifest, {"fieldManager": FIELD_MANAGER})
 
-    async def apply(self, resource: Resource, namespace: str, uid: str, manifest: Object) -> Object:
-        """Server-side apply on the object with this UID. Conflict if it was deleted or replaced."""
+    async def apply(self, resource: Resource, namespace: str, uid: str, manifest: Object, version: str = "") -> Object:
+        """Server-side apply on the object with this UID. Conflict if it was replaced, or is no longer at this resourceVersion."""
         path = _in_namespace(resource.api, namespace, resource.plural, manifest["metadata"]["name"])
-        body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+        body = {**manifest, "metadata": {**manifest["metadata"], "uid": uid, **({"resourceVersion": version} if version else {})}}
         return await self._call("PATCH", path, body, {"fieldManager": FIELD_MANAGER, "force": "true"}, APPLY)
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
@@ -193,10 +168,21 @@ class Kube:
         steps = [{"op": "replace", "path": f"/metadata/{name}", "value": value} for name, value in values.items()]
         return await self._call("PATCH", _deployment(ref), steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
-    async def scale_deployment(self, ref: Ref, uid: str, replicas: int) -> None:
-        """Set the replicas of the Deployment with this UID. Conflict if it was replaced."""
-        body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
-        await self._call("PATCH", f"{_deployment(ref)}/scale", body, {"fieldManager": FIELD_MANAGER}, MERGE)
+    async def scale_deployment(self, ref: Ref, uid: str, before: int, replicas: int) -> None:
+        """Change the replicas of the Deployment with this UID from one number to another. Conflict if it was replaced or scaled.
+
+        The cluster's controllers write its status at the same time, which is tried again.
+        """
+        for _ in range(SCALE_ATTEMPTS):
+            found = await self.deployment(ref)
+            if found["metadata"]["uid"] != uid or found["spec"].get("replicas", 1) != before:
+                raise KubernetesConflict("the Deployment was replaced, or scaled by another")
+            known = {"uid": uid, "resourceVersion": found["metadata"]["resourceVersion"]}
+            body = {"metadata": known, "spec": {"replicas": replicas}}
+            with contextlib.suppress(KubernetesConflict):
+                await self._call("PATCH", f"{_deployment(ref)}/scale", body, {"fieldManager": FIELD_MANAGER}, MERGE)
+                return
+        raise KubernetesConflict("the Deployment changes too often to be scaled")
 
     async def scale_to_zero(self, namespace: str, name: str) -> dict[str, str]:
         """Set the replicas of a Deployment to 0. Returns the labels of its pods."""
@@ -238,6 +224,18 @@ class Kube:
         """Create an Event, as `kubectl describe` shows it."""
         await self._call("POST", _in_namespace("/apis/events.k8s.io/v1", namespace, "events"), event)
 
+    async def lease(self, namespace: str, name: str) -> Object:
+        """The Lease."""
+        return await self._call("GET", _lease(namespace, name))
+
+    async def create_lease(self, lease: Object) -> Object:
+        """Conflict if it exists."""
+        return await self._call("POST", _lease(lease["metadata"]["namespace"]), lease)
+
+    async def replace_lease(self, lease: Object) -> Object:
+        """Conflict if it is no longer at this resourceVersion."""
+        return await self._call("PUT", _lease(lease["metadata"]["namespace"], lease["metadata"]["name"]), lease)
+
     async def _replace(self, path: str, uid: str, field: str, before: Sequence[Any], after: Sequence[Any]) -> None:
         at = f"/metadata/{field}"
         steps: list[Object] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
@@ -266,8 +264,9 @@ class Kube:
     ) -> Object:
         if (left := self._pause_until - self._monotonic()) > 0:
             raise KubernetesBusy(left)
+        limit = TIMEOUT if method == "GET" else min(TIMEOUT, self._guard.left())
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(limit):
                 request = await self._api.param_serialize(
                     method,
                     path,
@@ -279,7 +278,7 @@ class Kube:
                 response = await self._api.call_api(*request, _request_timeout=TIMEOUT)
                 text = await response.read()
         except TimeoutError as error:
-            raise KubernetesUnavailable(f"the API server did not answer {method} {path} within {TIMEOUT:g}s") from error
+            raise KubernetesUnavailable(f"the API server did not answer {method} {path} within {limit:g}s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise KubernetesUnavailable(f"the API server does not answer: {error}") from error
         if response.status in {429, 503} and (pause := retry_after(response.headers)):
@@ -302,6 +301,10 @@ def _task_queue(ref: Ref) -> str:
 
 def _deployment(ref: Ref) -> str:
     return _in_namespace("/apis/apps/v1", ref.namespace, "deployments", ref.deployment)
+
+
+def _lease(namespace: str, name: str | None = None) -> str:
+    return _in_namespace("/apis/coordination.k8s.io/v1", namespace, "leases", name)
 
 
 def _everywhere(api: str, namespace: str, plural: str) -> str:

@@ -10,6 +10,7 @@ from stoker.rules.states import TaskState
 from stoker_operator.state.queue_store import QueueStore
 
 _LABELS = ["namespace", "queue"]
+LEADER = Gauge("stoker_operator_leader", "1 if this operator works, 0 if it stands by.", registry=None)
 DECISIONS = Counter("stoker_scaling_decisions_total", "Scaling decisions by reason.", ["reason"], registry=None)
 RECONCILE_DURATION = Histogram("stoker_reconcile_duration_seconds", "Duration of one reconcile of a TaskQueue.", registry=None)
 RECONCILE_ERRORS = Counter("stoker_reconcile_errors_total", "Reconciles that failed and are retried.", registry=None)
@@ -25,7 +26,7 @@ RECLAIMED = Counter("stoker_tasks_reclaimed_total", "Running tasks taken back fr
 def registry(store: QueueStore) -> CollectorRegistry:
     """Everything on /metrics."""
     found = CollectorRegistry()
-    own = (CONFIG_INTERVAL, DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, WATCH_RESTARTS)
+    own = (LEADER, CONFIG_INTERVAL, DECISIONS, RECLAIMED, RECONCILE_DURATION, RECONCILE_ERRORS, WATCH_RESTARTS)
     for metric in (*own, QueueCollector(store)):
         found.register(metric)
     return found

@@ -36,6 +36,8 @@ class OperatorSettings(Struct, frozen=True):
     cluster_id: str = ""  # empty: the UID of the namespace kube-system
     watch_namespaces: tuple[str, ...] = ()
     allowed_redis: AllowedRedis = AllowedRedis()  # of tenants' own URLs
+    lease: str = ""  # Lease in `namespace` by which one of several replicas leads; empty: this one always works
+    lease_duration: float = 15.0
     interval: float = 1.0
     resync: float = 60.0
     config_interval: float = 25.0
@@ -76,6 +78,12 @@ def _rate(text: str) -> float:
     if not 0 < rate < inf:
         raise argparse.ArgumentTypeError(f"bad rate {text!r}: write a number above 0, such as 40")
     return rate
+
+
+def _lease_seconds(text: str) -> float:
+    if not 3 <= (seconds := _seconds(text)) <= 3600:
+        raise argparse.ArgumentTypeError(f"bad duration {text!r}: use 3s to 1h")
+    return seconds
 
 
 def _port(text: str) -> int:
@@ -122,6 +130,12 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
         str,
         "hosts and networks of Redis URLs in TaskQueues' Secrets, such as *.cache.example.org,10.1.0.0/16; default: any host",
     ),
+    (
+        "lease",
+        str,
+        "Lease in the operator's namespace by which one of several replicas leads; default: none, this one always works",
+    ),
+    ("lease-duration", _lease_seconds, "how long the others wait for a leader that does not renew the Lease, such as 15s"),
     ("interval", _seconds, "interval of the autoscaler, such as 1s"),
     ("resync", _seconds, "interval at which every TaskQueue is reconciled without an event, such as 60s"),
     ("config-interval", _seconds, "interval between looks at a Secret or ConfigMap that worker pods read, such as 25s"),

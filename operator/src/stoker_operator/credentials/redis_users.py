@@ -9,12 +9,13 @@ from typing import Protocol
 
 from stoker_operator.credentials.tenant import User
 from stoker_operator.state.problem import Problem
+from stoker_operator.state.write_guard import NotLeader
 
 log = logging.getLogger(__name__)
 
 
 class Accounts(Protocol):
-    """The users of the Redis at a URL. The methods raise nothing."""
+    """The users of the Redis at a URL. The methods raise nothing but NotLeader."""
 
     async def set_user(self, url: str, user: User) -> Problem | None:
         """Make a user so. Returns why Redis did not."""
@@ -55,6 +56,8 @@ class RedisUsers:
         while True:
             try:
                 await self.restore()
+            except NotLeader as error:
+                log.info("Redis users not restored: %s", error)
             except Exception:
                 log.exception("cannot restore users of Redis: defect in the operator")
             await asyncio.sleep(interval)

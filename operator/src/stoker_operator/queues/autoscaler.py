@@ -151,7 +151,7 @@ class Autoscaler:
     async def _set(self, queue: ManagedQueue, workers: Workers, decision: Decision) -> str:
         """Scale the Deployment. Returns why the API server refused it; "" if it did not."""
         try:
-            await self._kube.scale_deployment(queue.ref, workers.uid, decision.replicas)
+            await self._kube.scale_deployment(queue.ref, workers.uid, workers.replicas, decision.replicas)
         except KubernetesRefused as error:
             queue.scale_refused(decision, scale_refused(error))
             return str(error)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from math import inf
 
 from stoker.autoscale.scaling_record import ScalingRecord
 from stoker.errors import Invalid, RedisUnavailable, RedisUnreadable, StokerError
@@ -23,12 +24,14 @@ from stoker.rules.identity import Holder, QueueId
 from stoker.rules.losses import LossCause
 from stoker_operator.allowed_redis import AllowedRedis
 from stoker_operator.credentials.tenant import User
+from stoker_operator.queues.fenced import fenced
 from stoker_operator.queues.names import lookups_of
 from stoker_operator.queues.reachability import Reachability
 from stoker_operator.queues.redis_problems import defect_in, invalid, is_away, problem_of
 from stoker_operator.state.findings import Reading
 from stoker_operator.state.problem import Problem, credentials_refused
 from stoker_operator.state.redis_problem import redis_unreachable
+from stoker_operator.state.write_guard import NotLeader, WriteGuard
 
 log = logging.getLogger(__name__)
 MAX_OPEN = 500
@@ -52,12 +55,21 @@ class _Connection:
 
 
 class RedisPool:
-    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but the operator's `own` is a tenant's."""
+    """Belongs to one event loop. `timeout` (seconds) bounds each call. Every URL but the operator's `own` is a tenant's.
+
+    What writes raises NotLeader where the guard refuses it.
+    """
 
     def __init__(
-        self, timeout: float, own: Callable[[], str] = str, max_open: int = MAX_OPEN, allowed: AllowedRedis | None = None
+        self,
+        timeout: float,
+        own: Callable[[], str] = str,
+        max_open: int = MAX_OPEN,
+        allowed: AllowedRedis | None = None,
+        guard: WriteGuard | None = None,
     ) -> None:
         self._timeout = timeout
+        self._guard = guard or WriteGuard()
         self._own = own
         self._allowed = allowed or AllowedRedis()
         self._max_open = max_open
@@ -115,7 +127,7 @@ class RedisPool:
     async def reap(self, url: str, queue: QueueId, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped | None:
         """Take back the tasks that the workers of a pod held. Returns None if Redis did not do it."""
         try:
-            async with self._guarded(url) as redis:
+            async with self._writing(url) as redis:
                 return await Inspector(redis, queue.namespace).reap_worker(queue.name, host, max_lost, cause)
         except StokerError:
             return None  # the next read of the queue reports the cause
@@ -123,7 +135,7 @@ class RedisPool:
     async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
         """Claim a queue for a TaskQueue (Inspector.claim). Returns the holder from now on, or why Redis could not be asked."""
         try:
-            async with self._guarded(url) as redis:
+            async with self._writing(url) as redis:
                 return await Inspector(redis, queue.namespace).claim(queue.name, holder, instead_of)
         except Invalid as error:
             return invalid(error)
@@ -133,7 +145,7 @@ class RedisPool:
     async def release(self, url: str, queue: QueueId, holder: Holder) -> None:
         """Release the claim of a TaskQueue, if Redis answers."""
         try:
-            async with self._guarded(url) as redis:
+            async with self._writing(url) as redis:
                 await Inspector(redis, queue.namespace).release_claim(queue.name, holder)
         except StokerError as error:
             log.info("claim not released: %s", error, extra={"queue": queue.name})
@@ -141,7 +153,7 @@ class RedisPool:
     async def set_user(self, url: str, user: User) -> Problem | None:
         """Create an ACL user, or make it so. Returns why Redis did not."""
         try:
-            async with self._guarded(url) as redis:
+            async with self._writing(url) as redis:
                 await set_user(redis, user.name, user.password, user.rules, user.optional)
         except UsersRefused:
             return credentials_refused()
@@ -163,14 +175,14 @@ class RedisPool:
     async def record(self, url: str, queue: QueueId, record: ScalingRecord) -> None:
         """Record a decision of the autoscaler, if Redis takes it."""
         try:
-            async with self._guarded(url) as redis:
+            async with self._writing(url) as redis:
                 await Inspector(redis, queue.namespace).record_decision(queue.name, record)
         except StokerError as error:
             log.info("decision not recorded: %s", error, extra={"queue": queue.name})
 
     async def with_schedules(self, url: str, queue: QueueId, work: Callable[[Schedules], Awaitable[None]]) -> None:
         """Call `work` with the schedules of a queue. Raises Invalid, RedisUnavailable or RedisRefused."""
-        async with self._guarded(url) as redis:
+        async with self._writing(url) as redis:
             await work(Inspector(redis, queue.namespace).schedules(queue.name))
 
     async def keep_only(self, urls: Collection[str]) -> None:
@@ -186,17 +198,20 @@ class RedisPool:
         await self._close(list(self._open))
 
     @contextlib.asynccontextmanager
-    async def _guarded(self, url: str) -> AsyncIterator[RedisClient]:
-        """`_connection`, unless that Redis did not answer a moment ago: raises RedisUnavailable at once then."""
+    async def _writing(self, url: str) -> AsyncIterator[RedisClient]:
+        """`_connection`, for as long as this operator may write: raises NotLeader when it may not.
+
+        Raises RedisUnavailable at once for a Redis that did not answer a moment ago.
+        """
         self._reachability.check(url)
-        async with self._connection(url) as redis:
-            yield redis
+        async with self._connection(url, within=self._guard.left()) as redis:
+            yield fenced(redis, self._guard)
 
     @contextlib.asynccontextmanager
-    async def _connection(self, url: str, partitions: int = 0) -> AsyncIterator[RedisClient]:
+    async def _connection(self, url: str, partitions: int = 0, within: float = inf) -> AsyncIterator[RedisClient]:
         """A connection for the block, which must end within the timeout. Raises Invalid and RedisUnavailable."""
         try:
-            async with self._used(url, partitions) as redis:
+            async with self._used(url, partitions, min(within, self._timeout)) as redis:
                 yield redis
         except RedisUnavailable as error:
             self._reachability.failed(url, error)
@@ -210,13 +225,13 @@ class RedisPool:
         self._reachability.answered(url)
 
     @contextlib.asynccontextmanager
-    async def _used(self, url: str, partitions: int) -> AsyncIterator[RedisClient]:
-        cause = f"no free connection within {self._timeout:g}s: {self._max_open} other Redis servers are in use"
+    async def _used(self, url: str, partitions: int, timeout: float) -> AsyncIterator[RedisClient]:
+        cause = f"no free connection within {timeout:g}s: {self._max_open} other Redis servers are in use"
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 connection = await self._acquire(url)
                 connection.expect(partitions)
-                cause = f"Redis did not answer within {self._timeout:g}s"
+                cause = f"Redis did not answer within {timeout:g}s"
                 try:
                     with lookups_of("" if url == self._own() else url):
                         yield connection.redis
@@ -262,6 +277,8 @@ class RedisPool:
         return reading
 
     def _problem(self, url: str, error: Exception) -> Problem:
+        if isinstance(error, NotLeader):
+            raise error
         problem = problem_of(url, error)
         if self._logged.get(url) != problem:  # once per Redis and problem, not once per second
             self._logged[url] = problem

@@ -18,7 +18,7 @@ class Claim(NamedTuple):
 
 
 class Claims(Protocol):
-    """Claims of queues in Redis. The methods raise nothing."""
+    """Claims of queues in Redis. The methods raise nothing but NotLeader."""
 
     async def claim(self, url: str, queue: QueueId, holder: Holder, instead_of: Holder | None = None) -> Holder | Problem:
         """The holder from now on, or why Redis could not be asked."""

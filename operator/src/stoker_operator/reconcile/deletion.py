@@ -102,7 +102,7 @@ class Deletions:
             return await self._let_go(ref, found, "it has no workers")
         if mine.replicas:
             try:
-                await self._kube.scale_deployment(ref, mine.uid, 0)
+                await self._kube.scale_deployment(ref, mine.uid, mine.replicas, 0)
             except KubernetesRefused as error:  # the garbage collector ends the pods as gracefully
                 return await self._let_go(ref, found, f"its workers cannot be scaled: {error}")
             log.info("draining", extra={"taskqueue": str(ref), "workers": mine.replicas})

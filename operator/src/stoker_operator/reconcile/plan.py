@@ -37,6 +37,11 @@ class Live(Struct, frozen=True):
         return "deletionTimestamp" in self.manifest["metadata"]
 
     @property
+    def version(self) -> str:
+        """Its resourceVersion: any write changes it."""
+        return str(self.manifest["metadata"]["resourceVersion"])
+
+    @property
     def generation(self) -> int:
         """The version of its spec."""
         return int(self.manifest["metadata"].get("generation", 0))

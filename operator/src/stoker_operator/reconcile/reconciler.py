@@ -248,7 +248,9 @@ class Reconciler:
                 case HandOver():
                     after = await self._hand_over(ref, after or present)
                 case Apply(manifest, uid):
-                    after = live(await self._kube.apply(DEPLOYMENTS, ref.namespace, uid, manifest))
+                    current = after or present
+                    version = current.version if current else ""
+                    after = live(await self._kube.apply(DEPLOYMENTS, ref.namespace, uid, manifest, version))
                     self._quarrels.applied(ref, manifest, after)
         return after
 

@@ -1,5 +1,6 @@
 """Writes the status of a TaskQueue, and an Event for each transition."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from stoker_operator.state.problem import Problem, Reason
 from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref
 
 log = logging.getLogger(__name__)
+ATTEMPTS = 2
+"""To write a status that another has written meanwhile."""
 MAX_NOTE = 1000  # the API rejects more than 1024
 
 
@@ -35,33 +38,49 @@ class Reporter:
             return
         queue.refusal = None
         async with queue.writing:
-            now = self._monotonic()
-            known = queue.snapshot_at(now)
-            if queue.status.get("conditions") and not known.settled:
-                return  # after a restart: what was written before it stands until as much is known again
-            current = conditions(known)
-            new = status(queue.ref, known, current, queue.status, timestamp())
-            if not worth_writing(new, queue.status, now - queue.status_written_at):
-                return
-            try:
-                await self._kube.write_status(queue.ref, known.findings.uid, new)
-            except (NotFound, KubernetesConflict):
-                return  # deleted or created again: the watch tells the reconciler
-            transitions = notices(current, queue.status.get("conditions") or ())
-            queue.status_written(new, now)
-        for notice in transitions:
-            await self.announce(queue.ref, known.findings.uid, notice)
+            for _ in range(ATTEMPTS):
+                if (transitions := await self._write(queue)) is not None:
+                    break
+        for notice in transitions or ():
+            await self.announce(queue.ref, queue.findings.uid, notice)
+
+    async def _write(self, queue: ManagedQueue) -> list[Notice] | None:
+        """Returns what has changed. None if another has written the status meanwhile."""
+        now = self._monotonic()
+        known = queue.snapshot_at(now)
+        if queue.status.get("conditions") and not known.settled:
+            return []  # after a restart: what was written before it stands until as much is known again
+        current = conditions(known)
+        before = queue.status
+        new = status(queue.ref, known, current, before, timestamp())
+        if not worth_writing(new, before, now - queue.status_written_at):
+            return []
+        if not await self._stored(queue, new, now):
+            return None
+        return notices(current, before.get("conditions") or ())
+
+    async def _stored(self, queue: ManagedQueue, new: Object, now: float) -> bool:
+        """Whether the status was written. If not, because another has written it, that is what is known from now on."""
+        uid = queue.findings.uid
+        try:
+            await self._kube.write_status(queue.ref, uid, queue.status, new)
+        except NotFound:
+            return False
+        except KubernetesConflict:
+            with contextlib.suppress(NotFound):
+                found = await self._kube.task_queue(queue.ref)
+                if found["metadata"]["uid"] == uid:  # created again: the watch tells the reconciler
+                    queue.status = found.get("status") or {}
+            return False
+        queue.status_written(new, now)
+        return True
 
     async def _refuse(self, queue: ManagedQueue, problem: Problem) -> None:
         """Add one condition to the status of the installation that serves the TaskQueue. Its next write removes it."""
         async with queue.writing:
             new = refusal(problem, queue.status, queue.findings.generation, timestamp())
-            if new != queue.status:
-                try:
-                    await self._kube.write_status(queue.ref, queue.findings.uid, new)
-                except (NotFound, KubernetesConflict):
-                    return
-                queue.status_written(new, self._monotonic())
+            if new != queue.status and not await self._stored(queue, new, self._monotonic()):
+                return
         if queue.refusal != problem:
             queue.refusal = problem
             await self.announce(queue.ref, queue.findings.uid, Notice("Warning", problem.reason, problem.message))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import kopf
 
 from stoker.manifest.task_queue import GROUP, PLURAL, VERSION
-from stoker_operator.kube import in_cluster, in_cluster_address
+from stoker_operator.cluster_access import in_cluster, in_cluster_address
 from stoker_operator.queues.reclaimer import EndedPod, Reclaimer
 from stoker_operator.reconcile.pods import cause_of, ended
 from stoker_operator.state.ref import QUEUE_LABEL, Ref, labelled, ours

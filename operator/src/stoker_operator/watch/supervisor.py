@@ -69,8 +69,11 @@ class Supervisor:
     def _begin(self) -> None:
         self._stop = asyncio.Event()
         self._witness.begin(self._monotonic())
+        self._take_signals()
+
+    def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes the signals over while it runs
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:
@@ -96,6 +99,8 @@ class Supervisor:
             running.cancel()
             raise
         self._stop.set()
+        if self._signal.is_set():  # kopf takes seconds to end, and at the end of the process nothing waits for it
+            return ""
         await self._end(running)
         if running.cancelled() or (error := running.exception()) is None:
             return fault
@@ -113,6 +118,7 @@ class Supervisor:
         while not (running.done() or self._signal.is_set()):
             await asyncio.wait([running], timeout=LOOK_SECONDS)
             self._looked()
+            self._take_signals()  # kopf takes them over when it begins
             now, alive = self._monotonic(), watchers()
             if (ref := self._witness.deaf(now)) is not None:
                 return f"no watch has told of the last change of TaskQueue {ref}"
