@@ -217,3 +217,21 @@ def test_what_a_cluster_refuses(worker: dict[str, Any], message: str) -> None:
     with pytest.raises(Invalid) as refused:
         check(task_queue(worker=worker))
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("worker", "resources"),
+    [
+        pytest.param({}, {"requests": {"cpu": "50m", "memory": "96Mi"}}, id="the usual"),
+        pytest.param({"processes": 4}, {"requests": {"cpu": "200m", "memory": "384Mi"}}, id="for each process"),
+        pytest.param({"resources": {"limits": {"memory": "1Gi"}}}, {"limits": {"memory": "1Gi"}}, id="the user's alone"),
+        pytest.param({"resources": {"requests": {}}}, {"requests": {}}, id="none, on purpose"),
+        pytest.param(
+            {"template": {"spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "32Mi"}}}]}}},
+            {"limits": {"memory": "32Mi"}},
+            id="the template's alone: a request above its limit would be refused",
+        ),
+    ],
+)
+def test_a_worker_asks_for_a_little_unless_it_says_otherwise(worker: dict[str, Any], resources: dict[str, Any]) -> None:
+    assert container(worker={"image": "shop:1", **worker}).get("resources") == resources

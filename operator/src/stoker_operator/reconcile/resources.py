@@ -15,12 +15,21 @@ from stoker.errors import Invalid
 from stoker.listening import EVERYWHERE
 from stoker.manifest.redis_ref import CA_FILE, CERT_FILE, KEY_FILE
 from stoker.manifest.task_queue import GROUP, KIND, VERSION, TaskQueue
+from stoker.manifest.worker_pods import Worker
 from stoker.redis.url import FILE_VARIABLES
 from stoker.settings import DEFAULT_WORKER_PORT, tracing_environment, worker_environment
 from stoker_operator.reconcile.applied import APPLIED
 from stoker_operator.reconcile.config_sources import redis_secret
 from stoker_operator.reconcile.pod_security import check_annotations
-from stoker_operator.reconcile.pod_template import POD_NAME, TEMPLATE_ENV, WORKER, check_template, image_of, shaped
+from stoker_operator.reconcile.pod_template import (
+    POD_NAME,
+    TEMPLATE_ENV,
+    WORKER,
+    check_template,
+    containers_of,
+    image_of,
+    shaped,
+)
 from stoker_operator.state.ref import FIELD_MANAGER, MANAGED_BY, ORPHAN_OF, Object, Owner
 
 TEMPLATE_HASH = f"{GROUP}/template-hash"
@@ -36,6 +45,8 @@ _FIXED_IDS = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), WORKER_USER)
 HUNG_GRACE = 10
 """Seconds of grace for a worker that fails its startup or liveness probe."""
 TMP_SIZE = "2Gi"
+REQUESTS_PER_PROCESS = (50, 96)
+"""Millicores and MiB: what an idle worker with a small application takes."""
 TLS_PATH = "/var/run/stoker/redis-tls"
 _TLS_OPTIONS = {CA_FILE: "ssl_ca_certs", CERT_FILE: "ssl_certfile", KEY_FILE: "ssl_keyfile"}
 _TLS_VARIABLES = {file: FILE_VARIABLES[option] for file, option in _TLS_OPTIONS.items()}
@@ -225,9 +236,18 @@ def _container(queue: TaskQueue) -> Object:
         container["args"] = ["worker"]
     if worker.env_from:
         container["envFrom"] = worker.env_from
-    if worker.resources:
-        container["resources"] = worker.resources
+    if resources := worker.resources or _usual_requests(worker):
+        container["resources"] = resources
     return container
+
+
+def _usual_requests(worker: Worker) -> Object:
+    """Requests where neither `resources` nor the template has any. Without them a pod is the first that a node under pressure
+    evicts, and the cluster-autoscaler adds no node for it."""
+    if any("resources" in each for each in containers_of(worker.template, "containers") if each.get("name") == WORKER):
+        return {}
+    cpu, memory = (each * worker.processes for each in REQUESTS_PER_PROCESS)
+    return {"requests": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}}
 
 
 def _certificates(queue: TaskQueue) -> list[Object]:
