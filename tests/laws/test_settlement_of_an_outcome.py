@@ -47,7 +47,7 @@ def half() -> float:
         pytest.param(Raised(FAILURE), THREE, 2, Again(20, FAILURE), id="the third failure is the last that is retried"),
         pytest.param(Raised(FAILURE), THREE, 3, Bury(FAILURE), id="after three retries it is buried"),
         pytest.param(Raised(FAILURE), NEVER, 0, Bury(FAILURE), id="no retries means buried at once"),
-        pytest.param(Fatal(FAILURE), THREE, 0, Bury(FAILURE), id="the hopeless is buried at once"),
+        pytest.param(Fatal(FAILURE), THREE, 0, Bury(FAILURE, fatal=True), id="the hopeless is buried at once"),
         pytest.param(
             Unknown("add", 2),
             THREE,

@@ -1,9 +1,10 @@
 """What clients, workers and upkeep do: the engine's call, the model's move, and their answers compared. For steps and search."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
+import msgspec
 from msgspec import Raw
 
 from stoker.errors import Conflict
@@ -16,11 +17,12 @@ from stoker.queue.workflows.effects import Keyed, launch_call
 from stoker.queue.workflows.outbox import StoredEntry
 from stoker.rules.admission import Admission
 from stoker.rules.announcement import Announcement
+from stoker.rules.dead_task import Burial
 from stoker.rules.effects import CompleteMember, Effect, EnqueueTask, OpenJoin, PutInOutbox, begin, begin_or_defer
 from stoker.rules.losses import LossCause, is_suspect
-from stoker.rules.message import decode, digest, encode
+from stoker.rules.message import Message, decode, digest, encode
 from stoker.rules.settle import Bury, Cancel, Failure, Release, Retry, Snooze, Succeed, Transition, Unclaim
-from stoker.rules.workflow import Origin, OutboxEntry, Steps, load_onward
+from stoker.rules.workflow import Origin, OutboxEntry, Steps, TaskStep, load_onward
 from tests.engine.line import QUEUE
 from tests.proof import model_joins
 from tests.proof.ledger import hold
@@ -29,6 +31,7 @@ from tests.proof.model_joins import Came
 from tests.proof.world import TEMPLATES, Worker, World, name_of
 
 ORIGIN = Origin(1_800_000_000_000)
+NO_HOOKS: Mapping[str, str] = {}
 
 
 class Died(Exception):
@@ -74,7 +77,7 @@ def ended(world: World, delivery: Delivery, verb: str, items: Sequence[Effect] =
         "retry later": Retry(7, failure),
         "snooze": Snooze(5),
         "release": Release(),
-        "bury": Bury(failure),
+        "bury": Bury(failure, fatal=number % 3 == 0),
         "cancel": Cancel(),
         "unclaim": unknown or Unclaim("nothing", 9, "other", 5),
     }
@@ -209,7 +212,7 @@ def _relayed(world: World, entries: Sequence[StoredEntry], steps: int | None) ->
             if steps is not None and next(taken) >= steps:
                 return
             _performed(world, items, [_key(stored, item) for item in items])
-        if b"body" not in stored.fields:
+        if b"join" in stored.fields:
             world.model.remember([""], world.now)
             came(world, model_joins.part(world.model, stored.fields[b"join"].decode(), world.now))
     for stored in entries:
@@ -219,6 +222,8 @@ def _relayed(world: World, entries: Sequence[StoredEntry], steps: int | None) ->
 
 def _in_order(stored: StoredEntry) -> list[list[Effect]]:
     entry = stored.read()
+    if isinstance(entry, Burial):
+        return [[], [item for each in entry.entries() for item in begin(each, _here)]]
     if not isinstance(entry, OutboxEntry):
         return [[], []]
     items = list(begin(entry, _here))
@@ -228,11 +233,14 @@ def _in_order(stored: StoredEntry) -> list[list[Effect]]:
 
 def _key(stored: StoredEntry, item: Effect) -> str:
     entry = stored.read()
-    assert isinstance(entry, OutboxEntry)
     match item:
+        case EnqueueTask(_, admission) if isinstance(entry, Burial):
+            return f"handler {admission.message.id}"
         case EnqueueTask(_, admission):
+            assert isinstance(entry, OutboxEntry)
             return f"{entry.key} {admission.message.id}"
         case OpenJoin(_, placeholder):
+            assert isinstance(entry, OutboxEntry)
             return f"{entry.key} join {placeholder.id}"
     return ""
 
@@ -263,8 +271,8 @@ def as_end(settlement: Settlement) -> End:
             body = value.decode()
         case Retry(delay, failure):
             body = failure.type
-        case Bury(failure):
-            body = failure.type
+        case Bury(failure, fatal):
+            body, delay = failure.type, fatal / 1000
         case Snooze(delay):
             pass
         case Unclaim(task, version, template, delay):
@@ -281,9 +289,16 @@ def beat_with(world: World, worker: Worker) -> None:
     worker.held = [delivery for delivery in worker.held if delivery.fence not in answer.lost]
 
 
-def announce(world: World, template: str) -> None:
-    [[released, more]] = world.call(run(world.client, world.line.broker.announce_call(Announcement(template, TEMPLATES[template]))))
-    answers((released, more), (world.model.announce(template, TEMPLATES[template], world.now), 0))
+def announce(world: World, template: str, hooks: Mapping[str, str] = NO_HOOKS) -> None:
+    """`hooks`: task -> what handles its death."""
+    steps = {name: msgspec.json.encode(handler_step(task)).decode() for name, task in hooks.items()}
+    announcement = Announcement(template, TEMPLATES[template], steps)
+    [[released, more]] = world.call(run(world.client, world.line.broker.announce_call(announcement)))
+    answers((released, more), (world.model.announce(template, TEMPLATES[template], world.now, dict(hooks)), 0))
+
+
+def handler_step(task: str) -> TaskStep:
+    return TaskStep(Message("", task, Raw(b"{}"), QUEUE, 0), into="dead")
 
 
 def heartbeat(world: World, worker: str, held: Sequence[Delivery], template: str = "") -> Pulse:

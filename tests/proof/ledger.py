@@ -1,15 +1,18 @@
 """What clients and workers were told. Queues may crash and fail over: this book is kept outside of them."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stoker.queue.keys import Keys
 from stoker.queue.records import Delivery
 from tests.proof.model_time import GAP
 from tests.proof.picture import Picture
 
 SLACK = 100  # ms: the drift of a server's clock
+MOST_HANDLERS = 3  # of one death in these histories: its name's, and two of its call
 
 
 def _new(before: Iterable[bytes], after: Iterable[bytes]) -> set[str]:
@@ -53,6 +56,8 @@ class Ledger:
     broken: set[str] = field(default_factory=set)  # joins that can never be, whose placeholders are buried
     followed: set[str] = field(default_factory=set)  # joins whose task has come
     moments: set[str] = field(default_factory=set)  # of schedules, whose runs have come
+    deaths: dict[str, int] = field(default_factory=dict)  # how often each has died
+    handlers: dict[str, list[str]] = field(default_factory=dict)  # dead task -> its handlers that have come
     fences: set[str] = field(default_factory=set)
 
     def snapshot(self) -> "Ledger":
@@ -63,6 +68,7 @@ class Ledger:
             *(set(self.present), dict(self.outcomes), dict(self.not_before), dict(self.at_last), dict(self.renewed)),
             *(list(self.untouched), dict(self.priority)),
             *workflows,
+            *(dict(self.deaths), {task_id: list(ids) for task_id, ids in self.handlers.items()}),
             self.fences,
         )
 
@@ -79,6 +85,7 @@ class Ledger:
         """Somebody has enqueued a task of this id: it is none that had the id before and is gone."""
         self.joins.pop(task_id, None)
         self.moments.discard(task_id)
+        self.handlers = {dead: [each for each in ids if each != task_id] for dead, ids in self.handlers.items()}
 
     def removed(self, ids: Iterable[str]) -> None:
         """By a person, or by age."""
@@ -128,6 +135,24 @@ class Ledger:
             if task_id.startswith("cron-"):
                 hold("a moment comes once", task_id not in self.moments, task_id)
                 self.moments.add(task_id)
+
+    def died(self, was: Picture, now: Picture, keys: Keys) -> None:
+        """Called after every call: within a step one may die, be redriven, and die again."""
+        for task_id in _new(was.zset(keys.dead), now.zset(keys.dead)):
+            self.deaths[task_id] = self.deaths.get(task_id, 0) + 1
+
+    def check_handlers(self, was: Picture, now: Picture, keys: Keys) -> None:
+        """A handler comes once for each death, and never for the death of a handler."""
+        envelopes = now.hash(keys.tasks)
+        for task_id in _new(was.hash(keys.tasks), envelopes):
+            if (dead := json.loads(envelopes[task_id.encode()]).get("handles")) is None:
+                continue
+            came = self.handlers.setdefault(dead, [])
+            hold("a handler comes once", task_id not in came, (task_id, dead))
+            came.append(task_id)
+            hold("a death has its handlers once", len(came) <= MOST_HANDLERS * self.deaths.get(dead, 0), (dead, came))
+            handlers = {each for ids in self.handlers.values() for each in ids}
+            hold("no handler has one", dead not in handlers, (dead, task_id))
 
     def check(self, tasks: set[str], outcomes: dict[str, int], on_the_way: Iterable[str], picture: Picture) -> None:
         """Hold the queue to what it has said."""

@@ -32,6 +32,8 @@ LONGEST_LOOK, SHORTEST_LOOK, GRACE, LEFT_OVER = 800, 10, 700, 1000
 CLEAR = 2000
 
 
+Hooks = dict[str, str]
+"""Task name ("": any other) -> the task that handles its death."""
 Names = dict[str, int] | None
 """What workers know: name -> version. None: any, perhaps."""
 
@@ -107,7 +109,7 @@ class Item:
     progress: tuple[str, int] | None = None  # fence, what was said
     log: tuple[int, ...] = ()
     logged_by: str = ""
-    history: tuple[tuple[int, str, str, str], ...] = ()  # attempt, worker, type of failure, cause of a loss
+    history: tuple[tuple[int, str, str, str, int], ...] = ()  # attempt, worker, type of failure, cause of a loss, handlers
     member: tuple[str, int] | None = None  # of which join, its number
     unknown: Unknown | None = None  # where it is unclaimed
 
@@ -119,15 +121,14 @@ class Item:
         """Whether it waits and can run no more."""
         return self.place != "leases" and json.loads(self.envelope).get("expires", math.inf) <= now.wall
 
-    def remember(self, worker: str, failure: str) -> None:
+    def remember(self, worker: str, failure: str, handlers: int = 0) -> None:
         """After it was counted."""
-        self._remember((self.failures + self.losses, worker, failure, ""))
+        self._remember((self.failures + self.losses, worker, failure, "", handlers))
 
-    def remember_loss(self, worker: str, cause: LossCause | None) -> None:
-        """Before it is counted."""
-        self._remember((self.failures + self.losses + 1, worker, "WorkerLost", str(cause or "")))
+    def remember_loss(self, attempt: int, worker: str, cause: LossCause | None, handlers: int) -> None:
+        self._remember((attempt, worker, "WorkerLost", str(cause or ""), handlers))
 
-    def _remember(self, entry: tuple[int, str, str, str]) -> None:
+    def _remember(self, entry: tuple[int, str, str, str, int]) -> None:
         self.history = (*self.history, entry)[-REMEMBERED:]
 
 
@@ -154,6 +155,7 @@ class Model:
     runs: dict[str, str] = field(default_factory=dict)  # name of a schedule -> its last run, until it was seen to end
     alive: dict[str, tuple[int, str]] = field(default_factory=dict)  # worker -> until when, its template
     known: dict[str, Names] = field(default_factory=dict)  # template -> what its workers know
+    hooks: dict[str, tuple[str, str]] = field(default_factory=dict)  # task -> template that said so, what handles its death
     seen: dict[str, int] = field(default_factory=dict)  # template -> when its workers last looked at what is unclaimed
     relayed: dict[str, int] = field(default_factory=dict)  # key of an item -> until when it is remembered
 
@@ -161,7 +163,7 @@ class Model:
         items = {task_id: dataclasses.replace(item) for task_id, item in self.items.items()}
         copies = {
             name: getattr(self, name).copy()
-            for name in ("claims", "counters", "outbox", "relayed", "runs", "delays", "alive", "known", "seen")
+            for name in ("claims", "counters", "outbox", "relayed", "runs", "delays", "alive", "known", "seen", "hooks")
         }
         joins = {join_id: join.copy() for join_id, join in self.joins.items()}
         return dataclasses.replace(self, items=items, joins=joins, schedules=model_schedules.copies(self.schedules), **copies)
@@ -348,9 +350,27 @@ class Model:
                 cancelled.add(fence)
         return lost, cancelled, fresh
 
-    def announce(self, template: str, names: Names, now: Now) -> int:
+    def handle_death(self, item: Item, cause: str, attempt: int, failure: str) -> int:
+        """What its name or its call has for this is on its way; a handler has nothing. Returns how many handlers."""
+        fields = json.loads(item.envelope)
+        _, hook = self.hooks.get(fields["task"]) or self.hooks.get("") or ("", "")
+        linked = len(fields.get("onward", {}).get("on_failure", []))
+        if "handles" in fields or not (hook or linked):
+            return 0
+        self.outbox.append(f"dead {item.id} {cause} {attempt} {failure} {hook}")
+        return linked + bool(hook)
+
+    def set_hooks(self, template: str, names: Names, hooks: Hooks) -> None:
+        """The newest announcement decides for what it knows."""
+        stale = [name for name, (by, _) in self.hooks.items() if name not in hooks and (by == template or name in (names or {}))]
+        for name in stale:
+            del self.hooks[name]
+        self.hooks |= {name: (template, handler) for name, handler in hooks.items()}
+
+    def announce(self, template: str, names: Names, now: Now, hooks: Hooks) -> int:
         """What its workers know is ready again at its old place; they have seen the rest. Returns how many are ready again."""
         self.known[template], self.seen[template] = names, now
+        self.set_hooks(template, names, hooks)
         released = [item for item in self.at("unclaimed") if item.unknown and _knows(names, item.unknown)]
         for item in released:
             item.unknown = None
@@ -393,7 +413,7 @@ class Model:
         self._count(verb, end.busy)
         item.progress = None
         worker, item.fence, item.cancel_at = worker_of(item.fence), "", None
-        self._keep_or_forget(item, verb, end.body, worker)
+        self._keep_or_forget(item, verb, end, worker)
         if verb == "succeed":
             item.member = None
         match verb:
@@ -425,14 +445,16 @@ class Model:
             return "snooze"
         return end.verb
 
-    def _keep_or_forget(self, item: Item, verb: str, failure: str, worker: str) -> None:
+    def _keep_or_forget(self, item: Item, verb: str, end: End, worker: str) -> None:
         if verb in ("succeed", "bury", "cancel"):
             self._free(item)
         if verb in ("succeed", "cancel"):
             item.failures, item.losses, item.failure = 0, 0, None
         if verb in ("retry", "bury"):
-            item.failures, item.failure = item.failures + 1, failure
-            item.remember(worker, failure)
+            item.failures, item.failure = item.failures + 1, end.body
+            cause = "fatal" if end.delay else "failed"
+            handlers = self.handle_death(item, cause, item.failures + item.losses, end.body) if verb == "bury" else 0
+            item.remember(worker, end.body, handlers)
 
     def _count(self, verb: str, busy: int) -> None:
         counted = {"succeed": "succeeded", "retry": "retried", "bury": "buried", "release": "released", "snooze": "postponed"}
@@ -456,9 +478,12 @@ class Model:
                 self._part(item, "cancelled")
                 self.counters["stopped"] += 1
                 continue
-            item.remember_loss(holder, cause)
+            attempt = item.failures + item.losses + 1
             item.losses += not (cause and cause.innocent)
-            if item.losses >= self.rules.max_lost and not (cause and cause.innocent):
+            too_often = item.losses >= self.rules.max_lost and not (cause and cause.innocent)
+            handlers = self.handle_death(item, "lost", attempt, failure) if too_often else 0
+            item.remember_loss(attempt, holder, cause, handlers)
+            if too_often:
                 self._free(item)
                 item.place, item.score, item.failure = "dead", now.wall, failure
                 self.counters["buried"] += 1
@@ -529,7 +554,8 @@ class Model:
             if item.score <= now - self.rules.keep_unclaimed:
                 self._free(item)
                 item.place, item.score, item.failure, item.unknown = "dead", now.wall, "UnknownTask", None
-                item.remember("", "UnknownTask")
+                attempt = item.failures + item.losses
+                item.remember("", "UnknownTask", self.handle_death(item, "unclaimed", attempt, "UnknownTask"))
                 self.counters["buried"] += 1
 
     def _past(self, place: str, before: int, count: int) -> list[Item]:
@@ -585,6 +611,7 @@ class Model:
         content[keys.unclaimed_by] = {f"{what.name}\x1f{what.version:010}\x1f{item.id}": 0 for item, what in aside}
         content[keys.templates] = dict(self.seen)
         content[keys.announced] = dict(self.known)
+        content[keys.hooks] = {name: f"{template} {handler}" for name, (template, handler) in self.hooks.items()}
         content[keys.cancels] = {item.id: item.cancel_at for item in items if item.cancel_at is not None}
         return content | model_joins.expected(self, keys) | model_schedules.expected(self, keys)
 

@@ -167,6 +167,7 @@ class World:
 
     def look(self) -> None:
         self.before, self.picture = self.picture, Picture(self.client, self.keys)
+        self.ledger.died(self.before, self.picture, self.keys)
         self._clock_goes_on()
 
     def pass_time(self, ms: int) -> None:
@@ -256,6 +257,7 @@ class World:
         on_the_way = {text(task_id) for key in (keys.ready, keys.suspects, keys.leases) for task_id in picture.zset(key)}
         self.ledger.check({text(task_id) for task_id in picture.hash(keys.tasks)}, outcomes, on_the_way, picture)
         self.ledger.check_workflows(self.checked, picture, keys.joins, keys.tasks)
+        self.ledger.check_handlers(self.checked, picture, keys)
         self._each_schedule_waits_for_one_run()
         self._agrees_with_the_model()
         self._nothing_known_is_unclaimed()
@@ -404,6 +406,7 @@ def _readable(key: str, picture: Picture, keys: Any) -> dict[str, object]:
         keys.owners: _owner,
         keys.unclaimed_as: bytes.decode,
         keys.announced: lambda value: json.loads(value) if value else None,
+        keys.hooks: _hook,
         keys.progress: _progress,
         keys.logs: _log,
         keys.history: _history,
@@ -447,6 +450,10 @@ def name_of(fields: Mapping[bytes, bytes]) -> str:
     """An entry of the outbox as the model calls it."""
     if b"body" in fields:
         return load_entry(fields[b"body"]).key
+    if b"dead" in fields:
+        hook = json.loads(fields[b"hook"])["message"]["task"] if fields[b"hook"] else ""
+        words = (fields[name].decode() for name in (b"dead", b"cause", b"attempt"))
+        return f"dead {' '.join(words)} {json.loads(fields[b'failure'])['type']} {hook}"
     return " ".join(fields[name].decode() for name in (b"join", b"at", b"id", b"why"))
 
 
@@ -460,9 +467,16 @@ def _log(value: bytes) -> tuple[str, tuple[int, ...]]:
     return head.partition(" ")[0], tuple(map(int, lines))
 
 
-def _history(value: bytes) -> tuple[tuple[int, str, str, str], ...]:
+def _hook(value: bytes) -> str:
+    template, _, step = value.decode().partition(" ")
+    return f"{template} {json.loads(step)['message']['task']}"
+
+
+def _history(value: bytes) -> tuple[tuple[int, str, str, str, int], ...]:
     past = [json.loads(line) for line in value.split(b"\n")]
-    return tuple((each["attempt"], each["worker"], each["type"], each.get("cause", "")) for each in past)
+    return tuple(
+        (each["attempt"], each["worker"], each["type"], each.get("cause", ""), len(each.get("handlers", []))) for each in past
+    )
 
 
 def _owner(value: bytes) -> tuple[str, float]:

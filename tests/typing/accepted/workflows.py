@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from stoker import Chain, Context, Group, Prepared, Stoker, WorkflowHandle, chain, cron, every, group
+from stoker import Chain, Context, DeadTask, Group, Handle, Prepared, Stoker, WorkflowHandle, chain, cron, every, group
 
 app = Stoker("shop")
 
@@ -35,6 +35,35 @@ async def often(ctx: Context) -> None: ...
 
 
 app.schedule("weekly", cron("0 3 * * 1"), fetch.prepare("https://example.org"))
+
+
+@app.on_dead
+@app.task()
+async def page(dead: DeadTask, level: int = 1) -> None: ...
+
+
+@app.task()
+def count_deaths() -> None: ...
+
+
+@app.task(on_dead=count_deaths)
+async def pay() -> None: ...
+
+
+@app.task(on_dead=page)
+async def ship(order: int) -> str:
+    return str(order)
+
+
+@app.task(on_dead="page")
+async def bill(ctx: Context) -> int:
+    return ctx.max_retries if ctx.last_attempt else 0
+
+
+async def link() -> None:
+    assert_type(await ship.enqueue(7), Handle[str])
+    await ship.options(on_success=announce.prepare(), on_failure=[page.piped(), page.piped(level=2)]).enqueue(7)
+    await group(ship.prepare(7), on_failure=page.piped()).enqueue()
 
 
 async def enqueue() -> None:

@@ -47,3 +47,7 @@ async def often() -> None: ...
 
 
 app.schedule("weekly", cron("0 3 * * 1"), fetch)  # refused: arg-type reportArgumentType
+
+
+@app.task(on_dead=measure)  # refused: arg-type reportArgumentType
+async def ship() -> None: ...

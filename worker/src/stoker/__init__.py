@@ -29,6 +29,7 @@ from stoker.queue.reads.inspector import Cancellation
 from stoker.queue.records import Receipt, TaskStatus
 from stoker.rules.call import TaskCall
 from stoker.rules.concurrency import Concurrency
+from stoker.rules.dead_task import DeadTask
 from stoker.rules.retry import Jitter, Retry
 from stoker.rules.schedule import cron, every
 from stoker.rules.states import TaskState
@@ -45,6 +46,7 @@ __all__ = [
     "Conflict",
     "Context",
     "Dead",
+    "DeadTask",
     "Depends",
     "EnqueueNext",
     "Explanation",

@@ -11,6 +11,7 @@ from stoker.app.decorator import Decorator
 from stoker.app.middleware import EnqueueLayer, RunLayer
 from stoker.app.modules import ENTRY_POINTS, Modules
 from stoker.app.named import named_task
+from stoker.app.on_dead import OnDead, TakesNothing, TakesStory, name_of
 from stoker.app.prepared import Origin
 from stoker.app.scheduled import definition_of
 from stoker.app.sync import from_sync
@@ -32,6 +33,7 @@ from stoker.task.dependencies import Factory
 Lifespan = Callable[["Stoker"], AbstractAsyncContextManager[Any]]
 """What a worker process enters before its first task and exits after its last."""
 RunLayerT = TypeVar("RunLayerT", bound=RunLayer)
+HandlerT = TypeVar("HandlerT", bound=TakesStory | TakesNothing)
 EnqueueLayerT = TypeVar("EnqueueLayerT", bound=EnqueueLayer)
 
 
@@ -141,6 +143,7 @@ class Stoker:
         version: int = 0,
         ignore_result: bool | None = None,
         schedule: Timing | None = None,
+        on_dead: OnDead | None = None,
     ) -> Decorator:
         """Register a function as a task, under its own name unless `name` is given.
 
@@ -149,6 +152,7 @@ class Stoker:
         `soft_timeout`: SoftTimeout is raised in an async task or a process after that many seconds; `timeout` ends it. A thread
         cannot be ended: see `Context.cancelled`. `schedule`: `cron(...)` or `every(...)`, without arguments; see `Stoker.schedule`.
         `version`: raise it when the parameters change; workers that declare a lower one give such tasks back during a rollout.
+        `on_dead`: a task of this application, or its name, that is enqueued with the DeadTask when one is dead; see `on_dead`.
         `ignore_result`: the returned value is not kept, and goes to the next link of a workflow only.
 
         What is left out is decided by `annotate` and `route`; the queue is "default" then, and the priority 0.
@@ -180,6 +184,8 @@ class Stoker:
                 raise Invalid(f"two tasks are named {task.name!r} in {self.name}: give one another name=")
             self.tasks[task.name] = task
             self._application.declarations[task.name] = declaration
+            if on_dead is not None:
+                self._application.on_dead[task.name] = name_of(on_dead)
             if schedule is not None:
                 self.schedule(task.name, schedule, task.options().prepare())
                 self._timings[task.name] = schedule
@@ -261,6 +267,20 @@ class Stoker:
         Raises Invalid that names the module and the line at fault.
         """
         self._modules.load(self)
+
+    def on_dead(self, handler: HandlerT) -> HandlerT:
+        """Make a task the handler of every dead task of this application that has no `on_dead=` itself.
+
+        Write `@app.on_dead` above `@app.task(...)`. It is enqueued with the DeadTask, in the script that buries the task, once for
+        each death; never for an expired or cancelled task, and never for a handler. Raises Invalid for what is no task, and for a
+        second one.
+        """
+        if isinstance(handler, str) or not isinstance(handler, Task):
+            raise Invalid("@app.on_dead takes a task: write it above @app.task(...)")
+        if self._application.on_dead_default is not None:
+            raise Invalid(f"{self.name} has an @app.on_dead already: task {self._application.on_dead_default}")
+        self._application.on_dead_default = handler.name
+        return handler
 
     @overload
     def middleware(self, around: Literal["run"]) -> Callable[[RunLayerT], RunLayerT]: ...

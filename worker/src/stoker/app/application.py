@@ -46,6 +46,8 @@ class Application:
         self.declarations: dict[str, Declaration] = {}
         self.configuration = Configuration()
         self.schedules: dict[str, Schedule] = {}
+        self.on_dead: dict[str, str] = {}  # task -> the one that handles its death
+        self.on_dead_default: str | None = None
         self.run_layers: list[RunLayer] = []
         self.enqueue_layers: list[EnqueueLayer] = []
         self.dependency_overrides: dict[Factory, Factory] = {}

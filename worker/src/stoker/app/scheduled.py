@@ -1,5 +1,7 @@
 """A prepared call on a schedule, as it is stored in its queue."""
 
+from msgspec import UNSET
+
 from stoker.errors import Invalid
 from stoker.rules.call import TaskCall
 from stoker.rules.schedule import Definition, Timing
@@ -13,6 +15,8 @@ def definition_of(name: str, timing: Timing, call: TaskCall) -> Definition:
         raise Invalid(f"schedule {name}: {', '.join(decided)} cannot be given: its times say when, its overlap how many at a time")
     if call.expires_at:
         raise Invalid(f"schedule {name}: give expires in seconds: a datetime would hold for one run only")
+    if call.onward is not UNSET:
+        raise Invalid(f"schedule {name}: on_success and on_failure cannot be given for a schedule: use on_dead=")
     return Definition(
         name,
         timing,

@@ -21,6 +21,7 @@ from stoker.rules.call import TaskCall
 from stoker.rules.durability import Durability
 from stoker.rules.message import IdFactory
 from stoker.rules.workflow import GroupStep, Steps, TaskStep, check_size, check_start, dump_onward, number, root_of, task_steps
+from stoker.task.links import Links, handlers
 
 R1 = TypeVar("R1")
 R2 = TypeVar("R2")
@@ -64,8 +65,9 @@ class Group(Generic[T_contra, R_co]):
 
     _own_id: str | None = None
 
-    def __init__(self, *members: "Flow[Any, Any]") -> None:
+    def __init__(self, *members: "Flow[Any, Any]", on_failure: Links | None = None) -> None:
         self.members = members
+        self.on_failure = on_failure
 
     def __repr__(self) -> str:
         return f"group({', '.join(map(_words, self.members))})"
@@ -73,7 +75,8 @@ class Group(Generic[T_contra, R_co]):
     @property
     def _steps(self) -> Steps:
         """As they travel in envelopes. Raises Invalid for what cannot be a member."""
-        return (GroupStep(tuple(_linked(member, is_first=False) for member in self.members)),)
+        members = tuple(_linked(member, is_first=False) for member in self.members)
+        return (GroupStep(members, on_failure=handlers(self.on_failure)),)
 
     async def enqueue(self: "Group[object, R]") -> WorkflowHandle[R]:
         """Enqueue all members. Without any, nothing is enqueued and the result is an empty list. Raises as `Chain.enqueue`."""
@@ -87,12 +90,13 @@ class Group(Generic[T_contra, R_co]):
 Flow = Prepared[T_contra, R_co] | Chain[T_contra, R_co] | Group[T_contra, R_co]
 
 
-def group(*members: Flow[T, R]) -> Group[T, list[R]]:
+def group(*members: Flow[T, R], on_failure: Links | None = None) -> Group[T, list[R]]:
     """Run these side by side. In a chain, the next link runs once all have succeeded, with the list of their results.
 
-    Each `piped` member takes the result of the link before the group.
+    Each `piped` member takes the result of the link before the group. `on_failure` handles the first death of any of their tasks:
+    a prepared task, whose `piped` parameter takes the DeadTask.
     """
-    return Group(*members)
+    return Group(*members, on_failure=on_failure)
 
 
 @overload
@@ -150,7 +154,7 @@ async def _launch(app: Application, workflow: "Flow[Any, R]") -> tuple[WorkflowH
         return handle, [Receipt(task_id, None) for task_id in handle.ids]
 
     root = root_of(head.own_id, created) if head.own_id else _new_id()
-    rest = dump_onward(check_size(number(steps, root))[1:])
+    rest = dump_onward(check_size(number(steps, root))[1:], None, head.onward)
     [receipt] = receipts(await app.client.enqueue([msgspec.structs.replace(head, onward=rest, created=created)]))
     if receipt.duplicate:
         # The earlier chain continues: the ids of its other tasks were made when its first one was enqueued.
@@ -179,8 +183,8 @@ def _with_parts(flow: "Flow[Any, R]", parts: Iterator[Prepared[Any, Any]]) -> "F
     match flow:
         case Chain(links=links):
             return Chain(*[_with_parts(link, parts) for link in links])
-        case Group(members=members):
-            return Group(*[_with_parts(member, parts) for member in members])
+        case Group(members=members, on_failure=on_failure):
+            return Group(*[_with_parts(member, parts) for member in members], on_failure=on_failure)
         case _:
             return next(parts)
 

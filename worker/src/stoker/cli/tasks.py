@@ -107,8 +107,12 @@ def _expiry_and_headers(status: TaskStatus) -> list[tuple[str, object]]:
 
 
 def history_fields(history: list[PastFailure]) -> list[tuple[str, object]]:
-    """A task's last failures, one line each."""
-    return [(f"attempt {past.attempt}", f"{since(past.at)} on {past.worker}: {past.type}: {past.message}") for past in history]
+    """A task's last failures, one line each, and behind the one that it died of the tasks that handle its death."""
+    fields: list[tuple[str, object]] = []
+    for past in history:
+        fields.append((f"attempt {past.attempt}", f"{since(past.at)} on {past.worker}: {past.type}: {past.message}"))
+        fields += [("handled by", f"{handler.task} {handler.id} in {handler.queue}") for handler in past.handlers]
+    return fields
 
 
 def _progress(progress: Progress) -> str:

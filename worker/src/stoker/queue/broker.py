@@ -126,7 +126,9 @@ class Broker:
         """
         versions = announcement.versions
         names = b"" if versions is None else msgspec.json.encode(versions)
-        return ScriptCall("announce", self.keys, [announcement.template, names, RELEASED_AT_ONCE])
+        return ScriptCall(
+            "announce", self.keys, [announcement.template, names, RELEASED_AT_ONCE, msgspec.json.encode(announcement.hooks)]
+        )
 
     def describe_call(self, template: str, description: Description, *, ask: bool = False) -> ScriptCall:
         """The call that describes a template's tasks, for the heartbeat's thread. Its reply: whether the description is wanted,

@@ -133,6 +133,10 @@ class Keys:
         return f"{self._base}:schemas"
 
     @property
+    def hooks(self) -> str:  # HASH name of a task ("" = any other) -> template, a blank, the step (JSON) that handles its death
+        return f"{self._base}:hooks"
+
+    @property
     def members(self) -> str:  # HASH id of a group's member -> home queue of the join, a blank, id of the join, a blank, its number
         return f"{self._base}:members"
 

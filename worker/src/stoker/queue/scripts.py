@@ -4,8 +4,8 @@ A script's header is the one statement of its keys: `-- KEYS: tasks ready` names
 the script begins with `local tasks, ready = ...`, which the shared prelude sees as well. EVALSHA with a fallback to EVAL, so a
 restarted or flushed server needs nothing; never FUNCTION LOAD, where one old pod would downgrade all others.
 
-Variants: the script `name+variant` has the keys that the header lists behind `+variant:`, and the lines that end in `--+variant`.
-The plain script has neither, so that what few calls need costs the others nothing.
+Variants: the script `name+variant` has the keys that the header lists behind `+variant:`, and the lines that end in `--+variant`;
+`name+one+other` has those of both. The plain script has none, so that what few calls need costs the others nothing.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _VARIANT_LINE = re.compile(r"^.*--\+(\w+)\n", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:local function |function |local )([\w, ]+)")
 
 PRELUDE = (
-    *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_unclaimed"),
+    *("_prelude", "_minding", "_events", "_promote", "_parking", "_schedules", "_story", "_handlers", "_unclaimed"),
     *("_solitude", "_reclaim", "_admit"),
     *("_effects", "_inbox"),
 )
@@ -92,24 +92,24 @@ def load(name: str, *, old: bool = False) -> Script:
 
     A `#!lua` line must stay the first; `old` servers get none.
     """
-    file, _, variant = name.partition("+")
-    body = _VARIANT_LINE.sub(lambda line: line[0] if line[1] == variant else "", (_FOLDER / f"{file}.lua").read_text())
+    file, *variants = name.split("+")
+    body = _VARIANT_LINE.sub(lambda line: line[0] if line[1] in variants else "", (_FOLDER / f"{file}.lua").read_text())
     flags, newline, rest = body.partition("\n") if body.startswith("#!") else ("#!lua", "\n", body)
     prelude = "".join((_FOLDER / f"{part}.lua").read_text() for part in PRELUDE)
     if old:
         flags, newline = "", _LIGHT_WRITE if "allow-oom" in flags else ""
-    keys = keys_of(rest, variant)
+    keys = keys_of(rest, *variants)
     named = f"local {', '.join(keys)} = unpack(KEYS)\n"
     text = flags + newline + named + _wanted(prelude, rest).replace(REDIS_TIME, _time) + rest
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-def keys_of(script: str, variant: str = "") -> tuple[str, ...]:
-    """The keys that a script's header names, those of a variant last."""
+def keys_of(script: str, *variants: str) -> tuple[str, ...]:
+    """The keys that a script's header names, those of variants last."""
     [header] = _HEADER.findall(script)
-    plain, *variants = header.split("+")
-    more = dict(keys.split(":") for keys in variants)
-    return (*_WORD.findall(plain), *_WORD.findall(more[variant] if variant else ""))
+    plain, *sections = header.split("+")
+    more = dict(keys.split(":") for keys in sections)
+    return tuple(_WORD.findall(" ".join([plain, *(more[variant] for variant in variants)])))
 
 
 def _wanted(prelude: str, script: str) -> str:

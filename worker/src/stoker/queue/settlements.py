@@ -17,6 +17,13 @@ from stoker.rules.units import to_ms
 SETTLED_AT_ONCE = 200
 EFFECTS_AT_ONCE = 500
 
+_SCRIPTS = {
+    (False, False): "settle",
+    (True, False): "settle+bury",
+    (False, True): "settle+unclaim",
+    (True, True): "settle+bury+unclaim",
+}
+"""By whether one is buried, and one set aside as unclaimed."""
 _json = msgspec.json.Encoder().encode
 
 
@@ -46,8 +53,13 @@ def portions(settlements: Sequence[Settlement]) -> Iterator[Sequence[Settlement]
 
 
 def fills_outbox(settlements: Sequence[Settlement]) -> bool:
-    """Whether these may add to the outbox: what follows a join, once its last member succeeds, may be an entry."""
-    return any(isinstance(effect, PutInOutbox | CompleteMember) for settlement in settlements for effect in settlement.effects)
+    """Whether these may add to the outbox: what follows a join, once its last member succeeds, or what handles a death."""
+    for settlement in settlements:
+        if type(settlement.transition) is Bury:
+            return True
+        if settlement.effects and any(isinstance(effect, PutInOutbox | CompleteMember) for effect in settlement.effects):
+            return True
+    return False
 
 
 def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> ScriptCall:
@@ -58,8 +70,8 @@ def settle_call(keys: Keys, settlements: Sequence[Settlement], keep: float) -> S
     for number, settlement in enumerate(settlements, 1):
         for effect in settlement.effects:
             arguments += (number, pack(effect))
-    unclaims = any(isinstance(settlement.transition, Unclaim) for settlement in settlements)
-    return ScriptCall("settle+unclaim" if unclaims else "settle", keys, arguments)
+    kinds = {type(settlement.transition) for settlement in settlements}
+    return ScriptCall(_SCRIPTS[Bury in kinds, Unclaim in kinds], keys, arguments)
 
 
 def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
@@ -69,8 +81,8 @@ def _settle_fields(settlement: Settlement) -> tuple[Argument, ...]:
             return (task_id, fence, "succeed", 0, _json(Success(msgspec.Raw(value), busy)), to_ms(busy))
         case Retry(delay, failure):
             return (task_id, fence, "retry", to_ms(delay), _json(failure), to_ms(busy))
-        case Bury(failure):
-            return (task_id, fence, "bury", 0, _json(failure), to_ms(busy))
+        case Bury(failure, fatal):
+            return (task_id, fence, "bury", int(fatal), _json(failure), to_ms(busy))
         case Snooze(delay):
             return (task_id, fence, "snooze", to_ms(delay), "", to_ms(busy))
         case Unclaim(task, version, template, delay):

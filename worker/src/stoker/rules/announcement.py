@@ -30,10 +30,14 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """The tasks that a template's workers know: name -> version. None: any."""
+    """The tasks that a template's workers know: name -> version. None: any.
+
+    `hooks`: name ("": any other) -> the step (JSON) that handles its death.
+    """
 
     template: str
     versions: dict[str, int] | None
+    hooks: dict[str, str] = {}
 
 
 class Description(NamedTuple):
@@ -48,7 +52,7 @@ class AnnouncedTemplate(msgspec.Struct, frozen=True):
 
     `versions`: task name -> version; None: over 200, so they may know any. `schemas`: task name -> JSON Schema of its arguments, by
     name; tasks whose type hints allow none have none, nor have `left_out` tasks, for which there was no room. `hooks`: what the
-    application does at moments such as a task's death; this version of Stoker has none.
+    application does at moments such as a task's death, each "on_dead NAME: HANDLER".
     """
 
     template: str
@@ -74,11 +78,25 @@ def is_template(text: str) -> bool:
     return _TEMPLATE.fullmatch(text) is not None
 
 
-def announcement_of(versions: Mapping[str, int], template: str = "") -> Announcement:
+def announcement_of(versions: Mapping[str, int], template: str = "", hooks: Mapping[str, str] | None = None) -> Announcement:
     """The announcement of workers that know these tasks. Without a template: a digest of the sorted names and versions."""
     if not template:
         template = hashlib.sha256(msgspec.json.encode(sorted(versions.items()))).hexdigest()[:16]
-    return Announcement(template, dict(versions) if len(versions) <= MAX_NAMES else None)
+    return Announcement(template, dict(versions) if len(versions) <= MAX_NAMES else None, dict(hooks or {}))
+
+
+def hook_texts(hooks: Mapping[str, str]) -> list[str]:
+    """What a description says of these hooks."""
+    return [f"on_dead {name or '*'}: {msgspec.json.decode(step)['message']['task']}" for name, step in hooks.items()]
+
+
+def is_hook(value: bytes) -> bool:
+    """Whether this is what a template has announced for the death of a task."""
+    template, _, step = value.partition(b" ")
+    try:
+        return is_template(template.decode()) and isinstance(msgspec.json.decode(step), dict)
+    except _UNREADABLE:
+        return False
 
 
 def describe(schemas: Mapping[str, bytes], hooks: Sequence[str] = ()) -> Description:

@@ -20,7 +20,6 @@ from stoker.rules.workflow import (
     NO_RESULT,
     GroupStep,
     Member,
-    Origin,
     OutboxEntry,
     Steps,
     TaskStep,
@@ -129,9 +128,9 @@ def begin_or_defer(partition: str, entry: OutboxEntry, locate: Locate | None) ->
 
 
 def after_success(partition: str, onward: OutboxEntry, children: Sequence[Steps], locate: Locate | None) -> list[Effect]:
-    """What follows a successful run in this partition: the rest of its chain, and the chains that it has enqueued."""
+    """What follows a successful run in this partition: the rest of its chain, its links, and the chains that it has enqueued."""
     effects = begin_or_defer(partition, onward, locate)
-    return effects + _begin_children(partition, f"{onward.key}.c", onward.origin, children, locate) if children else effects
+    return effects + _begin_children(partition, onward, children, locate) if children else effects
 
 
 def starting_tasks(steps: Steps) -> int:
@@ -142,20 +141,21 @@ def starting_tasks(steps: Steps) -> int:
     return 1 if isinstance(step, TaskStep) else sum(1 + starting_tasks(chain) for chain in step.members)
 
 
-def _begin_children(partition: str, key: str, origin: Origin, chains: Sequence[Steps], locate: Locate | None) -> list[Effect]:
+def _begin_children(partition: str, onward: OutboxEntry, chains: Sequence[Steps], locate: Locate | None) -> list[Effect]:
+    key, origin, value = f"{onward.key}.c", onward.origin, onward.value
     direct: list[Effect] = []
     deferred: list[Steps] = []
     for number, chain in enumerate(chains):
         effects: list[Effect] = []
         if locate and len(direct) + starting_tasks(chain) <= MAX_DIRECT:
-            effects = list(begin(OutboxEntry(f"{key}.{number}", origin, chain), locate))
+            effects = list(begin(OutboxEntry(f"{key}.{number}", origin, chain, None, value), locate))
         if effects and _within(partition, effects):
             direct += effects
         else:
             deferred.append(chain)
     for at in range(0, len(deferred), CHAINS_PER_ENTRY):
         group = GroupStep(tuple(deferred[at : at + CHAINS_PER_ENTRY]))
-        direct.append(PutInOutbox(partition, OutboxEntry(f"{key}.s{at}", origin, (group,))))
+        direct.append(PutInOutbox(partition, OutboxEntry(f"{key}.s{at}", origin, (group,), None, value)))
     return direct
 
 
@@ -170,7 +170,7 @@ def _enqueue(step: TaskStep, entry: OutboxEntry, locate: Locate) -> EnqueueTask:
         payload=_with_argument(step.message.payload, step.into, entry.value),
         created=entry.origin.created,
         trace=entry.origin.trace,
-        onward=dump_onward(entry.steps[1:], entry.member),
+        onward=dump_onward(entry.steps[1:], entry.member, step.message.onward),
     )
     admission = Admission(message, step.delay, step.run_at, step.claim, step.limit)
     return EnqueueTask(locate(message.queue, admission.partition_key), admission, entry.member)

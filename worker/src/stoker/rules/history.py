@@ -5,10 +5,18 @@ from enum import StrEnum
 import msgspec
 
 
+class Handler(msgspec.Struct, frozen=True):
+    """A task that was enqueued because another one died."""
+
+    id: str
+    queue: str
+    task: str
+
+
 class PastFailure(msgspec.Struct, frozen=True):
     """One of a task's last failures, without traceback. `at` in epoch ms of Redis' clock; a redrive restarts `attempt` at 1.
 
-    `cause`: why its worker was lost, where that is known (rules/losses.py).
+    `cause`: why its worker was lost, where that is known (rules/losses.py). `handlers`: enqueued since the task died of it.
     """
 
     at: int
@@ -17,6 +25,7 @@ class PastFailure(msgspec.Struct, frozen=True):
     type: str
     message: str
     cause: str | None = None
+    handlers: list[Handler] = []
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

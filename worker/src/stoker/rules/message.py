@@ -38,7 +38,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     the enqueue, `timeout` and `soft_timeout` seconds. None leaves an option to the task's declaration, then to the queue.
     `schedule` and `scheduled_for` (epoch ms) identify a run of a schedule. `version` is that of the task's declaration: a worker
     that declares a lower one gives the task back. `retry` has precedence over `max_retries`. No run begins at or after `expires`
-    (epoch ms, compared with Redis' clock). `onward` is what follows its success, as read by `rules/workflow.py`.
+    (epoch ms, compared with Redis' clock). `onward` is what follows its success or its death, as read by `rules/workflow.py`.
+    `handles`: the id of the dead task whose story it takes; nothing handles its own death.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     expires: int | None = None
     headers: dict[str, str] = {}
     onward: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    handles: str | None = None
 
 
 class Success(msgspec.Struct, frozen=True):

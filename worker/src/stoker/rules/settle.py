@@ -95,9 +95,10 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Bury(msgspec.Struct, frozen=True):
-    """The task is dead."""
+    """The task is dead. `fatal`: no retry could have helped; else its retries are used up."""
 
     failure: Failure
+    fatal: bool = False
 
 
 class Snooze(msgspec.Struct, frozen=True):
@@ -140,8 +141,10 @@ def settle(outcome: Outcome, policy: Backoff, *, failures: int, random: Callable
             return Retry(backoff(policy, failures + 1, random), failure)
         case RetryAsked(failure, delay, most) if failures < (policy.max_retries if most is None else most):
             return Retry(backoff(policy, failures + 1, random) if delay is None else delay, failure)
-        case Raised(failure) | RetryAsked(failure) | Fatal(failure):
+        case Raised(failure) | RetryAsked(failure):
             return Bury(failure)
+        case Fatal(failure):
+            return Bury(failure, fatal=True)
         case Unknown(task, version):
             return Unclaim(task, version, template, UNKNOWN_TASK_DELAY)
         case Snoozed(delay, reason):

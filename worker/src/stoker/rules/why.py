@@ -142,10 +142,16 @@ def _reasons(facts: Facts) -> Iterator[tuple[Cause, str]]:
             yield Cause.CANCELLED, "it was cancelled"
         case TaskState.DEAD:
             why = f": {facts.failure}" if facts.failure else ""
-            yield Cause.DEAD, f"it waits in the dead letters for a redrive{why}"
+            yield Cause.DEAD, f"it waits in the dead letters for a redrive{why}{_handled(facts)}"
         case TaskState.READY | TaskState.SCHEDULED:
             yield from _held_back(facts)
             yield from _ready(facts) if facts.state is TaskState.READY else _not_due(facts)
+
+
+def _handled(facts: Facts) -> str:
+    handlers = facts.history[-1].handlers if facts.history else []
+    named = ", ".join(f"{handler.task} {handler.id} in {handler.queue}" for handler in handlers)
+    return f"; its death is handled by {named}" if named else ""
 
 
 def _running(facts: Facts) -> Iterator[tuple[Cause, str]]:

@@ -47,12 +47,16 @@ class TaskStep(Admission, frozen=True, tag="task", omit_defaults=True):
     into: str | None = None
 
 
-class GroupStep(Struct, frozen=True, tag="group"):
-    """Chains that run side by side. Their join has this `id` and lies in this `queue`."""
+class GroupStep(Struct, frozen=True, tag="group", omit_defaults=True):
+    """Chains that run side by side. Their join has this `id` and lies in this `queue`.
+
+    `on_failure`: what handles the first death in them, until `number` gives it to each of their tasks.
+    """
 
     members: tuple[tuple["Step", ...], ...]
     id: str = ""
     queue: str = ""
+    on_failure: tuple["TaskStep", ...] = ()
 
 
 Step = TaskStep | GroupStep
@@ -60,10 +64,16 @@ Steps = tuple[Step, ...]
 
 
 class Onward(Struct, frozen=True, omit_defaults=True):
-    """What follows a task: the rest of its chain, then the join that the chain is a member of."""
+    """What follows a task: the rest of its chain, then the join that the chain is a member of.
+
+    The links of one call begin beside these: `on_success` with its result, `on_failure` with its story when it is dead
+    (rules/dead_task.py). Their ids are made when they begin.
+    """
 
     steps: Steps = ()
     member: Member | None = None
+    on_success: tuple[Steps, ...] = ()
+    on_failure: tuple[TaskStep, ...] = ()
 
 
 class Origin(Struct, frozen=True):
@@ -89,13 +99,47 @@ class OutboxEntry(Struct, frozen=True, omit_defaults=True):
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _onward = msgspec.json.Decoder(Onward)
+_step = msgspec.json.Decoder(TaskStep)
 _entry = msgspec.json.Decoder(OutboxEntry)
 _chains = msgspec.json.Decoder(tuple[Steps, ...])
 
 
-def dump_onward(steps: Steps, member: Member | None = None) -> Raw | UnsetType:
-    """The `onward` field of an envelope; UNSET where nothing follows."""
+def dump_onward(steps: Steps, member: Member | None = None, links: Raw | UnsetType = UNSET) -> Raw | UnsetType:
+    """The `onward` field of an envelope; UNSET where nothing follows. `links`: an earlier one, whose links are kept."""
+    if links is not UNSET:
+        return Raw(_encode(replace(load_onward(links), steps=steps, member=member)))
     return Raw(_encode(Onward(steps, member))) if steps or member else UNSET
+
+
+def dump_links(on_success: tuple[Steps, ...], on_failure: tuple[TaskStep, ...]) -> Raw | UnsetType:
+    """The `onward` field of a task that is called with these links. Raises Invalid above MAX_WORKFLOW_BYTES."""
+    if not on_success and not on_failure:
+        return UNSET
+    raw = _encode(Onward(on_success=on_success, on_failure=on_failure))
+    _check_bytes(len(raw))
+    return Raw(raw)
+
+
+def linked_chains(chains: Sequence[Steps], message: Message) -> list[Steps]:
+    """What a call's `on_success` begins, with the same ids at every delivery of this message."""
+    root = root_of(message.id, message.created)
+    return [number(chain, f"{root}.s{at}") for at, chain in enumerate(chains)]
+
+
+def with_handlers(steps: Steps, handlers: tuple[TaskStep, ...]) -> Steps:
+    """The same steps, in which each task has these handlers of its death too."""
+    return tuple(
+        _with_handlers(step, handlers)
+        if isinstance(step, TaskStep)
+        else replace(step, members=tuple(with_handlers(chain, handlers) for chain in step.members))
+        for step in steps
+    )
+
+
+def _with_handlers(step: TaskStep, handlers: tuple[TaskStep, ...]) -> TaskStep:
+    links = load_onward(step.message.onward)
+    onward = Raw(_encode(replace(links, on_failure=links.on_failure + handlers)))
+    return replace(step, message=replace(step.message, onward=onward))
 
 
 def load_onward(raw: Raw | UnsetType) -> Onward:
@@ -111,6 +155,11 @@ def dump_chains(chains: Sequence[Steps]) -> bytes:
 def load_chains(raw: bytes) -> tuple[Steps, ...]:
     """Raises Invalid for malformed JSON."""
     return _load(_chains, raw, "the enqueued chains cannot be read") if raw else ()
+
+
+def load_step(raw: bytes) -> TaskStep:
+    """A handler that a worker has announced. Raises Invalid for malformed JSON."""
+    return _load(_step, raw, "the announced handler cannot be read")
 
 
 def dump_entry(entry: OutboxEntry) -> bytes:
@@ -150,9 +199,13 @@ def check_start(steps: Steps) -> Steps:
 
 def check_size(steps: Steps) -> Steps:
     """Raises Invalid above MAX_WORKFLOW_BYTES."""
-    if (size := len(_encode(steps))) > MAX_WORKFLOW_BYTES:
-        raise Invalid(f"the workflow has {size} bytes, at most {MAX_WORKFLOW_BYTES} are allowed: pass references instead of data")
+    _check_bytes(len(_encode(steps)))
     return steps
+
+
+def _check_bytes(size: int) -> None:
+    if size > MAX_WORKFLOW_BYTES:
+        raise Invalid(f"the workflow has {size} bytes, at most {MAX_WORKFLOW_BYTES} are allowed: pass references instead of data")
 
 
 def root_of(task_id: str, created: int) -> str:
@@ -181,7 +234,13 @@ def _numbered(chain: Steps, ids: Iterator[str], depth: int) -> Steps:
                 steps[at] = replace(step, id=following.message.id, queue=following.message.queue)
             else:
                 steps[at] = replace(step, id=next(ids), queue=_first_queue(step.members))
-    return tuple(steps)
+    return tuple(_handled(step) if isinstance(step, GroupStep) and step.on_failure else step for step in steps)
+
+
+def _handled(group: GroupStep) -> GroupStep:
+    """The same group, whose members have its handlers. Their ids are the group's, so each is enqueued once."""
+    handlers = tuple(_with_id(step, f"{group.id}.f{at}") for at, step in enumerate(group.on_failure, 1))
+    return replace(group, members=tuple(with_handlers(chain, handlers) for chain in group.members), on_failure=())
 
 
 def _with_members(group: GroupStep, ids: Iterator[str], depth: int) -> GroupStep:
@@ -189,7 +248,7 @@ def _with_members(group: GroupStep, ids: Iterator[str], depth: int) -> GroupStep
         raise Invalid(f"groups within groups: at most {MAX_DEPTH} deep")
     if (size := len(group.members)) > MAX_MEMBERS:
         raise Invalid(f"a group of {size}: at most {MAX_MEMBERS} are allowed, start further groups from its members")
-    return GroupStep(tuple(_numbered(chain, ids, depth + 1) for chain in group.members))
+    return replace(group, members=tuple(_numbered(chain, ids, depth + 1) for chain in group.members))
 
 
 def _with_id(step: TaskStep, task_id: str) -> TaskStep:

@@ -118,7 +118,8 @@ class Context:
     `attempt` is 1 for the first run. `fence` grows with every delivery of the queue and sorts as text: store the highest one
     beside your own data, and refuse writes that carry a lower one. `schedule` and `scheduled_for` (UTC) are the schedule of the
     run and the moment it stands for; it may have started later. `headers` are those of the enqueue. `deadline` is in seconds of
-    `time.monotonic()`; see `time_left`.
+    `time.monotonic()`; see `time_left`. `max_retries`: how many failures are retried; `last_attempt`: the next one is not, so that
+    the task would be dead (`retry(max_retries=...)` and the classes of a Retry may decide otherwise).
     """
 
     id: str
@@ -131,6 +132,8 @@ class Context:
     scheduled_for: datetime | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float = math.inf
+    max_retries: int = 0
+    last_attempt: bool = False
     _run: Run = field(default_factory=lambda: Run(Children("", 0)), repr=False, compare=False)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> Sent:

@@ -14,6 +14,7 @@ from stoker.rules.message import check_headers, check_priority, check_queue, che
 from stoker.rules.plain import plain_int
 from stoker.rules.retry import Retry
 from stoker.rules.unique import Unique
+from stoker.task.links import Links, onward_of
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +56,8 @@ class Options(TypedDict, total=False):
     `unique` None: this call is not unique; `concurrency` None: it has no concurrency key. `retry` as an int is the number of
     retries, and None leaves it to the declaration, as do the exception classes of a Retry. `expires` (seconds from now, or a
     datetime): no run begins after it, and a task that still waits becomes cancelled. `check_arguments` False: their types are left
-    to the worker.
+    to the worker. `on_success` begins with its result, once it has succeeded; `on_failure` with the DeadTask, each time that it is
+    dead: `piped` links take these.
     """
 
     id: str
@@ -73,6 +75,8 @@ class Options(TypedDict, total=False):
     concurrency: Concurrency | None
     durability: Literal["memory", "replicated", "fsynced"]
     check_arguments: bool
+    on_success: Links | None
+    on_failure: Links | None
 
 
 _KNOWN = frozenset(Options.__annotations__)
@@ -115,6 +119,8 @@ def fields_of(options: Options) -> dict[str, Any]:
             fields |= write(value)
         elif name in _AS_THEY_ARE:
             fields[name] = value
+    if "on_success" in options or "on_failure" in options:
+        fields["onward"] = onward_of(options.get("on_success"), options.get("on_failure"))
     return fields
 
 

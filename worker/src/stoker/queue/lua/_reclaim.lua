@@ -18,8 +18,10 @@ local function reclaim(ids, owner, now, max_lost, failure, how, cause, innocent)
       local before = tonumber(redis.call('HGET', lost, id) or 0) or 0
       local losses = innocent and before or redis.call('HINCRBY', lost, id, 1)
       local attempt = before + 1 + (redis.call('HGET', attempts, id) or 0)
-      add_failure(id, {at = real, attempt = attempt, worker = worker, type = 'WorkerLost', message = how, cause = cause})
-      if losses >= max_lost and not innocent then
+      local too_often = losses >= max_lost and not innocent
+      local handlers = too_often and set_off_handlers(id, failure, 'lost', attempt) or nil
+      add_failure(id, {at = real, attempt = attempt, worker = worker, type = 'WorkerLost', message = how, cause = cause, handlers = handlers})
+      if too_often then
         redis.call('ZADD', dead, real, id)
         redis.call('HSET', errors, id, failure)
         if level_of(rank) ~= 0 then redis.call('HSET', levels, id, level_of(rank)) end

@@ -85,9 +85,11 @@ local function bury_unclaimed(now, limit, age)
     local was = aside[id] or {rank = rank_at(0, now), version = 0, name = '?'}
     local words = string.format("no worker knew a task named '%s', version %.0f, for %.1f days", shorten(was.name), was.version, age / 86400000)
     local attempt = (redis.call('HGET', attempts, id) or 0) + (redis.call('HGET', lost, id) or 0)
-    add_failure(id, {at = real, attempt = attempt, worker = '', type = 'UnknownTask', message = words})
+    local failure = cjson.encode({type = 'UnknownTask', message = words})
+    local handlers = set_off_handlers(id, failure, 'unclaimed', attempt)
+    add_failure(id, {at = real, attempt = attempt, worker = '', type = 'UnknownTask', message = words, handlers = handlers})
     redis.call('ZADD', dead, real, id)
-    redis.call('HSET', errors, id, cjson.encode({type = 'UnknownTask', message = words}))
+    redis.call('HSET', errors, id, failure)
     if level_of(was.rank) ~= 0 then redis.call('HSET', levels, id, level_of(was.rank)) end
     record('buried', id)
   end

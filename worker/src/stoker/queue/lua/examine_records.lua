@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Judge a record beside the tasks, and remove what no reader takes. What has changed since it was read is left alone.
--- KEYS: minutes versions decisions audit announced schemas stats
+-- KEYS: minutes versions decisions audit announced schemas hooks stats
 -- ARGV: mend 0|1 record (one of the keys) type (that it must have), then pairs of what was read: field and value; of a stream, id and ''
 -- Returns {'type' (the key is of another type) | '', for each pair: 1 if it is still there, else 0}
-local KEYS_OF = {minutes = minutes, versions = versions, decisions = decisions, audit = audit, announced = announced, schemas = schemas}
+local KEYS_OF = {
+  minutes = minutes, versions = versions, decisions = decisions, audit = audit, announced = announced, schemas = schemas, hooks = hooks,
+}
 local mend, key, expected, FIRST = ARGV[1] == '1', KEYS_OF[ARGV[2]], ARGV[3], 4
 local reply, gone = {''}, {}
 

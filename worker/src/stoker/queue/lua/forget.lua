@@ -2,7 +2,7 @@
 -- Delete what is left of a partition that is not in use, but the audit: it says who emptied the queue, and expires by itself.
 -- KEYS: ready suspects leases scheduled dead done cancelled parked tasks inbox outbox joins waiting arrivals schedules upcoming runs meta beats
 --       owners attempts lost levels errors cancels results uniques claims limits running_by parked_by members relayed history progress logs
---       events stats workers wake unclaimed unclaimed_by unclaimed_as templates announced schemas delayed minutes versions decisions
+--       events stats workers wake unclaimed unclaimed_by unclaimed_as templates announced schemas hooks delayed minutes versions decisions
 -- ARGV: verb (look: delete nothing | forget | all: in use or not) idle_ms (0, or: in use while paused, and for so long after a task came)
 -- Returns '' (deleted, or would be) | what keeps it in use: 'workers' | 'tasks' | 'schedules' | 'claim' | 'paused' | 'recent'
 local verb, idle = ARGV[1], tonumber(ARGV[2])
@@ -24,6 +24,6 @@ if use == '' and verb ~= 'look' then
   redis.call('UNLINK', ready, suspects, leases, scheduled, dead, done, cancelled, parked, tasks, inbox, outbox, joins, waiting, arrivals, schedules)
   redis.call('UNLINK', upcoming, runs, meta, beats, owners, attempts, lost, levels, errors, cancels, results, uniques, claims, limits, running_by)
   redis.call('UNLINK', parked_by, members, relayed, history, progress, logs, events, stats, workers, wake)
-  redis.call('UNLINK', unclaimed, unclaimed_by, unclaimed_as, templates, announced, schemas, delayed, minutes, versions, decisions)
+  redis.call('UNLINK', unclaimed, unclaimed_by, unclaimed_as, templates, announced, schemas, hooks, delayed, minutes, versions, decisions)
 end
 return use

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give back tasks whose lease has expired, and forget workers whose heartbeat has.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
---       members outbox workers beats limits running_by parked parked_by
+--       members outbox workers beats limits running_by parked parked_by tasks hooks
 -- ARGV: limit max_lost failure (JSON, kept for a buried task)
 -- Returns {given back, buried, forgotten workers}
 local limit, max_lost, failure = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]

@@ -2,7 +2,7 @@
 -- Give back at once deliveries of workers that are known to have ended. A delivery that has ended meanwhile, or whose task another
 -- worker has, is left alone.
 -- KEYS: leases owners suspects dead cancelled cancels attempts lost levels errors meta stats wake uniques claims ready history events
---       members outbox workers beats limits running_by parked parked_by
+--       members outbox workers beats limits running_by parked parked_by tasks hooks
 -- ARGV: max_lost failure (JSON, kept for a buried task) how (in words) cause (a word, '' unknown) innocent (0|1: the losses do not count)
 --       how many workers, their names, then for each delivery: id fence
 -- Returns {given back, buried, forgotten workers}

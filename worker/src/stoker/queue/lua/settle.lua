@@ -2,14 +2,16 @@
 -- End deliveries. One whose fence no longer owns its task is refused, and changes nothing.
 -- KEYS: leases owners ready suspects scheduled delayed dead done cancelled cancels tasks attempts lost levels errors results meta stats wake uniques claims
 --       events history progress logs members outbox joins waiting arrivals limits running_by parked parked_by
+--       +bury: hooks
 --       +unclaim: unclaimed unclaimed_by unclaimed_as announced templates workers beats
 -- ARGV: keep_ms (how long a result is kept; 0 = drop task and result), how many deliveries, then for each delivery:
 --       id fence verb delay_ms body busy_ms
 --       then for each effect of a delivery that has succeeded: the delivery's number, the effect (see _effects.lua)
---       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | bury (body = failure) | release | cancel
+--       verb: succeed (body = result) | retry (body = failure, one attempt charged) | snooze | release | cancel
+--             | bury (body = failure; delay_ms 1: no retry could have helped, else its retries were used up)
 --             | unclaim (body = version template name: set aside, unless a living worker knows it: then as snooze).
---               For a batch with this verb the script is settle+unclaim. It alone has the lines that end in its name: keys that a script
---               does not use cost every call.
+--       For a batch with bury or unclaim the script is settle+bury, settle+unclaim or settle+bury+unclaim. Those alone have the lines
+--       that end in their names: keys that a script does not use cost every call.
 --       A task whose cancellation was requested while it ran is cancelled instead of running again.
 -- Returns for each delivery: 1 done | 0 refused
 local keep, FIELDS, FIRST = tonumber(ARGV[1]), 6, 3
@@ -66,6 +68,7 @@ for index, id in ipairs(ids) do
         local failure = failure_of(body)
         failure.at, failure.worker = real, worker_of(fence)
         failure.attempt = redis.call('HINCRBY', attempts, id, 1) + (redis.call('HGET', lost, id) or 0)
+        if verb == 'bury' then failure.handlers = set_off_handlers(id, body, delay > 0 and 'fatal' or 'failed', failure.attempt) end --+bury
         add_failure(id, failure)
       end
       if verb == 'bury' then push(buried, real, id) hopeless[#hopeless + 1] = id

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Delete ended tasks past their retention, by age and by count, oldest first, and expired relay keys. Bury old unclaimed tasks.
 -- KEYS: done cancelled dead tasks attempts lost levels errors results meta limits history progress logs events members outbox relayed
---       unclaimed unclaimed_by unclaimed_as stats uniques claims
+--       unclaimed unclaimed_by unclaimed_as stats uniques claims hooks
 -- ARGV: limit done_age_ms done_count dead_age_ms dead_count unclaimed_age_ms
 -- Returns {succeeded and cancelled tasks deleted, dead tasks deleted}
 local limit, done_age, done_count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

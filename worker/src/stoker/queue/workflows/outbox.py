@@ -17,6 +17,7 @@ from stoker.queue.scripts import chunks
 from stoker.queue.workflows.effects import PERFORMED_AT_ONCE, Keyed, relay_call
 from stoker.redis.client import RedisClient, ask
 from stoker.redis.replies import entries
+from stoker.rules.dead_task import Burial, read_burial
 from stoker.rules.effects import BreakJoin, Effect, EnqueueTask, OpenJoin, begin
 from stoker.rules.settle import Failure
 from stoker.rules.workflow import OutboxEntry, load_entry
@@ -32,14 +33,18 @@ _FATES = {
 
 
 class StoredEntry(NamedTuple):
-    """An entry of the outbox's stream: a chain to begin (`body`), or a member that will never succeed (added by the scripts)."""
+    """An entry of the outbox's stream: a chain to begin (`body`), or what the scripts add: a member that will never succeed, or the
+    story of a task that is dead, for its handlers.
+    """
 
     number: str
     fields: Mapping[bytes, bytes]
 
-    def read(self) -> OutboxEntry | BreakJoin:
+    def read(self) -> OutboxEntry | BreakJoin | Burial:
         """Raises Invalid for what cannot be relayed."""
         body = self.fields.get(b"body")
+        if b"dead" in self.fields:
+            return read_burial(self.number, self.fields)
         return _break_join(self.fields) if body is None else load_entry(body)
 
 
@@ -86,8 +91,9 @@ class Outbox:
         entry = stored.read()
         if isinstance(entry, BreakJoin):
             return [Keyed("", entry)]
-        locate = await self._partitions.locator([entry.steps])
-        return [Keyed(_key(entry.key, effect), effect) for effect in begin(entry, locate)]
+        entries = list(entry.entries()) if isinstance(entry, Burial) else [entry]
+        locate = await self._partitions.locator([each.steps for each in entries])
+        return [Keyed(_key(each.key, effect), effect) for each in entries for effect in begin(each, locate)]
 
     async def _perform(self, effects: Sequence[Keyed]) -> None:
         for batches in chunks(list(_batches(effects)), CALLS_AT_ONCE):

@@ -123,7 +123,7 @@ def run(app: Application, request: RunTask) -> Outcome:
     except Invalid as error:
         return Fatal(Failure("InvalidArguments", str(error)))
     running.set((message, delivery))
-    context = context_of(delivery, message, request.limit)
+    context = context_of(delivery, message, request.limit, request.max_retries)
     plan, values = task.plan(app.dependency_overrides), [context, None]
 
     def call() -> Any:

@@ -109,14 +109,16 @@ class Child:
         if isinstance(answer, Broken):
             raise NotStarted(answer.why)
 
-    async def run(self, delivery: Delivery, trace: dict[str, str], limits: Limits, sink: ProgressSink | None) -> Outcome:
+    async def run(
+        self, delivery: Delivery, trace: dict[str, str], limits: Limits, max_retries: int, sink: ProgressSink | None
+    ) -> Outcome:
         """RunTask one task within its limits; its progress goes to `sink`.
 
         After a cancellation the child must be killed: it is not `idle` then.
         """
         self.idle = False
         try:
-            self._send(RunTask(delivery, trace, limits.first, limits.soft))
+            self._send(RunTask(delivery, trace, limits.first, limits.soft, max_retries))
             answer = await self._answer(delivery.fence, sink)
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             return Raised(Failure("ProcessDied", f"the task's process {await self._cause_of_death()}"))

@@ -37,6 +37,7 @@ class RunTask(msgspec.Struct, frozen=True, tag=True):
     trace: dict[str, str]
     limit: float | None = None
     soft: float | None = None
+    max_retries: int = 0
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

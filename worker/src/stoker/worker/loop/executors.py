@@ -26,6 +26,7 @@ from stoker.worker.children.pool import Child, NotStarted, ProcessPool
 from stoker.worker.run.deadline import Deadlines, Limits, run_softly
 from stoker.worker.run.dependencies import context_of, run_here_with, run_with
 from stoker.worker.run.outcome import ChildFailed, call_plain, exit_if_forked, failed, is_taken, raised, returned
+from stoker.worker.run.retries import retry_policy
 from stoker.worker.system.aio import generation
 
 Call = Callable[[], Awaitable[Any]]
@@ -43,6 +44,7 @@ class Executor:
         self._tasks = self._application.declarations
         self._generation = generation()
         self._timeout = settings.task_timeout
+        self._retry = settings.retry
         self._deadlines = Deadlines()
         self._shared = threads
         self._threads = threads or ThreadPoolExecutor(settings.concurrency, thread_name_prefix=THREADS)
@@ -75,6 +77,9 @@ class Executor:
         """
         return Limits(message.soft_timeout or task.policy.soft_timeout, message.timeout or task.policy.timeout or self._timeout)
 
+    def _retries(self, task: Declaration, message: Message) -> int:
+        return retry_policy(self._retry, task, message).max_retries
+
     def _started(
         self, task: Declaration, arguments: dict[str, Any], delivery: Delivery, message: Message, limits: Limits
     ) -> Awaitable[Any]:
@@ -84,7 +89,7 @@ class Executor:
         if plan is None and not layers:
             return self._bare(task, arguments)
         call = partial(self._injected, task, plan, arguments) if plan else lambda _: self._bare(task, arguments)
-        context = context_of(delivery, message, limits.first)
+        context = context_of(delivery, message, limits.first, self._retries(task, message))
         return self._with_children(task, message, context, onion(layers, call)(context))
 
     async def _with_children(self, task: Declaration, message: Message, context: Context, run: Awaitable[Any]) -> Any:
@@ -148,10 +153,10 @@ class Executor:
 
     async def _in_child(self, task: Declaration, child: Child, delivery: Delivery, message: Message, limits: Limits) -> Any:
         """The run in a child, within the middleware, which runs here and sees values and exceptions as usual."""
-        layers, context = self._application.run_layers, context_of(delivery, message, limits.first)
+        layers, context = self._application.run_layers, context_of(delivery, message, limits.first, self._retries(task, message))
 
         async def call(_: Context) -> Any:
-            outcome = await child.run(delivery, current_carrier(), limits, run_of(context).sink)
+            outcome = await child.run(delivery, current_carrier(), limits, context.max_retries, run_of(context).sink)
             if not isinstance(outcome, Returned):
                 raise ChildFailed(outcome)
             run_of(context).children.read(outcome.children)

@@ -22,7 +22,6 @@ from stoker.queue.scripts import ScriptCall
 from stoker.queue.settlements import Settlement
 from stoker.rules.effects import Effect, after_success
 from stoker.rules.message import Message, decode, digest
-from stoker.rules.retry import narrowed
 from stoker.rules.settle import (
     Bury,
     Cancel,
@@ -39,7 +38,7 @@ from stoker.rules.settle import (
     Transition,
     settle,
 )
-from stoker.rules.workflow import Origin, OutboxEntry, load_chains, load_onward
+from stoker.rules.workflow import Origin, OutboxEntry, linked_chains, load_chains, load_onward
 from stoker.settings import WorkerSettings
 from stoker.telemetry.metrics import WorkerMetrics
 from stoker.worker.loop.announcer import Announcer
@@ -51,6 +50,7 @@ from stoker.worker.loop.turns import Turns
 from stoker.worker.run.observer import RunObserver
 from stoker.worker.run.outcome import failure_of
 from stoker.worker.run.progress import ProgressFlusher, current_progress
+from stoker.worker.run.retries import retry_policy
 from stoker.worker.system.aio import Begin, eager_start, lazy_start
 from stoker.worker.system.garbage import SHORT_RUN, collector
 
@@ -96,7 +96,7 @@ class Worker:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._stopped: dict[str, Transition] = {}  # runs that the worker has cancelled, and what becomes of them
         self._begin: Begin | None = None
-        self.announcer = Announcer(self._tasks, settings.template, broker)
+        self.announcer = Announcer(application, settings.template, broker)
 
     @property
     def to_relay(self) -> asyncio.Event:
@@ -315,7 +315,8 @@ class Worker:
 
     async def _effects(self, delivery: Delivery, message: Message, outcome: Returned) -> Sequence[Effect]:
         """What this success sets off. Called within the run's span, which becomes the parent of what follows."""
-        onward, children = load_onward(message.onward), load_chains(outcome.children)
+        onward = load_onward(message.onward)
+        children = [*linked_chains(onward.on_success, message), *load_chains(outcome.children)]
         origin = Origin(milliseconds(self._clock), self._tracing.carrier() or message.trace)
         entry = OutboxEntry(digest(delivery.fence), origin, onward.steps, onward.member, Raw(outcome.value))
         try:
@@ -336,8 +337,7 @@ class Worker:
 
     def _settle(self, delivery: Delivery, message: Message, outcome: Outcome) -> Transition:
         task = self._tasks.get(message.task)
-        policy = narrowed(self._settings.retry, task.policy.retry if task else None)
-        policy = narrowed(policy, message.max_retries if message.retry is None else message.retry)
+        policy = retry_policy(self._settings.retry, task, message)
         return settle(
             outcome, policy, failures=delivery.failures, random=random.random, template=self.announcer.announcement().template
         )

@@ -126,7 +126,7 @@ async def _second_yield(generator: Any) -> BaseException:
 _log = logging.getLogger("stoker.task")
 
 
-def context_of(delivery: Delivery, message: Message, limit: float | None) -> Context:
+def context_of(delivery: Delivery, message: Message, limit: float | None, max_retries: int) -> Context:
     """The Context of a run that begins now and may take `limit` seconds."""
     progress = current_progress.get()
     sink = progress.of(delivery) if progress else None
@@ -143,5 +143,7 @@ def context_of(delivery: Delivery, message: Message, limit: float | None) -> Con
         scheduled_for=moment,
         headers=message.headers,
         deadline=math.inf if limit is None else time.monotonic() + limit,
+        max_retries=max_retries,
+        last_attempt=delivery.failures >= max_retries,
         _run=Run(Children(message.id, message.created), sink),
     )

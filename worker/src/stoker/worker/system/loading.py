@@ -6,6 +6,7 @@ from typing import Any
 
 from stoker.app.app import Stoker, application_of
 from stoker.app.modules import import_module
+from stoker.app.on_dead import hooks_of
 from stoker.errors import Invalid
 
 
@@ -35,6 +36,7 @@ def load_app(path: str) -> Stoker:
     app.load()
     for declaration in application_of(app).declarations.values():
         declaration.check()
+    hooks_of(application_of(app))
     return app
 
 

@@ -14,6 +14,7 @@ from stoker.queue.scripts import ScriptCall
 from stoker.queue.workflows.effects import US, Keyed, relay_call
 from stoker.queue.workflows.outbox import StoredEntry, entries_of
 from stoker.redis.client import RedisClient, scan
+from stoker.rules.dead_task import Burial
 from stoker.rules.effects import BreakJoin
 from stoker.rules.settle import Failure
 from stoker.rules.workflow import MAX_MEMBERS, GroupStep, Steps
@@ -123,6 +124,8 @@ def _in_an_outbox(seen: Seen, stored: StoredEntry) -> None:
     entry = stored.read()
     if isinstance(entry, BreakJoin):
         _enter(seen, b" ".join(stored.fields[name] for name in (b"home", b"join", b"at")).decode())
+        return
+    if isinstance(entry, Burial):  # handlers belong to no group
         return
     if entry.member:
         _enter(seen, f"{entry.member.partition} {entry.member.join} {entry.member.at}")

@@ -16,7 +16,7 @@ from stoker.queue.reads.doctor.steps import in_steps
 from stoker.queue.scripts import Argument, ScriptCall
 from stoker.queue.tallies import PLACES
 from stoker.redis.client import RedisClient, ask, scan
-from stoker.rules.announcement import is_description, is_names
+from stoker.rules.announcement import is_description, is_hook, is_names
 from stoker.rules.audit import decode_act
 from stoker.rules.partitions import is_first
 from stoker.rules.tally import is_slot, is_version
@@ -46,6 +46,7 @@ RECORDS = (
     Record("versions", "hash", is_version),
     Record("announced", "hash", lambda _, value: is_names(value)),
     Record("schemas", "hash", lambda _, value: is_description(value)),
+    Record("hooks", "hash", lambda _, value: is_hook(value)),
     Record("decisions", "stream", lambda field, value: field == b"e" and (is_newer(value) or decode_record(value, 0) is not None)),
     Record("audit", "stream", lambda field, value: field == b"e" and (is_newer(value) or decode_act(value, 0) is not None)),
 )
