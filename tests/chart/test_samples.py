@@ -24,7 +24,7 @@ def test_the_demonstration_is_in_a_hurry():
     spec = emails.spec
     assert emails.queue == "emails"
     assert (spec.worker.image, spec.worker.app) == ("stoker.dev/examples/shop:0.1.0", "shop.tasks:app")
-    assert (spec.scaling.min_replicas, spec.scaling.max_replicas, spec.backlog_per_replica) == (0, 6, 100)
+    assert (spec.scaling.min_replicas, spec.scaling.max_replicas, spec.scaling.backlog_per_replica) == (0, 6, 100)
     assert max(spec.scaling.idle_after, spec.scaling.scale_down.stabilization, spec.lease.duration) <= 5
     assert spec.retry.max_delay <= 2
 

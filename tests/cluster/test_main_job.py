@@ -4,23 +4,19 @@ Every task of the example application writes its id into a ledger, so that each 
 """
 
 import json
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cluster.clusters import CHECKOUT, CRD, HERE, Cluster, Object, eventually
+from tests.cluster.clusters import CRD, Cluster, Object, eventually
+from tests.cluster.emails import WORKERS, apply_sample, enqueue, everyone_ran, workers_wanted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
-SAMPLE = CHECKOUT / "k8s" / "samples" / "emails.yaml"
-CUSTOMERS = HERE / "customers.py"
 FLEET = 'jsonpath={.spec.replicas} {.status.readyReplicas}{"\\n"}'
-WORKERS = "stoker.dev/taskqueue=emails"
 BACKLOG = 300
 """Waiting tasks for which the sample asks for three workers."""
 
@@ -128,45 +124,6 @@ def test_uninstalling_leaves_only_the_resource_type(cluster: Cluster, installed:
     assert CRD in cluster.run("kubectl", "get", "crd", "-o", "name")
 
 
-def apply_sample(cluster: Cluster) -> None:
-    """The sample, and the Deployment it leads to: there, with no workers."""
-    cluster.kubectl("apply", "-f", str(SAMPLE))
-    eventually(lambda: workers_wanted(cluster) == 0, 30, "a Deployment with no workers")
-
-
-def enqueue(cluster: Cluster, way: str, first: int, count: int) -> list[str]:
-    """Run one of the customers. The ids it was given."""
-    settings = cluster.credentials()
-    with cluster.reach("stoker-gateway", 80) as gateway, cluster.reach("stoker-redis", 6379) as redis:
-        eventually(lambda: answers(cluster, f"http://{gateway}/healthz"), 30, "the gateway answers")
-        environment = {
-            "GATEWAY_URL": f"http://{gateway}",
-            "STOKER_REDIS_URL": urlsplit(settings["STOKER_REDIS_URL"])._replace(netloc=f"{login(settings)}@{redis}").geturl(),
-            "STOKER_NAMESPACE": settings["STOKER_NAMESPACE"],
-            "PYTHONPATH": str(CHECKOUT / "examples" / "shop"),
-        }
-        ids: list[str] = json.loads(cluster.python(CUSTOMERS, way, str(first), str(count), environment=environment))
-    return ids
-
-
-def login(settings: Mapping[str, str]) -> str:
-    """The user and password of a URL, in whose place the tests have another address."""
-    return urlsplit(settings["STOKER_REDIS_URL"]).netloc.rpartition("@")[0]
-
-
-def everyone_ran(cluster: Cluster, ids: Sequence[str]) -> dict[str, int] | None:
-    """How often each task ran to its end; None while one of them has not."""
-    written = cluster.redis("HGETALL", f"{{{cluster.namespace}}}:ledger")
-    ran = {task: int(written.get(task, 0)) for task in ids}
-    return ran if all(ran.values()) else None
-
-
-def workers_wanted(cluster: Cluster) -> int | None:
-    """`spec.replicas` of the Deployment; None while there is none."""
-    found = cluster.get("deployment", "emails-worker")
-    return found["spec"]["replicas"] if found else None
-
-
 def queue(cluster: Cluster) -> Object:
     """The queue's numbers in the TaskQueue's status, once they show it empty."""
 
@@ -215,13 +172,3 @@ def redis_away(cluster: Cluster) -> Iterator[None]:
     finally:
         cluster.kubectl("scale", "statefulset/stoker-redis", "--replicas=1")
         cluster.kubectl("rollout", "status", "statefulset/stoker-redis", "--timeout=60s")
-
-
-def answers(cluster: Cluster, url: str) -> bool:
-    """Whether something is there that says 200."""
-    probe = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)"
-    try:
-        cluster.run(sys.executable, "-c", probe, url)
-    except AssertionError:
-        return False
-    return True

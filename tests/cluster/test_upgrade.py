@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.clusters import CHECKOUT, Cluster, Object, eventually
 from tests.cluster.conftest import VALUES
-from tests.cluster.test_main_job import WORKERS, apply_sample, enqueue, everyone_ran
+from tests.cluster.emails import WORKERS, apply_sample, enqueue, everyone_ran
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.timeout(1200)]
 

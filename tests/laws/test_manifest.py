@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stoker.autoscale.demand import policy_of
 from stoker.errors import Invalid
 from stoker.local.manifest_file import load
-from stoker.manifest.task_queue import DEFAULT_BACKLOG_PER_SLOT, TaskQueue, parse
+from stoker.manifest.task_queue import TaskQueue, parse
 from stoker.rules.retry import Jitter, Retry
 
 
@@ -44,7 +44,7 @@ def test_the_smallest_manifest_has_the_documented_defaults() -> None:
     assert (spec.retention.succeeded.age, spec.retention.dead.age) == (3600, 7 * 86400)
     assert (spec.scaling.min_replicas, spec.scaling.max_replicas, spec.scaling.idle_after) == (0, 20, 20)
     assert (spec.replicas, spec.suspend, spec.redis.url_secret_ref) == (None, False, None)
-    assert spec.backlog_per_replica == 16 * DEFAULT_BACKLOG_PER_SLOT
+    assert (spec.scaling.backlog_per_replica, spec.scaling.slo.max_wait, spec.scaling.slo.objective_percent) == (None, 30, 99)
 
 
 def test_the_queue_may_have_a_name_of_its_own() -> None:
@@ -251,4 +251,3 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_a_replica_has_the_slots_of_all_its_processes() -> None:
     spec = parse(manifest({"worker": {"processes": 3, "concurrency": 4}})).spec
     assert policy_of(spec).slots == 12
-    assert policy_of(spec).backlog_per_replica == 48

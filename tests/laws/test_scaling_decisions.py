@@ -162,17 +162,34 @@ def test_the_policy_is_what_the_manifest_says() -> None:
     }  # fmt: skip
     spec = {"worker": {"concurrency": 5}, "scaling": scaling, "replicas": 2, "rateLimit": {"perSecond": 100, "burst": 200}}
     queue = parse({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "q"}, "spec": spec})
-    assert policy_of(queue.spec) == Policy(5, 7, 1, 9, 2, 3, 4, "ScaleIn", 100)
+    assert policy_of(queue.spec) == Policy(
+        5, 7, min_replicas=1, max_replicas=9, fixed=2, idle_after=3, stabilization=4, paused="ScaleIn", per_second=100
+    )
+
+
+def test_the_promised_wait_is_what_the_manifest_says() -> None:
+    spec = {"worker": {"concurrency": 5}, "scaling": {"slo": {"maxWait": "2m"}, "serviceTimeHint": "90s"}}
+    queue = parse({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "q"}, "spec": spec})
+    assert policy_of(queue.spec) == Policy(5, max_wait=120, service_time_hint=90)
 
 
 counts = st.integers(0, 100_000)
-demands = st.builds(Demand, ready=counts, running=st.integers(0, 1000), due=counts)
+demands = st.builds(
+    Demand,
+    ready=counts,
+    running=st.integers(0, 1000),
+    due=counts,
+    enqueued=counts,
+    finished=counts,
+    ready_replicas=st.integers(0, 60),
+)
 policies = st.builds(
     lambda least, more, **rest: Policy(min_replicas=least, max_replicas=max(1, least + more), **rest),
     least=st.integers(0, 10),
     more=st.integers(0, 30),
     slots=st.integers(1, 100),
-    backlog_per_replica=st.integers(1, 1000),
+    backlog_per_replica=st.none() | st.integers(1, 1000),
+    max_wait=st.floats(1, 3600),
     idle_after=st.floats(0, 100),
     stabilization=st.floats(0, 100),
     paused=st.sampled_from(["None", "ScaleIn", "ScaleOut", "All"]),

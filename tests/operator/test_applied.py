@@ -40,7 +40,7 @@ def test_what_scaling_needs_is_kept_and_nothing_of_the_environment() -> None:
     for field in ("queue", "redis", "scaling", "rate_limit", "lease"):
         assert getattr(kept.spec, field) == getattr(whole.spec, field)
     assert (kept.queue, kept.partitions, kept.spec.worker.slots) == (whole.queue, whole.partitions, whole.spec.worker.slots)
-    assert kept.spec.backlog_per_replica == whole.spec.backlog_per_replica
+    assert kept.spec.scaling == whole.spec.scaling
     assert "hunter2" not in text
     assert len(text) < 1000
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
-from stoker.autoscale.decide import Decision, Policy, decide
+from stoker.autoscale.decide import Decision, Policy, decide, look_ahead
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth_recording
 from stoker.errors import NotFound, StokerError
@@ -103,7 +103,8 @@ class Autoscaler:
     async def _round(self, url: str, queues: Sequence[ManagedQueue]) -> None:
         sources = [(queue, queue.findings.source) for queue in queues]
         named = [(queue, source) for queue, source in sources if source is not None]
-        readings = await self._pool.probe(url, [source.partitions for _, source in named])
+        horizons = [_horizon(queue, source) for queue, source in named]
+        readings = await self._pool.probe(url, [source.partitions for _, source in named], horizons)
         work = [self._follow(queue, source, reading) for (queue, source), reading in zip(named, readings, strict=True)]
         await asyncio.gather(*work)
 
@@ -136,7 +137,7 @@ class Autoscaler:
 
     async def _scale(self, queue: ManagedQueue, source: RedisQueue, workers: Workers) -> None:
         stats = queue.reading.stats
-        demand = demand_of(stats, workers.template) if stats else None
+        demand = demand_of(stats, workers.template, workers.ready) if stats else None
         memory = queue.scaling.memory if queue.scaling else None
         decision = decide(demand, _policy(queue, source, workers), workers.replicas, memory, self._monotonic())
         metrics.DECISIONS.labels(decision.reason).inc()
@@ -172,6 +173,11 @@ def _policy(queue: ManagedQueue, source: RedisQueue, workers: Workers) -> Policy
     if queue.findings.left_behind is None or workers.replicas == 0:
         return policy
     return replace(policy, min_replicas=max(policy.min_replicas, min(1, policy.max_replicas)))
+
+
+def _horizon(queue: ManagedQueue, source: RedisQueue) -> float:
+    """Seconds ahead for which scheduled tasks are demand."""
+    return look_ahead(policy_of(source.manifest.spec), queue.scaling.memory if queue.scaling else None)
 
 
 def _scaled(before: int, decision: Decision, reading: Reading) -> Notice:

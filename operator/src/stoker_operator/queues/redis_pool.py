@@ -85,13 +85,14 @@ class RedisPool:
         """The URLs with an open connection."""
         return self._open.keys()
 
-    async def probe(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
+    async def probe(self, url: str, queues: Sequence[Sequence[QueueId]], horizons: Sequence[float] = ()) -> list[Reading]:
         """`read`, also of a Redis that did not answer a moment ago. The reads of such ones take turns."""
         async with self._reachability.turn(url, waits=url != self._own()):
-            return await self._read(url, queues)
+            return await self._read(url, queues, horizons)
 
-    async def read(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
-        """Read all these queues, of any namespaces, in one round trip. A queue is given by its partitions.
+    async def read(self, url: str, queues: Sequence[Sequence[QueueId]], horizons: Sequence[float] = ()) -> list[Reading]:
+        """Read all these queues, of any namespaces, in one round trip. A queue is given by its partitions, and how many seconds
+        ahead its tasks count as due; default: 0.
 
         Returns a reading for each, in order.
 
@@ -101,12 +102,13 @@ class RedisPool:
             self._reachability.check(url)
         except RedisUnavailable as error:
             return [Reading(problem=redis_unreachable(error))] * len(queues)
-        return await self._read(url, queues)
+        return await self._read(url, queues, horizons)
 
-    async def _read(self, url: str, queues: Sequence[Sequence[QueueId]]) -> list[Reading]:
+    async def _read(self, url: str, queues: Sequence[Sequence[QueueId]], horizons: Sequence[float]) -> list[Reading]:
+        horizons = horizons or [0.0] * len(queues)
         try:
             async with self._connection(url, partitions=sum(map(len, queues))) as redis:
-                readings = [Reading(stats) for stats in await read_totals(redis, queues)]
+                readings = [Reading(stats) for stats in await read_totals(redis, queues, horizons)]
             self._logged.pop(url, None)
             return readings
         except Invalid as error:
@@ -118,10 +120,10 @@ class RedisPool:
                 return [Reading(problem=problem)] * len(queues)
         if len(queues) > 1 and too_large:
             # One after the other: a reply that is too large cuts the connection that concurrent reads share.
-            return [await self._read_one(url, queue) for queue in queues]
+            return [await self._read_one(url, *each) for each in zip(queues, horizons, strict=True)]
         if len(queues) > 1:
             # One broken queue, or one unreachable node of a cluster, must not hide the queues that can be read.
-            return list(await asyncio.gather(*(self._read_one(url, queue) for queue in queues)))
+            return list(await asyncio.gather(*(self._read_one(url, *each) for each in zip(queues, horizons, strict=True))))
         return [Reading(problem=problem)] * len(queues)
 
     async def reap(self, url: str, queue: QueueId, host: str, max_lost: int, cause: LossCause | None = None) -> Reaped | None:
@@ -272,8 +274,8 @@ class RedisPool:
             async with asyncio.timeout(self._timeout):
                 await redis.aclose()
 
-    async def _read_one(self, url: str, queue: Sequence[QueueId]) -> Reading:
-        [reading] = await self._read(url, [queue])
+    async def _read_one(self, url: str, queue: Sequence[QueueId], horizon: float) -> Reading:
+        [reading] = await self._read(url, [queue], [horizon])
         return reading
 
     def _problem(self, url: str, error: Exception) -> Problem:

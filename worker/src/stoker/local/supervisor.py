@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from stoker.autoscale.decide import Decision, Memory, decide
+from stoker.autoscale.decide import Decision, Demand, Memory, decide, look_ahead
 from stoker.autoscale.demand import demand_of, policy_of
 from stoker.autoscale.scaling_record import ScalingRecord, scaling_record, worth_recording
 from stoker.clock import milliseconds
@@ -82,7 +82,8 @@ class Supervisor:
         readings: Sequence[QueueStats | Exception]
         try:
             named = [[QueueId(queue.key_namespace, name) for name in queue.partitions] for queue in self._queues]
-            readings = await read_totals_each(self._redis, named)
+            horizons = [look_ahead(policy_of(queue.spec), self._memories.get(queue.name)) for queue in self._queues]
+            readings = await read_totals_each(self._redis, named, horizons)
         except Exception as error:
             readings = [error] * len(self._queues)
         for queue, reading in zip(self._queues, readings, strict=True):
@@ -97,7 +98,7 @@ class Supervisor:
                 await fleet.scale(decision.replicas, now)
                 if stats is not None:
                     await self._keep_time(queue, stats)
-                    await self._record(queue, scaling_record(decision, before, demand_of(stats, fleet.template)), now)
+                    await self._record(queue, scaling_record(decision, before, self._demand(stats, fleet)), now)
             except Exception as error:  # no more processes or files, perhaps: the next step tries again
                 own = _message(error)
             shown = trouble or own or fleet.trouble
@@ -115,10 +116,14 @@ class Supervisor:
                 await record_decision(self._redis, Keys(queue.key_namespace, queue.queue), record)
 
     def _decide(self, queue: TaskQueue, stats: QueueStats | None, fleet: Fleet, now: float) -> Decision:
-        demand = demand_of(stats, fleet.template) if stats else None
+        demand = self._demand(stats, fleet) if stats else None
         decision = decide(demand, policy_of(queue.spec), fleet.replicas, self._memories.get(queue.name), now)
         self._memories[queue.name] = decision.memory
         return decision
+
+    @staticmethod
+    def _demand(stats: QueueStats, fleet: Fleet) -> Demand:
+        return demand_of(stats, fleet.template, len(fleet.working))
 
 
 def _message(error: Exception) -> str:

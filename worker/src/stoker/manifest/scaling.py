@@ -1,4 +1,4 @@
-"""Between which limits a TaskQueue is scaled, and by what."""
+"""Between which limits a TaskQueue is scaled, and by what: the promised wait, or a fixed backlog per replica."""
 
 from typing import Annotated, Literal
 
@@ -14,11 +14,24 @@ class ScaleDown(Spec, frozen=True):
     stabilization: Duration = Duration(20)
 
 
+class Slo(Spec, frozen=True):
+    """The wait that is promised: this percentage of tasks start within `max_wait` seconds of their due time."""
+
+    max_wait: Duration = Duration(30)
+    objective_percent: Annotated[int, Meta(ge=1, le=99)] = 99
+
+    def __post_init__(self) -> None:
+        if self.max_wait < 1:
+            raise ValueError("maxWait must be at least 1s: the queue is read once a second")
+
+
 class Scaling(Spec, frozen=True):
     """The limits of the number of replicas, and what it is computed from."""
 
     min_replicas: Replicas = 0
     max_replicas: Replicas = 20
+    slo: Slo = Slo()
+    service_time_hint: Duration | None = None
     backlog_per_replica: Annotated[int, Meta(ge=1)] | None = None
     idle_after: Duration = Duration(20)
     paused: Literal["None", "ScaleIn", "ScaleOut", "All"] = "None"
@@ -27,5 +40,7 @@ class Scaling(Spec, frozen=True):
     def __post_init__(self) -> None:
         if self.max_replicas < 1:
             raise ValueError("maxReplicas must be at least 1; to stop the workers set replicas: 0 or suspend: true")
+        if self.service_time_hint is not None and self.service_time_hint <= 0:
+            raise ValueError("serviceTimeHint must be more than 0s: about the seconds that a task takes")
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"minReplicas {self.min_replicas} is more than maxReplicas {self.max_replicas}")

@@ -19,8 +19,6 @@ from stoker.rules.partitions import MOST, partition_names
 from stoker.rules.schedule import Definition
 
 GROUP, VERSION, KIND, PLURAL = "stoker.dev", "v1alpha1", "TaskQueue", "taskqueues"
-DEFAULT_BACKLOG_PER_SLOT = 4
-"""`backlogPerReplica` defaults to this times the slots of a replica."""
 
 
 class Queue(Spec, frozen=True):
@@ -52,11 +50,6 @@ class TaskQueueSpec(Spec, frozen=True):
         names = [schedule.name for schedule in self.schedules]
         if len(names) != len(set(names)):
             raise ValueError("two schedules have the same name")
-
-    @property
-    def backlog_per_replica(self) -> int:
-        """Waiting tasks per replica that the autoscaler aims at."""
-        return self.scaling.backlog_per_replica or self.worker.slots * DEFAULT_BACKLOG_PER_SLOT
 
 
 class TaskQueue(Struct, frozen=True):

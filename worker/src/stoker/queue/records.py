@@ -167,11 +167,20 @@ class QueueStats(msgspec.Struct, frozen=True):
         return self.unseen.get(template, self.unclaimed)
 
     @property
+    def enqueued(self) -> int:
+        """Tasks enqueued since the queue's first use."""
+        return self.totals.enqueued
+
+    @property
+    def runs(self) -> int:
+        """Runs that have ended since the queue's first use."""
+        ended = self.totals
+        return ended.succeeded + ended.failed + ended.released + ended.snoozed
+
+    @property
     def service_time(self) -> float:
         """Average seconds of a run since the queue's first use; 0 before the first has ended."""
-        ended = self.totals
-        runs = ended.succeeded + ended.failed + ended.released + ended.snoozed
-        return ended.busy_ms / 1000 / runs if runs else 0.0
+        return self.totals.busy_ms / 1000 / self.runs if self.runs else 0.0
 
 
 class TaskStatus(msgspec.Struct, frozen=True):

@@ -94,12 +94,12 @@ class Reader:
     async def totals(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats]:
         """Statistics of whole queues, in one round trip. A queue is given as the names of its partitions."""
         named = [[QueueId(self._namespace, partition) for partition in partitions] for partitions in queues]
-        return await read_totals(self._redis, named, horizon)
+        return await read_totals(self._redis, named, [horizon] * len(named))
 
     async def totals_each(self, queues: Sequence[Sequence[str]], horizon: float = 0.0) -> list[QueueStats | StokerError]:
         """As `totals`, with the error of a queue that cannot be read in its place."""
         named = [[QueueId(self._namespace, partition) for partition in partitions] for partitions in queues]
-        return await read_totals_each(self._redis, named, horizon)
+        return await read_totals_each(self._redis, named, [horizon] * len(named))
 
     async def task(self, queue: str, task_id: str) -> TaskStatus:
         """One task. Raises NotFound for an unknown id, or one whose retention is over."""

@@ -24,18 +24,25 @@ _COLUMNS = {name: _STORED_AS.get(name, name).encode() for name in Totals.__struc
 
 async def read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0) -> list[QueueStats]:
     """As Reader.stats, for partitions of any namespaces."""
-    calls = _stats_calls(partitions, horizon)
+    return await _read_stats(redis, partitions, [horizon] * len(partitions))
+
+
+async def _read_stats(redis: RedisClient, partitions: Sequence[QueueId], horizons: Sequence[float]) -> list[QueueStats]:
+    calls = _stats_calls(partitions, horizons)
     replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run(redis, *part)]
     return [_stats(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
 
-def _stats_calls(partitions: Sequence[QueueId], horizon: float) -> list[ScriptCall]:
-    return [ScriptCall("stats", Keys(*partition), [round(horizon * 1000), *_COLUMNS.values()]) for partition in partitions]
+def _stats_calls(partitions: Sequence[QueueId], horizons: Sequence[float]) -> list[ScriptCall]:
+    return [
+        ScriptCall("stats", Keys(*partition), [round(horizon * 1000), *_COLUMNS.values()])
+        for partition, horizon in zip(partitions, horizons, strict=True)
+    ]
 
 
-async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0) -> list[QueueStats]:
-    """As Reader.totals, for queues of any namespaces."""
-    found = iter(await read_stats(redis, [partition for partitions in queues for partition in partitions], horizon))
+async def read_totals(redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizons: Sequence[float] = ()) -> list[QueueStats]:
+    """As Reader.totals, for queues of any namespaces, each with a horizon of its own; default: 0."""
+    found = iter(await _read_stats(redis, *_apart(queues, horizons)))
     return [together([next(found) for _ in partitions]) for partitions in queues]
 
 
@@ -43,17 +50,31 @@ async def read_stats_each(
     redis: RedisClient, partitions: Sequence[QueueId], horizon: float = 0.0
 ) -> list[QueueStats | StokerError]:
     """As Reader.stats_each, for partitions of any namespaces."""
-    calls = _stats_calls(partitions, horizon)
+    return await _read_stats_each(redis, partitions, [horizon] * len(partitions))
+
+
+async def _read_stats_each(
+    redis: RedisClient, partitions: Sequence[QueueId], horizons: Sequence[float]
+) -> list[QueueStats | StokerError]:
+    calls = _stats_calls(partitions, horizons)
     replies = [reply for part in chunks(calls, STATISTICS_AT_ONCE) for reply in await scripts.run_each(redis, *part)]
     return [_stats_or_error(partition.name, reply) for partition, reply in zip(partitions, replies, strict=True)]
 
 
 async def read_totals_each(
-    redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizon: float = 0.0
+    redis: RedisClient, queues: Sequence[Sequence[QueueId]], horizons: Sequence[float] = ()
 ) -> list[QueueStats | StokerError]:
-    """As Reader.totals_each, for queues of any namespaces."""
-    found = iter(await read_stats_each(redis, [partition for partitions in queues for partition in partitions], horizon))
+    """As Reader.totals_each, for queues of any namespaces, each with a horizon of its own; default: 0."""
+    found = iter(await _read_stats_each(redis, *_apart(queues, horizons)))
     return [_together_or_error([next(found) for _ in partitions]) for partitions in queues]
+
+
+def _apart(queues: Sequence[Sequence[QueueId]], horizons: Sequence[float]) -> tuple[list[QueueId], list[float]]:
+    """The partitions of all queues, and the horizon of each."""
+    each = list(zip(queues, horizons or [0.0] * len(queues), strict=True))
+    return [partition for partitions, _ in each for partition in partitions], [
+        horizon for partitions, horizon in each for _ in partitions
+    ]
 
 
 def together(parts: Sequence[QueueStats]) -> QueueStats:
