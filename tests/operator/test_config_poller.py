@@ -3,14 +3,19 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.errors import NotFound, StokerError
-from stoker_operator.kube import KubernetesBusy, KubernetesForbidden, KubernetesUnavailable
+from stoker.manifest.task_queue import TaskQueue, parse
+from stoker_operator.kube import KubernetesBusy, KubernetesForbidden, KubernetesUnavailable, Secret
 from stoker_operator.reconcile.config_poller import TICK_SECONDS, ConfigObject, ConfigPoller
+from stoker_operator.reconcile.connections import Connections
+from stoker_operator.reconcile.resources import Connection
+from stoker_operator.state.problem import Problem
 from stoker_operator.state.ref import Ref
 from stoker_operator.work_queue import WorkQueue
 from tests.operator.apiserver import RULES, ApiServer
@@ -124,6 +129,38 @@ async def test_an_api_server_that_is_away_changes_nothing_and_a_pause_that_it_as
     poll.objects.versions["redis"] = "2"
     await poll.go_on(60)
     assert poll.work.added == [EMAILS]
+
+
+class Secrets:
+    """Stands for the API server: has the Secrets `shared` and `r`, and no other."""
+
+    async def secret(self, _: str, name: str) -> Secret:
+        if name == "missing":
+            raise NotFound(name)
+        return Secret({"url": b"redis://r", "k": b"1"}, {}, f"uid-{name}", "7")
+
+
+class Own:
+    url = "redis://operators-own"
+
+
+async def test_a_pass_that_ends_early_is_no_news_for_others_and_theirs_none_for_it() -> None:
+    """Two TaskQueues that both read a Secret, one of them after one that is missing, would queue each other for ever."""
+    poll = Poll()
+    parts: Any = (Secrets(), Own())
+    connections = Connections(*parts, poll.poller.refer)
+    redis = {"urlSecretRef": {"name": "r"}}
+
+    def reads(name: str, *secrets: str) -> TaskQueue:
+        env_from = [{"secretRef": {"name": secret}} for secret in secrets]
+        spec = {"redis": redis, "worker": {"image": "shop:1", "app": "shop:app", "envFrom": env_from}}
+        metadata = {"name": name, "namespace": "shop"}
+        return parse({"apiVersion": "stoker.dev/v1alpha1", "kind": "TaskQueue", "metadata": metadata, "spec": spec})
+
+    for _ in range(3):
+        assert isinstance(await connections.of(reads("emails", "missing", "shared")), Problem)
+        assert isinstance(await connections.of(reads("images", "shared")), Connection)
+    assert not poll.work.added
 
 
 async def test_what_is_no_longer_read_is_no_longer_looked_at() -> None:

@@ -42,12 +42,11 @@ class Connections:
                 return found
             contents["Secret", SECRET] = Content(found.uid, found.data, found.version)
         read = sources(queue)
+        # What was not looked at is left out: an empty version would be news for others that refer to it, and theirs for this one.
+        versions = {ConfigObject(kind, queue.namespace, name): each.version for (kind, name), each in contents.items()}
         try:
-            problem = await self._fill(queue, read, contents)
+            problem = await self._fill(queue, read, contents, versions)
         finally:
-            versions = {ConfigObject(each.kind, queue.namespace, each.name): "" for each in read}
-            for (kind, name), content in contents.items():
-                versions[ConfigObject(kind, queue.namespace, name)] = content.version
             self._read(Ref(queue.namespace, queue.name), versions)
         if problem is not None:
             return problem
@@ -57,19 +56,25 @@ class Connections:
             url = with_certificates(url, queue.spec.redis.tls, secrets)
         return url if isinstance(url, Problem) else Connection(url, config_digest(read, contents))
 
-    async def _fill(self, queue: TaskQueue, read: Sequence[Source], contents: dict[Place, Content]) -> Problem | None:
+    async def _fill(
+        self, queue: TaskQueue, read: Sequence[Source], contents: dict[Place, Content], versions: dict[ConfigObject, str]
+    ) -> Problem | None:
         """Read all that is not in `contents` yet. Returns which Secret is missing, if the pods cannot start without it."""
         reference = queue.spec.redis.url_secret_ref
         required = {(each.kind, each.name) for each in read if not each.optional}
         for kind, name in dict.fromkeys((each.kind, each.name) for each in read):
             if (kind, name) in contents:
                 continue
+            at = ConfigObject(kind, queue.namespace, name)
             try:
                 contents[kind, name] = await self._content(queue.namespace, kind, name)
+                versions[at] = contents[kind, name].version
             except NotFound:
+                versions[at] = ""
                 if kind == "Secret" and (kind, name) in required:
                     return secret_missing(queue.namespace, name)
             except KubernetesForbidden:
+                versions[at] = ""
                 if kind == "Secret" and reference is not None and name == reference.name:
                     raise
                 # Workers start without: the kubelet reads these, and only a change of one does not roll them.
