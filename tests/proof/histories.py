@@ -8,7 +8,7 @@ from tests.proof import (
     steps_chores,  # noqa: F401
     steps_claims,  # noqa: F401
     steps_clock,  # noqa: F401
-    steps_deaths,  # noqa: F401
+    steps_handlers,  # noqa: F401
     steps_losses,  # noqa: F401
     steps_schedules,  # noqa: F401
     steps_unclaimed,  # noqa: F401
@@ -26,7 +26,7 @@ SOMETIMES, ALL_LEFT_OUT = (
     ("steps_workflows", "steps_schedules", "steps_chores"),
     0.5,
 )  # so often one has nothing to do with groups, with the clock, or with chores
-LATER = ("steps_unclaimed", "steps_claims", "steps_clock", "steps_losses", "steps_catalogue", "steps_deaths")
+LATER = ("steps_unclaimed", "steps_claims", "steps_clock", "steps_losses", "steps_catalogue", "steps_handlers")
 """Families that have dice of their own, so that the histories of old seeds stay as they are: half of them get steps of such a
 family between theirs. A new family goes here."""
 MOST_BETWEEN = 12

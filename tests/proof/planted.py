@@ -157,8 +157,8 @@ BUGS = (
     Bug(
         "the cause of a loss is forgotten",
         "lua/_reclaim.lua",
-        ", message = how, cause = cause}",
-        ", message = how}",
+        ", message = how, cause = cause, handlers = handlers}",
+        ", message = how, handlers = handlers}",
     ),
     Bug(
         "the reaper comes before the lease has ended",
@@ -413,10 +413,11 @@ BUGS = (
         "      set_off_handlers(id, failure, 'lost', 1)\n      record('cancelled', id, 'worker', worker)",
     ),
     Bug(
-        "a task that a worker cancels, as an expired one, is handled as dead",
-        "settlements.py",
-        'return (task_id, fence, "cancel", 0, "", to_ms(busy))',
-        'return (task_id, fence, "bury", 0, \'{"type":"Expired","message":""}\', to_ms(busy))',
+        "an expired task is handled as dead",
+        "lua/settle.lua",
+        "push(stopped, real, id) given_up[#given_up + 1] = id\n",
+        "push(stopped, real, id) given_up[#given_up + 1] = id\n"
+        "set_off_handlers(id, '{\"type\":\"Expired\"}', 'failed', 1) --+bury\n",
     ),
     Bug(
         "an older announcement keeps the handler of a name",
@@ -547,8 +548,8 @@ BUGS = (
     Bug(
         "who died while it relayed is believed to have arrived",
         "workflows/outbox.py",
-        "Keyed(_key(entry.key, effect), effect)",
-        "Keyed(entry.key, effect)",
+        "Keyed(_key(each.key, effect), effect)",
+        "Keyed(each.key, effect)",
     ),
     Bug(
         "a launch that is said twice begins twice",

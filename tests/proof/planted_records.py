@@ -51,8 +51,8 @@ BUGS = (
     Bug(
         "a forgotten queue leaves its records",
         "lua/forget.lua",
-        "schemas, delayed, minutes, versions, decisions)\nend",
-        "schemas, delayed)\nend",
+        "schemas, hooks, delayed, minutes, versions, decisions)\nend",
+        "schemas, hooks, delayed)\nend",
     ),
     Bug(
         "a forgotten template leaves its schemas",

@@ -4,7 +4,6 @@ from msgspec.structs import replace
 
 from stoker.queue.workflows.outbox import Outbox
 from stoker.rules.admission import Admission
-from stoker.rules.settle import Cancel
 from stoker.rules.states import TaskState
 from stoker.rules.workflow import dump_links
 from tests.engine.line import QUEUE, message
@@ -72,12 +71,13 @@ def it_dies_again(world: World, pick: Pick) -> None:
 def cancelled_instead(world: World, pick: Pick) -> None:
     """What is cancelled or has expired is not dead: nothing handles it, whoever hears of it."""
     worker = pick(world.workers)
-    take_turn(world, worker, [], 1)
+    take_turn(world, worker, [], pick((1, 2)))
+    if len(worker.held) > 1 and pick((True, False)):  # an expired one is cancelled by its worker, in the call that buries another
+        one, two = worker.held[:2]
+        take_turn(world, worker, [ended(world, one, "cancel"), ended(world, two, "bury")], 0)
     for delivery in list(worker.held):
         if pick((True, False)):
-            settlement = ended(world, delivery, "cancel")
-            assert isinstance(settlement.transition, Cancel)
-            take_turn(world, worker, [settlement], 0)
+            take_turn(world, worker, [ended(world, delivery, "cancel")], 0)
         else:
             cancel_one(world, delivery.id)
             world.retire(delivery)
