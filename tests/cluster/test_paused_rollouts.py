@@ -21,7 +21,7 @@ def apply(cluster: Cluster, app: str, replicas: int) -> None:
 
 def condition(cluster: Cluster, kind: str, status: str) -> Any:
     """The condition, if its status is this one."""
-    found = (cluster.get("taskqueue") or {}).get("status", {}).get("conditions", [])
+    found = (cluster.get("taskqueue", NAME) or {}).get("status", {}).get("conditions", [])
     return next((each for each in found if (each["type"], each["status"]) == (kind, status)), None)
 
 
