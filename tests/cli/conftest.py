@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from stoker.cli import main
+from tests.logging_state import logging_restored
 
 
 class Ended(NamedTuple):
@@ -34,7 +35,7 @@ def stoker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., End
 
     def run(*arguments: str, stdin: str = "", **variables: str) -> Ended:
         out, err, code = io.StringIO(), io.StringIO(), 0
-        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        with monkeypatch.context() as patch, logging_restored(), redirect_stdout(out), redirect_stderr(err):
             patch.setattr("sys.argv", ["stoker", *arguments])
             patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
             for name, value in variables.items():

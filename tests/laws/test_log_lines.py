@@ -10,6 +10,7 @@ import pytest
 from stoker.settings import LogTasks
 from stoker.telemetry.own_lines import OwnLines
 from stoker.worker.run.run_lines import LINES_A_SECOND, lines_left
+from tests.logging_state import logging_restored
 
 
 @pytest.mark.parametrize(
@@ -48,19 +49,11 @@ theirs = Kept()
 def ours() -> Iterator[Kept]:
     """The root with our handler alone, as `configure` leaves it; afterwards everything as it was."""
     theirs.stream = io.StringIO()
-    root, names = logging.getLogger(), ["stoker", "stoker.worker", "shop", *logging.root.manager.loggerDict]
-    loggers = [root, *(logging.getLogger(name) for name in names)]
-    before = [(each, each.handlers[:], each.level, each.propagate, each.disabled) for each in loggers]
-    handler = Kept()
-    for name in ("stoker", "stoker.worker", "shop"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    yield handler
-    for logger, handlers, level, propagate, disabled in before:
-        if logger.name.startswith("stoker"):
-            logger.__class__ = logging.Logger
-        logger.handlers[:], logger.level, logger.propagate, logger.disabled = handlers, level, propagate, disabled
-        logger.manager._clear_cache()  # type: ignore[attr-defined]
+    with logging_restored():
+        for name in ("stoker", "stoker.worker", "shop"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True
+        yield Kept()
 
 
 def their_handler() -> Kept:

@@ -35,6 +35,7 @@ def test_variables_are_read_and_flags_come_first() -> None:
         redis_secret="stoker-redis-password",
         gateway_secret="stoker-gateway-redis",
         namespace="stoker-system",
+        pod_namespace="stoker-system",
     )
 
 
