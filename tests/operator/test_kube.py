@@ -48,7 +48,7 @@ async def test_another_object_of_the_same_name_is_never_written_to(kube: Kube, c
     with pytest.raises(KubernetesConflict):
         await kube.apply(DEPLOYMENTS, ref.namespace, STRANGE, {**workers, "metadata": {"name": ref.deployment}}, version)
     with pytest.raises(KubernetesConflict):
-        await kube.write_status(ref, STRANGE, (await kube.task_queue(ref))["status"], {"replicas": 9})
+        await kube.write_status(ref, STRANGE, (await kube.task_queue(ref))["metadata"]["resourceVersion"], {"replicas": 9})
     with pytest.raises(KubernetesConflict):
         await kube.create(DEPLOYMENTS, ref.namespace, {"metadata": {"name": ref.deployment}, "spec": workers["spec"]})
 

@@ -46,7 +46,7 @@ def test_a_reconcile_that_began_before_a_scale_does_not_undo_it() -> None:
 
 def test_a_reconcile_that_began_before_a_status_write_does_not_bring_the_old_status_back() -> None:
     queue = ManagedQueue(REF, found(), {"replicas": 1})
-    queue.status_written({"replicas": 2}, now=10)
+    queue.status_written({"replicas": 2}, "7", now=10)
     queue.observed(found(), {"replicas": 1}, began=9)
     assert queue.status == {"replicas": 2}
     queue.observed(found(), {"replicas": 3}, began=11)

@@ -121,14 +121,14 @@ class Kube:
         """The TaskQueue. One that is nested too deeply to be decoded has no `spec`."""
         return await self._call("GET", _task_queue(ref))
 
-    async def write_status(self, ref: Ref, uid: str, before: Object, status: Object) -> None:
-        """Replace this status of the TaskQueue with this UID. Conflict if the name is another's, or the status has changed."""
+    async def write_status(self, ref: Ref, uid: str, version: str, status: Object) -> Object:
+        """Replace the status of the TaskQueue with this UID. Conflict if it is no longer at this resourceVersion."""
         steps = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": "/status", "value": before or None},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
             {"op": "add", "path": "/status", "value": status},
         ]
-        await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
+        return await self._call("PATCH", f"{_task_queue(ref)}/status", steps, {"fieldManager": FIELD_MANAGER}, STEPS)
 
     async def set_finalizers(self, ref: Ref, uid: str, before: Sequence[str], after: Sequence[str]) -> None:
         """Replace the finalizers of the TaskQueue with this UID. Conflict if they are no longer those of `before`."""

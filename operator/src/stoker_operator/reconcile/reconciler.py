@@ -140,7 +140,8 @@ class Reconciler:
         findings = await self._deletions.hold(ref, found, await self._findings(ref, found))
         findings = replace(findings, left_behind=self._moves.left_behind(ref))
         findings = replace(findings, incomplete=await self._children.keep(ref, found, findings))
-        queue = self._store.observed(ref, findings, found.get("status") or {}, began)
+        version = found["metadata"]["resourceVersion"]
+        queue = self._store.observed(ref, findings, found.get("status") or {}, began, version)
         await self._reporter.report(queue)
         if findings.problem and findings.problem.reason in REFUSED:
             self._work.failed(ref)

@@ -18,7 +18,7 @@ from stoker_operator.state.ref import FIELD_MANAGER, Object, Ref
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 2
-"""To write a status that another has written meanwhile."""
+"""To write the status of a TaskQueue that has changed meanwhile."""
 MAX_NOTE = 1000  # the API rejects more than 1024
 
 
@@ -45,7 +45,7 @@ class Reporter:
             await self.announce(queue.ref, queue.findings.uid, notice)
 
     async def _write(self, queue: ManagedQueue) -> list[Notice] | None:
-        """Returns what has changed. None if another has written the status meanwhile."""
+        """Returns what has changed. None if the TaskQueue has changed meanwhile."""
         now = self._monotonic()
         known = queue.snapshot_at(now)
         if queue.status.get("conditions") and not known.settled:
@@ -60,19 +60,19 @@ class Reporter:
         return notices(current, before.get("conditions") or ())
 
     async def _stored(self, queue: ManagedQueue, new: Object, now: float) -> bool:
-        """Whether the status was written. If not, because another has written it, that is what is known from now on."""
+        """Whether the status was written. If not, because the TaskQueue has changed, what it is now is known from now on."""
         uid = queue.findings.uid
         try:
-            await self._kube.write_status(queue.ref, uid, queue.status, new)
+            written = await self._kube.write_status(queue.ref, uid, queue.version, new)
         except NotFound:
             return False
         except KubernetesConflict:
             with contextlib.suppress(NotFound):
                 found = await self._kube.task_queue(queue.ref)
                 if found["metadata"]["uid"] == uid:  # created again: the watch tells the reconciler
-                    queue.status = found.get("status") or {}
+                    queue.status, queue.version = found.get("status") or {}, found["metadata"]["resourceVersion"]
             return False
-        queue.status_written(new, now)
+        queue.status_written(new, written["metadata"]["resourceVersion"], now)
         return True
 
     async def _refuse(self, queue: ManagedQueue, problem: Problem) -> None:

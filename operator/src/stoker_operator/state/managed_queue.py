@@ -22,17 +22,17 @@ TOLERATED = 2
 
 class ManagedQueue:
     """Belongs to one event loop. Moments are monotonic seconds. `writing` serializes writes of the status.
-    `refusal`: why another installation serves it, once that was announced.
+    `refusal`: why another installation serves it, once that was announced. `version`: the resourceVersion that has this `status`.
     """
 
-    def __init__(self, ref: Ref, findings: Findings, status: dict[str, Any]) -> None:
+    def __init__(self, ref: Ref, findings: Findings, status: dict[str, Any], version: str = "") -> None:
         self.ref = ref
         self.findings = findings
         self.reading = Reading()
         self.scaling: Scaling | None = None
         self.recorded: ScalingRecord | None = None
         self.recorded_at = float("-inf")
-        self.status = status
+        self.status, self.version = status, version
         self.status_written_at = float("-inf")
         self.writing = asyncio.Lock()
         self.refusal: Problem | None = None
@@ -41,14 +41,14 @@ class ManagedQueue:
         self._scaled_by = ""
         self._starting_since: float | None = None
 
-    def observed(self, findings: Findings, status: dict[str, Any], began: float) -> None:
+    def observed(self, findings: Findings, status: dict[str, Any], began: float, version: str = "") -> None:
         """The reconciler looked at the cluster, from `began` on."""
         if self._scaled_at > began and findings.workers and self.findings.workers:
             workers = replace(findings.workers, replicas=self.findings.workers.replicas)
             findings = replace(findings, workers=workers)
         self._notice_scalers(findings, began)
         if self.status_written_at < began:
-            self.status = status
+            self.status, self.version = status, version
         self.findings = findings
 
     def _notice_scalers(self, findings: Findings, now: float) -> None:
@@ -88,9 +88,9 @@ class ManagedQueue:
         """The API server rejected the decided number."""
         self.scaling = replace(self._thought(decision), refused=problem)
 
-    def status_written(self, status: dict[str, Any], now: float) -> None:
+    def status_written(self, status: dict[str, Any], version: str, now: float) -> None:
         """The reporter wrote the status."""
-        self.status, self.status_written_at = status, now
+        self.status, self.version, self.status_written_at = status, version, now
 
     @property
     def snapshot(self) -> Snapshot:

@@ -28,14 +28,14 @@ class QueueStore:
         """The names of all."""
         return self._queues.keys()
 
-    def observed(self, ref: Ref, findings: Findings, status: dict[str, Any], began: float) -> ManagedQueue:
+    def observed(self, ref: Ref, findings: Findings, status: dict[str, Any], began: float, version: str = "") -> ManagedQueue:
         """Store what a reconcile found that began at `began`. One with another UID is another TaskQueue, and starts clean."""
         known = self._queues.get(ref)
         self.orphaned.discard(ref)
         if known is None or known.findings.uid != findings.uid:
-            known = self._queues[ref] = ManagedQueue(ref, findings, status)
+            known = self._queues[ref] = ManagedQueue(ref, findings, status, version)
         else:
-            known.observed(findings, status, began)
+            known.observed(findings, status, began, version)
         return known
 
     def forget(self, ref: Ref) -> None:
