@@ -266,9 +266,13 @@ async def test_what_expires_in_a_paused_queue_never_runs(line: Line) -> None:
     assert await state(line, "a") is TaskState.CANCELLED
 
 
-@meeting("expiry", "schedule", REFUSED)
-def test_a_run_of_a_schedule_does_not_expire() -> None:
-    refused_for_schedules(expires=10.0)
+@meeting("expiry", "schedule")
+async def test_a_run_of_a_schedule_expires_so_long_after_its_moment(line: Line) -> None:
+    schedules = await declared(line, expires=10.0)
+    run = await schedules.run_now("nightly")
+    await line.pass_time(11)
+    assert await began(line) == []
+    assert await state(line, run) is TaskState.CANCELLED
 
 
 @meeting("expiry", "group")

@@ -95,7 +95,7 @@ async def test_a_changed_spec_rolls_the_template_and_what_was_dropped_is_gone(cl
 
     container = (await until(rolled))["spec"]["template"]["spec"]["containers"][0]
     assert "COLOUR" not in [variable["name"] for variable in container["env"]]
-    assert container["resources"] == {}
+    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}}
 
 
 async def test_a_deleted_deployment_is_made_again(cluster: Cluster) -> None:
