@@ -14,9 +14,8 @@ def logging_restored() -> Iterator[None]:
         yield
     finally:
         known = {logger for logger, *_ in before}
-        for name in list(logging.root.manager.loggerDict):
-            if (logger := logging.getLogger(name)) not in known:
-                before.append((logger, [], logging.NOTSET, True, False))
+        new = {logging.getLogger(name) for name in list(logging.root.manager.loggerDict)} - known
+        before += [(logger, [], logging.NOTSET, True, False) for logger in new]
         for logger, handlers, level, propagate, disabled in before:
             if logger.name.partition(".")[0] == "stoker":
                 logger.__class__ = logging.Logger
